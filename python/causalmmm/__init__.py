@@ -1,0 +1,1 @@
+"""Per-store causal marketing mix modelling: graphs, forecasts and effects from one panel."""
