@@ -1,0 +1,211 @@
+"""Random draws: what all stores share (from the seed alone) and what each store has of its own.
+
+Stores are drawn in chunks of fixed size, each from its own generator, so store k is the same store
+however many are asked for. The dynamics that turn draws into histories live in ``process``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalmmm.simulation.config import SimulationConfig
+from causalmmm.simulation.process import FLOOR, Array, Stores
+
+CHUNK = 512
+_SHARED, _CHUNK = 0, 1
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all stores of a simulation have in common; N nodes, C context features, A archetypes.
+
+    graphs        bool [A, N, N]; A is 0 when every store has its own graph
+    pair_effects  [N, N], drawn for every ordered pair, with or without an edge
+    half_saturation_context, slope_context  [N, C], change of the logarithm per unit of context
+    weekly        [7, N] and yearly [2, N] (cosine, sine): amplitudes of the seasonal factors
+    others        [N]
+    """
+
+    graphs: NDArray[np.bool_]
+    pair_effects: Array
+    decay: Array
+    slope: Array
+    half_saturation: Array
+    half_saturation_context: Array
+    slope_context: Array
+    spend_memory: Array
+    spend_noise: Array
+    own_memory: Array
+    sparse: NDArray[np.bool_]
+    campaign_share: Array
+    campaign_steps: Array
+    weekly: Array
+    yearly: Array
+    level: Array
+
+
+def draw_shared(config: SimulationConfig, seed: int) -> Shared:
+    """Archetypes and global parameters, from the seed alone (not from stores or steps)."""
+    rng = np.random.default_rng([seed, _SHARED])
+    n, channels = config.n_nodes, config.channels
+    is_channel = np.arange(n) < channels
+    typical_effect = np.full(n, config.effect_on_target)
+    typical_effect[:-1] = config.effect_on_mediator
+    typical_effect[is_channel] = config.effect_on_channel
+
+    graphs = _distinct_graphs(config, rng)
+    sparse = np.zeros(n, dtype=bool)
+    sparse[rng.permutation(channels)[: round(config.sparse * channels)]] = True
+    level = np.where(is_channel, np.exp(rng.normal(0.0, 0.5, n)) / channels, 5.0)
+    weekly = rng.normal(0.0, 1.0, (7, n)) + rng.normal(0.0, 1.0, (7, 1))
+    weekly = config.weekly * (weekly - weekly.mean(0)) / weekly.std(0)
+    angle = rng.normal(0.0, 0.6, n) + rng.uniform(0.0, 2.0 * np.pi)
+    return Shared(
+        graphs=graphs,
+        pair_effects=typical_effect * np.exp(rng.normal(0.0, config.effect_spread, (n, n))),
+        decay=rng.uniform(*config.decay, n),
+        slope=rng.uniform(*config.slope, n),
+        half_saturation=rng.uniform(*config.half_saturation, n),
+        half_saturation_context=_context_weights(config, config.context_strength, rng),
+        slope_context=_context_weights(config, config.context_strength / 2.0, rng),
+        spend_memory=rng.uniform(*config.spend_memory, n),
+        spend_noise=rng.uniform(*config.spend_noise, n),
+        own_memory=np.where(is_channel, 0.0, rng.uniform(*config.own_memory, n)),
+        sparse=sparse,
+        campaign_share=rng.uniform(*config.campaign_share, n),
+        campaign_steps=rng.uniform(*config.campaign_steps, n),
+        weekly=weekly,
+        yearly=config.yearly * np.stack([np.cos(angle), np.sin(angle)]),
+        level=level,
+    )
+
+
+def draw_chunk(config: SimulationConfig, shared: Shared, seed: int, chunk: int, size: int) -> Stores:
+    """The first ``size`` stores of a chunk. Random numbers are always drawn for all ``CHUNK`` of them."""
+    rng = np.random.default_rng([seed, _CHUNK, chunk])
+    n, t = config.n_nodes, config.steps
+    is_channel = np.arange(n) < config.channels
+
+    archetype = rng.integers(max(config.archetypes, 1), size=CHUNK)
+    if config.archetypes:
+        edges = shared.graphs[archetype[:size]]
+    else:
+        edges = np.stack([_graph(config, rng) for _ in range(CHUNK)])[:size]
+        archetype = chunk * CHUNK + np.arange(CHUNK)
+    context = rng.standard_normal((CHUNK, config.context))[:size]
+    scale = 1000.0 * np.exp(rng.normal(0.0, config.store_scale, (CHUNK, 1)))
+    levels = (scale * shared.level * np.exp(rng.normal(0.0, 0.3, (CHUNK, n))))[:size]
+    deviation = np.exp(rng.normal(0.0, config.store_spread, (CHUNK, n, n)))[:size]
+    growth = rng.normal(0.05, config.trend, (CHUNK, 1))[:size]
+    own_season = np.exp(rng.normal(0.0, 0.3, (CHUNK, n)))[:size]
+
+    years = (config.dates - config.dates[0]).astype(float) / 365.25
+    calendar = _calendar(config, shared)[:, None, :] * own_season
+    season = 1.0 + np.where(is_channel, 0.0, years[:, None, None] * growth) + calendar
+    spend = _spend(config, shared, rng, size)
+    noise = config.noise * rng.standard_normal((t, CHUNK, config.mediators + 1))[:, :size]
+    exogenous = np.maximum(season, 0.05)
+    exogenous[..., is_channel] *= spend
+    return Stores(
+        exogenous=exogenous,
+        running=exogenous > 0.0,
+        noise=np.concatenate([np.zeros((t, size, config.channels)), noise], axis=-1),
+        effects=np.where(edges, shared.pair_effects * deviation, 0.0),
+        decay=shared.decay,
+        own_memory=shared.own_memory,
+        slope=shared.slope * np.exp(context @ shared.slope_context.T),
+        half_saturation=shared.half_saturation * np.exp(context @ shared.half_saturation_context.T),
+        levels=levels,
+        floor=np.where(is_channel, 0.0, FLOOR),
+        archetype=archetype[:size],
+        context=context,
+    )
+
+
+def _spend(config: SimulationConfig, shared: Shared, rng: np.random.Generator, size: int) -> Array:
+    """Spend before seasonality, [T, size, channels], mean about 1: log AR(1) times campaigns."""
+    t, c = config.steps, config.channels
+    memory, noise = shared.spend_memory[:c], shared.spend_noise[:c]
+    stationary = noise / np.sqrt(1.0 - memory**2)
+    share = shared.campaign_share[:c]
+    end = 1.0 / shared.campaign_steps[:c]
+    begin = end * share / (1.0 - share)
+    quiet, busy = (
+        np.where(shared.sparse[:c], sparse, always)
+        for sparse, always in ((0.0, 1.0), (1.0 / share, 1.0 + config.campaign_lift))
+    )
+    always_mean = 1.0 + share * config.campaign_lift
+    quiet, busy = (np.where(shared.sparse[:c], v, v / always_mean) for v in (quiet, busy))
+
+    running = (rng.random((CHUNK, c)) < share)[:size]
+    campaign = np.empty((t, size, c), dtype=bool)
+    for step in range(t):
+        campaign[step] = running
+        turn = rng.random((CHUNK, c))[:size] < np.where(running, end, begin)
+        running = running ^ turn
+    # A channel that by chance is never in campaign would be all zero: give it one campaign.
+    first = (rng.random((CHUNK, c))[:size] * t).astype(int)
+    since = (np.arange(t)[:, None, None] - first) % t
+    campaign |= ~campaign.any(0) & (since < shared.campaign_steps[:c])
+
+    log_spend = stationary * rng.standard_normal((CHUNK, c))[:size]
+    spend = np.where(campaign, busy, quiet)
+    for step in range(t):
+        spend[step] *= np.exp(log_spend - stationary**2 / 2.0)
+        log_spend = memory * log_spend + noise * rng.standard_normal((CHUNK, c))[:size]
+    return spend
+
+
+def _calendar(config: SimulationConfig, shared: Shared) -> Array:
+    """Seasonal part [T, N] around zero: day of the week (daily data only) and time of the year."""
+    days = config.dates.astype("datetime64[D]").astype(int)
+    angle = 2.0 * np.pi * days / 365.25
+    season = np.stack([np.cos(angle), np.sin(angle)], axis=1) @ shared.yearly
+    if config.freq == "D":
+        season = season + shared.weekly[days % 7]
+    return np.asarray(season)
+
+
+def _context_weights(config: SimulationConfig, strength: float, rng: np.random.Generator) -> Array:
+    """Directions [N, C] such that standard normal context moves a logarithm by ``strength``."""
+    direction = rng.standard_normal((config.n_nodes, config.context))
+    norm = np.linalg.norm(direction, axis=1, keepdims=True)
+    return np.asarray(strength * direction / np.maximum(norm, 1e-12))
+
+
+def _edge_probability(config: SimulationConfig) -> Array:
+    """[N, N], by kind of sender and receiver; pairs of kinds that are not named carry no edge."""
+    c, n = config.channels, config.n_nodes
+    probability = np.zeros((n, n))
+    probability[:c, :c] = config.channel_to_channel
+    probability[:c, c : n - 1] = config.channel_to_mediator
+    probability[:c, n - 1] = config.channel_to_target
+    probability[c : n - 1, n - 1] = config.mediator_to_target
+    probability[n - 1, :c] = config.target_to_channel
+    np.fill_diagonal(probability, 0.0)
+    return probability
+
+
+def _graph(config: SimulationConfig, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """One graph [N, N] whose target has at least one parent."""
+    probability = _edge_probability(config)
+    graph = rng.random(probability.shape) < probability
+    if not graph[:, -1].any():
+        graph[rng.integers(config.channels), -1] = True
+    return graph
+
+
+def _distinct_graphs(config: SimulationConfig, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Archetypes [A, N, N], no two alike unless 100 tries do not suffice."""
+    graphs: list[NDArray[np.bool_]] = []
+    for _ in range(config.archetypes):
+        graph = _graph(config, rng)
+        for _ in range(100):
+            if not any(np.array_equal(graph, other) for other in graphs):
+                break
+            graph = _graph(config, rng)
+        graphs.append(graph)
+    return np.array(graphs, dtype=bool).reshape(-1, config.n_nodes, config.n_nodes)

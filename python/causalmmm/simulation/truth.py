@@ -1,0 +1,265 @@
+"""What is true of simulated stores: graphs, parameters, and counterfactuals of the noise-free process.
+
+Counterfactuals are computed when asked for, by drawing the stores again from the seed; nothing here
+estimates anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from causalmmm.simulation.config import SimulationConfig
+from causalmmm.simulation.draw import CHUNK, draw_chunk, draw_shared
+from causalmmm.simulation.process import Array, Stores, hill, run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FORMAT = 1
+_ARRAYS = (
+    "edges effects archetype decay slope half_saturation own_memory levels context stores".split()
+)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Known truth of S stores over N nodes; C paid channels come first, the target is last.
+
+    config, seed     draw the same stores again
+    stores           str [S];  nodes: N names
+    edges            bool [S, N, N]; True = sender i drives receiver j
+    effects          float32 [S, N, N]; gain of receiver j, in units of its typical level, when sender i
+                     is fully saturated; 0 without an edge
+    archetype        int64 [S]; which shared graph (the store's own number when graphs are not shared)
+    decay            float32 [N]; carry-over per step of sender i
+    slope, half_saturation  float32 [S, N]; Hill parameters of sender i after context has moved them;
+                     half-saturation in units of the sender's typical level
+    own_memory       float32 [N]; how much of the effects and noise of a step remains at the next
+    levels           float32 [S, N]; typical level of each series in the panel's units
+    context          float32 [S, context]
+    """
+
+    config: SimulationConfig
+    seed: int
+    stores: NDArray[np.str_]
+    edges: NDArray[np.bool_]
+    effects: NDArray[np.float32]
+    archetype: NDArray[np.int64]
+    decay: NDArray[np.float32]
+    slope: NDArray[np.float32]
+    half_saturation: NDArray[np.float32]
+    own_memory: NDArray[np.float32]
+    levels: NDArray[np.float32]
+    context: NDArray[np.float32]
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return self.config.nodes
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return self.nodes[: self.config.channels]
+
+    def history(
+        self,
+        stores: Sequence[str] | None = None,
+        *,
+        spend: Mapping[str, ArrayLike] | None = None,
+        noise: bool = False,
+    ) -> Array:
+        """Series float64 [stores, T, N] in the panel's units under an intervention on spend.
+
+        ``spend`` maps a channel to a factor on its exogenous spend, one number or one per step [T];
+        spend that other series induce in the channel follows from the process. With ``noise`` the
+        noise that was drawn is kept, so that no intervention gives back the panel.
+        """
+        parts = []
+        for drawn in self._drawn(stores):
+            multiplier = self._multiplier(spend or {})
+            parts.append(run(drawn, noise=noise, multiplier=multiplier) * drawn.levels)
+        return np.concatenate(parts, axis=1).swapaxes(0, 1)
+
+    def responses(self, stores: Sequence[str] | None = None) -> Array:
+        """Saturated carry-over s_i(t) of every sender in the panel's own history, [stores, T, N]."""
+        parts = []
+        for drawn in self._drawn(stores):
+            history = run(drawn, noise=True)
+            carried = np.ones_like(drawn.levels)
+            response = np.empty_like(history)
+            for t, value in enumerate(history):
+                carried = drawn.decay * carried + (1.0 - drawn.decay) * value
+                response[t] = hill(carried, drawn.slope, drawn.half_saturation)
+            parts.append(response)
+        return np.concatenate(parts, axis=1).swapaxes(0, 1)
+
+    def contributions(self, stores: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Each channel's contribution to the target, float32 [stores, T, C], in target units.
+
+        The noise-free target minus the noise-free target with this channel's exogenous spend at zero
+        over the whole window, all else equal: the total effect through the graph, carry-over from
+        before the window not counted. Spend that another series induces in the channel stays, and its
+        effect counts for that other series. Contributions add up to the joint effect of all channels
+        (``history()`` minus ``history(spend={every channel: 0})``) where channels act on the target
+        side by side; where one acts through another, saturation makes the parts interact and the sum
+        may differ from the whole.
+        """
+        out = []
+        for drawn in self._drawn(stores):
+            level = drawn.levels[:, -1]
+            target = run(drawn, noise=False)[..., -1]
+            without = [
+                run(drawn, noise=False, multiplier=self._multiplier({name: 0.0}))[..., -1]
+                for name in self.channels
+            ]
+            parts = np.stack([(target - w) * level for w in without], axis=-1)
+            out.append(parts.swapaxes(0, 1).astype(np.float32))
+        return np.concatenate(out)
+
+    def marginal_returns(
+        self, stores: Sequence[str] | None = None, *, step: float = 1e-3
+    ) -> NDArray[np.float32]:
+        """d(sum of the target) / d(sum of the channel's exogenous spend), float32 [stores, C].
+
+        Central difference of the noise-free process for a proportional change of ``step`` of the
+        channel's spend over the whole window; what reaches the target after the window is not
+        counted. NaN where the channel spends nothing in the window.
+        """
+        out = []
+        for drawn in self._drawn(stores):
+            ratios = []
+            for c, name in enumerate(self.channels):
+                more, less = (
+                    run(drawn, noise=False, multiplier=self._multiplier({name: factor}))
+                    for factor in (1.0 + step, 1.0 - step)
+                )
+                gain = (more - less)[..., -1].sum(0) * drawn.levels[:, -1]
+                spent = 2.0 * step * drawn.exogenous[..., c].sum(0) * drawn.levels[:, c]
+                ratios.append(np.divide(gain, spent, out=np.full_like(gain, np.nan), where=spent > 0))
+            out.append(np.stack(ratios, axis=1).astype(np.float32))
+        return np.concatenate(out)
+
+    def edges_frame(self, stores: Sequence[str] | None = None) -> pd.DataFrame:
+        """One row per store and ordered pair: store, source, target, edge, effect."""
+        import pandas as pd
+
+        rows = self._positions(stores)
+        n = len(self.nodes)
+        i, j = np.nonzero(~np.eye(n, dtype=bool))
+        names = np.array(self.nodes)
+        return pd.DataFrame(
+            {
+                "store": np.repeat(self.stores[rows], len(i)),
+                "source": np.tile(names[i], len(rows)),
+                "target": np.tile(names[j], len(rows)),
+                "edge": self.edges[rows][:, i, j].ravel(),
+                "effect": self.effects[rows][:, i, j].ravel(),
+            }
+        )
+
+    def contributions_frame(self, stores: Sequence[str] | None = None) -> pd.DataFrame:
+        """Contributions as rows: store, date, channel, contribution."""
+        import pandas as pd
+
+        rows = self._positions(stores)
+        index = pd.MultiIndex.from_product(
+            [self.stores[rows], self.config.dates, self.channels], names=["store", "date", "channel"]
+        )
+        values = self.contributions(stores).reshape(-1)
+        return pd.DataFrame({"contribution": values}, index=index).reset_index()
+
+    def select(self, stores: Sequence[str]) -> Truth:
+        """The truth of the named stores, in the order given."""
+        rows = self._positions(stores)
+        per_store = ("edges", "effects", "archetype", "slope", "half_saturation", "levels", "context")
+        return dataclasses.replace(
+            self, stores=self.stores[rows], **{name: getattr(self, name)[rows] for name in per_store}
+        )
+
+    def save(self, directory: str | Path) -> Path:
+        """Write ``truth.npz`` (arrays) and ``truth.json`` (configuration, seed) into the directory."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(directory / "truth.npz", **{name: getattr(self, name) for name in _ARRAYS})
+        header = {
+            "format": _FORMAT,
+            "seed": self.seed,
+            "nodes": self.nodes,
+            "config": dataclasses.asdict(self.config),
+        }
+        (directory / "truth.json").write_text(json.dumps(header, indent=2) + "\n", encoding="utf-8")
+        return directory
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Truth:
+        """Read what ``save`` wrote; ValueError when it was written in another format."""
+        directory = Path(directory)
+        header = json.loads((directory / "truth.json").read_text(encoding="utf-8"))
+        if header.get("format") != _FORMAT:
+            raise ValueError(
+                f"{directory / 'truth.json'} has format {header.get('format')}; this version reads {_FORMAT}"
+            )
+        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
+        with np.load(directory / "truth.npz", allow_pickle=False) as arrays:
+            stored = {name: arrays[name] for name in _ARRAYS}
+        return cls(config=SimulationConfig(**settings), seed=header["seed"], **stored)
+
+    def _positions(self, stores: Sequence[str] | None) -> NDArray[np.int64]:
+        if stores is None:
+            return np.arange(len(self.stores))
+        position = {name: k for k, name in enumerate(self.stores)}
+        unknown = [name for name in stores if name not in position]
+        if unknown:
+            raise KeyError(f"no such store: {', '.join(map(str, unknown[:5]))}")
+        return np.array([position[name] for name in stores], dtype=np.int64)
+
+    def _multiplier(self, spend: Mapping[str, ArrayLike]) -> Array:
+        unknown = sorted(set(spend) - set(self.channels))
+        if unknown:
+            raise KeyError(f"no such channel: {', '.join(unknown)}; channels: {', '.join(self.channels)}")
+        factors = np.ones((self.config.steps, 1, len(self.nodes)))
+        for name, factor in spend.items():
+            factors[:, 0, self.nodes.index(name)] = factor
+        return factors
+
+    def _drawn(self, stores: Sequence[str] | None) -> Iterator[Stores]:
+        """The stores drawn again, at most a chunk at a time, in the order asked for."""
+        rows = self._positions(stores)
+        numbers = np.array([store_number(name) for name in self.stores[rows]])
+        shared = draw_shared(self.config, self.seed)
+        breaks = np.flatnonzero(np.diff(numbers // CHUNK)) + 1
+        for rows_part, part in zip(np.split(rows, breaks), np.split(numbers, breaks), strict=True):
+            chunk = int(part[0]) // CHUNK
+            local = part - chunk * CHUNK
+            drawn = draw_chunk(self.config, shared, self.seed, chunk, int(local.max()) + 1)
+            if not np.array_equal(drawn.effects[local].astype(np.float32), self.effects[rows_part]):
+                raise RuntimeError(
+                    "drawing the stores again gives other stores; the truth was saved under another "
+                    "version of numpy or of this package"
+                )
+            yield take(drawn, local)
+
+
+def take(drawn: Stores, rows: NDArray[np.int64]) -> Stores:
+    """The stores at these positions of a chunk."""
+    first = ("effects", "slope", "half_saturation", "levels", "archetype", "context")
+    second = ("exogenous", "running", "noise")
+    changes = {name: getattr(drawn, name)[rows] for name in first}
+    changes |= {name: getattr(drawn, name)[:, rows] for name in second}
+    return dataclasses.replace(drawn, **changes)
+
+
+def store_name(number: int) -> str:
+    """Zero-padded, so that sorting names keeps the order in which stores are drawn."""
+    return f"s{number:07d}"
+
+
+def store_number(name: str) -> int:
+    return int(name[1:])
