@@ -33,13 +33,36 @@ def simulate(
 
     ``preset`` is a name out of ``PRESETS`` or a ``SimulationConfig``; ``stores``, ``steps`` and any
     other field of the configuration replace the preset's. The same seed and law give the same
-    archetypes and global parameters however many stores are asked for, and store k is the same store
-    in a small and in a large draw of equal length. ValueError for a preset or field that does not exist.
+    archetypes and global parameters however many stores are asked for, and store k is the same
+    store in a small and in a large draw of equal length. ValueError for a preset or field that does
+    not exist.
     """
+    # The loader brings pandas and pydantic; drawing arrays needs neither.
     from causalmmm.panel import Panel
+    from causalmmm.schema import Schema
 
     data, truth = simulate_series(preset, seed=seed, stores=stores, steps=steps, **changes)
-    return Panel.from_arrays(data, stores=truth.stores, nodes=list(truth.nodes)), truth
+    config = truth.config
+    schema = Schema.model_validate(
+        {
+            "store": "shop_id",
+            "date": "ds",
+            "target": truth.nodes[-1],
+            "channels": truth.channels,
+            "mediators": truth.nodes[config.channels : -1],
+            "context": [f"context{k}" for k in range(config.context)],
+            "freq": config.freq,
+        }
+    )
+    panel = Panel.from_arrays(
+        data.values.reshape(config.stores, config.steps, config.n_nodes),
+        schema=schema,
+        first_date=config.start,
+        freq=config.freq,
+        stores=truth.stores,
+        context=data.context,
+    )
+    return panel, truth
 
 
 def simulate_series(

@@ -52,11 +52,7 @@ def draw_shared(config: SimulationConfig, seed: int) -> Shared:
     rng = np.random.default_rng([seed, _SHARED])
     n, channels = config.n_nodes, config.channels
     is_channel = np.arange(n) < channels
-    typical_effect = np.full(n, config.effect_on_target)
-    typical_effect[:-1] = config.effect_on_mediator
-    typical_effect[is_channel] = config.effect_on_channel
-
-    graphs = _distinct_graphs(config, rng)
+    graphs = _archetypes(config, rng)
     sparse = np.zeros(n, dtype=bool)
     sparse[rng.permutation(channels)[: round(config.sparse * channels)]] = True
     level = np.where(is_channel, np.exp(rng.normal(0.0, 0.5, n)) / channels, 5.0)
@@ -65,9 +61,12 @@ def draw_shared(config: SimulationConfig, seed: int) -> Shared:
     angle = rng.normal(0.0, 0.6, n) + rng.uniform(0.0, 2.0 * np.pi)
     return Shared(
         graphs=graphs,
-        pair_effects=typical_effect * np.exp(rng.normal(0.0, config.effect_spread, (n, n))),
+        pair_effects=_typical_effect(config)
+        * np.exp(rng.normal(0.0, config.effect_spread, (n, n))),
         decay=rng.uniform(*config.decay, n),
-        slope=rng.uniform(*config.slope, n),
+        slope=np.where(
+            is_channel, rng.uniform(*config.slope, n), rng.uniform(*config.outcome_slope, n)
+        ),
         half_saturation=rng.uniform(*config.half_saturation, n),
         half_saturation_context=_context_weights(config, config.context_strength, rng),
         slope_context=_context_weights(config, config.context_strength / 2.0, rng),
@@ -83,8 +82,10 @@ def draw_shared(config: SimulationConfig, seed: int) -> Shared:
     )
 
 
-def draw_chunk(config: SimulationConfig, shared: Shared, seed: int, chunk: int, size: int) -> Stores:
-    """The first ``size`` stores of a chunk. Random numbers are always drawn for all ``CHUNK`` of them."""
+def draw_chunk(
+    config: SimulationConfig, shared: Shared, seed: int, chunk: int, size: int
+) -> Stores:
+    """The first ``size`` stores of a chunk; random numbers are always drawn for all ``CHUNK``."""
     rng = np.random.default_rng([seed, _CHUNK, chunk])
     n, t = config.n_nodes, config.steps
     is_channel = np.arange(n) < config.channels
@@ -93,7 +94,7 @@ def draw_chunk(config: SimulationConfig, shared: Shared, seed: int, chunk: int, 
     if config.archetypes:
         edges = shared.graphs[archetype[:size]]
     else:
-        edges = np.stack([_graph(config, rng) for _ in range(CHUNK)])[:size]
+        edges = np.stack([_graph(config, rng.random((n, n)), rng) for _ in range(CHUNK)])[:size]
         archetype = chunk * CHUNK + np.arange(CHUNK)
     context = rng.standard_normal((CHUNK, config.context))[:size]
     scale = 1000.0 * np.exp(rng.normal(0.0, config.store_scale, (CHUNK, 1)))
@@ -106,14 +107,20 @@ def draw_chunk(config: SimulationConfig, shared: Shared, seed: int, chunk: int, 
     calendar = _calendar(config, shared)[:, None, :] * own_season
     season = 1.0 + np.where(is_channel, 0.0, years[:, None, None] * growth) + calendar
     spend = _spend(config, shared, rng, size)
-    noise = config.noise * rng.standard_normal((t, CHUNK, config.mediators + 1))[:, :size]
+    noise = np.zeros((t, size, n))
+    noise[..., ~is_channel] = rng.standard_normal((t, CHUNK, config.mediators + 1))[:, :size]
+    noise *= np.where(np.arange(n) == n - 1, config.target_noise, config.mediator_noise)
+    effects = np.where(edges, shared.pair_effects * deviation, 0.0)
+    # What a series gets from half-saturated senders is part of its typical level.
+    whole = 1.0 + 0.5 * effects.sum(1) / (1.0 - shared.own_memory)
     exogenous = np.maximum(season, 0.05)
     exogenous[..., is_channel] *= spend
+    exogenous /= whole
     return Stores(
         exogenous=exogenous,
         running=exogenous > 0.0,
-        noise=np.concatenate([np.zeros((t, size, config.channels)), noise], axis=-1),
-        effects=np.where(edges, shared.pair_effects * deviation, 0.0),
+        noise=noise,
+        effects=effects / whole[:, None, :],
         decay=shared.decay,
         own_memory=shared.own_memory,
         slope=shared.slope * np.exp(context @ shared.slope_context.T),
@@ -146,10 +153,11 @@ def _spend(config: SimulationConfig, shared: Shared, rng: np.random.Generator, s
         campaign[step] = running
         turn = rng.random((CHUNK, c))[:size] < np.where(running, end, begin)
         running = running ^ turn
-    # A channel that by chance is never in campaign would be all zero: give it one campaign.
+    # A channel that by chance hardly runs would leave nothing to learn from: one more campaign.
     first = (rng.random((CHUNK, c))[:size] * t).astype(int)
     since = (np.arange(t)[:, None, None] - first) % t
-    campaign |= ~campaign.any(0) & (since < shared.campaign_steps[:c])
+    length = shared.campaign_steps[:c]
+    campaign |= (campaign.sum(0) < length) & (since < length)
 
     log_spend = stationary * rng.standard_normal((CHUNK, c))[:size]
     spend = np.where(campaign, busy, quiet)
@@ -176,6 +184,18 @@ def _context_weights(config: SimulationConfig, strength: float, rng: np.random.G
     return np.asarray(strength * direction / np.maximum(norm, 1e-12))
 
 
+def _typical_effect(config: SimulationConfig) -> Array:
+    """[N, N], by kind of sender and receiver, before a pair's and a store's own deviation."""
+    c, n = config.channels, config.n_nodes
+    effect = np.zeros((n, n))
+    effect[:c, :c] = config.effect_on_channel
+    effect[:c, c : n - 1] = config.effect_on_mediator
+    effect[:c, n - 1] = config.effect_on_target
+    effect[c : n - 1, n - 1] = config.effect_of_mediator
+    effect[n - 1, :c] = config.effect_of_target
+    return effect
+
+
 def _edge_probability(config: SimulationConfig) -> Array:
     """[N, N], by kind of sender and receiver; pairs of kinds that are not named carry no edge."""
     c, n = config.channels, config.n_nodes
@@ -189,23 +209,22 @@ def _edge_probability(config: SimulationConfig) -> Array:
     return probability
 
 
-def _graph(config: SimulationConfig, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """One graph [N, N] whose target has at least one parent."""
-    probability = _edge_probability(config)
-    graph = rng.random(probability.shape) < probability
+def _graph(config: SimulationConfig, uniform: Array, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """One graph [N, N] from uniform numbers [N, N]; its target has at least one parent."""
+    graph = uniform < _edge_probability(config)
     if not graph[:, -1].any():
         graph[rng.integers(config.channels), -1] = True
     return graph
 
 
-def _distinct_graphs(config: SimulationConfig, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Archetypes [A, N, N], no two alike unless 100 tries do not suffice."""
-    graphs: list[NDArray[np.bool_]] = []
-    for _ in range(config.archetypes):
-        graph = _graph(config, rng)
-        for _ in range(100):
-            if not any(np.array_equal(graph, other) for other in graphs):
-                break
-            graph = _graph(config, rng)
-        graphs.append(graph)
-    return np.array(graphs, dtype=bool).reshape(-1, config.n_nodes, config.n_nodes)
+def _archetypes(config: SimulationConfig, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Archetypes [A, N, N]. Within each three in a row, edges avoid one another as far as their
+    probability allows (one uniform number per pair, shifted by thirds), so that how common an edge
+    is says less about a store than independent draws would let it; threes are independent."""
+    n = config.n_nodes
+    graphs = np.zeros((config.archetypes, n, n), dtype=bool)
+    for a in range(config.archetypes):
+        if a % 3 == 0:
+            uniform = rng.random((n, n))
+        graphs[a] = _graph(config, (uniform + a % 3 / 3.0) % 1.0, rng)
+    return graphs

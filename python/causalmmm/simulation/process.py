@@ -62,8 +62,8 @@ def run(stores: Stores, *, noise: bool, multiplier: Array | None = None) -> Arra
         a_j(t) = decay_j a_j(t-1) + (1 - decay_j) y_j(t),   s_j(t) = hill(a_j(t))
 
     ``multiplier`` scales exogenous parts (any shape that broadcasts against [T, B, N]): the
-    intervention by which contributions and marginal returns are defined. Responses are bounded by 1,
-    so histories are bounded whatever the graph.
+    intervention by which contributions and marginal returns are defined. Responses are bounded by
+    1, so histories are bounded whatever the graph.
     """
     exogenous = stores.exogenous if multiplier is None else stores.exogenous * multiplier
     carried = np.ones_like(stores.levels)

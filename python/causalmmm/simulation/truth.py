@@ -1,4 +1,4 @@
-"""What is true of simulated stores: graphs, parameters, and counterfactuals of the noise-free process.
+"""What is true of simulated stores: graphs, parameters, counterfactuals without noise.
 
 Counterfactuals are computed when asked for, by drawing the stores again from the seed; nothing here
 estimates anything.
@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,9 +24,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FORMAT = 1
-_ARRAYS = (
-    "edges effects archetype decay slope half_saturation own_memory levels context stores".split()
+_PER_STORE = (
+    "stores",
+    "edges",
+    "effects",
+    "archetype",
+    "slope",
+    "half_saturation",
+    "levels",
+    "context",
 )
+_ARRAYS = (*_PER_STORE, "decay", "own_memory")
 
 
 @dataclass(frozen=True)
@@ -36,12 +44,13 @@ class Truth:
     config, seed     draw the same stores again
     stores           str [S];  nodes: N names
     edges            bool [S, N, N]; True = sender i drives receiver j
-    effects          float32 [S, N, N]; gain of receiver j, in units of its typical level, when sender i
-                     is fully saturated; 0 without an edge
-    archetype        int64 [S]; which shared graph (the store's own number when graphs are not shared)
+    effects          float32 [S, N, N]; gain of receiver j, in units of its typical level, when
+                     sender i is fully saturated; 0 without an edge
+    archetype        int64 [S]; which shared graph (the store's own number when graphs are not
+    shared)
     decay            float32 [N]; carry-over per step of sender i
-    slope, half_saturation  float32 [S, N]; Hill parameters of sender i after context has moved them;
-                     half-saturation in units of the sender's typical level
+    slope, half_saturation  float32 [S, N]; Hill parameters of sender i after context has moved
+                     them; half-saturation in units of the sender's typical level
     own_memory       float32 [N]; how much of the effects and noise of a step remains at the next
     levels           float32 [S, N]; typical level of each series in the panel's units
     context          float32 [S, context]
@@ -88,7 +97,7 @@ class Truth:
         return np.concatenate(parts, axis=1).swapaxes(0, 1)
 
     def responses(self, stores: Sequence[str] | None = None) -> Array:
-        """Saturated carry-over s_i(t) of every sender in the panel's own history, [stores, T, N]."""
+        """Saturated carry-over s_i(t) of every sender in the panel's history, [stores, T, N]."""
         parts = []
         for drawn in self._drawn(stores):
             history = run(drawn, noise=True)
@@ -103,13 +112,13 @@ class Truth:
     def contributions(self, stores: Sequence[str] | None = None) -> NDArray[np.float32]:
         """Each channel's contribution to the target, float32 [stores, T, C], in target units.
 
-        The noise-free target minus the noise-free target with this channel's exogenous spend at zero
-        over the whole window, all else equal: the total effect through the graph, carry-over from
-        before the window not counted. Spend that another series induces in the channel stays, and its
-        effect counts for that other series. Contributions add up to the joint effect of all channels
-        (``history()`` minus ``history(spend={every channel: 0})``) where channels act on the target
-        side by side; where one acts through another, saturation makes the parts interact and the sum
-        may differ from the whole.
+        The noise-free target minus the noise-free target with this channel's exogenous spend at
+        zero over the whole window, all else equal: the total effect through the graph, carry-over
+        from before the window not counted. Spend that another series induces in the channel stays,
+        and its effect counts for that other series. Contributions add up to the joint effect of all
+        channels (``history()`` minus ``history(spend={every channel: 0})``) where channels act on
+        the target side by side; where one acts through another, saturation makes the parts interact
+        and the sum may differ from the whole.
         """
         out = []
         for drawn in self._drawn(stores):
@@ -142,7 +151,9 @@ class Truth:
                 )
                 gain = (more - less)[..., -1].sum(0) * drawn.levels[:, -1]
                 spent = 2.0 * step * drawn.exogenous[..., c].sum(0) * drawn.levels[:, c]
-                ratios.append(np.divide(gain, spent, out=np.full_like(gain, np.nan), where=spent > 0))
+                ratios.append(
+                    np.divide(gain, spent, out=np.full_like(gain, np.nan), where=spent > 0)
+                )
             out.append(np.stack(ratios, axis=1).astype(np.float32))
         return np.concatenate(out)
 
@@ -170,7 +181,8 @@ class Truth:
 
         rows = self._positions(stores)
         index = pd.MultiIndex.from_product(
-            [self.stores[rows], self.config.dates, self.channels], names=["store", "date", "channel"]
+            [self.stores[rows], self.config.dates, self.channels],
+            names=["store", "date", "channel"],
         )
         values = self.contributions(stores).reshape(-1)
         return pd.DataFrame({"contribution": values}, index=index).reset_index()
@@ -178,16 +190,14 @@ class Truth:
     def select(self, stores: Sequence[str]) -> Truth:
         """The truth of the named stores, in the order given."""
         rows = self._positions(stores)
-        per_store = ("edges", "effects", "archetype", "slope", "half_saturation", "levels", "context")
-        return dataclasses.replace(
-            self, stores=self.stores[rows], **{name: getattr(self, name)[rows] for name in per_store}
-        )
+        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in _PER_STORE})
 
     def save(self, directory: str | Path) -> Path:
-        """Write ``truth.npz`` (arrays) and ``truth.json`` (configuration, seed) into the directory."""
+        """Write ``truth.npz`` (arrays) and ``truth.json`` (configuration, seed) there."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(directory / "truth.npz", **{name: getattr(self, name) for name in _ARRAYS})
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        np.savez_compressed(directory / "truth.npz", **arrays)
         header = {
             "format": _FORMAT,
             "seed": self.seed,
@@ -204,9 +214,12 @@ class Truth:
         header = json.loads((directory / "truth.json").read_text(encoding="utf-8"))
         if header.get("format") != _FORMAT:
             raise ValueError(
-                f"{directory / 'truth.json'} has format {header.get('format')}; this version reads {_FORMAT}"
+                f"{directory / 'truth.json'} has format {header.get('format')}; "
+                f"this version reads {_FORMAT}"
             )
-        settings = {k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()}
+        settings: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in header["config"].items()
+        }
         with np.load(directory / "truth.npz", allow_pickle=False) as arrays:
             stored = {name: arrays[name] for name in _ARRAYS}
         return cls(config=SimulationConfig(**settings), seed=header["seed"], **stored)
@@ -223,7 +236,9 @@ class Truth:
     def _multiplier(self, spend: Mapping[str, ArrayLike]) -> Array:
         unknown = sorted(set(spend) - set(self.channels))
         if unknown:
-            raise KeyError(f"no such channel: {', '.join(unknown)}; channels: {', '.join(self.channels)}")
+            raise KeyError(
+                f"no such channel: {', '.join(unknown)}; known: {', '.join(self.channels)}"
+            )
         factors = np.ones((self.config.steps, 1, len(self.nodes)))
         for name, factor in spend.items():
             factors[:, 0, self.nodes.index(name)] = factor
@@ -241,8 +256,8 @@ class Truth:
             drawn = draw_chunk(self.config, shared, self.seed, chunk, int(local.max()) + 1)
             if not np.array_equal(drawn.effects[local].astype(np.float32), self.effects[rows_part]):
                 raise RuntimeError(
-                    "drawing the stores again gives other stores; the truth was saved under another "
-                    "version of numpy or of this package"
+                    "drawing the stores again gives other stores; the truth was saved under "
+                    "another version of numpy or of this package"
                 )
             yield take(drawn, local)
 
