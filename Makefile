@@ -1,0 +1,59 @@
+# Set-up, tests and checks. Everything is installed into .venv at the versions of constraints.txt.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test lint typecheck clean
+
+PYTHON  ?= python3
+CUDA    ?= OFF# ON or AUTO compiles the CUDA kernels too (needs nvcc)
+WORKERS ?= 2# test processes
+ARGS    ?=# further arguments for pytest
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip
+export PIP_CONSTRAINT := $(abspath constraints.txt)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export CAUSALMMM_CUDA := $(CUDA)
+
+SOURCES := CMakeLists.txt pyproject.toml \
+  $(shell find csrc engine kernels python -type f -not -path '*/__pycache__/*' -not -name '*.so')
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: .venv/.installed-$(CUDA) ## set up, then run the demo: simulate, fit, score, draw (into demo/)
+	@echo "== demo: results go to demo/"
+	$(BIN)/causalmmm demo --out demo
+
+test: .venv/.installed-$(CUDA) ## set up, then run all tests
+	@echo "== tests, in $(WORKERS) processes"
+	@mkdir -p build
+	OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -n $(WORKERS) --junitxml=build/tests.xml $(ARGS)
+
+lint: .venv/.lint ## check style (ruff)
+	$(BIN)/ruff check .
+
+typecheck: .venv/.lint .venv/.installed-$(CUDA) ## check types (mypy)
+	$(BIN)/mypy -p causalmmm
+
+clean: ## remove builds and results, keep .venv
+	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+# Stamps: each step runs again only when what it depends on has changed.
+.venv/.tools: constraints.txt pyproject.toml
+	@echo "== creating .venv with build and test tools"
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install -q --no-compile --upgrade 'pip>=25.1'
+	$(PIP) install -q --no-compile --group build --group test
+	@touch $@
+
+.venv/.lint: .venv/.tools
+	@echo "== adding lint and type-check tools"
+	$(PIP) install -q --no-compile --group lint
+	@touch $@
+
+.venv/.installed-$(CUDA): .venv/.tools $(SOURCES)
+	@echo "== building and installing causalmmm (CUDA $(CUDA))"
+	$(PIP) install -q --no-compile --no-build-isolation '.[triton,parquet,plot,holidays]'
+	@rm -f .venv/.installed-*
+	@touch $@

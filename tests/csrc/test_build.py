@@ -1,0 +1,28 @@
+"""The compiled module says truthfully what it is."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+_C = pytest.importorskip(
+    "causalmmm._C", reason="the extension is not built (source tree without `pip install`)"
+)
+
+
+def test_version_of_the_module_is_that_of_the_package() -> None:
+    assert _C.build_info()["version"] == metadata.version("causalmmm")
+
+
+def test_cpu_level_is_one_that_the_processor_has() -> None:
+    level = _C.build_info()["cpu_level"]
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    if {"avx2", "fma", "avx512f", "avx512dq", "avx512bw", "avx512vl"} <= flags:
+        assert level == "avx512"
+    elif {"avx2", "fma"} <= flags:
+        assert level == "avx2"
+    else:
+        assert level == "portable"
