@@ -22,7 +22,8 @@ POLICIES = ("error", "zero", "interpolate")
 
 @dataclass(frozen=True)
 class Rule:
-    """What a column of some role must satisfy. ``negative`` is the code of a negative value and
+    """What a column of some role must satisfy. ``policy`` is one of ``POLICIES``, or "required"
+    where there is none to choose; ``negative`` is the code of a negative value and
     how bad one is; ``flags`` tells whether true/false may stand for 1/0."""
 
     role: str
@@ -187,10 +188,13 @@ class ColumnCheck:
                 "",
             )
             return filled
-        ahead = self._at_the_end(missing)
-        remedy = "Fill the values, or choose a policy: nan: {" + _policy_key(rule.role) + ": zero}"
-        remedy += " or interpolate."
-        if rule.role == "target" and len(ahead) == len(rows):
+        remedy = "Fill the values"
+        if rule.policy != "required":
+            remedy += (
+                f", or choose a policy: nan: {{{_policy_key(rule.role)}: zero}} or interpolate"
+            )
+        remedy += "."
+        if rule.role == "target" and len(self._at_the_end(missing)) == len(rows):
             remedy = "These rows look like the future: give them as a plan, not as history."
         self._add(
             rows,

@@ -34,19 +34,17 @@ def weekday(days: Days) -> NDArray[np.int64]:
 
 def steps_from(first: np.datetime64 | str, count: int, freq: str) -> Days:
     """datetime64[D] [count]: ``first`` and the steps that follow it at the frequency."""
-    day = np.datetime64(first, "D")
+    day: Days = np.array([first], "datetime64[D]")
     if freq == "MS":
-        months: Days = np.datetime64(day, "M") + np.arange(count)
-        return months.astype("datetime64[D]")
-    days: Days = day + np.arange(count) * (1 if freq == "D" else 7)
-    return days
+        return (day.astype("datetime64[M]") + np.arange(count)).astype("datetime64[D]")
+    return day + np.arange(count) * (1 if freq == "D" else 7)
 
 
 def step_number(days: Days, freq: str, first: np.datetime64) -> NDArray[np.int64]:
     """int64: how many steps each day lies after ``first``, rounded down between steps."""
     if freq == "MS":
         months = days.astype("datetime64[M]").astype(np.int64)
-        return months - np.datetime64(first, "M").astype(np.int64)
+        return months - np.array([first], "datetime64[M]").astype(np.int64)
     apart: NDArray[np.int64] = (days - first).astype(np.int64)
     return apart if freq == "D" else apart // 7
 
@@ -160,8 +158,8 @@ def _parse_texts(
     if len(zones) > 1 and any(zones):
         named = first_few(sorted(str(z or "none") for z in zones))
         findings.append(_mixed_zones(column, named))
-    times = pd.to_timedelta(pd.Series([_clock(m) for m in matches])).to_numpy()
-    stamped = days + times
+    times: Any = pd.to_timedelta(pd.Series([_clock(m) for m in matches])).to_numpy()
+    stamped = days.astype("datetime64[us]") + times
     whole, more = _whole_days(stamped, column, next(iter(zones)) if len(zones) == 1 else None)
     return np.where(codes >= 0, whole[codes], np.datetime64("NaT", "D")), [*findings, *more]
 

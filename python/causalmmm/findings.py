@@ -46,7 +46,7 @@ class Report:
 
     @classmethod
     def of(cls, findings: Iterable[Finding]) -> Report:
-        """A report of the findings, errors first, otherwise in the order in which they were found."""
+        """A report of the findings, errors first, otherwise in the order given."""
         return cls(tuple(sorted(findings, key=lambda f: SEVERITIES.index(f.severity))))
 
     @property

@@ -125,7 +125,7 @@ class _Guess:
             if found is not None:
                 left.remove(found)
                 self.single[role] = found
-                self._note(found, role, f"its name is among {first_few(known, 4)}")
+                self._note(found, role, "a usual name for it")
         for name in left:
             self._assign(name)
         self._settle_unknown()

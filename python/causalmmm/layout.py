@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from causalmmm.dates import WEEKDAYS, Days, is_month_end, on_step, step_number, steps_from, weekday
 from causalmmm.findings import Finding
+from causalmmm.keys import Keys
 
 # Findings that repeat store by store are listed for this many stores, then counted.
 LISTED = 10
@@ -51,19 +52,12 @@ class Layout:
         return self.days[self.offsets[:-1]]
 
 
-def lay_out(
-    stores: NDArray[np.str_],
-    codes: NDArray[np.integer],
-    days: Days,
-    given: str | None,
-    min_steps: int,
-    date_column: str,
-) -> Layout:
+def lay_out(keys: Keys, given: str | None, min_steps: int, date_column: str) -> Layout:
     """Sort the rows and check that every store has each step of its span exactly once.
 
-    ``codes`` index ``stores``, -1 for a row without one; ``days`` may hold NaT. Such rows are
-    left out here, because a finding elsewhere refuses them already.
+    Rows without a store or a date are left out, because a finding refuses them already.
     """
+    stores, codes, days = keys.stores, keys.codes, keys.days
     usable = (codes >= 0) & ~np.isnat(days)
     kept = None if usable.all() else np.flatnonzero(usable)
     if kept is not None:
@@ -137,6 +131,7 @@ def _find_frequency(layout: Layout, given: str | None, column: str) -> NDArray[n
     if not known.any():
         if given is not None and given != "W":
             layout.freq = given
+            _month_ends(layout, column)
             return none
         layout.findings.append(
             Finding(
@@ -159,14 +154,23 @@ def _find_frequency(layout: Layout, given: str | None, column: str) -> NDArray[n
             Finding(
                 "error",
                 "wrong-frequency",
-                f"The schema says freq '{given}', but the dates in column '{column}' are "
-                f"{describe_freq(found)}.",
-                f"Write freq: {found}, or leave it out.",
+                f"The dates in column '{column}' are {describe_freq(found)}, but freq is "
+                f"'{given}'.",
+                f"Bring the rows to {describe_freq(given)} steps, or, for a panel, write "
+                f"freq: {found} in the schema.",
                 column=column,
                 date=str(layout.days[0]),
             )
         )
-    if found == "MS" and is_month_end(layout.days).all():
+    _month_ends(layout, column)
+    odd = known & ((step != common) | ((common == 1) & (anchor != weekly_on)))
+    layout.findings += _mixed(layout, odd, step, anchor, column)
+    return odd
+
+
+def _month_ends(layout: Layout, column: str) -> None:
+    """Let months that are dated by their last day go by their first."""
+    if layout.freq == "MS" and is_month_end(layout.days).all():
         layout.days = layout.days.astype("datetime64[M]").astype("datetime64[D]")
         layout.findings.append(
             Finding(
@@ -176,9 +180,6 @@ def _find_frequency(layout: Layout, given: str | None, column: str) -> NDArray[n
                 column=column,
             )
         )
-    odd = known & ((step != common) | ((common == 1) & (anchor != weekly_on)))
-    layout.findings += _mixed(layout, odd, step, anchor, column)
-    return odd
 
 
 def _steps_of_stores(layout: Layout) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -309,4 +310,6 @@ def describe_freq(freq: str | None) -> str:
     """``daily``, ``weekly (MON)`` or ``monthly``."""
     if freq is None:
         return "of unknown frequency"
+    if freq == "W":
+        return "weekly"
     return PERIOD_WORDS.get(freq) or f"weekly ({freq[2:]})"

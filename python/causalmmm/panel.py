@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalmmm.dates import step_number, steps_from
+from causalmmm.dates import steps_from
 from causalmmm.engine.data import SeriesData
 from causalmmm.findings import Finding, Report, closest, first_few
-from causalmmm.schema import Schema
+from causalmmm.schema import NATIONAL, Schema
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from causalmmm.reading import Policies, Readable
-
-NATIONAL = "national"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

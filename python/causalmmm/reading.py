@@ -7,11 +7,12 @@ Text columns come as categories, so that whatever is done per distinct text is d
 from __future__ import annotations
 
 import csv
+import gzip
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import narwhals.stable.v2 as nw
 import pandas as pd
@@ -137,10 +138,8 @@ def _open_parquet(path: Path) -> Source:
 
 def _open_csv(path: Path, as_text: Callable[[str], bool]) -> Source:
     try:
-        with pd.io.common.get_handle(
-            str(path), "r", encoding="utf-8-sig", compression="infer"
-        ) as h:
-            header = h.handle.readline()
+        with _open_text(path) as lines:
+            header = lines.readline()
         delimiter = _delimiter(header)
         names = next(csv.reader([header], delimiter=delimiter), [])
         _refuse_repeated([name for name in names if name])
@@ -176,6 +175,12 @@ def _open_csv(path: Path, as_text: Callable[[str], bool]) -> Source:
             )
         )
     return source
+
+
+def _open_text(path: Path) -> IO[str]:
+    if path.name.lower().endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
 
 
 def _delimiter(header: str) -> str:

@@ -17,6 +17,9 @@ from causalmmm.findings import Finding, PanelError, closest
 if TYPE_CHECKING:
     from causalmmm.reading import Readable
 
+# Name of the only store of a table without a store column.
+NATIONAL = "national"
+
 FREQUENCIES = re.compile(r"D|W|W-(MON|TUE|WED|THU|FRI|SAT|SUN)|MS")
 
 
@@ -65,7 +68,7 @@ class Control(_Strict):
 class Schema(_Strict):
     """Roles of the columns of a long table with one row per store and date.
 
-    store               column of store names; None: the table is one store, named ``national``.
+    store               column of store names; None: the table is one store, ``national``.
     date                column of dates, one per step.
     target              column of the outcome that channels should move.
     channels            channel name -> {spend, exposure}; a list of columns, or name -> column,

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from causalmmm.columns import POLICIES, Column, ColumnCheck, Rule
-from causalmmm.dates import parse_dates, step_number, steps_from
+from causalmmm.dates import step_number, steps_from
 from causalmmm.engine.data import SeriesData
 from causalmmm.findings import Finding, PanelError, Report, Severity, closest, first_few
 from causalmmm.guess import is_key
+from causalmmm.keys import read_keys
 from causalmmm.layout import Layout, lay_out
 from causalmmm.reading import Policies, Readable, Source, open_source
 from causalmmm.schema import Schema
@@ -75,7 +75,7 @@ def examine(
     """Check a table and, with ``keep``, return its content when there is no error."""
     findings: list[Finding] = []
     try:
-        policies = _policies(nan)
+        policies = check_policies(nan)
         roles = None if schema is None else Schema.check(schema)
         keys = () if roles is None else (roles.store, roles.date)
         source = open_source(data, is_key if roles is None else keys.__contains__)
@@ -86,6 +86,34 @@ def examine(
     except PanelError as error:
         return Examined(Report.of([*findings, *error.report]), None)
     return _Examination(source, roles, policies, findings).run(min_steps, keep)
+
+
+def check_policies(nan: Policies) -> dict[str, str]:
+    """The policy of every role, from one word or from a mapping."""
+    given: dict[Any, Any] = {}
+    if isinstance(nan, Mapping):
+        given = dict(nan)
+    elif nan is not None:
+        given = dict.fromkeys(POLICY_ROLES, nan)
+    findings = []
+    chosen = dict.fromkeys(POLICY_ROLES, "error")
+    for role, policy in given.items():
+        word = "zero" if policy == 0 and policy is not False else policy
+        if role not in POLICY_ROLES or word not in POLICIES:
+            findings.append(
+                Finding(
+                    "error",
+                    "unknown-policy",
+                    f"There is no policy for missing values 'nan: {{{role}: {policy}}}'.",
+                    f"Roles are {', '.join(POLICY_ROLES)}; policies are {', '.join(POLICIES)}.",
+                    column=str(role),
+                )
+            )
+        else:
+            chosen[role] = word
+    if findings:
+        raise PanelError(findings)
+    return chosen
 
 
 class _Examination:
@@ -114,7 +142,9 @@ class _Examination:
         report = Report.of(self.findings)
         if not keep or not report.ok or layout is None or values is None or spend is None:
             return Examined(report, None)
-        assert layout.freq is not None and controls is not None and context is not None
+        assert layout.freq is not None
+        assert controls is not None
+        assert context is not None
         first = layout.days.min()
         last = step_number(np.array([layout.days.max()]), layout.freq, first)[0]
         data = SeriesData(
@@ -163,94 +193,17 @@ class _Examination:
         store, date = self.schema.store, self.schema.date
         if date not in present or (store is not None and store not in present):
             return None
-        if store is None:
-            names = np.array(["national"])
-            codes: NDArray[np.integer[Any]] = np.zeros(self.source.rows, np.int8)
-        else:
-            names, codes = self._stores(self.source.column(store), store)
-        series = self.source.column(date)
-        parsed = parse_dates(series, date)
-        self.findings += parsed.findings
-        empty = series.isna().to_numpy()
-        for bad, code, words, remedy in (
-            (empty, "missing-date", "have no date", "Fill the date, or remove the row."),
-            (parsed.bad, "unparsable-date", "hold no date", "Write dates as YYYY-MM-DD."),
-        ):
-            rows = np.flatnonzero(bad)
-            if len(rows):
-                said = "" if bad is empty else f": '{series.iloc[int(rows[0])]}'"
-                owner = str(names[codes[rows[0]]]) if codes[rows[0]] >= 0 else None
-                self.findings.append(
-                    Finding(
-                        "error",
-                        code,
-                        f"{len(rows)} row(s) {words} in column '{date}', first in store "
-                        f"'{owner}' (row {rows[0] + 1}){said}.",
-                        remedy,
-                        column=date,
-                        store=owner,
-                        rows=len(rows),
-                    )
-                )
-        if not ((codes >= 0) & ~np.isnat(parsed.days)).any():
+        rows = read_keys(self.source, store, date)
+        self.findings += rows.findings
+        if not rows.trusted:
             return None
-        if any(f.severity == "error" for f in parsed.findings):
-            return None  # days that may be wrong would only raise false alarms
-        layout = lay_out(names, codes, parsed.days, self.schema.freq, min_steps, date)
+        layout = lay_out(rows, self.schema.freq, min_steps, date)
         self.findings += layout.findings
         if store is None and any(f.code == "duplicate-row" for f in layout.findings):
-            self._explain_repeats(date)
+            message = f"Dates in '{date}' repeat and the schema names no store column."
+            remedy = "Name the column that tells the rows of one date apart: store: <column>."
+            self.findings.append(Finding("error", "no-store-column", message, remedy, column=date))
         return layout
-
-    def _explain_repeats(self, date: str) -> None:
-        message = f"Dates in '{date}' repeat and the schema names no store column."
-        remedy = "Name the column that tells the rows of one date apart: store: <column>."
-        self.findings.append(Finding("error", "no-store-column", message, remedy, column=date))
-
-    def _stores(
-        self, series: pd.Series[Any], column: str
-    ) -> tuple[NDArray[np.str_], NDArray[np.integer[Any]]]:
-        """Sorted names and an index into them per row, -1 where there is no name."""
-        if isinstance(series.dtype, pd.CategoricalDtype):
-            codes, distinct = series.cat.codes.to_numpy(), series.cat.categories
-        else:
-            codes, distinct = pd.factorize(series)
-        if pd.api.types.is_float_dtype(distinct.dtype) and (distinct == distinct.round()).all():
-            distinct = distinct.astype("int64")
-        names = np.asarray(distinct.astype(str), dtype=np.str_)
-        blank = np.char.strip(names) == "" if len(names) else np.zeros(0, bool)
-        if blank.any():
-            codes = np.where(np.append(blank, False)[codes], -1, codes)
-        lost = np.flatnonzero(codes < 0)
-        if len(lost):
-            self.findings.append(
-                Finding(
-                    "error",
-                    "missing-store",
-                    f"{len(lost)} row(s) have no store in column '{column}', first row "
-                    f"{lost[0] + 1}.",
-                    "Fill the store's name, or remove the rows.",
-                    column=column,
-                    rows=len(lost),
-                )
-            )
-        spaced = [name for name in names[~blank] if name != name.strip()]
-        if spaced:
-            self.findings.append(
-                Finding(
-                    "warning",
-                    "store-name-spaces",
-                    f"Names in column '{column}' begin or end with spaces: {first_few(spaced)}.",
-                    "Remove the spaces, so that 'A' and 'A ' are the same store.",
-                    column=column,
-                    store=str(spaced[0]),
-                )
-            )
-        order = _name_order(names)
-        place = np.empty(len(names) + 1, np.int32)
-        place[order] = np.arange(len(names), dtype=np.int32)
-        place[-1] = -1
-        return names[order], place[codes]
 
     def _series(self, check: ColumnCheck, keep: bool) -> tuple[Column | None, Column | None]:
         """Fill the node values and the money, reading every column once."""
@@ -443,42 +396,6 @@ class _Examination:
             "first {date}.",
             "Check that spend and exposure are booked on the same dates.",
         )
-
-
-def _name_order(names: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Alphabetical, but by value where every name is a whole number."""
-    if len(names) and np.char.isdigit(names).all():
-        size = np.char.str_len(np.char.lstrip(names, "0"))
-        return np.lexsort((names, np.char.lstrip(names, "0"), size))
-    return np.argsort(names, kind="stable")
-
-
-def _policies(nan: Policies) -> dict[str, str]:
-    """The policy of every role, from one word or from a mapping."""
-    given: dict[Any, Any] = {}
-    if isinstance(nan, Mapping):
-        given = dict(nan)
-    elif nan is not None:
-        given = dict.fromkeys(POLICY_ROLES, nan)
-    findings = []
-    chosen = dict.fromkeys(POLICY_ROLES, "error")
-    for role, policy in given.items():
-        word = "zero" if policy == 0 and policy is not False else policy
-        if role not in POLICY_ROLES or word not in POLICIES:
-            findings.append(
-                Finding(
-                    "error",
-                    "unknown-policy",
-                    f"There is no policy for missing values 'nan: {{{role}: {policy}}}'.",
-                    f"Roles are {', '.join(POLICY_ROLES)}; policies are {', '.join(POLICIES)}.",
-                    column=str(role),
-                )
-            )
-        else:
-            chosen[role] = word
-    if findings:
-        raise PanelError(findings)
-    return chosen
 
 
 def _refuse(code: str, message: str, remedy: str) -> None:
