@@ -49,11 +49,11 @@ class SimulationConfig:
     most edges (per-store linear Granger about 0.87 AUROC) while channels explain about 0.35-0.5 of
     the target's variance beyond trend and season, as in real panels. ``paper-small``: at T = 100
     such effects would be lost in noise (0.75), so they are made clearer until per-store linear
-    Granger with the lag that suits it best reaches 0.85-0.9. ``paper-large``: 20 series leave 100 steps too
-    few for any per-store VAR, so it has 200. In all, the probabilities of the kinds of pairs are
-    close and archetypes avoid each other's edges, so that neither the receiver (0.4-0.7) nor how
-    common an edge is (0.7-0.86) tells the graph. The values were set by these figures, never by a
-    score of this package's own model; ``bench/results`` holds the measured ones.
+    Granger with the lag that suits it best reaches 0.85-0.9. ``paper-large``: 20 series leave 100
+    steps too few for any per-store VAR, so it has 200. In all, the probabilities of the kinds of
+    pairs are close and archetypes avoid each other's edges, so that neither the receiver (0.4-0.7)
+    nor how common an edge is (0.7-0.86) tells the graph. The values were set by these figures,
+    never by a score of this package's own model; ``bench/results`` holds the measured ones.
     """
 
     name: str = "custom"
