@@ -1,0 +1,186 @@
+"""Edge operators: all-pairs message passing, and the sampling of each pair's edge type.
+
+The public functions live here, with what they accept; `reference` holds their plain PyTorch form.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from causalmmm.kernels.edge import reference
+from causalmmm.kernels.edge.noise import edge_noise
+
+__all__ = ["EdgeSample", "edge_mean", "edge_noise", "edge_sample"]
+
+
+class EdgeSample(NamedTuple):
+    """What :func:`edge_sample` returns; axis 1 is the sender i, axis 2 the receiver j.
+
+    z       [B, N, N, K]  weights of the edge types, summing to one; z_ii = (1, 0, .., 0).
+    logits  [B, N, N, K]  of the posterior; -inf where the prior forbids, 0 on the diagonal.
+    kl      [B]           sum over i != j of KL(softmax(logits_ij) || prior_ij).
+    """
+
+    z: Tensor
+    logits: Tensor
+    kl: Tensor
+
+
+def edge_mean(
+    sender: Tensor,
+    receiver: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    *,
+    features: Tensor | None = None,
+    wf: Tensor | None = None,
+) -> Tensor:
+    """Mean state of the edges that arrive at each node (first all-pairs pass, edge to node).
+
+        e_ij = LN(elu(W2 elu(sender_i + receiver_j + Wf f_ij) + b2)),   mean over i != j
+
+    The first linear layer on [h_i, h_j, f_ij] is factorised: its node parts come in already
+    multiplied, the receiver's with the bias. LN is LayerNorm over H without scale and shift
+    (eps 1e-5), so fold those into what follows. The step is v->e, e->v of Kipf et al. (2018),
+    "Neural relational inference", equations 5-7, which CausalMMM (2024) takes as its encoder.
+
+    Args:
+        sender, receiver: [B, N, H], N >= 2, of one floating dtype; the rest is cast to it.
+        w2, b2: [H, H] (out, in) and [H].
+        features, wf: [B, N, N, F] (sender, receiver) and [H, F]; both or neither. Values on the
+            diagonal are ignored. Gradients reach both.
+
+    Returns:
+        [B, N, H], one row per receiver j.
+
+    Raises:
+        ValueError: shapes do not fit together, or N < 2.
+    """
+    _check_nodes("edge_mean", sender, receiver=receiver)
+    _check_first(sender, w2, b2, features, wf)
+    return reference.edge_mean(sender, *_cast(sender.dtype, receiver, w2, b2, features, wf))
+
+
+def edge_sample(
+    sender1: Tensor,
+    receiver1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    sender2: Tensor,
+    receiver2: Tensor,
+    w3: Tensor,
+    w4: Tensor,
+    b4: Tensor,
+    wo: Tensor,
+    bo: Tensor,
+    log_prior: Tensor,
+    *,
+    features: Tensor | None = None,
+    wf: Tensor | None = None,
+    temperature: float | Tensor = 1.0,
+    seed: int | Tensor | None = None,
+    store: Tensor | None = None,
+    hard: bool = False,
+) -> EdgeSample:
+    """Posterior over the type of every edge, a sample of it, and its divergence from the prior.
+
+        e_ij as in :func:`edge_mean` from sender1, receiver1, w2, b2, features, wf
+        q_ij = LN(elu(W4 elu(sender2_i + receiver2_j + W3 e_ij) + b4)),   l_ij = Wo q_ij + bo
+        z_ij = softmax((l_ij + gumbel_ij) / temperature)
+
+    Second all-pairs pass of the encoder with Gumbel-Softmax sampling (Maddison et al. 2017; Jang
+    et al. 2017; CausalMMM 2024, section 4.1). Edge type 0 means "no edge".
+
+    Args:
+        sender1, receiver1, w2, b2, features, wf: as in :func:`edge_mean`.
+        sender2, receiver2: [B, N, H], node parts of the second pass (the receiver's with its bias).
+        w3, w4, b4: [H, H], [H, H], [H].
+        wo, bo: [K, H] and [K], K >= 2.
+        log_prior: [N, N, K] or [B, N, N, K], log probabilities. -inf forbids a type: then z is
+            exactly 0 there, and exactly 1 where one type alone is allowed. At least one must be.
+            The diagonal is ignored.
+        temperature: > 0, number or tensor of one element; carries no gradient.
+        seed: 64-bit integer, or integer tensor of one element. None: no noise, and z = softmax(l)
+            whatever the temperature.
+        store: int64 [B], global ids of the stores, 0..B-1 when absent. An edge's noise depends on
+            (seed, store, i, j) alone; see :func:`edge_noise`.
+        hard: z is one-hot in value and soft in gradient (straight-through).
+
+    Returns:
+        :class:`EdgeSample`, in float64 for float64 inputs and in float32 otherwise.
+
+    Raises:
+        ValueError: shapes do not fit together, or N < 2 or K < 2.
+    """
+    name = "edge_sample"
+    _check_nodes(name, sender1, receiver1=receiver1, sender2=sender2, receiver2=receiver2)
+    _check_first(sender1, w2, b2, features, wf)
+    batch, nodes, width = sender1.shape
+    types = wo.shape[0]
+    if types < 2:
+        raise ValueError(f"{name}: wo needs at least 2 rows, one per edge type, got {types}")
+    _check_shape(name, "w3", w3, (width, width))
+    _check_shape(name, "w4", w4, (width, width))
+    _check_shape(name, "b4", b4, (width,))
+    _check_shape(name, "wo", wo, (types, width))
+    _check_shape(name, "bo", bo, (types,))
+    if log_prior.ndim != 4:
+        _check_shape(name, "log_prior", log_prior, (nodes, nodes, types))
+    else:
+        _check_shape(name, "log_prior", log_prior, (batch, nodes, nodes, types))
+    if store is None:
+        store = torch.arange(batch, device=sender1.device)
+    _check_shape(name, "store", store, (batch,))
+    weights = _cast(sender1.dtype, receiver1, w2, b2, sender2, receiver2, w3, w4, b4, wo, bo)
+    features, wf = _cast(sender1.dtype, features, wf)
+    result = torch.float64 if sender1.dtype == torch.float64 else torch.float32
+    tau = torch.as_tensor(temperature, dtype=result, device=sender1.device).detach().reshape(())
+    z, logits, kl = reference.edge_sample(
+        sender1,
+        *weights,
+        log_prior=log_prior.to(result),
+        features=features,
+        wf=wf,
+        temperature=tau,
+        seed=seed,
+        store=store,
+        hard=hard,
+    )
+    return EdgeSample(z, logits, kl)
+
+
+def _cast(dtype: torch.dtype, *tensors: Tensor | None) -> list[Any]:
+    return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
+
+
+def _check_nodes(name: str, sender: Tensor, **others: Tensor) -> None:
+    if sender.ndim != 3 or sender.shape[1] < 2:
+        raise ValueError(
+            f"{name}: node tensors must be [stores, nodes, width] with at least 2 nodes, "
+            f"got {list(sender.shape)}"
+        )
+    for argument, value in others.items():
+        _check_shape(name, argument, value, tuple(sender.shape))
+
+
+def _check_first(
+    sender: Tensor, w2: Tensor, b2: Tensor, features: Tensor | None, wf: Tensor | None
+) -> None:
+    batch, nodes, width = sender.shape
+    _check_shape("edge pass 1", "w2", w2, (width, width))
+    _check_shape("edge pass 1", "b2", b2, (width,))
+    if (features is None) != (wf is None):
+        raise ValueError("edge pass 1: features and wf must be given together")
+    if features is not None and wf is not None:
+        _check_shape("edge pass 1", "features", features, (batch, nodes, nodes, wf.shape[-1]))
+        _check_shape("edge pass 1", "wf", wf, (width, features.shape[-1]))
+
+
+def _check_shape(name: str, argument: str, value: Tensor, expected: tuple[int, ...]) -> None:
+    if tuple(value.shape) != expected:
+        raise ValueError(
+            f"{name}: {argument} must have shape {list(expected)}, got {list(value.shape)}"
+        )

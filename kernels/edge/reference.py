@@ -1,0 +1,114 @@
+"""Plain PyTorch form of the edge operators: what every faster path must reproduce.
+
+Only ordinary differentiable operations live here, on whole [B, N, N, H] tensors; no dispatch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from causalmmm.kernels.edge.noise import edge_noise
+
+
+def edge_mean(
+    sender: Tensor,
+    receiver: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    features: Tensor | None,
+    wf: Tensor | None,
+) -> Tensor:
+    """Mean of incoming edge states; see :func:`causalmmm.kernels.edge_mean`."""
+    edges = edge_states(sender, receiver, w2, b2, features, wf)
+    return (_without_self(edges).sum(1) / (sender.shape[1] - 1)).to(sender.dtype)
+
+
+def edge_sample(
+    sender1: Tensor,
+    receiver1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    sender2: Tensor,
+    receiver2: Tensor,
+    w3: Tensor,
+    w4: Tensor,
+    b4: Tensor,
+    wo: Tensor,
+    bo: Tensor,
+    log_prior: Tensor,
+    features: Tensor | None,
+    wf: Tensor | None,
+    temperature: Tensor,
+    seed: int | Tensor | None,
+    store: Tensor,
+    hard: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sampled edge types, logits and divergence; see :func:`causalmmm.kernels.edge_sample`."""
+    first = edge_states(sender1, receiver1, w2, b2, features, wf)
+    hidden = F.elu(_all_pairs(sender2, receiver2) + first @ w3.mT)
+    scores = normalise(F.elu(F.linear(hidden, w4, b4))) @ wo.mT + bo
+    logits, kl = posterior(scores.to(log_prior.dtype), log_prior)
+    noise = None
+    if seed is not None:
+        noise = edge_noise(seed, store, logits.shape[1], logits.shape[-1], dtype=logits.dtype)
+    return sample(logits, noise, temperature, hard), logits, kl
+
+
+def edge_states(
+    sender: Tensor,
+    receiver: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    features: Tensor | None,
+    wf: Tensor | None,
+) -> Tensor:
+    """e [B, N, N, H] of the first pass; the diagonal holds finite values without meaning."""
+    pairs = _all_pairs(sender, receiver)
+    if features is not None and wf is not None:
+        pairs = pairs + _without_self(features) @ wf.mT
+    return normalise(F.elu(F.linear(F.elu(pairs), w2, b2)))
+
+
+def posterior(scores: Tensor, log_prior: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [B, N, N, K] with forbidden types masked out, and KL [B] to the prior.
+
+    Masked logits are -inf, so that softmax gives them exactly zero; every tensor that a gradient
+    passes is finite, the diagonal and masked entries being replaced before the logarithms.
+    """
+    self_pair = _self_pair(scores)
+    allowed = (log_prior > -torch.inf) | self_pair
+    log_prior = torch.where(allowed & ~self_pair, log_prior, 0.0)
+    logits = torch.where(self_pair, 0.0, scores).masked_fill(~allowed, -torch.inf)
+    log_q = torch.where(allowed, logits.log_softmax(-1), 0.0)
+    kl = torch.where(allowed, log_q.exp() * (log_q - log_prior), 0.0)
+    return logits, _without_self(kl).sum((1, 2, 3))
+
+
+def sample(logits: Tensor, noise: Tensor | None, temperature: Tensor, hard: bool) -> Tensor:
+    """z [B, N, N, K]: Gumbel-Softmax sample, or posterior probabilities when there is no noise."""
+    z = logits.softmax(-1) if noise is None else ((logits + noise) / temperature).softmax(-1)
+    if hard:
+        chosen = F.one_hot(z.argmax(-1), z.shape[-1]).to(z.dtype)
+        z = chosen + (z - z.detach())
+    none = F.one_hot(torch.zeros((), dtype=torch.int64, device=z.device), z.shape[-1])
+    return torch.where(_self_pair(z), none.to(z.dtype), z)
+
+
+def normalise(x: Tensor) -> Tensor:
+    """LayerNorm over the last axis, without scale and shift."""
+    return F.layer_norm(x, x.shape[-1:], eps=1e-5)
+
+
+def _all_pairs(sender: Tensor, receiver: Tensor) -> Tensor:
+    return sender.unsqueeze(2) + receiver.unsqueeze(1)
+
+
+def _self_pair(x: Tensor) -> Tensor:
+    """[N, N, 1], true where sender and receiver are one node."""
+    return torch.eye(x.shape[1], dtype=torch.bool, device=x.device).unsqueeze(-1)
+
+
+def _without_self(x: Tensor) -> Tensor:
+    return x.masked_fill(_self_pair(x), 0)
