@@ -1,0 +1,130 @@
+"""What forecasts without this package: naive rows, pooled ridge with Fourier terms, per-store VAR.
+
+Every function takes a ``Task`` and gives forecasts of the target, [origins, S, horizon]. Parameters
+are fitted once, on the steps before the first origin; later origins lengthen the history read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
+
+Array = NDArray[np.float64]
+ALPHAS = tuple(10.0**k for k in range(-2, 6))
+
+
+@dataclass(frozen=True)
+class Task:
+    """Rolling-origin forecasting of the last series.
+
+    history  [S, T, N] in the user's units;  dates datetime64[D] [T]
+    origins  steps known at each forecast, ascending; forecasts are of steps o .. o + horizon - 1
+    """
+
+    history: Array
+    dates: NDArray[np.datetime64]
+    origins: tuple[int, ...]
+    horizon: int
+
+    @property
+    def fit_steps(self) -> int:
+        return self.origins[0]
+
+    @property
+    def actual(self) -> Array:
+        """Target values [origins, S, horizon]."""
+        return np.stack([self.history[:, o : o + self.horizon, -1] for o in self.origins])
+
+
+def seasonal_naive(task: Task, period: int = 7) -> Array:
+    """The last value of the same phase of the week."""
+    step = np.arange(task.horizon) % period
+    return np.stack([task.history[:, o - period + step, -1] for o in task.origins])
+
+
+def store_mean(task: Task) -> Array:
+    """The mean of all the store has seen."""
+    means = [task.history[:, :o, -1].mean(1, keepdims=True) for o in task.origins]
+    return np.repeat(np.stack(means), task.horizon, axis=2)
+
+
+def pooled_ridge(task: Task, *, weekly: int = 3, yearly: int = 3) -> Array:
+    """One ridge regression for all stores on trend, Fourier terms and a level of each store.
+
+    Targets are divided by the store's mean. The penalty is chosen by the error on the last fifth of
+    the fitting span, then the regression is fitted again on the whole span.
+    """
+    s = len(task.history)
+    level = task.history[:, : task.fit_steps, -1].mean(1)
+    scaled = task.history[..., -1] / level[:, None]
+    features = calendar(task.dates, weekly, yearly)
+
+    def design(steps: slice) -> Array:
+        rows = features[steps]
+        return np.column_stack([np.tile(rows, (s, 1)), np.repeat(np.eye(s), len(rows), axis=0)])
+
+    def fitted(alpha: float, end: int) -> Ridge:
+        return Ridge(alpha=alpha).fit(design(slice(0, end)), scaled[:, :end].ravel())
+
+    cut, end = round(0.8 * task.fit_steps), task.fit_steps
+    held_out, truth = design(slice(cut, end)), scaled[:, cut:end].ravel()
+    errors = [((fitted(a, cut).predict(held_out) - truth) ** 2).mean() for a in ALPHAS]
+    best = fitted(ALPHAS[int(np.argmin(errors))], end)
+    everything = best.predict(design(slice(0, len(features)))).reshape(s, -1) * level[:, None]
+    return np.stack([everything[:, o : o + task.horizon] for o in task.origins])
+
+
+def linear_var(task: Task, orders: range = range(1, 8), *, season: bool = True) -> Array:
+    """Per-store vector autoregression by least squares, order by BIC, rolled forward.
+
+    With ``season``, every equation has a trend and weekly and yearly Fourier terms beside its
+    constant.
+    """
+    known = calendar(task.dates, 3, 1) if season else np.ones((len(task.dates), 0))
+    known = np.column_stack([np.ones(len(known)), known])
+    return np.stack([_var_forecast(h, known, task, orders) for h in task.history], axis=1)
+
+
+def calendar(dates: NDArray[np.datetime64], weekly: int, yearly: int) -> Array:
+    """Trend (years since the first date) and Fourier terms of week and year, [T, 1 + 2 (w + y)]."""
+    days = dates.astype("datetime64[D]").astype(float)
+    terms = [(days - days[0]) / 365.25]
+    for period, harmonics in ((7.0, weekly), (365.25, yearly)):
+        for k in range(1, harmonics + 1):
+            angle = 2.0 * np.pi * k * days / period
+            terms += [np.cos(angle), np.sin(angle)]
+    return np.stack(terms, axis=1)
+
+
+def _var_forecast(history: Array, known: Array, task: Task, orders: range) -> Array:
+    """Forecasts [origins, horizon] of one store's last series."""
+    scale = history[: task.fit_steps].std(0)
+    x = history / np.where(scale > 0.0, scale, 1.0)
+    most = max(orders)
+    order = min(orders, key=lambda p: _fit_var(x[: task.fit_steps], known, p, most)[1])
+    coefficients, _ = _fit_var(x[: task.fit_steps], known, order, order)
+    n = x.shape[1]
+    window = np.stack([x[o - order : o] for o in task.origins])
+    forecast = np.empty((len(task.origins), task.horizon))
+    for step in range(task.horizon):
+        past = window[:, ::-1].reshape(len(window), order * n)
+        at = np.array(task.origins) + step
+        following = np.column_stack([past, known[at]]) @ coefficients
+        forecast[:, step] = following[:, -1] * scale[-1]
+        window = np.concatenate([window[:, 1:], following[:, None]], axis=1)
+    return forecast
+
+
+def _fit_var(x: Array, known: Array, order: int, first: int) -> tuple[Array, float]:
+    """Least-squares coefficients [order N + known, N] and BIC, on rows from step ``first``."""
+    t, n = x.shape
+    past = np.column_stack([x[first - lag : t - lag] for lag in range(1, order + 1)])
+    design = np.column_stack([past, known[first:t]])
+    coefficients: Array = np.linalg.lstsq(design, x[first:], rcond=None)[0]
+    residual = x[first:] - design @ coefficients
+    rows = t - first
+    log_det = np.linalg.slogdet(residual.T @ residual / rows + 1e-12 * np.eye(n))[1]
+    return coefficients, float(log_det + np.log(rows) / rows * coefficients.size)

@@ -1,0 +1,49 @@
+"""The bench commands run from end to end on small panels, without the model."""
+
+from __future__ import annotations
+
+import csv
+
+import forecast
+import numpy as np
+import structure
+
+from causalmmm.simulation import simulate
+
+
+def test_structure_bench_scores_baselines_on_held_out_stores(tmp_path, capsys):
+    options = "--preset paper-small --stores 40 --seeds 0 1 --baselines-only"
+    rows = structure.main([*options.split(), "--out", str(tmp_path)])
+    best = [r for r in rows if r["method"] == "linear Granger, best lag"]
+    assert [r["seed"] for r in best] == [0, 1]
+    assert all(r["held-out stores"] == 8 and r["training stores"] == 32 for r in rows)
+    lags = [r for r in rows if r["method"].startswith("linear Granger, lag") and r["seed"] == 0]
+    assert best[0]["auroc"] == max(r["auroc"] for r in lags)
+    assert "receiver variance" in capsys.readouterr().out
+    with (tmp_path / "structure-paper-small.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(rows)
+
+
+def test_no_store_is_both_trained_on_and_held_out():
+    panel, _ = simulate("paper-small", stores=30)
+    train, held_out = structure.split(panel, 0.2, seed=0)
+    assert not set(train) & set(held_out)
+    assert sorted(train + held_out) == list(panel.stores)
+
+
+def test_forecast_bench_scores_every_baseline_at_every_horizon(tmp_path):
+    options = "--stores 4 --seeds 0 --origins 3 --every 6 --baselines-only"
+    rows = forecast.main([*options.split(), "--out", str(tmp_path)])
+    assert {r["method"] for r in rows} == set(forecast.BASELINES)
+    assert {r["horizon"] for r in rows} == {1, 7, 30}
+    assert all(np.isfinite(r["mse"]) for r in rows)
+    first = [r for r in rows if r["horizon"] == 1 and r["method"] == "store mean"]
+    assert first[0]["mse"] == first[1]["mse"], "up to step 1 and at step 1 are the same"
+
+
+def test_last_origin_ends_with_the_panel():
+    panel, _ = simulate("airmmm", stores=3)
+    task = forecast.rolling_origins(panel, origins=4, every=10)
+    assert task.origins == (610, 620, 630, 640)
+    assert task.actual.shape == (4, 3, 30)
+    np.testing.assert_array_equal(task.actual[-1], task.history[:, -30:, -1])
