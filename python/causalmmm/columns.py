@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalmmm.findings import Finding, Severity
+from causalmmm.findings import Finding, Severity, counted
 from causalmmm.layout import Layout, per_store
 
 Column = NDArray[np.float32]
@@ -53,7 +53,7 @@ class ColumnCheck:
             "error",
             "infinite-value",
             name,
-            what + " is infinite or too large in {n} row(s) of {where}, first {date}.",
+            what + " is infinite or too large in {n} of {where}, first {date}.",
             "Correct the value; look for a division by zero in the export.",
         )
         if len(numbers) and missing.all():
@@ -76,8 +76,8 @@ class ColumnCheck:
                 severity,
                 code,
                 name,
-                what + " is negative in {n} row(s) of {where}, first {date}.",
-                "Book refunds and corrections in the period they belong to; write spend as >= 0."
+                what + " is negative in {n} of {where}, first {date}.",
+                "Book refunds and corrections in the period they belong to; write it as >= 0."
                 if severity == "error"
                 else "Check that returns are meant to be counted here.",
             )
@@ -100,9 +100,8 @@ class ColumnCheck:
         with np.errstate(over="ignore", invalid="ignore"):
             if pd.api.types.is_bool_dtype(series.dtype):
                 if not rule.flags:
-                    return self._sorted(np.zeros(len(series), np.float32)), np.ones(
-                        len(series), bool
-                    )
+                    nothing = np.full(len(series), np.nan, np.float32)
+                    return self._sorted(nothing), np.ones(len(series), bool)
                 self.findings.append(
                     Finding(
                         "notice",
@@ -148,7 +147,7 @@ class ColumnCheck:
             "error",
             "non-numeric",
             name,
-            what + " is not a number in {n} row(s) of {where}, first {date}: " + f"e.g. '{first}'.",
+            what + " is not a number in {n} of {where}, first {date}: " + f"e.g. '{first}'.",
             remedy,
         )
 
@@ -165,7 +164,7 @@ class ColumnCheck:
                 "notice",
                 "filled-with-zero",
                 name,
-                what + " is missing in {n} row(s) of {where}, first {date}: set to 0.",
+                what + " is missing in {n} of {where}, first {date}: set to 0.",
                 "",
             )
             return filled
@@ -184,7 +183,7 @@ class ColumnCheck:
                 "notice",
                 "interpolated",
                 name,
-                what + " is missing in {n} row(s) of {where}, first {date}: interpolated.",
+                what + " is missing in {n} of {where}, first {date}: interpolated.",
                 "",
             )
             return filled
@@ -201,7 +200,7 @@ class ColumnCheck:
             "error",
             "missing-value",
             name,
-            what + " is missing in {n} row(s) of {where}, first {date}.",
+            what + " is missing in {n} of {where}, first {date}.",
             remedy,
         )
         return numbers
@@ -228,7 +227,9 @@ class ColumnCheck:
         if not len(rows):
             return
         if self.layout is None:
-            text = message.format(n=len(rows), where="the table", date="unknown date")
+            text = message.format(
+                n=counted(len(rows), "row"), where="the table", date="unknown date"
+            )
             self.findings.append(
                 Finding(severity, code, text, remedy, column=column, rows=len(rows))
             )
@@ -236,7 +237,7 @@ class ColumnCheck:
         for store, some, more in per_store(self.layout, rows):
             where = f"store '{store}'" if store is not None else f"{more} more stores"
             date = str(self.layout.days[some[0]])
-            text = message.format(n=len(some), where=where, date=date)
+            text = message.format(n=counted(len(some), "row"), where=where, date=date)
             self.findings.append(
                 Finding(severity, code, text, remedy, column, store, date, len(some))
             )

@@ -137,27 +137,24 @@ def _data(
 ) -> DataConfig:
     from causalmmm.validation import check_policies
 
+    data = DataConfig()
     try:
         data = DataConfig.model_validate(section)
-        check_policies(data.nan)
     except ValidationError as error:
-        known = list(DataConfig.model_fields)
         for item in error.errors():
-            place = ("data", *map(str, item["loc"]))
+            place = ("data", *map(str, item["loc"]))[:2]
             if item["type"] == "extra_forbidden":
-                findings.append(_unknown(place, known, lines))
-            else:
-                message = f"Key '{'.'.join(place[:2])}': {item['msg']}"
-                findings.append(
-                    _located("invalid-value", message, "Correct the value.", place[:2], lines)
-                )
-        return DataConfig()
+                findings.append(_unknown(place, list(DataConfig.model_fields), lines))
+            elif place != ("data", "nan"):  # said below, in its own words
+                message = f"Key '{'.'.join(place)}': {item['msg']}"
+                findings.append(_located("invalid-value", message, "Correct it.", place, lines))
+    try:
+        check_policies(section.get("nan"))
     except PanelError as error:
         for found in error.report:
             place = ("data", "nan", found.column or "")
             message = found.message.rstrip(".")
             findings.append(_located(found.code, message, found.remedy, place, lines))
-        return DataConfig()
     if data.path is not None and folder is not None:
         return data.model_copy(update={"path": folder / data.path})
     return data
@@ -253,6 +250,8 @@ def _located(
     """A finding whose message ends with the line of its key, or of the nearest key above it."""
     near = next((place[:n] for n in range(len(place), 0, -1) if place[:n] in lines), None)
     where = f" (line {lines[near]})" if near else ""
+    if code == "unknown-key" and near != place:
+        where = " (set by an override)"
     return Finding("error", code, f"{message}{where}.", remedy, column=column or ".".join(place))
 
 

@@ -141,6 +141,8 @@ def _parse_texts(
     for form in _FORMATS:
         read = pd.to_datetime(plain, format=form, errors="coerce")
         readings.append((int(read.notna().sum()), form, read))
+        if form.startswith("%Y") and read.notna().all():
+            break
     most = max((count for count, _, _ in readings), default=0)
     best = [(form, read) for count, form, read in readings if count == most]
     nothing = np.full(len(series), np.datetime64("NaT", "D"))
@@ -152,7 +154,7 @@ def _parse_texts(
         findings.append(_ambiguous(column, form, best))
     codes = series.cat.codes.to_numpy()
     days = read.to_numpy().astype("datetime64[D]")
-    zones = {m.group(2) for m in matches if m}
+    zones = {"UTC" if m.group(2) == "Z" else m.group(2) for m in matches if m}
     if any(m is None for m in matches):
         zones.add(None)
     if len(zones) > 1 and any(zones):

@@ -87,7 +87,7 @@ class Report:
     def summary(self) -> str:
         """One line of counts, e.g. ``2 errors, 1 warning``."""
         counts = [(s, sum(f.severity == s for f in self.findings)) for s in SEVERITIES]
-        said = [f"{n} {s}{'s' if n > 1 else ''}" for s, n in counts if n]
+        said = [counted(n, s) for s, n in counts if n]
         return ", ".join(said) or "nothing found"
 
     def text(self, limit: int | None = None) -> str:
@@ -130,6 +130,11 @@ def first_few(names: Iterable[object], limit: int = 8) -> str:
     if len(listed) > limit:
         return f"{', '.join(listed[:limit])} and {len(listed) - limit} more"
     return ", ".join(listed)
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 row`` or ``3 rows``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def closest(name: str, known: Iterable[str]) -> str:

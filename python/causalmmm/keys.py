@@ -53,6 +53,10 @@ def read_keys(source: Source, store: str | None, date: str) -> Keys:
     parsed = parse_dates(series, date)
     keys.days = parsed.days
     keys.findings += parsed.findings
+    lost = np.flatnonzero(keys.codes < 0)
+    words = f"no store in column '{store}'"
+    remedy = "Fill the store's name, or remove the rows."
+    _refuse_rows(keys, lost, "missing-store", words, store or "", remedy)
     empty = np.flatnonzero(series.isna().to_numpy())
     _refuse_rows(
         keys,
@@ -90,15 +94,6 @@ def _read_stores(series: pd.Series[Any], column: str) -> Keys:
     place = np.full(len(names) + 1, -1, np.int32)
     place[order] = np.arange(len(names), dtype=np.int32)
     keys = Keys(names[order], place[codes], np.empty(0, "M8[D]"))
-    lost = np.flatnonzero(codes < 0)
-    _refuse_rows(
-        keys,
-        lost,
-        "missing-store",
-        f"no store in column '{column}'",
-        column,
-        "Fill the store's name, or remove the rows.",
-    )
     spaced = names[(bare != names) & (bare != "")]
     if len(spaced):
         keys.findings.append(

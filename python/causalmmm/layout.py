@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalmmm.dates import WEEKDAYS, Days, is_month_end, on_step, step_number, steps_from, weekday
-from causalmmm.findings import Finding
+from causalmmm.findings import Finding, counted
 from causalmmm.keys import Keys
 
 # Findings that repeat store by store are listed for this many stores, then counted.
@@ -107,12 +107,12 @@ def _repeated_rows(layout: Layout, key: NDArray[np.int64], column: str) -> list[
     findings = []
     for store, rows, more in per_store(layout, again):
         date = str(layout.days[rows[0]])
-        where = f"store '{store}'" if store is not None else f"{more} more stores"
+        where = f"Store '{store}'" if store is not None else f"{more} more stores"
         findings.append(
             Finding(
                 "error",
                 "duplicate-row",
-                f"{len(rows)} row(s) of {where} repeat a date, first {date}.",
+                f"{where}: {counted(len(rows), 'row')} with a date that is there already, first {date}.",
                 "Add them together, or remove one of them.",
                 column=column,
                 store=store,
@@ -238,13 +238,12 @@ def _strays(layout: Layout, odd: NDArray[np.bool_], column: str) -> list[Finding
     findings = []
     for store, rows, more in per_store(layout, off[~odd[layout.store_of(off)]]):
         date = str(layout.days[rows[0]])
-        where = f"store '{store}'" if store is not None else f"{more} more stores"
-        first = "the first of a month" if freq == "MS" else f"a {freq[2:]}"
+        where = f"Store '{store}'" if store is not None else f"{more} more stores"
         findings.append(
             Finding(
                 "error",
                 "irregular-date",
-                f"{len(rows)} date(s) of {where} are not {first}, first {date}.",
+                f"{where}: {counted(len(rows), 'date')} off the {describe_freq(freq)} steps, first {date}.",
                 "Move each row to the step it belongs to.",
                 column=column,
                 store=store,
@@ -271,7 +270,7 @@ def _gaps(layout: Layout, odd: NDArray[np.bool_], column: str) -> list[Finding]:
             Finding(
                 "error",
                 "gap",
-                f"{where} {missing} date(s) between first and last, first {date}.",
+                f"{where} {counted(missing, 'date')} between first and last, first {date}.",
                 "Add the missing rows, with zeros where nothing was spent or sold; or start the "
                 "store's history after the gap.",
                 column=column,
@@ -291,7 +290,7 @@ def _short_histories(layout: Layout, min_steps: int) -> list[Finding]:
         Finding(
             "error",
             "short-history",
-            f"Store '{layout.stores[s]}' has {lengths[s]} step(s) from {layout.first_days[s]}, "
+            f"Store '{layout.stores[s]}' has {counted(int(lengths[s]), 'step')} from {layout.first_days[s]}, "
             f"fewer than {min_steps}.",
             remedy,
             store=str(layout.stores[s]),

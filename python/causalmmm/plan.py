@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalmmm.columns import Column, ColumnCheck, Rule
-from causalmmm.findings import Finding, PanelError, Report, Severity, closest, first_few
+from causalmmm.findings import Finding, PanelError, Report, Severity, closest, counted, first_few
 from causalmmm.keys import Keys, read_keys
 from causalmmm.layout import LISTED, Layout, describe_freq, lay_out
 from causalmmm.panel import Panel
@@ -118,7 +118,7 @@ class _PlanExamination:
         used |= {c for channel in given for c in (channel.spend, channel.exposure) if c}
         unused = [name for name in self.source.names if name not in used]
         if unused:
-            message = f"{len(unused)} column(s) of the plan are not used: {first_few(unused)}."
+            message = f"Columns of the plan that are not used: {first_few(unused)}."
             self.findings.append(Finding("notice", "unused-column", message))
 
     def _lay_out(self) -> Layout | None:
@@ -144,7 +144,7 @@ class _PlanExamination:
         if len(unknown):
             self._refuse(
                 "unknown-store",
-                f"The plan names {len(unknown)} store(s) that the panel lacks: "
+                f"The plan names {counted(len(unknown), 'store')} that the panel lacks: "
                 f"{first_few(unknown)}.",
                 "Remove their rows, or correct the names.",
                 str(unknown[0]),
@@ -152,7 +152,7 @@ class _PlanExamination:
         if len(missing):
             self._refuse(
                 "plan-store-missing",
-                f"The plan lacks {len(missing)} store(s) of the panel: {first_few(missing)}.",
+                f"The plan lacks {counted(len(missing), 'store')} of the panel: {first_few(missing)}.",
                 "Add their rows, or select() the stores that are planned.",
                 str(missing[0]),
             )
@@ -185,8 +185,9 @@ class _PlanExamination:
             store = str(layout.stores[uneven[0]])
             self._refuse(
                 "plan-horizon",
-                f"Plans differ in length: store '{store}' has {counts[uneven[0]]} step(s), "
-                f"others {usual} ({len(uneven)} store(s) differ).",
+                f"Plans differ in length: store '{store}' has "
+                f"{counted(int(counts[uneven[0]]), 'step')}, others {usual} "
+                f"({counted(len(uneven), 'store')} of that kind).",
                 "Give every store the same number of steps.",
                 store,
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
@@ -17,14 +18,15 @@ from typing import IO, Any
 import narwhals.stable.v2 as nw
 import pandas as pd
 
-from causalmmm.findings import Finding, PanelError, first_few
+from causalmmm.findings import Finding, PanelError, counted, first_few
 
 # A path, or a pandas, polars, Arrow or other table that narwhals understands.
 Readable = Any
 # One policy for all roles, or role -> policy.
-Policies = str | Mapping[str, str] | None
+Policies = str | Mapping[str, Any] | None
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+_CSV_ERRORS = (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, csv.Error)
 PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
@@ -141,24 +143,26 @@ def _open_csv(path: Path, as_text: Callable[[str], bool]) -> Source:
         with _open_text(path) as lines:
             header = lines.readline()
         delimiter = _delimiter(header)
-        names = next(csv.reader([header], delimiter=delimiter), [])
+        names = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
         _refuse_repeated([name for name in names if name])
-        frame = pd.read_csv(
-            path,
-            sep=delimiter,
-            encoding="utf-8-sig",
-            skipinitialspace=True,
-            index_col=False,
-            dtype=dict.fromkeys(filter(as_text, names), "str"),
-            low_memory=False,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of values lost
+            frame = pd.read_csv(
+                path,
+                sep=delimiter,
+                encoding="utf-8-sig",
+                skipinitialspace=True,
+                index_col=False,
+                dtype=dict.fromkeys(filter(as_text, names), "str"),
+                low_memory=False,
+            )
     except UnicodeDecodeError as error:
         raise _refuse(
             "encoding",
             f"'{path}' is not UTF-8 text (byte {error.start}).",
             "Save the file as CSV in UTF-8.",
         ) from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, OSError, EOFError) as error:
+    except (*_CSV_ERRORS, OSError, EOFError) as error:
         raise _refuse(
             "unreadable-file",
             f"'{path}' is not a readable CSV file: {_line(error)}",
@@ -171,7 +175,7 @@ def _open_csv(path: Path, as_text: Callable[[str], bool]) -> Source:
             Finding(
                 "notice",
                 "unnamed-column",
-                f"{len(unnamed)} column(s) without a name are not used (a saved row number?).",
+                f"Not used: {counted(len(unnamed), 'column')} without a name (a saved row number?).",
             )
         )
     return source

@@ -226,13 +226,14 @@ def _finding(item: Any) -> Finding:
             column=key,
         )
     if kind == "extra_forbidden":
-        known = [*Schema.model_fields, *Channel.model_fields, *Control.model_fields]
+        fields = {"channels": Channel.model_fields, "controls": Control.model_fields}
+        known = list(fields.get(str(item["loc"][0]), Schema.model_fields))
         hint = closest(str(item["loc"][-1]), known)
         return Finding(
             "error",
             "unknown-key",
             f"The schema has no key '{key}'.",
-            f"{hint}Known keys: {', '.join(Schema.model_fields)}.",
+            f"{hint}Known keys: {', '.join(known)}.",
             column=key,
         )
     remedy = {

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from causalmmm.columns import POLICIES, Column, ColumnCheck, Rule
 from causalmmm.dates import step_number, steps_from
 from causalmmm.engine.data import SeriesData
-from causalmmm.findings import Finding, PanelError, Report, Severity, closest, first_few
+from causalmmm.findings import Finding, PanelError, Report, Severity, closest, counted, first_few
 from causalmmm.guess import is_key
 from causalmmm.keys import read_keys
 from causalmmm.layout import Layout, lay_out
@@ -184,7 +184,7 @@ class _Examination:
                 Finding(
                     "notice",
                     "unused-column",
-                    f"{len(unused)} column(s) have no role and are not used: {first_few(unused)}.",
+                    f"Not used, because without a role: {first_few(unused)}.",
                 )
             )
 
@@ -198,8 +198,10 @@ class _Examination:
         if not rows.trusted:
             return None
         layout = lay_out(rows, self.schema.freq, min_steps, date)
+        repeated = [f for f in layout.findings if f.code == "duplicate-row"]
         self.findings += layout.findings
-        if store is None and any(f.code == "duplicate-row" for f in layout.findings):
+        if store is None and repeated:
+            self.findings = [f for f in self.findings if f not in repeated]
             message = f"Dates in '{date}' repeat and the schema names no store column."
             remedy = "Name the column that tells the rows of one date apart: store: <column>."
             self.findings.append(Finding("error", "no-store-column", message, remedy, column=date))
@@ -340,7 +342,7 @@ class _Examination:
                 Finding(
                     "error",
                     "population-moves",
-                    f"Population '{name}' changes in {len(different)} stores, first '{store}'.",
+                    f"Population '{name}' changes in {counted(len(different), 'store')}, first '{store}'.",
                     "Give each store one value, or declare the column as context.",
                     column=name,
                     store=store,
@@ -392,8 +394,7 @@ class _Examination:
             "warning",
             "spend-without-exposure",
             name,
-            f"Channel '{name}' " + "has spend but no exposure in {n} row(s) of {where}, "
-            "first {date}.",
+            f"Channel '{name}' " + "has spend but no exposure in {n} of {where}, first {date}.",
             "Check that spend and exposure are booked on the same dates.",
         )
 

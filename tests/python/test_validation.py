@@ -1,0 +1,246 @@
+"""Bad input is refused with findings that say what is wrong, where, and how to mend it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from malformed import CASES, PLAN_CASES, REFUSED, SCHEMA, Case, good, plan, write
+
+from causalmmm import Config, Finding, Panel, PanelError, RefusedInput, validate, validate_plan
+
+
+def by_name(case: Case) -> str:
+    return case.name.replace(" ", "-")
+
+
+def the_finding(report: object, case: Case) -> Finding:
+    found = [f for f in report if f.code == case.code]  # type: ignore[attr-defined]
+    assert found, f"expected {case.code} in:\n{report}"
+    return found[0]
+
+
+def assert_it_says_where(found: Finding, case: Case) -> None:
+    assert found.severity == case.severity
+    for words in case.says:
+        assert words in found.message
+    assert (found.column, found.store, found.date) == (
+        case.column if case.column is not None else found.column,
+        case.store,
+        case.date,
+    )
+    assert len(found.remedy) > 10
+
+
+def test_the_table_of_malformed_panels_is_broad_and_its_base_is_sound() -> None:
+    assert len(REFUSED) >= 40
+    assert len({case.name for case in CASES}) == len(CASES)
+    assert validate(good(), SCHEMA).codes == set()
+
+
+@pytest.mark.parametrize("case", CASES, ids=by_name)
+def test_a_malformed_panel_leads_to_its_finding(case: Case, tmp_path: Path) -> None:
+    report = validate(case.build(tmp_path), case.schema or SCHEMA, nan=case.nan)
+    assert_it_says_where(the_finding(report, case), case)
+    assert report.ok == (case.severity != "error")
+
+
+@pytest.mark.parametrize("case", CASES, ids=by_name)
+def test_the_same_finding_comes_through_files(case: Case, tmp_path: Path) -> None:
+    try:
+        config = Config.read(write(case, tmp_path))
+    except RefusedInput as error:
+        assert_it_says_where_in_words(the_finding(error.report, case), case)
+        return
+    report = validate(config.data.path, config.schema, nan=config.data.nan)
+    assert_it_says_where_in_words(the_finding(report, case), case)
+
+
+def assert_it_says_where_in_words(found: Finding, case: Case) -> None:
+    assert found.severity == case.severity
+    assert found.remedy
+    for words in case.says:
+        assert words in found.message
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=by_name)
+def test_a_malformed_panel_is_refused_with_the_whole_report(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(PanelError) as refused:
+        Panel.from_frame(case.build(tmp_path), case.schema or SCHEMA, nan=case.nan)
+    assert case.code in refused.value.report.codes
+    assert the_finding(refused.value.report, case).message in str(refused.value)
+
+
+@pytest.mark.parametrize("case", PLAN_CASES, ids=by_name)
+def test_a_plan_that_does_not_follow_is_refused(case: Case, tmp_path: Path) -> None:
+    panel = Panel.from_frame(good(), SCHEMA)
+    with pytest.raises(PanelError) as refused:
+        validate_plan(case.build(tmp_path), panel)
+    assert_it_says_where(the_finding(refused.value.report, case), case)
+
+
+def test_all_problems_come_in_one_report() -> None:
+    frame = good().drop(columns="people")
+    frame = pd.concat([frame.drop(index=[10, 50]), frame.iloc[[3]]])
+    frame.loc[20, "tv_cost"] = -1
+    frame.loc[60, "sales"] = np.nan
+    frame.loc[61, "price"] = np.inf
+    frame["visits"] = frame["visits"].astype(object)
+    frame.loc[70, "visits"] = "many"
+    report = validate(frame, SCHEMA)
+    assert report.codes >= {
+        "missing-column",
+        "gap",
+        "duplicate-row",
+        "negative-spend",
+        "missing-value",
+        "infinite-value",
+        "non-numeric",
+    }
+    assert [f.severity for f in report] == sorted([f.severity for f in report])
+    for finding in report:
+        assert finding.message in str(report)
+
+
+def test_findings_that_repeat_are_listed_for_ten_stores_and_then_counted() -> None:
+    frame = good(26, 10)
+    frame.loc[frame["day"] == "2024-01-03", "tv_cost"] = np.nan
+    found = [f for f in validate(frame, SCHEMA) if f.code == "missing-value"]
+    assert [f.store for f in found] == [*"ABCDEFGHIJ", None]
+    assert "16 more stores" in found[-1].message
+    assert sum(f.rows or 0 for f in found) == 26
+
+
+def test_the_text_of_an_error_is_capped_and_its_report_is_not() -> None:
+    frame = good(26, 10)
+    frame[["tv_cost", "web_cost", "web_views", "visits", "price"]] *= np.nan
+    frame.loc[frame["day"] != "2024-01-03", ["tv_cost", "web_cost", "web_views"]] = 1.0
+    frame.loc[frame["day"] != "2024-01-04", ["visits", "price"]] = 1.0
+    with pytest.raises(PanelError) as refused:
+        Panel.from_frame(frame, SCHEMA)
+    errors = refused.value.report.errors
+    assert len(errors) == 55
+    assert str(refused.value).count("missing-value:") == 40
+    assert f"and {len(refused.value.report) - 40} more" in str(refused.value)
+
+
+def test_a_report_is_a_table_of_named_columns() -> None:
+    frame = good()
+    frame.loc[50, "tv_cost"] = np.nan
+    table = validate(frame, SCHEMA).to_frame()
+    assert list(table.columns) == [
+        "severity", "code", "column", "store", "date", "rows", "message", "remedy",
+    ]  # fmt: skip
+    row = table.iloc[0]
+    assert (row["code"], row["store"], row["date"], row["rows"]) == (
+        "missing-value",
+        "B",
+        "2024-01-11",
+        1,
+    )
+
+
+def holes() -> pd.DataFrame:
+    frame = good()
+    frame.loc[[0, 50, 51, 119], "tv_cost"] = np.nan
+    frame.loc[49, "tv_cost"], frame.loc[52, "tv_cost"] = 10.0, 40.0
+    return frame
+
+
+def test_zero_fills_missing_spend_and_is_recorded() -> None:
+    panel = Panel.from_frame(holes(), SCHEMA, nan={"channels": "zero"})
+    assert panel.data.values[[0, 50, 51, 119], 0].tolist() == [0, 0, 0, 0]
+    notes = [f for f in panel.notices if f.code == "filled-with-zero"]
+    assert [(f.column, f.store, f.rows) for f in notes] == [
+        ("tv_cost", "A", 1),
+        ("tv_cost", "B", 2),
+        ("tv_cost", "C", 1),
+    ]
+
+
+def test_interpolation_stays_within_a_store_and_is_recorded() -> None:
+    panel = Panel.from_frame(holes(), SCHEMA, nan="interpolate")
+    tv = panel.data.values[:, 0]
+    assert tv[[50, 51]].tolist() == [20, 30]
+    assert tv[0] == tv[1]  # nothing before: the first value is held
+    assert tv[119] == tv[118]  # nothing after: the last one is
+    assert {f.store for f in panel.notices if f.code == "interpolated"} == {"A", "B", "C"}
+
+
+def test_a_policy_for_one_role_leaves_the_others_strict() -> None:
+    frame = holes()
+    frame.loc[5, "sales"] = np.nan
+    report = validate(frame, SCHEMA, nan={"channels": "zero"})
+    assert [f.column for f in report.errors] == ["sales"]
+
+
+def test_missing_values_without_a_policy_are_an_error_that_names_the_policies() -> None:
+    found = validate(holes(), SCHEMA).errors[0]
+    assert "nan: {channels: zero}" in found.remedy
+
+
+def test_future_rows_in_the_history_are_pointed_to_the_plan() -> None:
+    frame = good()
+    frame.loc[frame["day"] > "2024-02-04", "sales"] = np.nan
+    assert "as a plan" in validate(frame, SCHEMA).errors[0].remedy
+
+
+def test_columns_without_a_role_are_named_not_dropped_in_silence() -> None:
+    notes = validate(good().assign(colour="red", mood=1.0), SCHEMA).notices
+    assert [f.code for f in notes] == ["unused-column"]
+    assert "'colour', 'mood'" in notes[0].message
+
+
+def test_a_plan_gives_arrays_in_the_panels_order() -> None:
+    panel = Panel.from_frame(good(), SCHEMA).select(["C", "A", "B"])
+    table = plan(good())
+    table["tv_cost"] = np.arange(15.0)
+    found = validate_plan(table.sample(frac=1, random_state=0), panel)
+    assert (found.series, found.horizon) == (("tv", "web"), 5)
+    assert found.values.shape == (3, 5, 2)
+    assert found.values[:, 0, 0].tolist() == [10, 0, 5]
+    assert found.values[0, :, 1].tolist() == [0, 10, 20, 30, 40]
+    assert (found.controls == 7.5).all()
+    assert found.controls.shape == (3, 5, 1)
+
+
+def test_a_plan_in_spend_becomes_exposure_at_the_stores_own_past_cost() -> None:
+    history = good()
+    history["web_cost"] = history["web_views"] / np.repeat([2.0, 4.0, 8.0], 40)
+    panel = Panel.from_frame(history, SCHEMA)
+    table = plan(history).drop(columns="web_views").assign(web_cost=3.0)
+    found = validate_plan(table, panel)
+    assert np.allclose(found.values[:, :, 1], np.array([[6.0], [12.0], [24.0]]))
+    assert [f.code for f in found.notices] == ["spend-as-exposure"]
+
+
+def test_a_plan_follows_histories_that_end_on_different_dates() -> None:
+    history = good()
+    history = history[~((history["shop"] == "B") & (history["day"] > "2024-01-20"))]
+    found = validate_plan(plan(history), Panel.from_frame(history, SCHEMA))
+    assert found.horizon == 5
+
+
+@pytest.mark.parametrize(("freq", "first"), [("MS", "2021-03-01"), ("W-SUN", "2021-03-07")])
+def test_a_plan_of_one_step_follows_a_weekly_or_monthly_history(freq: str, first: str) -> None:
+    history = good(2, 30, freq, first)
+    panel = Panel.from_frame(history, SCHEMA)
+    assert validate_plan(plan(history, 1, freq), panel).horizon == 1
+    late = plan(history, 2, freq).groupby("shop").tail(1)
+    with pytest.raises(PanelError, match="plan-start"):
+        validate_plan(late, panel)
+
+
+def test_controls_whose_future_is_unknown_are_not_asked_of_a_plan() -> None:
+    panel = Panel.from_frame(good(), {**SCHEMA, "controls": ["price"]})
+    found = validate_plan(plan(good()).drop(columns="price"), panel)
+    assert np.isnan(found.controls).all()
+
+
+def test_a_plan_for_a_national_panel_needs_no_store() -> None:
+    history = good(1).drop(columns="shop")
+    panel = Panel.from_frame(history, {k: v for k, v in SCHEMA.items() if k != "store"})
+    table = plan(good(1)).drop(columns="shop")
+    assert validate_plan(table, panel).values.shape == (1, 5, 2)
