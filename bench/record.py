@@ -28,7 +28,8 @@ def record(out: Path, name: str, rows: Sequence[Row], settings: Mapping[str, Any
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: _short(v) for k, v in row.items()} for row in rows)
-    header = {**environment(), "settings": dict(settings), "rows": len(rows)}
+    kept = {name: value for name, value in settings.items() if name != "out"}
+    header = {**environment(), "settings": kept, "rows": len(rows)}
     (out / f"{name}.json").write_text(json.dumps(header, indent=2, default=str) + "\n", "utf-8")
 
 

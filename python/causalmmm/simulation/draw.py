@@ -140,12 +140,10 @@ def _spend(config: SimulationConfig, shared: Shared, rng: np.random.Generator, s
     share = shared.campaign_share[:c]
     end = 1.0 / shared.campaign_steps[:c]
     begin = end * share / (1.0 - share)
-    quiet, busy = (
-        np.where(shared.sparse[:c], sparse, always)
-        for sparse, always in ((0.0, 1.0), (1.0 / share, 1.0 + config.campaign_lift))
-    )
-    always_mean = 1.0 + share * config.campaign_lift
-    quiet, busy = (np.where(shared.sparse[:c], v, v / always_mean) for v in (quiet, busy))
+    # Sparse channels are silent between campaigns, the others run on; both have mean 1.
+    always = 1.0 / (1.0 + share * config.campaign_lift)
+    quiet = np.where(shared.sparse[:c], 0.0, always)
+    busy = np.where(shared.sparse[:c], 1.0 / share, always * (1.0 + config.campaign_lift))
 
     running = (rng.random((CHUNK, c)) < share)[:size]
     campaign = np.empty((t, size, c), dtype=bool)
