@@ -123,7 +123,7 @@ def _fit_var(x: Array, known: Array, order: int, first: int) -> tuple[Array, flo
     t, n = x.shape
     past = np.column_stack([x[first - lag : t - lag] for lag in range(1, order + 1)])
     design = np.column_stack([past, known[first:t]])
-    coefficients: Array = np.linalg.lstsq(design, x[first:], rcond=None)[0]
+    coefficients = np.asarray(np.linalg.lstsq(design, x[first:], rcond=None)[0], np.float64)
     residual = x[first:] - design @ coefficients
     rows = t - first
     log_det = np.linalg.slogdet(residual.T @ residual / rows + 1e-12 * np.eye(n))[1]
