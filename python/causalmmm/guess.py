@@ -36,6 +36,9 @@ STORE = (
 DATE = ("date", "ds", "time", "week", "date_week", "wk_strt_dt", "day", "month", "timestamp")
 TARGET = ("target", "y", "gmv", "sales", "revenue", "kpi", "conversions", "orders")
 
+# Rows of a column that are looked at where its name says nothing.
+_LOOKED_AT = 10_000
+
 # (role, pattern, why); the first that matches decides. A group names the channel.
 _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
     (role, re.compile(pattern), why)
@@ -219,7 +222,7 @@ class _Guess:
         """What the values are: date, text, negative (numbers, some below 0) or number."""
         if self.source is None:
             return "number"
-        series = self.source.column(name)
+        series = self.source.column(name, _LOOKED_AT)
         if pd.api.types.is_datetime64_any_dtype(series.dtype):
             return "date"
         if isinstance(series.dtype, pd.CategoricalDtype):

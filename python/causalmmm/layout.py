@@ -112,7 +112,8 @@ def _repeated_rows(layout: Layout, key: NDArray[np.int64], column: str) -> list[
             Finding(
                 "error",
                 "duplicate-row",
-                f"{where}: {counted(len(rows), 'row')} with a date that is there already, first {date}.",
+                f"{where}: {counted(len(rows), 'row')} with a date that it already has, "
+                f"first {date}.",
                 "Add them together, or remove one of them.",
                 column=column,
                 store=store,
@@ -243,7 +244,8 @@ def _strays(layout: Layout, odd: NDArray[np.bool_], column: str) -> list[Finding
             Finding(
                 "error",
                 "irregular-date",
-                f"{where}: {counted(len(rows), 'date')} off the {describe_freq(freq)} steps, first {date}.",
+                f"{where}: {counted(len(rows), 'date')} off the {describe_freq(freq)} steps, "
+                f"first {date}.",
                 "Move each row to the step it belongs to.",
                 column=column,
                 store=store,
@@ -290,8 +292,8 @@ def _short_histories(layout: Layout, min_steps: int) -> list[Finding]:
         Finding(
             "error",
             "short-history",
-            f"Store '{layout.stores[s]}' has {counted(int(lengths[s]), 'step')} from {layout.first_days[s]}, "
-            f"fewer than {min_steps}.",
+            f"Store '{layout.stores[s]}' has {counted(int(lengths[s]), 'step')} from "
+            f"{layout.first_days[s]}, fewer than {min_steps}.",
             remedy,
             store=str(layout.stores[s]),
             date=str(layout.first_days[s]),

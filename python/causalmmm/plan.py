@@ -152,7 +152,8 @@ class _PlanExamination:
         if len(missing):
             self._refuse(
                 "plan-store-missing",
-                f"The plan lacks {counted(len(missing), 'store')} of the panel: {first_few(missing)}.",
+                f"The plan lacks {counted(len(missing), 'store')} of the panel: "
+                f"{first_few(missing)}.",
                 "Add their rows, or select() the stores that are planned.",
                 str(missing[0]),
             )

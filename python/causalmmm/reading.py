@@ -32,16 +32,16 @@ PARQUET_SUFFIXES = (".parquet", ".pq")
 
 @dataclass(frozen=True)
 class Source:
-    """A table with named columns, each fetched when asked for."""
+    """A table with named columns, each fetched when asked for, whole or its first rows only."""
 
     names: list[str]
     rows: int
-    fetch: Callable[[str], pd.Series[Any]]
+    fetch: Callable[[str, int | None], pd.Series[Any]]
     notices: list[Finding] = field(default_factory=list)
 
-    def column(self, name: str) -> pd.Series[Any]:
-        """The column as a series of numbers, dates or categories, one entry per row."""
-        series = self.fetch(name)
+    def column(self, name: str, first: int | None = None) -> pd.Series[Any]:
+        """The column as numbers, dates or categories: one entry per row, or per first row."""
+        series = self.fetch(name, first)
         if isinstance(series.dtype, pd.ArrowDtype):
             series = _from_arrow(series.array.__arrow_array__())
         if isinstance(series.dtype, (pd.StringDtype, pd.PeriodDtype)) or series.dtype == object:
@@ -75,11 +75,11 @@ def _open_frame(frame: nw.DataFrame[Any]) -> Source:
         names = [str(name) for name in flat.columns]
         _refuse_repeated(names)
         by_name = dict(zip(names, flat.columns, strict=True))
-        return Source(names, len(flat), lambda name: flat[by_name[name]])
+        return Source(names, len(flat), lambda name, first: flat[by_name[name]][:first])
     _refuse_repeated(list(frame.columns))
 
-    def fetch(name: str) -> pd.Series[Any]:
-        column = frame[name]
+    def fetch(name: str, first: int | None) -> pd.Series[Any]:
+        column = frame[name] if first is None else frame[name].head(first)
         try:
             return _from_arrow(column.to_arrow())
         except ImportError:  # no pyarrow: slower, and just as right
@@ -122,7 +122,7 @@ def _open_parquet(path: Path) -> Source:
             "pip install pyarrow, or save the table as CSV.",
         ) from None
     try:
-        file = pq.ParquetFile(path, memory_map=True)
+        file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise _refuse(
             "unreadable-file",
@@ -132,7 +132,9 @@ def _open_parquet(path: Path) -> Source:
     names = list(file.schema_arrow.names)
     _refuse_repeated(names)
 
-    def fetch(name: str) -> pd.Series[Any]:
+    def fetch(name: str, first: int | None) -> pd.Series[Any]:
+        if first is not None:
+            return _from_arrow(next(file.iter_batches(first, columns=[name])).column(0))
         return _from_arrow(file.read(columns=[name], use_threads=False).column(0))
 
     return Source(names, file.metadata.num_rows, fetch)
@@ -175,7 +177,7 @@ def _open_csv(path: Path, as_text: Callable[[str], bool]) -> Source:
             Finding(
                 "notice",
                 "unnamed-column",
-                f"Not used: {counted(len(unnamed), 'column')} without a name (a saved row number?).",
+                f"Not used: {counted(len(unnamed), 'column')} without a name (row numbers?).",
             )
         )
     return source

@@ -342,7 +342,8 @@ class _Examination:
                 Finding(
                     "error",
                     "population-moves",
-                    f"Population '{name}' changes in {counted(len(different), 'store')}, first '{store}'.",
+                    f"Population '{name}' changes within {counted(len(different), 'store')}, "
+                    f"first '{store}'.",
                     "Give each store one value, or declare the column as context.",
                     column=name,
                     store=store,

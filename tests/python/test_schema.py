@@ -169,7 +169,9 @@ def test_channels_found_by_elimination_are_doubted() -> None:
 
 
 def test_names_alone_are_enough_to_guess() -> None:
-    schema, _ = Schema.guess(["Geo", "DATE", "tv_spend", "tv_impressions", "Paid Radio cost", "sales"])
+    schema, _ = Schema.guess(
+        ["Geo", "DATE", "tv_spend", "tv_impressions", "Paid Radio cost", "sales"]
+    )
     assert schema == Schema.check(
         {
             "store": "Geo",
