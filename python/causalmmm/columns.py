@@ -35,8 +35,9 @@ class Rule:
 class ColumnCheck:
     """Reads columns into float32 in the order of a layout and collects what is wrong with them."""
 
-    def __init__(self, layout: Layout | None) -> None:
+    def __init__(self, layout: Layout | None, rows: int) -> None:
         self.layout = layout
+        self.rows = rows if layout is None else len(layout.days)
         self.findings: list[Finding] = []
 
     def read(self, series: pd.Series[Any], name: str, rule: Rule) -> Column:
@@ -226,21 +227,31 @@ class ColumnCheck:
         """One finding per store with such rows; the message may name {n}, {where} and {date}."""
         if not len(rows):
             return
+        n = counted(len(rows), "row")
         if self.layout is None:
-            text = message.format(
-                n=counted(len(rows), "row"), where="the table", date="unknown date"
-            )
-            self.findings.append(
-                Finding(severity, code, text, remedy, column=column, rows=len(rows))
-            )
+            text = _worded(message, n=n, where="the table", date=f"row {rows[0] + 1}")
+            found = Finding(severity, code, text, remedy, column=column, rows=len(rows))
+            self.findings.append(found)
+            return
+        if len(rows) == self.rows and len(self.layout.stores) > 1:
+            text = _worded(message, n=n, where="all stores", date=self.layout.days.min())
+            found = Finding(severity, code, text, remedy, column=column, rows=len(rows))
+            self.findings.append(found)
             return
         for store, some, more in per_store(self.layout, rows):
             where = f"store '{store}'" if store is not None else f"{more} more stores"
             date = str(self.layout.days[some[0]])
-            text = message.format(n=counted(len(some), "row"), where=where, date=date)
+            text = _worded(message, n=counted(len(some), "row"), where=where, date=date)
             self.findings.append(
                 Finding(severity, code, text, remedy, column, store, date, len(some))
             )
+
+
+def _worded(message: str, **words: object) -> str:
+    """The message with its blanks filled; unlike ``str.format``, at ease with names in braces."""
+    for blank, word in words.items():
+        message = message.replace(f"{{{blank}}}", str(word))
+    return message
 
 
 def _policy_key(role: str) -> str:

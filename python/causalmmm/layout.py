@@ -78,11 +78,13 @@ def lay_out(keys: Keys, given: str | None, min_steps: int, date_column: str) -> 
     if not len(days):
         return layout
     layout.findings += _repeated_rows(layout, key, date_column)
+    layout.findings += _short_histories(layout, min_steps)
+    if np.diff(layout.offsets).max() < min_steps:
+        return layout  # too little to tell a frequency
     odd = _find_frequency(layout, given, date_column)
     if layout.freq is not None:
         layout.findings += _strays(layout, odd, date_column)
         layout.findings += _gaps(layout, odd, date_column)
-    layout.findings += _short_histories(layout, min_steps)
     return layout
 
 
@@ -274,7 +276,7 @@ def _gaps(layout: Layout, odd: NDArray[np.bool_], column: str) -> list[Finding]:
                 "gap",
                 f"{where} {counted(missing, 'date')} between first and last, first {date}.",
                 "Add the missing rows, with zeros where nothing was spent or sold; or start the "
-                "store's history after the gap.",
+                "store's history after the gap; or correct the date that lies too far.",
                 column=column,
                 store=store,
                 date=date,

@@ -77,10 +77,10 @@ class _PlanExamination:
         known = [control.name for control in schema.controls if control.future_known]
         self._compare_names([*given.values()], organic, known)
         layout = self._lay_out()
-        check = ColumnCheck(layout)
+        check = ColumnCheck(layout, self.source.rows)
         columns = [self._channel(check, name, channel) for name, channel in given.items()]
         columns += [self._read(check, name, "organic channel") for name in organic]
-        unknown = np.full(self.source.rows if layout is None else len(layout.days), np.nan, "f4")
+        unknown = np.full(check.rows, np.nan, "f4")
         controls = [
             self._read(check, name, "control") if name in known and name in present else unknown
             for name in schema.control_names

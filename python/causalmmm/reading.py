@@ -146,6 +146,10 @@ def _open_csv(path: Path, as_text: Callable[[str], bool]) -> Source:
             header = lines.readline()
         delimiter = _delimiter(header)
         names = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
+        if not any(name.strip() for name in names):
+            raise _refuse(
+                "no-header", f"'{path}' has no line of column names.", "Begin it with one."
+            )
         _refuse_repeated([name for name in names if name])
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # of values lost
@@ -219,7 +223,10 @@ def _as_categories(series: pd.Series[Any]) -> pd.Series[Any]:
         if inferred in ("boolean", "integer", "floating", "mixed-integer-float", "decimal"):
             return series.astype("boolean") if inferred == "boolean" else series.astype("float64")
         if inferred in ("datetime64", "datetime", "date"):
-            return pd.to_datetime(series, errors="coerce", utc=False)
+            try:
+                return pd.to_datetime(series)
+            except ValueError:  # several time zones: their texts still tell them apart
+                return _as_categories(series.where(series.isna(), series.astype(str)))
         # Text beside numbers and flags: compare what would be seen in a file.
         series = series.where(series.isna(), series.astype(str))
     codes, distinct = pd.factorize(series)

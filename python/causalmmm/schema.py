@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from causalmmm.findings import Finding, PanelError, closest
@@ -88,7 +88,7 @@ class Schema(_Strict):
     store: str | None = None
     date: str
     target: str
-    channels: dict[str, Channel]
+    channels: dict[str, Channel] = Field(default_factory=dict)
     organic: tuple[str, ...] = ()
     mediators: tuple[str, ...] = ()
     controls: tuple[Control, ...] = ()
@@ -217,6 +217,9 @@ def _finding(item: Any) -> Finding:
     key = ".".join(str(part) for part in item["loc"])
     kind = item["type"]
     context = item.get("ctx", {})
+    if not key and kind == "model_type":
+        remedy = "Give a Schema, or a mapping with its keys."
+        return Finding("error", "invalid-value", "This is not a schema.", remedy)
     if kind == "missing":
         return Finding(
             "error",
@@ -236,7 +239,7 @@ def _finding(item: Any) -> Finding:
             f"{hint}Known keys: {', '.join(known)}.",
             column=key,
         )
-    remedy = {
+    cure = {
         "column-in-two-roles": "Give the column one role; leave it out of the others.",
         "channel-without-column": "Write e.g. 'tv: {spend: tv_cost}', or just 'tv: tv_cost'.",
         "no-channel": "Name at least one column under 'channels' or 'organic'.",
@@ -246,8 +249,8 @@ def _finding(item: Any) -> Finding:
     where = f"Schema key '{key}': " if key else "Schema: "
     return Finding(
         "error",
-        kind if remedy else "invalid-value",
+        kind if cure else "invalid-value",
         f"{where}{item['msg']}.",
-        remedy or f"Correct the value of '{key}'.",
+        cure or f"Correct the value of '{key}'.",
         column=context.get("column") or key or None,
     )

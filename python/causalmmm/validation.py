@@ -131,7 +131,7 @@ class _Examination:
     def run(self, min_steps: int, keep: bool) -> Examined:
         self._compare_names()
         layout = self._lay_out(min_steps)
-        check = ColumnCheck(layout)
+        check = ColumnCheck(layout, self.source.rows)
         keep = keep and layout is not None and not self._refused()
         values, spend = self._series(check, keep)
         controls = self._plain(check, self.schema.control_names, "control", "controls", keep)
@@ -209,7 +209,7 @@ class _Examination:
 
     def _series(self, check: ColumnCheck, keep: bool) -> tuple[Column | None, Column | None]:
         """Fill the node values and the money, reading every column once."""
-        schema, rows = self.schema, self._rows(check)
+        schema, rows = self.schema, check.rows
         n_paid = len(schema.channels)
         values = np.empty((rows, len(schema.nodes)), np.float32) if keep else None
         apart = any(c.exposure is not None for c in schema.channels.values())
@@ -251,9 +251,6 @@ class _Examination:
                 values[:, j] = found
         return values, spend
 
-    def _rows(self, check: ColumnCheck) -> int:
-        return self.source.rows if check.layout is None else len(check.layout.days)
-
     def _column(self, check: ColumnCheck, column: str | None, rule: Rule) -> Column | None:
         if column is None or column not in self.source.names:
             return None
@@ -262,7 +259,7 @@ class _Examination:
     def _plain(
         self, check: ColumnCheck, names: list[str], role: str, policy: str, keep: bool
     ) -> Column | None:
-        block = np.empty((self._rows(check), len(names)), np.float32) if keep else None
+        block = np.empty((check.rows, len(names)), np.float32) if keep else None
         for j, name in enumerate(names):
             found = self._column(check, name, Rule(role, self.policies[policy], flags=True))
             if block is not None and found is not None:
@@ -288,7 +285,7 @@ class _Examination:
             return None
         starts = check.layout.offsets[:-1]
         moves = bool(moving) if self.schema.context_moves is None else self.schema.context_moves
-        rows = self._rows(check) if moves else len(starts)
+        rows = check.rows if moves else len(starts)
         block = np.empty((rows, len(columns)), np.float32)
         for j, column in enumerate(columns):
             block[:, j] = column if moves else column[starts]
@@ -324,13 +321,13 @@ class _Examination:
         )
 
     def _revenue(self, check: ColumnCheck) -> Column | None:
-        rule = Rule("revenue per target", "error", ("negative-revenue", "error"))
+        rule = Rule("revenue per target", "required", ("negative-revenue", "error"))
         return self._column(check, self.schema.revenue_per_target, rule)
 
     def _population(self, check: ColumnCheck) -> Column | None:
         name = self.schema.population
         found = self._column(
-            check, name, Rule("population", "error", ("negative-population", "error"))
+            check, name, Rule("population", "required", ("negative-population", "error"))
         )
         if found is None or check.layout is None:
             return None

@@ -193,6 +193,15 @@ def test_columns_without_a_role_are_named_not_dropped_in_silence() -> None:
     assert "'colour', 'mood'" in notes[0].message
 
 
+def test_braces_in_names_and_cells_do_not_disturb_the_messages() -> None:
+    frame = good().rename(columns={"visits": "visits {n} {0}"}).replace({"shop": {"A": "{}"}})
+    frame["visits {n} {0}"] = frame["visits {n} {0}"].astype(object)
+    frame.loc[45, "visits {n} {0}"] = "{where"
+    report = validate(frame, {**SCHEMA, "mediators": ["visits {n} {0}"]})
+    assert report.codes == {"non-numeric"}
+    assert "'{where'" in str(report)
+
+
 def test_a_plan_gives_arrays_in_the_panels_order() -> None:
     panel = Panel.from_frame(good(), SCHEMA).select(["C", "A", "B"])
     table = plan(good())
