@@ -176,6 +176,9 @@ def _clock(match: re.Match[str] | None) -> str:
 def _irregularity(read: pd.Series[Any]) -> int:
     """How many different steps the sorted dates take: the right reading takes the fewest."""
     days = np.unique(read.dropna().to_numpy().astype("datetime64[D]"))
+    months = days.astype("datetime64[M]")
+    if (months.astype("datetime64[D]") == days).all():
+        return len(np.unique(np.diff(months)))
     return len(np.unique(np.diff(days)))
 
 

@@ -269,12 +269,28 @@ def test_dates_are_read_as_they_are_written(
     assert [f.code for f in panel.notices] == noticed
 
 
-def test_weekly_dates_that_read_in_two_ways_are_read_the_even_way() -> None:
-    frame = good(1, 8, "MS")
-    frame["day"] = [f"01/0{month}/2024" for month in range(1, 9)]
+@pytest.mark.parametrize("form", ["{day:02d}/03/2024", "03/{day:02d}/2024"])
+def test_dates_that_read_in_two_ways_are_read_the_even_way(form: str) -> None:
+    frame = good(1, 12)
+    frame["day"] = [form.format(day=day) for day in range(1, 13)]
     panel = read(frame)
-    assert (panel.freq, panel.data.grid[-1].astype(str)) == ("D", "2024-01-08")
+    assert (panel.freq, str(panel.data.grid[0])) == ("D", "2024-03-01")
     assert "ambiguous-date" in panel.report.codes
+
+
+def test_days_of_january_are_not_taken_for_first_days_of_months_nor_the_reverse() -> None:
+    frame = good(1, 12)
+    frame["day"] = [f"01/{number:02d}/2024" for number in range(1, 13)]
+    with pytest.raises(PanelError, match="ambiguous-date"):
+        read(frame)
+
+
+def test_a_store_with_one_row_takes_the_frequency_of_the_others() -> None:
+    weekly = good(3, 10, "W-MON")
+    frame = weekly[(weekly["shop"] != "B") | (weekly["day"] == "2024-02-26")]
+    frame = frame.assign(day=frame["day"].where(frame["shop"] != "B", "2024-04-01"))
+    panel = read(frame)  # four weeks after the last row of A
+    assert (panel.freq, panel.lengths.tolist()) == ("W-MON", [10, 1, 10])
 
 
 def test_whole_numbers_are_dates_when_they_look_like_them() -> None:
