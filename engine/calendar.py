@@ -1,0 +1,116 @@
+"""Deterministic regressors of the baseline: intercept, trend, weekly and yearly cycles, holidays, controls.
+
+A calendar is a function of dates alone, so history and future share it by construction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+STEPS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0}
+
+
+def period_of(freq: str) -> str:
+    """"D", "W" or "M" for a pandas alias such as "D", "W-MON" or "MS"."""
+    kind = freq[0]
+    if kind not in STEPS_PER_YEAR:
+        raise ValueError(f"frequency {freq!r} is not daily (D), weekly (W-...) or monthly (MS)")
+    return kind
+
+
+def extend_grid(grid: NDArray[np.datetime64], freq: str, steps: int) -> NDArray[np.datetime64]:
+    """The grid continued by ``steps`` periods."""
+    last = grid[-1]
+    ahead = np.arange(1, steps + 1)
+    if period_of(freq) == "M":
+        tail = (last.astype("datetime64[M]") + ahead).astype("datetime64[D]")
+    else:
+        tail = last + ahead * (7 if period_of(freq) == "W" else 1)
+    return np.concatenate([grid, tail])
+
+
+@dataclass(frozen=True)
+class CalendarSpec:
+    """What the baseline contains; a part of the saved model.
+
+    yearly           harmonics of the yearly cycle.
+    country          ISO code of the holiday calendar (needs the ``holidays`` package), or None.
+    control_mean, control_scale   standardisation of each control, from the training panel.
+    """
+
+    freq: str
+    yearly: int
+    country: str | None = None
+    control_mean: tuple[float, ...] = ()
+    control_scale: tuple[float, ...] = ()
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The kind of each regressor, in column order; each kind has its own shrinkage."""
+        weekly = 6 if period_of(self.freq) == "D" else 0
+        return (
+            ("intercept", "trend")
+            + ("weekly",) * weekly
+            + ("yearly",) * (2 * self.yearly)
+            + ("holiday",) * (self.country is not None)
+            + ("control",) * len(self.control_mean)
+        )
+
+
+class Calendar:
+    """The regressors of a :class:`CalendarSpec` on a grid of dates."""
+
+    def __init__(self, spec: CalendarSpec, grid: NDArray[np.datetime64]) -> None:
+        self.spec, self.grid = spec, grid
+        self._table = _table(spec, grid)
+        self.steps_per_year = STEPS_PER_YEAR[period_of(spec.freq)]
+
+    def rows(self, position: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 [B, T, Q0] at grid positions [B, T]; trend is 0 at each window's last step, per year."""
+        inside = np.clip(position, 0, len(self.grid) - 1)
+        basis = self._table[inside]
+        basis[..., 1] = (position - position[:, -1:]) / self.steps_per_year
+        return basis
+
+    def standardise(self, controls: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Controls in the units of the training panel's mean and spread."""
+        mean = np.asarray(self.spec.control_mean, np.float32)
+        return (controls - mean) / np.asarray(self.spec.control_scale, np.float32)
+
+
+def _table(spec: CalendarSpec, grid: NDArray[np.datetime64]) -> NDArray[np.float32]:
+    day = grid.astype("datetime64[D]").astype(np.int64)
+    columns = [np.ones(len(grid)), np.zeros(len(grid))]
+    if period_of(spec.freq) == "D":
+        columns += _fourier(day / 7.0, 3)
+    year = grid.astype("datetime64[Y]")
+    length = ((year + 1).astype("datetime64[D]") - year.astype("datetime64[D]")).astype(np.int64)
+    columns += _fourier((grid - year.astype("datetime64[D]")).astype(np.int64) / length, spec.yearly)
+    if spec.country is not None:
+        columns.append(_holidays(spec, grid))
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _fourier(cycles: NDArray[np.float64], harmonics: int) -> list[NDArray[np.float64]]:
+    angles = [2 * np.pi * k * cycles for k in range(1, harmonics + 1)]
+    return [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
+
+
+def _holidays(spec: CalendarSpec, grid: NDArray[np.datetime64]) -> NDArray[np.float64]:
+    """Public holidays that fall into each period."""
+    try:
+        import holidays
+    except ImportError as error:
+        raise ImportError(
+            f"the holiday calendar of {spec.country!r} needs the holidays package: "
+            "pip install 'causalmmm[holidays]'"
+        ) from error
+    days = extend_grid(grid, spec.freq, 1).astype("datetime64[D]")
+    years = range(days[0].astype(object).year, days[-1].astype(object).year + 1)
+    table = holidays.country_holidays(str(spec.country), years=years)
+    dates = np.sort(np.array([np.datetime64(d, "D") for d in table]))
+    edges = np.searchsorted(dates, days)
+    return np.diff(edges).astype(np.float64)

@@ -1,0 +1,126 @@
+"""Every choice of the model and of its training, as two frozen records that serialise to JSON.
+
+Ablations of the paper are values of these fields, not code of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape and prior of the model (DESIGN: encoder, decoder, objective).
+
+    hidden       width H of the encoder.
+    lags         lags L of the encoder's edge features; 0 gives the paper's raw-window encoder.
+    raw_window   steps of each series the raw-window encoder reads (used only when lags == 0).
+    decays       initial carry-over of each response component; one component per entry.
+    delays       integer delay in steps of each response component, on top of the one-step lag.
+    own_lags     autoregressive lags of every series on itself.
+    yearly       harmonics of the yearly cycle in the baseline; weekly cycles are always complete.
+    prior        prior probability of an edge.
+    prototypes   prototype graphs whose mixture, learned from all stores, is each store's prior.
+    effect_spread  prior standard deviation of a store's log effect around the shared effect.
+    graph        "learned", "full" (every edge present) or "empty" (none).
+    saturation   False replaces Hill by the identity.
+    carryover    False fixes every decay at zero (the paper's Markov ablation).
+    store_effects  False shares every effect across stores.
+    """
+
+    hidden: int = 32
+    lags: int = 7
+    raw_window: int = 64
+    decays: tuple[float, ...] = (0.1, 0.5, 0.8)
+    delays: tuple[int, ...] = (0, 0, 0)
+    own_lags: int = 7
+    yearly: int = 3
+    prior: float = 0.05
+    prototypes: int = 8
+    effect_spread: float = 0.3
+    graph: str = "learned"
+    saturation: bool = True
+    carryover: bool = True
+    store_effects: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.decays) != len(self.delays) or not self.decays:
+            raise ValueError("decays and delays need one entry per response component, at least one")
+        if any(not 0.0 < d < 1.0 for d in self.decays):
+            raise ValueError(f"every decay lies strictly between 0 and 1, got {self.decays}")
+        if any(d < 0 for d in self.delays):
+            raise ValueError(f"a delay is a number of steps, 0 or more, got {self.delays}")
+        if not 0.0 < self.prior < 1.0:
+            raise ValueError(f"prior is a probability strictly between 0 and 1, got {self.prior}")
+        if self.graph not in ("learned", "full", "empty"):
+            raise ValueError(f'graph is "learned", "full" or "empty", got {self.graph!r}')
+        for name, least in (("hidden", 4), ("lags", 0), ("raw_window", 1), ("own_lags", 1), ("prototypes", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+
+    @property
+    def memory(self) -> int:
+        """Steps before a row that the model needs to predict it."""
+        return max(self.lags, self.own_lags, max(self.delays) + 1)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the model is fitted.
+
+    epochs        passes over the stores; None chooses as many as give about ``steps`` updates.
+    steps         optimiser updates aimed at when ``epochs`` is None.
+    batch_stores  stores per update; None takes about 100,000 values (8 to 256 stores).
+    window        longest stretch of a history used at once, in steps.
+    scored        share of each window that is hidden from the encoder and scored (cross-window
+                  objective); ``same_window=True`` scores the rows the encoder saw (the paper).
+    patience      validations without improvement before stopping; there is one every epoch, or,
+                  where an epoch has few updates, every 10 updates.
+    temperature   start and floor of the Gumbel-Softmax temperature.
+    """
+
+    epochs: int | None = None
+    steps: int = 1200
+    batch_stores: int | None = None
+    window: int = 730
+    scored: float = 0.4
+    same_window: bool = False
+    learning_rate: float = 5e-3
+    weight_decay: float = 1e-4
+    clip: float = 10.0
+    temperature: tuple[float, float] = (1.0, 0.5)
+    validation: float = 0.1
+    patience: int = 20
+    amp: bool = True
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        if not 0.05 <= self.scored <= 0.8:
+            raise ValueError(f"scored is a share between 0.05 and 0.8, got {self.scored}")
+        if not 0.0 <= self.validation <= 0.5:
+            raise ValueError(f"validation is a share between 0 and 0.5, got {self.validation}")
+        if self.batch_stores is not None and self.batch_stores < 1:
+            raise ValueError(f"batch_stores must be at least 1, got {self.batch_stores}")
+        if self.window < 8:
+            raise ValueError(f"window must be at least 8 steps, got {self.window}")
+        if min(self.temperature) <= 0:
+            raise ValueError(f"temperatures are positive, got {self.temperature}")
+
+
+C = TypeVar("C", "ModelConfig", "TrainConfig")
+
+
+def to_json(config: ModelConfig | TrainConfig) -> dict[str, Any]:
+    """Plain JSON values of a configuration."""
+    return asdict(config)
+
+
+def from_json(kind: type[C], values: dict[str, Any]) -> C:
+    """Configuration of class ``kind`` from :func:`to_json`; unknown names raise ``ValueError``."""
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"unknown {kind.__name__} settings {unknown}; known are {sorted(known)}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -1,0 +1,127 @@
+"""Marketing Response Decoder: carry-over, saturation and graph-gated effects on every receiver.
+
+Knows nothing of the encoder. A receiver depends on a sender only through its gate: with the gate at
+zero the sender's series is multiplied by exact zeros.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from causalmmm.engine.config import ModelConfig
+from causalmmm.kernels import adstock_hill
+
+_PRIOR_ROWS = 5.0  # rows of evidence that the pooled noise of a series counts as
+
+
+class ResponseDecoder(nn.Module):
+    """Responses of N senders in D components and their effects beta [N, N, D] (DESIGN 4.3).
+
+    positive  bool [N, N]: pairs whose effect cannot be negative.
+    """
+
+    def __init__(self, config: ModelConfig, positive: Tensor, context: int) -> None:
+        super().__init__()
+        nodes, parts = len(positive), len(config.decays)
+        self.config = config
+        decay = torch.tensor(config.decays)
+        self.raw_decay = nn.Parameter(torch.logit(decay).repeat(nodes, 1))
+        self.log_slope = nn.Parameter(torch.full((nodes,), 0.2))
+        self.log_half = nn.Parameter(torch.zeros(nodes))
+        self.context_slope = nn.Parameter(torch.zeros(nodes, context))
+        self.context_half = nn.Parameter(torch.zeros(nodes, context))
+        self.raw_beta = nn.Parameter(torch.full((nodes, nodes, parts), 0.0))
+        self.register_buffer("positive", positive)
+        with torch.no_grad():  # softplus(-3) = 0.05: small, and equal for all pairs
+            self.raw_beta[positive] = -3.0
+            self.raw_beta[~positive] = 0.02
+        self.own = nn.Parameter(torch.zeros(nodes, config.own_lags))
+        self.own_state = nn.Linear(config.hidden, config.own_lags, bias=False)
+        nn.init.zeros_(self.own_state.weight)
+        self.log_pooled = nn.Parameter(torch.full((nodes,), -1.5))
+        self.log_noise = nn.Parameter(torch.zeros(nodes))
+
+    @property
+    def decay(self) -> Tensor:
+        """[N, D] in (0, 1); zero without carry-over."""
+        if not self.config.carryover:
+            return torch.zeros_like(self.raw_decay)
+        return torch.sigmoid(self.raw_decay)
+
+    @property
+    def beta(self) -> Tensor:
+        """[N, N, D], the effect that all stores share; non-negative where ``positive``."""
+        return torch.where(
+            self.positive.unsqueeze(-1), F.softplus(self.raw_beta), self.raw_beta
+        )
+
+    def curve(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Slope and half-saturation [B, N, 1], or [B, N, T] where context [B, C, T] moves in time."""
+        moving = context if context.ndim == 3 else context.unsqueeze(-1)
+        slope = self.log_slope.unsqueeze(-1) + self.context_slope @ moving
+        half = self.log_half.unsqueeze(-1) + self.context_half @ moving
+        return slope.clamp(-2, 2).exp(), half.clamp(-4, 4).exp()
+
+    def respond(
+        self, x: Tensor, context: Tensor, initial: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Responses [B, N, D, T] of scaled series x [B, N, T], undelayed, and the final state.
+
+        ``initial`` [B, N, D] continues an earlier stretch; by default the window's mean, so that
+        spend before the window is taken to be like spend inside it.
+        """
+        if initial is None:
+            initial = x.mean(-1, keepdim=True).expand(*x.shape[:2], len(self.config.decays))
+        slope, half = self.curve(context)
+        if self.config.saturation:
+            return adstock_hill(
+                x.unsqueeze(2),
+                self.decay.unsqueeze(-1),
+                slope.unsqueeze(2),
+                half.unsqueeze(2),
+                initial,
+            )
+        # a slope of one and a half-saturation far above the data is the identity over that level
+        far = torch.full_like(slope, 1e4).unsqueeze(2)
+        response, final = adstock_hill(
+            x.unsqueeze(2), self.decay.unsqueeze(-1), torch.ones_like(far), far, initial
+        )
+        return response * 1e4, final
+
+    def delayed(self, response: Tensor) -> Tensor:
+        """Component d of a response [B, N, D, T] shifted by its delay; the first value fills the gap."""
+        if not any(self.config.delays):
+            return response
+        parts = []
+        for part, delay in zip(response.unbind(2), self.config.delays, strict=True):
+            if delay:
+                gap = part[..., :1].expand(*part.shape[:-1], delay)
+                part = torch.cat([gap, part[..., :-delay]], dim=-1)
+            parts.append(part)
+        return torch.stack(parts, dim=2)
+
+    def weights(self, gate: Tensor, log_effect: Tensor) -> Tensor:
+        """[B, N, D, N]: gate_ij * exp(log_effect_ij) * beta_ijd, from [B, N, N] gates and effects."""
+        scale = gate * log_effect.exp()
+        return (scale.unsqueeze(-1) * self.beta).transpose(2, 3)
+
+    def message(self, response: Tensor, weights: Tensor) -> Tensor:
+        """[B, N, T]: what senders add to every receiver, one step ahead of the response [B, N, D, T]."""
+        return weights.flatten(1, 2).mT @ response.flatten(1, 2)
+
+    def own_weights(self, state: Tensor) -> Tensor:
+        """[B, N, P]: weights of a receiver's own last P residuals, latest first."""
+        return self.own + 0.3 * torch.tanh(self.own_state(state))
+
+    def noise(self, variance: Tensor, rows: Tensor) -> Tensor:
+        """[B, N]: log standard deviation of one-step errors.
+
+        A store's own residual variance [B, N], measured on ``rows`` [B], is shrunk towards that of
+        all stores, so that a series that happened to be still does not promise exact forecasts.
+        """
+        rows = rows.unsqueeze(-1)
+        pooled = (2 * self.log_pooled).exp()
+        shrunk = (rows * variance + _PRIOR_ROWS * pooled) / (rows + _PRIOR_ROWS)
+        return 0.5 * shrunk.log() + self.log_noise

@@ -1,0 +1,48 @@
+"""Graphs and effects of a batch of stores, as tensors in scaled units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from causalmmm.engine.model import CausalModel, causal_probability
+from causalmmm.engine.windows import Batch
+
+_NORMAL_95 = 1.6448536269514722
+
+
+@dataclass
+class GraphTable:
+    """[B, N, N] each, sender by receiver.
+
+    probability of the edge; effect, the mean contribution of the sender per step while the edge is
+    present, in units of the receiver's scale; lower and upper, its central 90 % interval.
+    """
+
+    probability: Tensor
+    effect: Tensor
+    lower: Tensor
+    upper: Tensor
+
+
+@torch.no_grad()
+def store_graphs(model: CausalModel, batch: Batch) -> GraphTable:
+    """Posterior graphs of a batch, read from all rows it may see."""
+    inferred = model.infer(batch)
+    posterior = inferred.posterior
+    response, _ = model.decoder.respond(batch.x, batch.context)
+    seen = batch.seen.to(response.dtype)[:, None, None]
+    level = (response * seen).sum(-1) / seen.sum(-1)  # [B, N, D]
+    shared = torch.einsum("bid,ijd->bij", level, model.decoder.beta)
+    mean, sd = posterior.effect_mean, posterior.effect_log_sd.exp()
+    if not model.config.store_effects:
+        mean, sd = torch.zeros_like(mean), torch.zeros_like(sd)
+    ends = [shared * (mean + side * _NORMAL_95 * sd).exp() for side in (-1, 1)]
+    return GraphTable(
+        probability=causal_probability(posterior.edges),
+        effect=shared * (mean + 0.5 * sd.square()).exp(),
+        lower=torch.minimum(*ends),
+        upper=torch.maximum(*ends),
+    )

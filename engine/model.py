@@ -1,0 +1,209 @@
+"""The model: baseline, encoder and decoder joined, and the cross-window ELBO that trains them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from causalmmm.engine.baseline import CalendarBaseline, Projection
+from causalmmm.engine.config import ModelConfig
+from causalmmm.engine.decoder import ResponseDecoder
+from causalmmm.engine.encoder import Posterior, RelationalEncoder
+from causalmmm.engine.features import response_statistics, window_statistics
+from causalmmm.engine.windows import Batch
+from causalmmm.kernels import EdgeSample
+
+_HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+
+
+@dataclass
+class Losses:
+    """Terms of the negative ELBO, each a mean over the stores of a batch, in nats.
+
+    ``nll`` [N] per node is divided by the rows scored; ``total`` is what training minimises.
+    """
+
+    total: Tensor
+    nll: Tensor
+    kl_edges: Tensor
+    kl_effects: Tensor
+
+
+@dataclass
+class Inference:
+    """What one window of B stores says, before any gate is drawn.
+
+    coefficients  [B, N, Q], residual [B, N, T]: the baseline and what it leaves.
+    log_noise     [B, N]: log standard deviation of one-step errors, in scaled units.
+    responses     [B, N, D, T - 1]: responses of all senders, centred on the calendar.
+    own           [B, N, P]: autoregressive weights.
+    """
+
+    projection: Projection
+    coefficients: Tensor
+    residual: Tensor
+    responses: Tensor
+    posterior: Posterior
+    log_noise: Tensor
+    own: Tensor
+
+
+class CausalModel(nn.Module):
+    """All tensors of a fitted model. ``log_prior`` [N, N, 2] holds each edge's prior.
+
+    ``positive`` bool [N, N] marks the effects that cannot be negative; ``groups`` are the kinds of
+    the baseline's regressors (``CalendarSpec.groups``), ``context`` the number of context features.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        groups: tuple[str, ...],
+        context: int,
+        positive: Tensor,
+        log_prior: Tensor,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.autocast = False  # bfloat16 in the encoder; statistics and decoder stay in float32
+        nodes = len(positive)
+        if config.graph != "learned":
+            log_prior = fixed_graph(nodes, present=config.graph == "full")
+        self.baseline = CalendarBaseline(nodes, groups)
+        self.encoder = RelationalEncoder(config, nodes, context, log_prior)
+        self.decoder = ResponseDecoder(config, positive, context)
+
+    def infer(
+        self, batch: Batch, *, temperature: float = 1.0, seed: int | None = None
+    ) -> Inference:
+        """Baseline and posterior of a batch from the rows it may see."""
+        config = self.config
+        projection = self.baseline.project(batch.basis, batch.seen)
+        coefficients, residual = self.baseline(batch.x, projection)
+        still = residual.detach()
+        statistics = window_statistics(still, batch.seen, max(config.lags, 1))
+        log_noise = self.decoder.noise(statistics.variance, statistics.rows)
+        responses = self._responses(batch, projection)
+        if config.lags:
+            errors = still[..., 1:] - own_prediction(self.decoder.own.detach(), still)
+            evidence = response_statistics(
+                errors, responses.detach(), self.decoder.beta.detach(), log_noise.detach(),
+                batch.seen[:, 1:],
+            )
+            nodes, edges = statistics.nodes, torch.cat([statistics.edges, evidence], dim=-1)
+        else:
+            nodes, edges = self._raw_window(still, batch.seen), None
+        fixed = batch.context.mean(-1) if batch.context.ndim == 3 else batch.context
+        with torch.autocast(still.device.type, torch.bfloat16, enabled=self.autocast):
+            posterior = self.encoder(
+                nodes, edges, fixed, temperature=temperature, seed=seed, store=batch.store
+            )
+        return Inference(
+            projection=projection,
+            coefficients=coefficients,
+            residual=residual,
+            responses=responses,
+            posterior=posterior,
+            log_noise=log_noise,
+            own=self.decoder.own_weights(posterior.state.float()),
+        )
+
+    def forward(
+        self,
+        batch: Batch,
+        *,
+        temperature: float,
+        seed: int,
+        kl_weight: float = 1.0,
+        stores: int = 1,
+    ) -> Losses:
+        """Negative ELBO of the scored rows under graphs drawn from the rows the encoder saw.
+
+        The likelihood of the scored rows stands for that of the whole window, so a posterior
+        weighs as much evidence whatever share was hidden. ``stores`` is the number that training
+        draws from: the hyperprior of the prototypes counts once for all of them.
+        """
+        inferred = self.infer(batch, temperature=temperature, seed=seed)
+        posterior = inferred.posterior
+        effect, kl_effect = self._draw_effects(posterior, seed)
+        weights = self.decoder.weights(causal(posterior.edges), effect)
+        predicted = self.decoder.message(inferred.responses, weights)
+        predicted = predicted + own_prediction(inferred.own, inferred.residual)
+        error = inferred.residual[..., 1:] - predicted
+        log_noise = inferred.log_noise.unsqueeze(-1)
+        nll = 0.5 * (error * (-log_noise).exp()).square() + log_noise + _HALF_LOG_TAU
+        nll = (nll * batch.scored[:, None, 1:]).sum(-1)
+        scored = batch.scored.sum(-1, keepdim=True)
+        whole = (batch.seen | batch.scored).sum(-1, keepdim=True)
+        kl_edges, kl_effects = posterior.edges.kl.mean(), kl_effect.mean()
+        total = (nll * whole / scored).sum(-1).mean() + kl_weight * (kl_edges + kl_effects)
+        total = total + self.encoder.prototype_penalty() / stores
+        return Losses(
+            total, nll.detach().sum(0) / scored.sum(), kl_edges.detach(), kl_effects.detach()
+        )
+
+    def _responses(self, batch: Batch, projection: Projection) -> Tensor:
+        """[B, N, D, T - 1]: responses of rows 0..T-2 less what the calendar of the next row explains."""
+        response, _ = self.decoder.respond(batch.x, batch.context)
+        response = self.decoder.delayed(response)[..., :-1]
+        ahead = projection.ahead()
+        return ahead.residual(response.flatten(1, 2)).unflatten(1, response.shape[1:3])
+
+    def _draw_effects(self, posterior: Posterior, seed: int) -> tuple[Tensor, Tensor]:
+        """Log effects [B, N, N] drawn from their posterior, and their KL [B].
+
+        An effect matters only where its edge is present: q(effect | no edge) is the prior, so each
+        pair's divergence is weighted by the probability of the edge.
+        """
+        mean, log_sd = posterior.effect_mean, posterior.effect_log_sd
+        if not self.config.store_effects:
+            return torch.zeros_like(mean), mean.new_zeros(len(mean))
+        generator = torch.Generator(device=mean.device).manual_seed(seed)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        prior = self.config.effect_spread
+        ratio = log_sd - math.log(prior)
+        kl = 0.5 * ((2 * ratio).exp() + (mean / prior).square() - 1) - ratio
+        probability = causal_probability(posterior.edges)
+        return mean + log_sd.exp() * noise, (kl * probability).sum((1, 2))
+
+    def _raw_window(self, residual: Tensor, seen: Tensor) -> Tensor:
+        """[B, N, raw_window]: the last seen values of each series, standardised, zero where unseen."""
+        rows = seen.to(residual.dtype).unsqueeze(1)
+        spread = (residual.square() * rows).sum(-1, keepdim=True) / rows.sum(-1, keepdim=True)
+        series = residual * rows / spread.sqrt().clamp_min(1e-6)
+        short = self.config.raw_window - series.shape[-1]
+        series = nn.functional.pad(series, (max(short, 0), 0))
+        return series[..., -self.config.raw_window :]
+
+
+def causal(edges: EdgeSample) -> Tensor:
+    """Gates [B, N, N]: one less the weight of "no edge"; exactly zero where an edge is excluded."""
+    return edges.z[..., 1]
+
+
+def causal_probability(edges: EdgeSample) -> Tensor:
+    """Posterior probabilities [B, N, N] of an edge; the diagonal is zero."""
+    probability = edges.logits.softmax(-1)[..., 1]
+    return probability - torch.diag_embed(probability.diagonal(dim1=1, dim2=2))
+
+
+def edge_log_prior(probability: Tensor) -> Tensor:
+    """Log prior [N, N, 2] from edge probabilities [N, N]; 0 forbids an edge and 1 requires it."""
+    return torch.stack([torch.log1p(-probability), probability.log()], dim=-1)
+
+
+def fixed_graph(nodes: int, *, present: bool) -> Tensor:
+    """Log prior under which every edge is present, or none is."""
+    return edge_log_prior(torch.full((nodes, nodes), float(present)))
+
+
+def own_prediction(own: Tensor, residual: Tensor) -> Tensor:
+    """[B, N, T - 1]: each series' own past, weights [N, P] or [B, N, P]; zeros before the window."""
+    if own.ndim == 2:
+        own = own.unsqueeze(0)
+    lags = own.shape[-1]
+    past = nn.functional.pad(residual[..., :-1], (lags - 1, 0)).unfold(-1, lags, 1).flip(-1)
+    return (past @ own.unsqueeze(-1)).squeeze(-1)

@@ -1,0 +1,267 @@
+"""Training: epochs of cross-window updates, early stopping on held-out stores, exact resumption."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from causalmmm.engine.config import TrainConfig
+from causalmmm.engine.model import CausalModel, Losses
+from causalmmm.engine.windows import Batch, Windows
+
+_VALUES_PER_UPDATE = 100_000
+_UPDATES_PER_VALIDATION = 10
+_FAST = 4.0  # learning rate of parameters with a meaning, relative to that of the networks
+_MEANINGS = ("prototypes", "mixture")
+_EVERY_STORE_VALIDATES_BELOW = 20
+
+
+@dataclass
+class EpochReport:
+    """What one epoch did: losses per store in nats, and its rate in stores per second.
+
+    ``validation`` is the latest score on held-out stores, NaN before the first.
+    """
+
+    epoch: int
+    epochs: int
+    train: float
+    validation: float
+    kl_edges: float
+    stores_per_second: float
+
+
+@dataclass
+class TrainState:
+    """Everything that a resumed run needs to continue bit for bit."""
+
+    epoch: int = 0
+    score: float = math.nan
+    best: float = math.inf
+    stale: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    history: list[EpochReport] = field(default_factory=list)
+
+
+def train(
+    model: CausalModel,
+    windows: Windows,
+    config: TrainConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    on_epoch: Callable[[EpochReport], None] | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> list[EpochReport]:
+    """Fit ``model`` in place and leave it with the weights of its best epoch.
+
+    Every random choice of epoch e depends on (seed, e) alone, so a run resumed from ``checkpoint``
+    takes the same steps as one that was never interrupted. With fewer than 20 stores, or with
+    ``config.validation == 0``, all stores validate, on hidden blocks that training does not use
+    as such; otherwise a fixed share of the stores is held out.
+    """
+    fit_stores, validation_stores = _split(windows.data.n_stores, config.validation, seed)
+    at_once = config.batch_stores or _stores_per_update(windows)
+    per_epoch = math.ceil(len(fit_stores) / at_once)
+    epochs = config.epochs or max(5, round(config.steps / per_epoch))
+    optimiser = torch.optim.AdamW(_parameter_groups(model, config), lr=config.learning_rate)
+    schedule = _Schedule(config, epochs * per_epoch)
+    state = TrainState()
+    if resume:
+        if checkpoint is None or not checkpoint.exists():
+            raise FileNotFoundError(f"nothing to resume: no checkpoint at {checkpoint}")
+        state = _restore(checkpoint, model, optimiser, epochs)
+    validate_every = math.ceil(_UPDATES_PER_VALIDATION / per_epoch)
+    model.autocast = config.amp and device.type == "cuda"
+    while state.epoch < epochs and state.stale < config.patience:
+        began = time.perf_counter()
+        rng = np.random.default_rng((seed, 1, state.epoch))
+        order = rng.permutation(fit_stores)
+        model.train()
+        totals, divergences = [], []
+        for step, stores in enumerate(np.array_split(order, per_epoch)):
+            position = state.epoch * per_epoch + step
+            for group in optimiser.param_groups:
+                group["lr"] = config.learning_rate * schedule.rate(position) * group["pace"]
+            batch = windows.cross(np.sort(stores), config.scored, rng, same=config.same_window)
+            loss: Losses = model(
+                batch.to(device),
+                temperature=schedule.temperature(position),
+                seed=_sampling_seed(seed, 0, position),
+                kl_weight=schedule.kl(position),
+                stores=len(fit_stores),
+            )
+            optimiser.zero_grad(set_to_none=True)
+            loss.total.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            optimiser.step()
+            totals.append(loss.total.detach())
+            divergences.append(loss.kl_edges)
+        mean_total = torch.stack(totals).mean().item()
+        if not math.isfinite(mean_total):
+            raise FloatingPointError(
+                f"the loss is not finite in epoch {state.epoch + 1}; lower learning_rate "
+                f"(now {config.learning_rate}) or look for extreme values with validate"
+            )
+        elapsed = time.perf_counter() - began
+        state.epoch += 1
+        if state.epoch % validate_every == 0 or state.epoch == epochs:
+            batches = _validation_batches(windows, validation_stores, at_once, config, seed)
+            state.score = _validate(model, batches, config, device, seed, len(fit_stores))
+            if state.score < state.best:
+                state.best, state.stale = state.score, 0
+                state.best_weights = copy.deepcopy(model.state_dict())
+            elif schedule.kl(state.epoch * per_epoch) == 1.0:
+                state.stale += 1
+        report = EpochReport(
+            epoch=state.epoch,
+            epochs=epochs,
+            train=mean_total,
+            validation=state.score,
+            kl_edges=torch.stack(divergences).mean().item(),
+            stores_per_second=len(fit_stores) / elapsed,
+        )
+        state.history.append(report)
+        if checkpoint is not None:
+            _store(checkpoint, model, optimiser, state, epochs)
+        if on_epoch is not None:
+            on_epoch(report)
+    model.load_state_dict(state.best_weights)
+    model.eval()
+    model.autocast = False
+    return state.history
+
+
+def _parameter_groups(model: CausalModel, config: TrainConfig) -> list[dict[str, Any]]:
+    """The encoder's networks learn at the nominal rate; everything with a meaning of its own (decays,
+    effects, baselines, prototypes) has further to go, learns faster and is not decayed to zero."""
+    networks, meanings = [], []
+    for name, parameter in model.named_parameters():
+        amortised = name.startswith("encoder.") and name.split(".")[1] not in _MEANINGS
+        (networks if amortised else meanings).append(parameter)
+    return [
+        {"params": networks, "pace": 1.0, "weight_decay": config.weight_decay},
+        {"params": meanings, "pace": _FAST, "weight_decay": 0.0},
+    ]
+
+
+def _stores_per_update(windows: Windows) -> int:
+    """About 100,000 values an update: small enough for many updates, large enough to vectorise."""
+    data = windows.data
+    steps = min(int(np.median(data.lengths)), windows.window)
+    return int(np.clip(_VALUES_PER_UPDATE // (steps * data.n_nodes), 8, 256))
+
+
+class _Schedule:
+    """Learning rate (short warm-up, cosine), temperature and KL weight as functions of the update."""
+
+    def __init__(self, config: TrainConfig, total: int) -> None:
+        self.total, self.warm = max(total, 1), max(1, min(50, total // 10))
+        self.hot, self.cold = config.temperature
+
+    def rate(self, step: int) -> float:
+        if step < self.warm:
+            return (step + 1) / self.warm
+        return 0.5 * (1 + math.cos(math.pi * step / self.total)) * 0.98 + 0.02
+
+    def temperature(self, step: int) -> float:
+        share = min(1.0, step / (0.6 * self.total))
+        return self.hot * (self.cold / self.hot) ** share
+
+    def kl(self, step: int) -> float:
+        """0 while effects are learned behind open gates, then up to 1."""
+        return min(1.0, max(0.0, (step / self.total - 0.1) / 0.3))
+
+
+def _sampling_seed(seed: int, purpose: int, position: int) -> int:
+    """A 63-bit seed for the update (purpose 0) or validation batch (purpose 1) at ``position``."""
+    words = np.random.SeedSequence((seed, 2, purpose, position)).generate_state(2, np.uint32)
+    return int(words[0]) << 31 | int(words[1]) >> 1
+
+
+def _split(
+    stores: int, share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    everyone = np.arange(stores)
+    held = min(int(round(share * stores)), 2000)
+    if stores < _EVERY_STORE_VALIDATES_BELOW or held == 0:
+        return everyone, everyone[:2000]
+    order = np.random.default_rng((seed, 0)).permutation(stores)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def _validation_batches(
+    windows: Windows, stores: NDArray[np.int64], at_once: int, config: TrainConfig, seed: int
+) -> Iterator[Batch]:
+    """The same hidden blocks at every call."""
+    rng = np.random.default_rng((seed, 3))
+    for begin in range(0, len(stores), at_once):
+        part = stores[begin : begin + at_once]
+        yield windows.cross(part, config.scored, rng, same=config.same_window)
+
+
+@torch.no_grad()
+def _validate(
+    model: CausalModel,
+    batches: Iterator[Batch],
+    config: TrainConfig,
+    device: torch.device,
+    seed: int,
+    stores: int,
+) -> float:
+    """Negative ELBO per store at the floor temperature."""
+    model.eval()
+    total, count = 0.0, 0
+    for index, batch in enumerate(batches):
+        loss = model(
+            batch.to(device),
+            temperature=config.temperature[1],
+            seed=_sampling_seed(seed, 1, index),
+            stores=stores,
+        )
+        total += loss.total.item() * len(batch.store)
+        count += len(batch.store)
+    return total / count
+
+
+def _store(
+    path: Path, model: CausalModel, optimiser: torch.optim.Optimizer, state: TrainState, epochs: int
+) -> None:
+    """Write a checkpoint beside the old one, then replace it, so that a crash leaves one intact."""
+    fresh = path.with_suffix(".partial")
+    torch.save(
+        {
+            "epochs": epochs,
+            "model": model.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "state": {**vars(state), "history": [vars(r) for r in state.history]},
+        },
+        fresh,
+    )
+    fresh.replace(path)
+
+
+def _restore(
+    path: Path, model: CausalModel, optimiser: torch.optim.Optimizer, epochs: int
+) -> TrainState:
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    if saved["epochs"] != epochs:
+        raise ValueError(
+            f"{path} was written by a run of {saved['epochs']} epochs, this one has {epochs}: "
+            "resume with the settings the run began with"
+        )
+    model.load_state_dict(saved["model"])
+    optimiser.load_state_dict(saved["optimiser"])
+    state = saved["state"]
+    return TrainState(**{**state, "history": [EpochReport(**r) for r in state["history"]]})

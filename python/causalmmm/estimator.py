@@ -1,0 +1,533 @@
+"""``CausalMMM``: the estimator. Turns panels and plans into tensors, and tensors into named frames.
+
+The mathematics lives in ``causalmmm.engine``; nothing is computed here that a tensor could say.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from causalmmm.engine.calendar import Calendar, CalendarSpec, extend_grid
+from causalmmm.engine.config import ModelConfig, TrainConfig
+from causalmmm.engine.data import SeriesData
+from causalmmm.engine.forecast import Future, simulate_futures
+from causalmmm.engine.graphs import store_graphs
+from causalmmm.engine.model import CausalModel, edge_log_prior
+from causalmmm.engine.train import EpochReport, train
+from causalmmm.engine.windows import Windows
+from causalmmm.findings import Finding, PanelError
+from causalmmm.panel import Panel
+from causalmmm.plan import Plan, validate_plan
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+Pair = tuple[str, str]
+_OUTCOMES = ("mediator", "target")
+_DRIVERS = ("channel", "organic")
+
+
+class NotFittedError(RuntimeError):
+    """Raised by every question asked of a model before ``fit`` or ``load``."""
+
+
+class CausalMMM:
+    """Per-store causal marketing mix model: one amortised model for all stores of a panel.
+
+    Parameters name the fields of ``engine.config`` (``hidden`` ... ``store_effects`` shape the
+    model, ``epochs`` ... ``amp`` its training) and what the user knows beforehand:
+
+    prior       prior probability of an edge.
+    edge_prior  {(source, target): probability} for single edges; 0 forbids an edge, 1 requires it.
+    forbidden   pairs (source, target) that cannot be edges; "*" stands for every series.
+    required    pairs that must be edges; their strength is still learned.
+    signed      pairs from a channel to a mediator or the target whose effect may be negative
+                (all others are non-negative).
+    holidays    country code of a public-holiday calendar for the baseline, or None.
+    horizon     steps that ``predict`` forecasts by default.
+    draws       futures drawn per store for intervals.
+    seed, device   the same seed on the same device gives the same bits; device "auto" takes a GPU.
+
+    After ``fit``: ``nodes_`` (series in order), ``history_`` (frame of losses per epoch),
+    ``model_`` (the torch module), ``panel_`` (the training panel; not saved).
+    """
+
+    def __init__(
+        self,
+        *,
+        horizon: int = 28,
+        prior: float = 0.05,
+        edge_prior: Mapping[Pair, float] | None = None,
+        forbidden: Sequence[Pair] = (),
+        required: Sequence[Pair] = (),
+        signed: Sequence[Pair] = (),
+        holidays: str | None = None,
+        hidden: int = 32,
+        lags: int = 7,
+        raw_window: int = 64,
+        decays: Sequence[float] = (0.1, 0.5, 0.8),
+        delays: Sequence[int] = (0, 0, 0),
+        own_lags: int = 7,
+        yearly: int = 3,
+        prototypes: int = 8,
+        effect_spread: float = 0.3,
+        graph: str = "learned",
+        saturation: bool = True,
+        carryover: bool = True,
+        store_effects: bool = True,
+        epochs: int | None = None,
+        steps: int = 1200,
+        batch_stores: int | None = None,
+        window: int = 730,
+        scored: float = 0.4,
+        same_window: bool = False,
+        learning_rate: float = 5e-3,
+        weight_decay: float = 1e-4,
+        clip: float = 10.0,
+        temperature: Sequence[float] = (1.0, 0.5),
+        validation: float = 0.1,
+        patience: int = 20,
+        amp: bool = True,
+        draws: int = 200,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        values = locals()
+        for name in self._names():
+            setattr(self, name, values[name])
+
+    # ---- scikit-learn's contract -------------------------------------------------------------
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [p for p in inspect.signature(cls.__init__).parameters if p != "self"]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's parameters by name."""
+        return {name: getattr(self, name) for name in self._names()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name; unknown names raise ``ValueError``."""
+        unknown = sorted(set(params) - set(self._names()))
+        if unknown:
+            raise ValueError(f"unknown parameters {unknown}; known are {self._names()}")
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self).__init__).parameters
+        changed = [
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if value != defaults[name].default
+        ]
+        return f"CausalMMM({', '.join(changed)})"
+
+    # ---- fitting -----------------------------------------------------------------------------
+
+    def fit(
+        self,
+        panel: Panel | Any,
+        y: None = None,
+        *,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+        on_epoch: Any = None,
+    ) -> Self:
+        """Fit one model for all stores of the panel; returns self.
+
+        panel       a :class:`Panel`, or any table that ``Panel.from_frame`` reads.
+        progress    show a progress bar with losses and rate.
+        checkpoint  file that is rewritten after every epoch; with ``resume`` the run continues
+                    from it and ends with the same bits as a run that was never interrupted.
+        on_epoch    called with an ``EpochReport`` after every epoch.
+
+        Raises ``PanelError`` when a store's history is too short for the model's lags.
+        """
+        panel = _as_panel(panel)
+        model_config, train_config = self.model_config(), self.train_config()
+        self._check_lengths(panel, model_config)
+        self.device_ = _device(self.device)
+        self.nodes_ = list(panel.nodes)
+        self.roles_ = panel.data.roles
+        self.context_names_ = list(panel.context_names)
+        self.control_names_ = list(panel.control_names)
+        self.schema_ = panel.schema
+        self.calendar_ = _calendar_spec(panel.data, self.yearly, self.holidays)
+        self.config_ = model_config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.model_ = CausalModel(
+                model_config,
+                self.calendar_.groups,
+                len(self.context_names_),
+                self._positive(),
+                edge_log_prior(self._edge_probability()),
+            ).to(self.device_)
+        windows = self._windows(panel.data)
+        from causalmmm.progress import training_progress
+
+        with training_progress(enabled=progress) as bar:
+
+            def report(epoch: EpochReport) -> None:
+                bar(epoch)
+                if on_epoch is not None:
+                    on_epoch(epoch)
+
+            history = train(
+                self.model_,
+                windows,
+                train_config,
+                seed=self.seed,
+                device=self.device_,
+                on_epoch=report,
+                checkpoint=None if checkpoint is None else Path(checkpoint),
+                resume=resume,
+            )
+        self.history_ = pd.DataFrame([vars(r) for r in history])
+        self.panel_: Panel | None = panel
+        return self
+
+    def model_config(self) -> ModelConfig:
+        """The part of the parameters that shapes the model, checked."""
+        return _config(ModelConfig, self.get_params())
+
+    def train_config(self) -> TrainConfig:
+        """The part of the parameters that drives training, checked."""
+        return _config(TrainConfig, self.get_params())
+
+    def _check_lengths(self, panel: Panel, config: ModelConfig) -> None:
+        need = config.memory + 12
+        short = np.flatnonzero(panel.lengths < need)
+        if len(short):
+            raise PanelError(
+                [
+                    Finding(
+                        severity="error",
+                        code="history-too-short",
+                        store=str(panel.stores[s]),
+                        rows=int(panel.lengths[s]),
+                        message=f"store '{panel.stores[s]}' has {panel.lengths[s]} steps; a model "
+                        f"with lags={config.lags} and own_lags={config.own_lags} needs {need}",
+                        remedy="give it a longer history, leave the store out, or lower lags",
+                    )
+                    for s in short
+                ]
+            )
+
+    def _pairs(self, pairs: Sequence[Pair], what: str) -> Iterator[tuple[int, int]]:
+        """Index pairs of named pairs; "*" stands for every series."""
+        for pair in pairs:
+            if isinstance(pair, str) or len(pair) != 2:
+                raise ValueError(f"{what} holds pairs (source, target), got {pair!r}")
+            ends = []
+            for name in pair:
+                if name != "*" and name not in self.nodes_:
+                    raise ValueError(
+                        f"{what} names {name!r}, which is no series of the panel: {self.nodes_}"
+                    )
+                ends.append(self.nodes_ if name == "*" else [name])
+            for source in ends[0]:
+                for target in ends[1]:
+                    if source != target:
+                        yield self.nodes_.index(source), self.nodes_.index(target)
+
+    def _edge_probability(self) -> torch.Tensor:
+        """Prior probability [N, N] of every edge."""
+        count = len(self.nodes_)
+        probability = torch.full((count, count), float(self.prior))
+        for pair, value in (self.edge_prior or {}).items():
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"edge_prior of {pair} is a probability, got {value}")
+            for i, j in self._pairs([pair], "edge_prior"):
+                probability[i, j] = value
+        forbidden = set(self._pairs(self.forbidden, "forbidden"))
+        required = set(self._pairs(self.required, "required"))
+        if both := forbidden & required:
+            i, j = min(both)
+            raise ValueError(f"{self.nodes_[i]} -> {self.nodes_[j]} is forbidden and required")
+        for i, j in forbidden:
+            probability[i, j] = 0.0
+        for i, j in required:
+            probability[i, j] = 1.0
+        return probability
+
+    def _positive(self) -> torch.Tensor:
+        """bool [N, N]: spend does not lower a mediator or the target, unless the user says it may."""
+        drivers = torch.tensor([role in _DRIVERS for role in self.roles_])
+        outcomes = torch.tensor([role in _OUTCOMES for role in self.roles_])
+        positive = drivers.unsqueeze(1) & outcomes.unsqueeze(0)
+        for i, j in self._pairs(self.signed, "signed"):
+            positive[i, j] = False
+        return positive
+
+    # ---- questions ---------------------------------------------------------------------------
+
+    def graphs(
+        self, panel: Panel | Any | None = None, *, threshold: float = 0.0
+    ) -> pd.DataFrame:
+        """Posterior graphs: store, source, target, probability, effect, lower, upper.
+
+        A new store is scored without training. ``effect`` is what the source adds to the target per
+        step on average over the store's window, in the target's units, where the edge is present;
+        ``lower`` and ``upper`` bound it with 90 % posterior probability. Rows with a probability
+        below ``threshold`` are left out.
+        """
+        panel = self._known(panel)
+        frames = []
+        source, target = np.nonzero(~np.eye(len(self.nodes_), dtype=bool))
+        names = np.array(self.nodes_, dtype=object)
+        windows = self._windows(panel.data)
+        for stores in _chunks(panel.n_stores, self._stores_at_once(panel)):
+            batch = windows.full(stores).to(self.device_)
+            table = store_graphs(self.model_, batch)
+            unit = windows.scale[stores][:, target]
+            values = {k: t.cpu().numpy()[:, source, target] for k, t in vars(table).items()}
+            keep = values["probability"] >= threshold
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "store": np.repeat(panel.stores[stores], keep.sum(1)),
+                        "source": np.broadcast_to(names[source], keep.shape)[keep],
+                        "target": np.broadcast_to(names[target], keep.shape)[keep],
+                        "probability": values["probability"][keep],
+                        "effect": (values["effect"] * unit)[keep],
+                        "lower": (values["lower"] * unit)[keep],
+                        "upper": (values["upper"] * unit)[keep],
+                    }
+                )
+            )
+        return pd.concat(frames, ignore_index=True)
+
+    def graph(
+        self, store: str, *, threshold: float = 0.5, panel: Panel | Any | None = None
+    ) -> nx.DiGraph:
+        """The graph of one store: nodes with their role, edges with probability, effect, interval."""
+        import networkx as nx
+
+        panel = self._known(panel).select([store])
+        graph = nx.DiGraph(store=str(store), threshold=threshold)
+        for node, role in zip(self.nodes_, self.roles_, strict=True):
+            graph.add_node(node, role=role)
+        for row in self.graphs(panel, threshold=threshold).itertuples(index=False):
+            graph.add_edge(
+                row.source,
+                row.target,
+                probability=float(row.probability),
+                effect=float(row.effect),
+                lower=float(row.lower),
+                upper=float(row.upper),
+            )
+        return graph
+
+    def predict(
+        self,
+        panel: Panel | Any | None = None,
+        horizon: int | None = None,
+        plan: Any | None = None,
+        level: Sequence[int] = (80, 95),
+    ) -> pd.DataFrame:
+        """Forecast every series of every store: store, date, series, mean, lower_80, upper_80, ...
+
+        panel    histories to continue (the training panel by default); carry-over, seasonality and
+                 the graph are read from them.
+        horizon  steps ahead; by default the plan's length, or the model's ``horizon``.
+        plan     future spend and controls, a frame with one row per store and date that continues
+                 each history; planned series are taken as given, the others are forecast. Controls
+                 without a plan stay at their last value.
+        level    central intervals in percent.
+
+        ``mean`` is the expectation of a rollout under the posterior; bounds are quantiles of
+        ``draws`` simulated futures. Equal seeds give equal bits.
+        """
+        panel = self._known(panel)
+        levels = _levels(level)
+        future_plan = None if plan is None else validate_plan(plan, panel)
+        steps = _steps(horizon, future_plan, self.horizon)
+        windows = self._windows(panel.data, ahead=steps)
+        quantiles = torch.tensor([q for lv in levels for q in (0.5 - lv / 200, 0.5 + lv / 200)])
+        columns = [f"{side}_{lv:g}" for lv in levels for side in ("lower", "upper")]
+        frames = []
+        at_once = max(1, self._stores_at_once(panel) // 4)
+        for stores in _chunks(panel.n_stores, at_once):
+            batch = windows.full(stores).to(self.device_)
+            future = self._future(panel, windows, stores, steps, future_plan)
+            drawn, mean = simulate_futures(
+                self.model_,
+                batch,
+                future,
+                draws=self.draws,
+                seed=int(np.random.SeedSequence((self.seed, int(stores[0]))).generate_state(1)[0]),
+            )
+            bounds = torch.quantile(drawn, quantiles.to(drawn.dtype).to(drawn.device), dim=1)
+            unit = windows.scale[stores][:, :, None]
+            values = np.stack([t.cpu().numpy() * unit for t in (mean, *bounds)], axis=-1)
+            frames.append(self._forecast_frame(panel, stores, windows.calendar.grid, values, columns))
+        return pd.concat(frames, ignore_index=True)
+
+    def _forecast_frame(
+        self,
+        panel: Panel,
+        stores: NDArray[np.int64],
+        grid: NDArray[np.datetime64],
+        values: NDArray[np.float32],
+        columns: list[str],
+    ) -> pd.DataFrame:
+        """Tidy frame of values [B, N, H, 1 + bounds]."""
+        count, nodes, steps, _ = values.shape
+        first = panel.data.start[stores] + panel.data.lengths[stores]
+        dates = grid[first[:, None] + np.arange(steps)].astype("datetime64[ns]")
+        flat = values.reshape(-1, values.shape[-1])
+        frame = pd.DataFrame(
+            {
+                "store": np.repeat(panel.stores[stores], nodes * steps),
+                "date": np.broadcast_to(dates[:, None], (count, nodes, steps)).ravel(),
+                "series": np.tile(np.repeat(np.array(self.nodes_, object), steps), count),
+                "mean": flat[:, 0],
+            }
+        )
+        for k, name in enumerate(columns):
+            frame[name] = flat[:, k + 1]
+        return frame
+
+    def _future(
+        self,
+        panel: Panel,
+        windows: Windows,
+        stores: NDArray[np.int64],
+        steps: int,
+        plan: Plan | None,
+    ) -> Future:
+        """What is known of the next steps, in scaled units."""
+        data = panel.data
+        last = data.start[stores] + data.lengths[stores] - 1
+        position = last[:, None] + np.arange(steps + 1)
+        basis = windows.calendar.rows(position)[:, 1:]
+        basis[..., 1] = (position[:, 1:] - last[:, None]) / windows.calendar.steps_per_year
+        if data.controls.shape[1]:
+            ends = data.offsets[stores + 1] - 1
+            controls = np.repeat(data.controls[ends][:, None], steps, axis=1)
+            if plan is not None:
+                known = plan.controls[stores, :steps]
+                controls = np.where(np.isnan(known), controls, known)
+            basis = np.concatenate([basis, windows.calendar.standardise(controls)], axis=-1)
+        given = np.full((len(stores), len(self.nodes_), steps), np.nan, np.float32)
+        if plan is not None:
+            for k, name in enumerate(plan.series):
+                given[:, self.nodes_.index(name)] = plan.values[stores, :steps, k]
+            given /= windows.scale[stores][:, :, None]
+        context = data.context[data.offsets[stores + 1] - 1 if data.context_moves else stores]
+        floor = data.values.min(0) >= 0
+        tensors = (torch.from_numpy(np.ascontiguousarray(a)) for a in (basis, context, given))
+        return Future(*(t.to(self.device_) for t in tensors), torch.from_numpy(floor).to(self.device_))
+
+    # ---- common ground -----------------------------------------------------------------------
+
+    def _known(self, panel: Panel | Any | None) -> Panel:
+        """The panel to answer for, checked to have the series the model was fitted on."""
+        if not hasattr(self, "model_"):
+            raise NotFittedError("this CausalMMM is not fitted: call fit(panel), or load a model")
+        if panel is None:
+            if self.panel_ is None:
+                raise ValueError("a loaded model holds no data: pass the panel to answer for")
+            return self.panel_
+        panel = _as_panel(panel, self.schema_)
+        if panel is not self.panel_:
+            expected = (self.nodes_, self.context_names_, self.control_names_)
+            got = (list(panel.nodes), list(panel.context_names), list(panel.control_names))
+            for kind, want, have in zip(("series", "context", "controls"), expected, got, strict=True):
+                if want != have:
+                    raise PanelError(
+                        [
+                            Finding(
+                                severity="error",
+                                code="panel-does-not-match-model",
+                                column=", ".join(sorted(set(want) ^ set(have))) or None,
+                                message=f"the model was fitted on {kind} {want}, the panel has {have}",
+                                remedy="give the panel the schema that the model was fitted with",
+                            )
+                        ]
+                    )
+            if panel.data.freq[0] != self.calendar_.freq[0]:
+                raise PanelError(
+                    [
+                        Finding(
+                            severity="error",
+                            code="panel-does-not-match-model",
+                            message=f"the model was fitted on frequency {self.calendar_.freq}, "
+                            f"the panel has {panel.data.freq}",
+                            remedy="resample the panel to the model's frequency",
+                        )
+                    ]
+                )
+            self._check_lengths(panel, self.config_)
+        return panel
+
+    def _windows(self, data: SeriesData, ahead: int = 0) -> Windows:
+        grid = extend_grid(data.grid, data.freq, ahead) if ahead else data.grid
+        return Windows(
+            data, Calendar(self.calendar_, grid), int(self.window), self.config_.memory
+        )
+
+    def _stores_at_once(self, panel: Panel) -> int:
+        """Stores per inference batch: bounds memory whatever the panel's size."""
+        steps = min(int(panel.lengths.max()), int(self.window))
+        return int(np.clip(20_000_000 // (steps * len(self.nodes_) * 8 + len(self.nodes_) ** 2 * 256), 1, 1024))
+
+
+def _as_panel(panel: Any, schema: Any = None) -> Panel:
+    return panel if isinstance(panel, Panel) else Panel.from_frame(panel, schema)
+
+
+def _config(kind: Any, params: Mapping[str, Any]) -> Any:
+    values = {k: params[k] for k in kind.__dataclass_fields__}
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def _calendar_spec(data: SeriesData, yearly: int, country: str | None) -> CalendarSpec:
+    mean = data.controls.mean(0, dtype=np.float64)
+    scale = data.controls.std(0, dtype=np.float64)
+    return CalendarSpec(
+        freq=data.freq,
+        yearly=yearly,
+        country=country,
+        control_mean=tuple(float(v) for v in mean),
+        control_scale=tuple(float(v) if v > 0 else 1.0 for v in scale),
+    )
+
+
+def _chunks(count: int, size: int) -> Iterator[NDArray[np.int64]]:
+    for begin in range(0, count, size):
+        yield np.arange(begin, min(begin + size, count))
+
+
+def _levels(level: Sequence[int]) -> list[float]:
+    levels = [float(v) for v in np.atleast_1d(level)]
+    if any(not 0 < v < 100 for v in levels):
+        raise ValueError(f"levels are percentages between 0 and 100, got {list(level)}")
+    return levels
+
+
+def _steps(horizon: int | None, plan: Plan | None, default: int) -> int:
+    steps = horizon if horizon is not None else (plan.horizon if plan is not None else default)
+    if steps < 1:
+        raise ValueError(f"horizon must be at least 1 step, got {steps}")
+    if plan is not None and plan.horizon < steps:
+        raise ValueError(f"the plan covers {plan.horizon} steps, fewer than the horizon of {steps}")
+    return int(steps)
