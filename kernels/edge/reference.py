@@ -72,7 +72,7 @@ def edge_states(
 
 
 def posterior(scores: Tensor, log_prior: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [B, N, N, K] with forbidden types masked out, and KL [B] to the prior.
+    """Logits [B, N, N, K], log prior plus scores with forbidden types masked out, and KL [B].
 
     Masked logits are -inf, so that softmax gives them exactly zero; every tensor that a gradient
     passes is finite, the diagonal and masked entries being replaced before the logarithms.
@@ -80,7 +80,7 @@ def posterior(scores: Tensor, log_prior: Tensor) -> tuple[Tensor, Tensor]:
     self_pair = _self_pair(scores)
     allowed = (log_prior > -torch.inf) | self_pair
     log_prior = torch.where(allowed & ~self_pair, log_prior, 0.0)
-    logits = torch.where(self_pair, 0.0, scores).masked_fill(~allowed, -torch.inf)
+    logits = torch.where(self_pair, 0.0, scores + log_prior).masked_fill(~allowed, -torch.inf)
     log_q = torch.where(allowed, logits.log_softmax(-1), 0.0)
     kl = torch.where(allowed, log_q.exp() * (log_q - log_prior), 0.0)
     return logits, _without_self(kl).sum((1, 2, 3))
