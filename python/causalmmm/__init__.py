@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 # One line per public name: the module that defines it.
 _HOME = {
+    "CausalMMM": "estimator",
     "Config": "config",
     "ConfigError": "findings",
     "Finding": "findings",
+    "ModelError": "storage",
     "Panel": "panel",
     "PanelError": "findings",
     "Plan": "plan",
     "RefusedInput": "findings",
     "Report": "findings",
     "Schema": "schema",
+    "load": "storage",
+    "simulate": "simulation",
     "validate": "validation",
     "validate_plan": "plan",
 }
@@ -27,6 +31,7 @@ __all__ = sorted(_HOME)  # noqa: PLE0605  (a list, made from the table)
 
 if TYPE_CHECKING:
     from causalmmm.config import Config as Config
+    from causalmmm.estimator import CausalMMM as CausalMMM
     from causalmmm.findings import ConfigError as ConfigError
     from causalmmm.findings import Finding as Finding
     from causalmmm.findings import PanelError as PanelError
@@ -36,6 +41,9 @@ if TYPE_CHECKING:
     from causalmmm.plan import Plan as Plan
     from causalmmm.plan import validate_plan as validate_plan
     from causalmmm.schema import Schema as Schema
+    from causalmmm.simulation import simulate as simulate
+    from causalmmm.storage import ModelError as ModelError
+    from causalmmm.storage import load as load
     from causalmmm.validation import validate as validate
 
 

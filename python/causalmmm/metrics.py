@@ -19,7 +19,7 @@ class Bucket(NamedTuple):
 
     lower: float
     upper: float
-    count: int
+    items: int
     mean_probability: float
     true_share: float
 
@@ -79,9 +79,9 @@ def calibration(
 
 def calibration_error(buckets: Sequence[Bucket]) -> float:
     """Expected calibration error: mean gap between what was said and what is true, by count."""
-    filled = [b for b in buckets if b.count]
-    total = sum(b.count for b in filled)
-    gaps = sum(b.count * abs(b.mean_probability - b.true_share) for b in filled)
+    filled = [b for b in buckets if b.items]
+    total = sum(b.items for b in filled)
+    gaps = sum(b.items * abs(b.mean_probability - b.true_share) for b in filled)
     return gaps / total if total else float("nan")
 
 

@@ -65,7 +65,7 @@ def test_calibration_agrees_with_scikit_learn(pairs: list[tuple[bool, int]]) -> 
     truth, score = labels_and_scores(pairs)
     # Away from the bounds of buckets, on which the two put items on different sides.
     score = 0.9 * score + 0.03
-    filled = [b for b in calibration(truth, score) if b.count]
+    filled = [b for b in calibration(truth, score) if b.items]
     share, said = calibration_curve(truth, score, n_bins=5)
     assert [b.true_share for b in filled] == pytest.approx(list(share))
     assert [b.mean_probability for b in filled] == pytest.approx(list(said))
@@ -73,7 +73,7 @@ def test_calibration_agrees_with_scikit_learn(pairs: list[tuple[bool, int]]) -> 
 
 def test_calibration_buckets_hold_their_lower_bound_and_the_last_its_upper() -> None:
     buckets = calibration([1, 0, 1, 1], [0.0, 0.2, 0.8, 1.0])
-    assert [b.count for b in buckets] == [1, 1, 0, 0, 2]
+    assert [b.items for b in buckets] == [1, 1, 0, 0, 2]
     assert math.isnan(buckets[2].true_share)
     assert calibration_error(buckets) == pytest.approx((1.0 + 0.2 + 2 * 0.1) / 4)
 
