@@ -1,6 +1,7 @@
 """Edge operators: all-pairs message passing, and the sampling of each pair's edge type.
 
-The public functions live here, with what they accept; `reference` holds their plain PyTorch form.
+The public functions live here, with what they accept. `reference` holds their plain PyTorch form,
+`ops` registers what runs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from causalmmm.kernels.edge import reference
+from causalmmm.kernels.edge import chunked, ops
 from causalmmm.kernels.edge.noise import edge_noise
 
 __all__ = ["EdgeSample", "edge_mean", "edge_noise", "edge_sample"]
@@ -61,7 +62,8 @@ def edge_mean(
     """
     _check_nodes("edge_mean", sender, receiver=receiver)
     _check_first(sender, w2, b2, features, wf)
-    return reference.edge_mean(sender, *_cast(sender.dtype, receiver, w2, b2, features, wf))
+    tensors = [sender, *_cast(sender.dtype, receiver, w2, b2, features, wf)]
+    return ops.edge_mean(*tensors, _keep(tensors, passes=1))[0]
 
 
 def edge_sample(
@@ -88,8 +90,12 @@ def edge_sample(
     """Posterior over the type of every edge, a sample of it, and its divergence from the prior.
 
         e_ij as in :func:`edge_mean` from sender1, receiver1, w2, b2, features, wf
-        q_ij = LN(elu(W4 elu(sender2_i + receiver2_j + W3 e_ij) + b4)),   l_ij = Wo q_ij + bo
+        q_ij = LN(elu(W4 elu(sender2_i + receiver2_j + W3 e_ij) + b4))
+        l_ij = log_prior_ij + Wo q_ij + bo
         z_ij = softmax((l_ij + gumbel_ij) / temperature)
+
+    The network's part of a logit is thus the evidence that a store's data add to the prior (a log
+    Bayes factor), and the prior may itself be learned: gradients reach ``log_prior``.
 
     Second all-pairs pass of the encoder with Gumbel-Softmax sampling (Maddison et al. 2017; Jang
     et al. 2017; CausalMMM 2024, section 4.1). Edge type 0 means "no edge".
@@ -99,9 +105,10 @@ def edge_sample(
         sender2, receiver2: [B, N, H], node parts of the second pass (the receiver's with its bias).
         w3, w4, b4: [H, H], [H, H], [H].
         wo, bo: [K, H] and [K], K >= 2.
-        log_prior: [N, N, K] or [B, N, N, K], log probabilities. -inf forbids a type: then z is
-            exactly 0 there, and exactly 1 where one type alone is allowed. At least one must be.
-            The diagonal is ignored.
+        log_prior: [N, N, K] or [B, N, N, K], log probabilities; they need not be normalised (kl is
+            then sum q (log q - log_prior), as for a geometric mixture of priors). -inf forbids a
+            type: then z is exactly 0 there, and exactly 1 where one type alone is allowed. At
+            least one must be. The diagonal is ignored.
         temperature: > 0, number or tensor of one element; carries no gradient.
         seed: 64-bit integer, or integer tensor of one element. None: no noise, and z = softmax(l)
             whatever the temperature.
@@ -136,20 +143,28 @@ def edge_sample(
     _check_shape(name, "store", store, (batch,))
     weights = _cast(sender1.dtype, receiver1, w2, b2, sender2, receiver2, w3, w4, b4, wo, bo)
     features, wf = _cast(sender1.dtype, features, wf)
+    keep = _keep([sender1, *weights, features, wf], passes=2)
     result = torch.float64 if sender1.dtype == torch.float64 else torch.float32
     tau = torch.as_tensor(temperature, dtype=result, device=sender1.device).detach().reshape(())
-    z, logits, kl = reference.edge_sample(
-        sender1,
-        *weights,
-        log_prior=log_prior.to(result),
-        features=features,
-        wf=wf,
-        temperature=tau,
-        seed=seed,
-        store=store,
-        hard=hard,
+    noise = None if seed is None else _as_int64(seed, sender1.device)
+    z, logits, kl, *_ = ops.edge_sample(
+        sender1, *weights, log_prior.to(result), features, wf, tau, noise, store, hard, keep
     )
     return EdgeSample(z, logits, kl)
+
+
+def _keep(tensors: list[Tensor | None], passes: int) -> int:
+    """How many stores' activations the forward pass should keep for a backward pass."""
+    wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    first = tensors[0]
+    return chunked.kept_stores(first, passes) if wanted and first is not None else 0
+
+
+def _as_int64(seed: int | Tensor, device: torch.device) -> Tensor:
+    if isinstance(seed, Tensor):
+        return seed.to(device, torch.int64).reshape(())
+    signed = (seed + (1 << 63)) % (1 << 64) - (1 << 63)
+    return torch.tensor(signed, device=device)
 
 
 def _cast(dtype: torch.dtype, *tensors: Tensor | None) -> list[Any]:

@@ -1,0 +1,431 @@
+"""The edge operators, store chunk by store chunk: what runs on a CPU, and without Triton.
+
+float64 stays float64, everything narrower is computed in float32. The backward pass recomputes what
+it needs, except for the first `keep` stores, whose activations the forward pass hands over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from causalmmm.kernels.edge import reference
+from causalmmm.kernels.edge.noise import edge_noise
+
+CHUNK_ROWS = (
+    4096  # edges at a time and thread: few enough for the caches, too many to notice Python
+)
+EPILOGUE_ROWS = 1 << 16
+KEEP_BYTES = 256 << 20  # activations that one call may hold for its backward pass
+EPS = 1e-5
+
+
+def kept_stores(sender: Tensor, passes: int) -> int:
+    """How many stores' activations fit the budget: two edge tensors for each pass."""
+    batch, nodes, width = sender.shape
+    size = 8 if sender.dtype == torch.float64 else 4
+    return min(batch, KEEP_BYTES // (passes * 2 * nodes * nodes * (width + 1) * size))
+
+
+def edge_mean(
+    sender: Tensor,
+    receiver: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    features: Tensor | None,
+    wf: Tensor | None,
+    keep: int,
+) -> list[Tensor]:
+    """[mean, *activations of the first `keep` stores]; see `reference.edge_mean`."""
+    first = _Pass(sender, receiver, wf, w2, b2, Activations.empty(sender, keep))
+    out = torch.empty_like(sender)
+    for chunk in _chunks(sender, CHUNK_ROWS, keep):
+        states = first.forward(chunk, _features(features, chunk, first.room)).view(first.shape)
+        own = states.diagonal(dim1=1, dim2=2).mT
+        out[chunk] = (states.sum(1) - own) / (sender.shape[1] - 1)
+    return [out, *first.kept.tensors]
+
+
+def edge_mean_backward(
+    grad: Tensor,
+    kept: list[Tensor],
+    sender: Tensor,
+    receiver: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    features: Tensor | None,
+    wf: Tensor | None,
+    features_grad: bool,
+) -> list[Tensor]:
+    """Gradients of sender, receiver, w2, b2, features, wf (empty where there is none)."""
+    first = _Pass(sender, receiver, wf, w2, b2, Activations(kept))
+    d_features = _room_for_gradient(features, features_grad, sender)
+    for chunk in _chunks(sender, CHUNK_ROWS, first.kept.stores):
+        feature = _features(features, chunk, first.room)
+        first.recall(chunk, feature)
+        above = first.room("above", *first.shape)
+        above.copy_(grad[chunk].unsqueeze(1)).div_(sender.shape[1] - 1)
+        _clear_self(above)
+        below = first.backward(chunk, feature, above.view(-1, above.shape[-1]), features_grad)
+        if below is not None:
+            d_features[chunk] = below.view(d_features[chunk].shape)
+    *gradients, d_wf = first.gradients()
+    return [*gradients, d_features, d_wf]
+
+
+def edge_sample(
+    sender1: Tensor,
+    receiver1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    sender2: Tensor,
+    receiver2: Tensor,
+    w3: Tensor,
+    w4: Tensor,
+    b4: Tensor,
+    wo: Tensor,
+    bo: Tensor,
+    log_prior: Tensor,
+    features: Tensor | None,
+    wf: Tensor | None,
+    temperature: Tensor,
+    seed: Tensor | None,
+    store: Tensor,
+    hard: bool,
+    keep: int,
+) -> list[Tensor]:
+    """[z, logits, kl, *activations of the first `keep` stores]; see `reference.edge_sample`."""
+    kept = Activations.empty(sender1, keep), Activations.empty(sender1, keep)
+    first = _Pass(sender1, receiver1, wf, w2, b2, kept[0])
+    second = _Pass(sender2, receiver2, w3, w4, b4, kept[1])
+    wo, bo = wo.to(first.room.dtype), bo.to(first.room.dtype)
+    batch, nodes, _ = sender1.shape
+    scores = sender1.new_empty(batch, nodes, nodes, wo.shape[0], dtype=first.room.dtype)
+    for chunk in _chunks(sender1, CHUNK_ROWS, keep):
+        edges = first.forward(chunk, _features(features, chunk, first.room))
+        states = second.forward(chunk, edges)
+        torch.addmm(bo, states, wo.mT, out=scores[chunk].view(-1, len(bo)))
+    z, kl = torch.empty_like(scores), scores.new_empty(batch)
+    for chunk in _chunks(sender1, EPILOGUE_ROWS):
+        prior = log_prior[chunk] if log_prior.ndim == 4 else log_prior
+        scores[chunk], kl[chunk] = reference.posterior(scores[chunk], prior)
+        noise = _noise(seed, store[chunk], scores)
+        z[chunk] = reference.sample(scores[chunk], noise, temperature, hard)
+    return [z, scores, kl, *first.kept.tensors, *second.kept.tensors]
+
+
+def edge_sample_backward(
+    grad_z: Tensor,
+    grad_logits: Tensor,
+    grad_kl: Tensor,
+    kept: list[Tensor],
+    z: Tensor,
+    logits: Tensor,
+    sender1: Tensor,
+    receiver1: Tensor,
+    w2: Tensor,
+    b2: Tensor,
+    sender2: Tensor,
+    receiver2: Tensor,
+    w3: Tensor,
+    w4: Tensor,
+    b4: Tensor,
+    wo: Tensor,
+    bo: Tensor,
+    log_prior: Tensor,
+    features: Tensor | None,
+    wf: Tensor | None,
+    temperature: Tensor,
+    seed: Tensor | None,
+    store: Tensor,
+    hard: bool,
+    features_grad: bool,
+    prior_grad: bool,
+) -> list[Tensor]:
+    """Gradients of the first fourteen arguments, in their order (empty where there is none)."""
+    above = torch.empty_like(logits)
+    d_prior = torch.zeros_like(log_prior) if prior_grad else log_prior.new_empty(0)
+    for chunk in _chunks(sender1, EPILOGUE_ROWS):
+        soft = z[chunk]
+        if hard:  # the gradient is that of the soft sample, which was not kept
+            noise = _noise(seed, store[chunk], logits)
+            soft = reference.sample(logits[chunk], noise, temperature, hard=False)
+        slope = soft * (grad_z[chunk] - (soft * grad_z[chunk]).sum(-1, keepdim=True))
+        slope = slope if seed is None else slope / temperature
+        prior = log_prior[chunk] if log_prior.ndim == 4 else log_prior
+        through_kl, kept_apart = _divergence_backward(logits[chunk], prior, grad_kl[chunk])
+        total = slope.add_(grad_logits[chunk]).add_(through_kl)
+        total.masked_fill_(logits[chunk] == -torch.inf, 0)
+        _clear_self(total)
+        above[chunk] = total
+        if prior_grad:
+            _clear_self(kept_apart)
+            wanted = total - kept_apart
+            if log_prior.ndim == 4:
+                d_prior[chunk] = wanted
+            else:
+                d_prior += wanted.sum(0)
+    first = _Pass(sender1, receiver1, wf, w2, b2, Activations(kept[:3]))
+    second = _Pass(sender2, receiver2, w3, w4, b4, Activations(kept[3:]))
+    d_features = _room_for_gradient(features, features_grad, sender1)
+    wo = wo.to(first.room.dtype)
+    d_wo, d_bo = torch.zeros_like(wo.mT), wo.new_zeros(len(bo))
+    for chunk in _chunks(sender1, CHUNK_ROWS, first.kept.stores):
+        feature = _features(features, chunk, first.room)
+        edges = first.recall(chunk, feature)
+        states = second.recall(chunk, edges)
+        grad = above[chunk].view(-1, above.shape[-1])
+        d_wo.addmm_(states.mT, grad)
+        d_bo += grad.sum(0)
+        grad = torch.mm(grad, wo, out=second.room("above", *states.shape))
+        d_edges = second.backward(chunk, edges, grad, extra_grad=True)
+        assert d_edges is not None
+        below = first.backward(chunk, feature, d_edges, features_grad)
+        if below is not None:
+            d_features[chunk] = below.view(d_features[chunk].shape)
+    *gradients, d_wf = first.gradients()
+    d_sender2, d_receiver2, d_w4, d_b4, d_w3 = second.gradients()
+    d_out = d_wo.mT.to(sender1.dtype), d_bo.to(sender1.dtype)
+    second_gradients = (d_sender2, d_receiver2, d_w3, d_w4, d_b4, *d_out)
+    return [*gradients, *second_gradients, d_prior, d_features, d_wf]
+
+
+class _Workspace:
+    """Named scratch tensors, allocated once: fresh memory for every step would cost too much.
+
+    The first request under a name must be the largest, and holds until the next under that name.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.dtype, self.device = dtype, device
+        self.held: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, *shape: int) -> Tensor:
+        size = math.prod(shape)
+        if name not in self.held:
+            self.held[name] = torch.empty(size, dtype=self.dtype, device=self.device)
+        return self.held[name][:size].view(shape)
+
+
+class Activations:
+    """What backward needs of the first stores: [inner, state] [S, N, N, H], [mean, rstd] as one."""
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self.tensors = tensors
+        self.stores = tensors[0].shape[0]
+
+    @staticmethod
+    def empty(sender: Tensor, stores: int) -> Activations:
+        _, nodes, width = sender.shape
+        shapes = ((stores, nodes, nodes, width),) * 2 + ((2, stores, nodes, nodes, 1),)
+        dtype = _compute_dtype(sender)
+        return Activations([sender.new_empty(shape, dtype=dtype) for shape in shapes])
+
+    def rows(self, chunk: slice) -> tuple[Tensor, Tensor, Tensor] | None:
+        """inner and state [rows, H] and statistics [2, rows, 1] of a chunk, if it is kept."""
+        if chunk.stop > self.stores:
+            return None
+        inner, state, statistics = self.tensors
+        width = inner.shape[-1]
+        return (
+            inner[chunk].view(-1, width),
+            state[chunk].view(-1, width),
+            statistics[:, chunk].view(2, -1, 1),
+        )
+
+
+class _Pass:
+    """LN(elu(W elu(sender + receiver + V extra) + b)) of one chunk of stores at a time.
+
+    `extra` [rows, G] and V [H, G]: features in the first pass, or none; states of it in the second.
+    Rows are (store, sender, receiver). What is returned is overwritten by the next chunk.
+    """
+
+    def __init__(
+        self,
+        sender: Tensor,
+        receiver: Tensor,
+        extra_weight: Tensor | None,
+        weight: Tensor,
+        bias: Tensor,
+        kept: Activations,
+    ) -> None:
+        dtype = _compute_dtype(sender)
+        self.room, self.kept = _Workspace(dtype, sender.device), kept
+        self.sender, self.receiver = sender, receiver
+        self.weight, self.bias = weight.to(dtype), bias.to(dtype)
+        self.extra_weight = None if extra_weight is None else extra_weight.to(dtype)
+        self.sums: list[Tensor] = []
+
+    def forward(self, chunk: slice, extra: Tensor | None) -> Tensor:
+        """State [rows, H]."""
+        room = self.room
+        sender, receiver = (x[chunk].to(room.dtype) for x in (self.sender, self.receiver))
+        stores, nodes, width = sender.shape
+        self.shape = (stores, nodes, nodes, width)
+        rows = (stores * nodes * nodes, width)
+        held = self.kept.rows(chunk)
+        self.inner, self.state = held[:2] if held else (room("inner", *rows), room("state", *rows))
+        pairs = sender.unsqueeze(2), receiver.unsqueeze(1)
+        torch.add(*pairs, out=self.inner.view(self.shape))
+        if extra is not None and self.extra_weight is not None:
+            self.inner.addmm_(extra, self.extra_weight.mT)
+        _elu(self.inner, room)
+        self.outer = torch.addmm(self.bias, self.inner, self.weight.mT, out=room("outer", *rows))
+        _elu(self.outer, room)
+        mean, self.rstd = _normalise(self.outer, self.state, room)
+        if held:
+            held[2][0], held[2][1] = mean, self.rstd
+        return self.state
+
+    def recall(self, chunk: slice, extra: Tensor | None) -> Tensor:
+        """As `forward`, from the activations that were kept, if they were."""
+        held = self.kept.rows(chunk)
+        if held is None:
+            return self.forward(chunk, extra)
+        self.inner, self.state, (mean, self.rstd) = held
+        stores, nodes, width = self.sender[chunk].shape
+        self.shape = (stores, nodes, nodes, width)
+        outer = self.room("outer", *self.state.shape)
+        self.outer = torch.div(self.state, self.rstd, out=outer).add_(mean)
+        return self.state
+
+    def backward(
+        self, chunk: slice, extra: Tensor | None, grad: Tensor, extra_grad: bool
+    ) -> Tensor | None:
+        """Adds up the gradients; `grad` [rows, H] of the state, zero on self pairs, is overwritten.
+
+        To be called after `forward` or `recall` of the same chunk. Returns the gradient of `extra`.
+        """
+        room = self.room
+        if not self.sums:
+            self._start()
+        d_sender, d_receiver, d_weight, d_bias, d_extra_weight = self.sums
+        _elu_backward(_normalise_backward(grad, self.state, self.rstd, room), self.outer, room)
+        d_weight.addmm_(grad.mT, self.inner)
+        d_bias += grad.sum(0)
+        lower = torch.mm(grad, self.weight, out=room("lower", *grad.shape))
+        _elu_backward(lower, self.inner, room)
+        pairs = lower.view(self.shape)
+        d_sender[chunk], d_receiver[chunk] = pairs.sum(2), pairs.sum(1)
+        if extra is None or self.extra_weight is None:
+            return None
+        d_extra_weight.addmm_(extra.mT, lower)
+        if not extra_grad:
+            return None
+        return torch.mm(lower, self.extra_weight, out=room("below", *extra.shape))
+
+    def gradients(self) -> list[Tensor]:
+        """Of sender, receiver, weight, bias, and of the weight of `extra` (empty without one)."""
+        if not self.sums:
+            self._start()
+        dtype = self.sender.dtype
+        d_sender, d_receiver, d_weight, d_bias, d_extra_weight = self.sums
+        return [
+            d_sender,
+            d_receiver,
+            d_weight.to(dtype),
+            d_bias.to(dtype),
+            d_extra_weight.mT.to(dtype, copy=True).contiguous(),
+        ]
+
+    def _start(self) -> None:
+        extra = self.weight[:0] if self.extra_weight is None else self.extra_weight.mT
+        self.sums = [
+            torch.empty_like(self.sender),
+            torch.empty_like(self.receiver),
+            torch.zeros_like(self.weight),
+            torch.zeros_like(self.bias),
+            torch.zeros(extra.shape, dtype=self.room.dtype, device=extra.device),
+        ]
+
+
+def _chunks(x: Tensor, rows: int, border: int = 0) -> Iterator[slice]:
+    """Slices of stores with about `rows` edges each (times the threads, on a CPU).
+
+    No slice reaches across the store `border`.
+    """
+    batch, nodes, _ = x.shape
+    if x.device.type == "cpu":
+        rows *= torch.get_num_threads()
+    size = max(1, rows // nodes**2)
+    for begin, end in ((0, border), (border, batch)):
+        for start in range(begin, end, size):
+            yield slice(start, min(start + size, end))
+
+
+def _features(features: Tensor | None, chunk: slice, room: _Workspace) -> Tensor | None:
+    """Features [rows, F] of a chunk, zero on self pairs, whose own values have no meaning."""
+    if features is None:
+        return None
+    own = room("features", *features[chunk].shape).copy_(features[chunk])
+    _clear_self(own)
+    return own.view(-1, own.shape[-1])
+
+
+def _room_for_gradient(features: Tensor | None, wanted: bool, like: Tensor) -> Tensor:
+    return torch.empty_like(features) if wanted and features is not None else like.new_empty(0)
+
+
+def _clear_self(x: Tensor) -> None:
+    """Zero the self pairs of [B, N, N, ...] in place."""
+    x.diagonal(dim1=1, dim2=2).zero_()
+
+
+def _noise(seed: Tensor | None, store: Tensor, like: Tensor) -> Tensor | None:
+    if seed is None:
+        return None
+    return edge_noise(seed, store, like.shape[1], like.shape[-1], dtype=like.dtype)
+
+
+def _divergence_backward(
+    logits: Tensor, log_prior: Tensor, grad_kl: Tensor
+) -> tuple[Tensor, Tensor]:
+    """KL = sum q (log q - log_prior): gradient through the logits, and what log_prior takes off."""
+    allowed = logits > -torch.inf
+    log_q = reference.log_softmax(logits)
+    q = log_q.exp()
+    surprise = torch.where(allowed, log_q - log_prior, 0.0)
+    weight = q * grad_kl.view(-1, 1, 1, 1)
+    return weight * (surprise - (q * surprise).sum(-1, keepdim=True)), weight
+
+
+def _elu(x: Tensor, room: _Workspace) -> Tensor:
+    """elu in place as max(x, exp(min(x, 0)) - 1): half the time of torch's, which calls expm1."""
+    negative = torch.clamp_max(x, 0, out=room("spare", *x.shape))
+    return torch.maximum(x, negative.exp_().sub_(1), out=x)
+
+
+def _elu_backward(grad: Tensor, value: Tensor, room: _Workspace) -> Tensor:
+    """In place: the slope of elu is 1 where its value is positive, value + 1 elsewhere."""
+    slope = torch.clamp_max(value, 0, out=room("spare", *grad.shape)).add_(1)
+    return grad.mul_(slope)
+
+
+def _normalise(x: Tensor, state: Tensor, room: _Workspace) -> tuple[Tensor, Tensor]:
+    """LayerNorm of [rows, H] into `state`; mean and 1 / standard deviation [rows, 1].
+
+    Averages are matrix products: torch's own LayerNorm takes twice as long on short rows.
+    """
+    average = x.new_full((x.shape[1], 1), 1 / x.shape[1])
+    mean = x @ average
+    torch.sub(x, mean, out=state)
+    square = torch.mul(state, state, out=room("spare", *x.shape))
+    rstd = (square @ average).add_(EPS).rsqrt_()
+    state.mul_(rstd)
+    return mean, rstd
+
+
+def _normalise_backward(grad: Tensor, state: Tensor, rstd: Tensor, room: _Workspace) -> Tensor:
+    """In place on `grad`."""
+    average = grad.new_full((grad.shape[1], 1), 1 / grad.shape[1])
+    product = torch.mul(grad, state, out=room("spare", *grad.shape))
+    shift, tilt = grad @ average, product @ average
+    return grad.sub_(shift).addcmul_(state, tilt, value=-1).mul_(rstd)
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
