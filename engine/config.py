@@ -23,7 +23,7 @@ class ModelConfig:
     prior        prior probability of an edge.
     prototypes   prototype graphs whose mixture, learned from all stores, is each store's prior.
     effect_spread  prior standard deviation of a store's log effect around the shared effect.
-    graph        "learned", "full" (every edge present) or "empty" (none).
+    structure    "learned", "full" (every edge present) or "empty" (none).
     saturation   False replaces Hill by the identity.
     carryover    False fixes every decay at zero (the paper's Markov ablation).
     store_effects  False shares every effect across stores.
@@ -39,7 +39,7 @@ class ModelConfig:
     prior: float = 0.05
     prototypes: int = 8
     effect_spread: float = 0.3
-    graph: str = "learned"
+    structure: str = "learned"
     saturation: bool = True
     carryover: bool = True
     store_effects: bool = True
@@ -53,8 +53,8 @@ class ModelConfig:
             raise ValueError(f"a delay is a number of steps, 0 or more, got {self.delays}")
         if not 0.0 < self.prior < 1.0:
             raise ValueError(f"prior is a probability strictly between 0 and 1, got {self.prior}")
-        if self.graph not in ("learned", "full", "empty"):
-            raise ValueError(f'graph is "learned", "full" or "empty", got {self.graph!r}')
+        if self.structure not in ("learned", "full", "empty"):
+            raise ValueError(f'structure is "learned", "full" or "empty", got {self.structure!r}')
         for name, least in (("hidden", 4), ("lags", 0), ("raw_window", 1), ("own_lags", 1), ("prototypes", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")

@@ -70,8 +70,8 @@ class CausalModel(nn.Module):
         self.config = config
         self.autocast = False  # bfloat16 in the encoder; statistics and decoder stay in float32
         nodes = len(positive)
-        if config.graph != "learned":
-            log_prior = fixed_graph(nodes, present=config.graph == "full")
+        if config.structure != "learned":
+            log_prior = fixed_graph(nodes, present=config.structure == "full")
         self.baseline = CalendarBaseline(nodes, groups)
         self.encoder = RelationalEncoder(config, nodes, context, log_prior)
         self.decoder = ResponseDecoder(config, positive, context)

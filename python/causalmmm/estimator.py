@@ -26,9 +26,12 @@ from causalmmm.engine.windows import Windows
 from causalmmm.findings import Finding, PanelError
 from causalmmm.panel import Panel
 from causalmmm.plan import Plan, validate_plan
+from causalmmm.storage import training_record
 
 if TYPE_CHECKING:
     import networkx as nx
+
+    from causalmmm.simulation import Truth
 
 Pair = tuple[str, str]
 _OUTCOMES = ("mediator", "target")
@@ -79,7 +82,7 @@ class CausalMMM:
         yearly: int = 3,
         prototypes: int = 8,
         effect_spread: float = 0.3,
-        graph: str = "learned",
+        structure: str = "learned",
         saturation: bool = True,
         carryover: bool = True,
         store_effects: bool = True,
@@ -196,6 +199,8 @@ class CausalMMM:
             )
         self.history_ = pd.DataFrame([vars(r) for r in history])
         self.panel_: Panel | None = panel
+        self.trained_on_ = training_record(panel)
+        self.source_: dict[str, Any] | None = None  # where the command line read the panel
         return self
 
     def model_config(self) -> ModelConfig:
@@ -430,6 +435,52 @@ class CausalMMM:
         floor = data.values.min(0) >= 0
         tensors = (torch.from_numpy(np.ascontiguousarray(a)) for a in (basis, context, given))
         return Future(*(t.to(self.device_) for t in tensors), torch.from_numpy(floor).to(self.device_))
+
+    def evaluate(
+        self,
+        panel: Panel | Any | None = None,
+        truth: Truth | None = None,
+        tests: Sequence[str] | None = None,
+        *,
+        horizon: int | None = None,
+        origins: int = 5,
+    ) -> pd.DataFrame:
+        """Scores as rows test, method, series, horizon, metric, value.
+
+        structure  edges against a simulation's ``truth``: AUROC and AUPRC (mean over stores, and
+                   pooled), share of true edges among those given at least 0.8.
+        holdout    the last ``horizon`` steps of the panel are hidden and forecast; mediators and
+                   target over the first 1, 7 and all of them, beside the seasonal naive forecast
+                   and the store's mean. A warning says so when the model was fitted on those steps.
+        cv         a copy of the model is fitted on the steps before the first of ``origins``
+                   forecasts of ``horizon`` steps, half a horizon apart; later ones add history.
+
+        ``tests`` is by default "holdout", and "structure" where a truth is given. ``ValueError``
+        for a test that does not exist or lacks what it needs.
+        """
+        from causalmmm.evaluation import evaluate
+
+        return evaluate(self, self._known(panel), truth, tests, horizon=horizon, origins=origins)
+
+    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the model to a new directory: weights as safetensors, the rest as JSON.
+
+        The training panel is not saved. An existing directory is refused (``ModelError``), unless
+        it is a model and ``overwrite`` is given.
+        """
+        from causalmmm.storage import save
+
+        return save(self, directory, overwrite=overwrite)
+
+    @staticmethod
+    def load(directory: str | Path, *, device: str | None = None) -> CausalMMM:
+        """The model that ``save`` wrote; ``device`` replaces the one it was fitted with.
+
+        Raises ``ModelError`` that names everything missing, cut off or of another shape.
+        """
+        from causalmmm.storage import load
+
+        return load(directory, device=device)
 
     # ---- common ground -----------------------------------------------------------------------
 

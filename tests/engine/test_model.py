@@ -86,7 +86,7 @@ def test_a_model_with_one_prototype_has_the_textbook_divergence(windows: Windows
 
 
 def test_empty_graph_scores_the_gaussian_likelihood_of_own_history(windows: Windows) -> None:
-    model, batch = build(graph="empty", store_effects=False), scored_batch(windows)
+    model, batch = build(structure="empty", store_effects=False), scored_batch(windows)
     inferred, losses = model.infer(batch), model(batch, temperature=1.0, seed=0)
     residual, own = inferred.residual.detach(), inferred.own.detach()
     total = torch.zeros(NODES)
@@ -103,8 +103,8 @@ def test_empty_graph_scores_the_gaussian_likelihood_of_own_history(windows: Wind
 @pytest.mark.parametrize(
     "ablation",
     [
-        {"graph": "full"},
-        {"graph": "empty"},
+        {"structure": "full"},
+        {"structure": "empty"},
         {"carryover": False},
         {"saturation": False},
         {"store_effects": False},
