@@ -63,7 +63,7 @@ def window_statistics(residual: Tensor, seen: Tensor, lags: int) -> WindowStatis
     used = rows[:, lags:].unsqueeze(-1)
     n = used.sum(1).clamp_min(2.0)  # [B, 1]
     present = series[..., lags:].mT * used  # [B, T', N]
-    past = series.unfold(-1, lags, 1)[..., :-1, :].flip(-1)  # [B, N, T', L], lag 1 first
+    past = series.unfold(-1, lags, 1)[..., :-1, :]  # [B, N, T', L], lag 1 last
     past = past.transpose(1, 2).reshape(stores, steps - lags, nodes * lags)
     gram = (past * used).mT @ past
     cross = past.mT @ present  # [B, N L, N]

@@ -205,5 +205,5 @@ def own_prediction(own: Tensor, residual: Tensor) -> Tensor:
     if own.ndim == 2:
         own = own.unsqueeze(0)
     lags = own.shape[-1]
-    past = nn.functional.pad(residual[..., :-1], (lags - 1, 0)).unfold(-1, lags, 1).flip(-1)
-    return (past @ own.unsqueeze(-1)).squeeze(-1)
+    past = nn.functional.pad(residual[..., :-1], (lags - 1, 0)).unfold(-1, lags, 1)
+    return (past @ own.flip(-1).unsqueeze(-1)).squeeze(-1)
