@@ -1,0 +1,282 @@
+"""``predict``, ``graph`` and ``evaluate``: what a fitted model is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from causalmmm.cli.common import (
+    ConfigOption,
+    DataOption,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    ModelArgument,
+    QuietOption,
+    SeedOption,
+    SetOption,
+    fresh,
+    panel_of,
+    read_model,
+    terminal,
+)
+from causalmmm.cli.output import (
+    GRAPHS,
+    PICTURES,
+    TABLES,
+    file_name,
+    format_of,
+    graph_record,
+    write_graph,
+    write_picture,
+    write_table,
+    wrote,
+)
+from causalmmm.findings import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from causalmmm.panel import Panel
+
+OutOption = Annotated[
+    Path | None, typer.Option("-o", "--out", help="File to write, else standard output.")
+]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", help="In place of what the suffix of --out says.")
+]
+
+
+def predict(
+    model: ModelArgument,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    horizon: Annotated[int | None, typer.Option(min=1, help="Steps ahead.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="Table of future spend and controls per store and date.")
+    ] = None,
+    level: Annotated[str, typer.Option(help="Central intervals in percent.")] = "80,95",
+    store: Annotated[list[str] | None, typer.Option("--store", help="Only these stores.")] = None,
+    out: OutOption = None,
+    format: FormatOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Forecast every series of every store, with intervals.
+
+    Columns: store, date, series, mean, lower_80, upper_80, lower_95, upper_95. The suffix of --out
+    decides the format (.csv .parquet .json); .png .svg .pdf draws the target of one store.
+
+    \b
+    causalmmm predict runs/a --horizon 28 -o forecast.parquet
+    causalmmm predict runs/a --plan plan.csv --store 434 -o forecast.png
+    """
+    terminal.start(quiet=quiet, json=json)
+    kind = format_of(out, "json" if json and out is None else format, (*TABLES, *PICTURES))
+    if out is not None:
+        fresh(out, force)
+    if kind in PICTURES and (out is None or not store or len(store) != 1):
+        raise typer.BadParameter("a picture needs a file, -o, and one --store")
+    fitted = read_model(model, device=device, seed=seed)
+    panel = panel_of(fitted, config, overrides, data)
+    if store and plan is None:
+        panel = panel.select(store)
+    with terminal.working(f"forecasting {counted(panel.n_stores, 'store')}"):
+        frame = fitted.predict(panel, horizon=horizon, plan=plan, level=_levels(level))
+    if store:
+        panel = panel.select(store)
+        frame = frame[frame["store"].isin(panel.stores)]
+    if kind in PICTURES:
+        assert out is not None
+        assert store
+        write_picture(forecast_picture(frame, panel, store[0]), out, force=force)
+    else:
+        write_table(frame, out, kind, force=force)
+    wrote(out, rows=len(frame))
+
+
+def forecast_picture(
+    frame: pd.DataFrame, panel: Panel, store: str, actual: Panel | None = None
+) -> Any:
+    """The target's forecast after its history, and what happened where that is known."""
+    import pandas as pd
+
+    from causalmmm.plots import plot_forecast
+
+    def target(known: Panel) -> pd.Series[Any]:
+        one = known.select([store])
+        return pd.Series(one.data.values[:, -1], index=one.dates(store))
+
+    return plot_forecast(
+        frame,
+        store=store,
+        series=panel.nodes[-1],
+        history=target(panel),
+        actual=None if actual is None else target(actual),
+    )
+
+
+def graph(
+    model: ModelArgument,
+    store: Annotated[
+        list[str] | None, typer.Option("--store", help="Only these stores; default: all.")
+    ] = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Least probability of an edge.")
+    ] = 0.5,
+    out: OutOption = None,
+    format: FormatOption = None,
+    device: DeviceOption = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Show what drives what: the edges of one, some or all stores, with probability and effect.
+
+    CSV and Parquet hold one row per store and edge: store, source, target, probability, effect,
+    lower, upper. JSON, GraphML and DOT hold one graph; for several stores --out is a folder with
+    one file per store (JSON: one list). .png .svg .pdf draws one store.
+
+    \b
+    causalmmm graph runs/a --store 434
+    causalmmm graph runs/a --store 434 -o graph.png
+    causalmmm graph runs/a --threshold 0.8 --format graphml -o graphs/
+    """
+    terminal.start(quiet=quiet, json=json)
+    kind = format_of(out, "json" if json and out is None else format, (*GRAPHS, *PICTURES))
+    one = store is not None and len(store) == 1
+    if kind in PICTURES and (out is None or not one):
+        raise typer.BadParameter("a picture needs a file, -o, and one --store")
+    if kind in ("graphml", "dot") and not one and out is None:
+        raise typer.BadParameter("several graphs need a folder, -o, or choose one --store")
+    apart = kind in ("graphml", "dot") and not one
+    if out is not None:
+        fresh(out, force, "folder" if apart else "file")
+    fitted = read_model(model, device=device)
+    panel = panel_of(fitted, config, overrides, data)
+    if store:
+        panel = panel.select(store)
+    with terminal.working(f"reading the graphs of {counted(panel.n_stores, 'store')}"):
+        if kind in ("csv", "parquet"):
+            frame = fitted.graphs(panel, threshold=threshold)
+            write_table(frame, out, kind, force=force)
+            return wrote(out, edges=len(frame), stores=panel.n_stores)
+        graphs = [fitted.graph(s, threshold=threshold, panel=panel) for s in panel.stores.tolist()]
+    if kind in PICTURES:
+        from causalmmm.plots import plot_graph
+
+        assert out is not None
+        write_picture(plot_graph(graphs[0]), out, force=force)
+    elif apart:
+        assert out is not None
+        for single in graphs:
+            target = out / file_name(single.graph["store"], kind)
+            write_graph(single, target, kind, force=force)
+    elif one:
+        write_graph(graphs[0], out, kind, force=force)
+    else:
+        _write_list([graph_record(single) for single in graphs], out, force)
+    return wrote(out, edges=sum(g.number_of_edges() for g in graphs), stores=len(graphs))
+
+
+def _write_list(records: list[dict[str, Any]], out: Path | None, force: bool) -> None:
+    import json
+
+    text = json.dumps(records, indent=1, ensure_ascii=False) + "\n"
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    fresh(out, force)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+
+
+def evaluate(
+    model: ModelArgument,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    tests: Annotated[
+        str | None, typer.Option(help="structure, holdout, cv; separated by commas.")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Folder truth/ of a simulation, for 'structure'.")
+    ] = None,
+    horizon: Annotated[int | None, typer.Option(min=1, help="Steps that are hidden.")] = None,
+    origins: Annotated[int, typer.Option(min=1, help="Forecasts that 'cv' makes.")] = 5,
+    out: OutOption = None,
+    format: FormatOption = None,
+    seed: SeedOption = None,
+    device: DeviceOption = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Score a model: edges against a truth, forecasts against hidden steps, beside naive ones.
+
+    holdout: forecasts of the last steps, which 'fit --holdout' must have left out to be a fair
+    test. cv: a copy is fitted before the first of several forecasts. structure: needs --truth.
+
+    \b
+    causalmmm fit -c causalmmm.yml --holdout 28 -o runs/a
+    causalmmm evaluate runs/a --tests holdout --horizon 28 -o scores.csv
+    """
+    import warnings
+
+    from causalmmm.simulation import Truth
+
+    terminal.start(quiet=quiet, json=json)
+    kind = format_of(out, "json" if json and out is None else format, TABLES)
+    if out is not None:
+        fresh(out, force)
+    chosen = [name.strip() for name in tests.split(",")] if tests is not None else None
+    if truth is not None and not (truth / "truth.json").is_file():
+        raise typer.BadParameter(f"'{truth}' holds no truth: give the folder truth/ of 'simulate'")
+    fitted = read_model(model, device=device, seed=seed)
+    panel = panel_of(fitted, config, overrides, data)
+    known = None if truth is None else Truth.load(truth)
+    with terminal.working("evaluating"), warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always", UserWarning)
+        frame = fitted.evaluate(panel, known, chosen, horizon=horizon, origins=origins)
+    for doubt in doubts:
+        if doubt.category is UserWarning:
+            terminal.say(f"warning: {doubt.message}", "yellow")
+    if out is None and not json and format is None:
+        show_scores(frame)
+    else:
+        write_table(frame, out, kind, force=force)
+    wrote(out, rows=len(frame))
+
+
+def show_scores(frame: pd.DataFrame) -> None:
+    """Scores as a table: one row per test, series, horizon and method."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    keys = ["test", "series", "horizon", "method"]
+    for _, part in frame.groupby(frame["test"] == "structure", sort=False):
+        wide = part.pivot_table(index=keys, columns="metric", values="value", sort=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in (*keys, *wide.columns):
+            table.add_column(str(name), justify="left" if name in keys else "right", no_wrap=True)
+        for key, values in zip(wide.index, wide.to_numpy(), strict=True):
+            shown = ["-" if v != v else f"{v:.4g}" for v in values]
+            table.add_row(*(str(k) for k in key), *shown)
+        Console(width=max(100, 14 * (len(keys) + wide.shape[1]))).print(table)
+
+
+def _levels(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' are no levels: write e.g. 80,95") from None

@@ -1,0 +1,217 @@
+"""``init``, ``validate`` and ``simulate``: commands that know data and need no model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from causalmmm.cli.common import (
+    ConfigOption,
+    ForceOption,
+    JsonOption,
+    QuietOption,
+    SetOption,
+    fresh,
+    read_config,
+    terminal,
+    to_records,
+)
+from causalmmm.cli.output import format_of, write_table, wrote
+from causalmmm.findings import ConfigError, Report, counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from causalmmm.panel import Panel
+
+_STORES_AT_ONCE = 2_000
+
+
+def init(
+    data: Annotated[Path, typer.Argument(help="CSV or Parquet file, one row per store and date.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="File to write, else standard output.")
+    ] = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Guess what each column is, and print a commented configuration to check and keep.
+
+    \b
+    causalmmm init sales.csv -o causalmmm.yml
+    """
+    from causalmmm.config import Config
+
+    terminal.start(json=json)
+    text = Config.template(data)
+    if out is None:
+        if json:
+            terminal.result({"ok": True, "config": text})
+        else:
+            typer.echo(text, nl=False)
+        return
+    fresh(out, force)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not data.is_absolute():  # paths in the file are relative to its folder
+        own = Config.parse(text).data.path
+        relative = os.path.relpath(data, out.parent)
+        text = text.replace(f"  path: {own}\n", f"  path: {relative}\n", 1)
+    out.write_text(text, encoding="utf-8")
+    wrote(out)
+    terminal.say(f"check its guesses, then: causalmmm validate -c {out}", "dim")
+
+
+def validate(
+    data: Annotated[
+        Path | None, typer.Argument(help="File whose columns are guessed; or use -c.")
+    ] = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Table of findings (.csv .json .parquet).")
+    ] = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Check data and configuration, and list everything found: where it is and how to mend it.
+
+    Exit code 1 when something must be corrected, 0 otherwise.
+
+    \b
+    causalmmm validate -c causalmmm.yml
+    causalmmm validate sales.csv --json
+    """
+    from causalmmm.parameters import check_parameters
+    from causalmmm.validation import validate as examine
+
+    terminal.start(quiet=quiet, json=json)
+    kind = format_of(out, None, ("csv", "json", "parquet"))
+    try:
+        read = read_config(config, overrides, data)
+        report = examine(
+            read.data.path, read.schema, nan=read.data.nan, min_steps=read.data.min_steps
+        )
+        check_parameters(read.model)
+    except ConfigError as error:
+        report = Report.of([*error.report, *(report if "report" in locals() else ())])
+    if json:
+        terminal.result(
+            {"ok": report.ok, "summary": report.summary, "findings": to_records(report)}
+        )
+    else:
+        if not quiet or not report.ok:
+            terminal.findings(report, least="error" if quiet else "notice")
+        terminal.say(report.summary, "bold green" if report.ok else "bold red")
+    if out is not None:
+        write_table(report.to_frame(), out, kind, force=force)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def simulate(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
+    preset: Annotated[
+        str, typer.Option(help="airmmm, paper-small, paper-large or marketplace.")
+    ] = "airmmm",
+    stores: Annotated[int | None, typer.Option(help="Number of stores.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Length of every history.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. channels=4."),
+    ] = None,
+    format: Annotated[str, typer.Option(help="csv or parquet.")] = "csv",
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Draw stores with known truth: a panel, its true graphs, and a configuration to fit it.
+
+    Writes panel.csv (or .parquet), causalmmm.yml and truth/ (edges.csv, truth.json, truth.npz).
+
+    \b
+    causalmmm simulate --preset airmmm --stores 20 --seed 1 -o sim
+    causalmmm fit -c sim/causalmmm.yml -o runs/sim
+    """
+    from causalmmm.simulation import simulate as draw
+
+    terminal.start(quiet=quiet, json=json)
+    kind = format_of(None, format, ("csv", "parquet"))
+    fresh(out, force, "folder")
+    with terminal.working("drawing stores"):
+        panel, truth = draw(
+            preset, seed=seed, stores=stores, steps=steps, **_settings(overrides or [])
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    data = out / f"panel.{kind}"
+    _write_panel(panel, data)
+    truth.save(out / "truth")
+    edges = truth.edges_frame()
+    edges[edges["edge"]].drop(columns="edge").to_csv(out / "truth" / "edges.csv", index=False)
+    (out / "causalmmm.yml").write_text(_configuration(panel, data.name), encoding="utf-8")
+    terminal.say(repr(panel))
+    wrote(out, stores=panel.n_stores, steps=int(panel.lengths.max()), series=panel.nodes)
+
+
+def _settings(overrides: list[str]) -> dict[str, Any]:
+    import yaml
+
+    settings = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise typer.BadParameter(f"'{override}' does not set anything: write channels=4")
+        value = yaml.safe_load(text)
+        settings[key.strip()] = tuple(value) if isinstance(value, list) else value
+    return settings
+
+
+def _write_panel(panel: Panel, path: Path) -> None:
+    """Some thousand stores at a time, so that a large panel never stands twice in memory."""
+    from rich.progress import track
+
+    frames = _frames(panel)
+    count = -(-panel.n_stores // _STORES_AT_ONCE)
+    shown = track(
+        frames,
+        f"writing {path.name}",
+        total=count,
+        console=terminal.errors,
+        disable=terminal.quiet or count < 2 or not terminal.errors.is_terminal,
+    )
+    if path.suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            for k, frame in enumerate(shown):
+                frame.to_csv(file, index=False, header=k == 0, lineterminator="\n")
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer = None
+    for frame in shown:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        writer = writer or pq.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+
+
+def _frames(panel: Panel) -> Iterator[pd.DataFrame]:
+    for begin in range(0, panel.n_stores, _STORES_AT_ONCE):
+        yield panel.to_frame(panel.stores[begin : begin + _STORES_AT_ONCE].tolist())
+
+
+def _configuration(panel: Panel, data: str) -> str:
+    import yaml
+
+    tree = {
+        "schema": panel.schema.model_dump(mode="json", exclude_defaults=True),
+        "data": {"path": data},
+        "model": {"seed": 0},
+    }
+    what = f"{counted(panel.n_stores, 'simulated store')}; the truth is in truth/."
+    return f"# {what}\n" + yaml.safe_dump(tree, sort_keys=False)

@@ -1,0 +1,128 @@
+"""``info``: what a model directory holds, or what is installed here."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from causalmmm.cli.common import JsonOption, terminal
+
+_PACKAGES = ("torch", "triton", "numpy", "pandas", "pyarrow", "matplotlib", "holidays", "onnx")
+
+
+def info(
+    model: Annotated[
+        Path | None, typer.Argument(help="Directory that 'fit' wrote; none: this installation.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Describe a model directory, or the installation: versions, devices, what is compiled in.
+
+    \b
+    causalmmm info
+    causalmmm info runs/a
+    """
+    terminal.start(json=json)
+    facts = installation() if model is None else description(model)
+    if json:
+        terminal.result(facts)
+        return
+    _show(facts)
+
+
+def show_version(asked: bool) -> None:
+    """The eager option ``--version``."""
+    if asked:
+        from causalmmm.storage import package_version
+
+        typer.echo(f"causalmmm {package_version()}")
+        raise typer.Exit
+
+
+def installation() -> dict[str, Any]:
+    """Versions, devices and the compiled module."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    import torch
+
+    from causalmmm.storage import package_version
+
+    def installed(name: str) -> str | None:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+
+    try:
+        from causalmmm import _C
+
+        compiled: Any = dict(_C.build_info())
+    except ImportError:
+        compiled = None
+    gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+    return {
+        "causalmmm": package_version(),
+        "python": platform.python_version(),
+        **{name: installed(name) for name in _PACKAGES},
+        "compiled module": compiled,
+        "cuda devices": gpus,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def description(directory: Path) -> dict[str, Any]:
+    """What a model directory says of itself, weights unread."""
+    from causalmmm.storage import WEIGHTS, read_header
+
+    header = read_header(directory)
+    trained, history = header["trained_on"], header["history"]
+    losses = [row["validation"] for row in history if row.get("validation") is not None]
+    path = directory / WEIGHTS
+    return {
+        "model": str(directory),
+        "written by": f"causalmmm {header['version']}, format {header['format']}",
+        "series": dict(zip(header["nodes"], header["roles"], strict=True)),
+        "context": header["context"],
+        "controls": header["controls"],
+        "stores": trained["stores"],
+        "rows": trained["rows"],
+        "dates": f"{trained['first']} to {trained['last']} ({trained['freq']})",
+        "data": (header.get("source") or {}).get("path"),
+        "fingerprint": trained["fingerprint"],
+        "epochs": len(history),
+        "best held-out loss": min(losses) if losses else None,
+        "weights": sum(_size(t["shape"]) for t in header["tensors"].values()),
+        "bytes": path.stat().st_size if path.is_file() else None,
+        "parameters": header["parameters"],
+    }
+
+
+def _size(shape: list[int]) -> int:
+    count = 1
+    for n in shape:
+        count *= n
+    return count
+
+
+def _show(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        table.add_row(Text(name, style="bold"), Text(_said(value)))
+    Console(highlight=False).print(table)
+
+
+def _said(value: Any) -> str:
+    if value is None or value == []:
+        return "-"
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {_said(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

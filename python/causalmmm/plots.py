@@ -1,0 +1,301 @@
+"""Pictures of a store: its graph, and its forecast. Every function returns a matplotlib figure.
+
+Only draws what it is given; matplotlib is imported when a picture is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import networkx as nx
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Circle
+
+Place = tuple[float, float]
+
+INK, PALE, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+RAISES, LOWERS = "#0f766e", "#c2410c"
+ROLE_COLOURS = {
+    "channel": "#3b6fb6",
+    "organic": "#6d9e3f",
+    "mediator": "#8e5ea2",
+    "target": "#b7791f",
+}
+ROLE_NAMES = {"channel": "paid channel", "organic": "organic", "mediator": "mediator"}
+_NODE = 0.16  # radius
+# Channels stand on an arc that bulges to the left, this far for its height, so that edges among
+# them cross empty space.
+_ARC = 0.55
+
+
+def plot_graph(graph: nx.DiGraph, *, title: str | None = None) -> Figure:
+    """The graph of one store, as ``CausalMMM.graph`` gives it.
+
+    Channels on the left, mediators in the middle, the target on the right; an edge is wider and
+    darker the more probable it is, and coloured by the sign of its effect.
+    """
+    figure = _figure((9.6, 6.4))
+    axes = figure.add_axes((0.02, 0.07, 0.96, 0.81))
+    places = _places(graph)
+    roles = dict(graph.nodes(data="role"))
+    circles = {node: _draw_node(axes, str(node), roles[node], places[node]) for node in graph}
+    by_probability = sorted(
+        graph.edges(data=True), key=lambda item: float(item[2].get("probability", 1.0))
+    )
+    for source, target, edge in by_probability:
+        bend = _bend(graph, places, source, target)
+        _draw_edge(axes, circles[source], circles[target], edge, bend)
+    left, right = (min(p[0] for p in places.values()), max(p[0] for p in places.values()))
+    height = max(abs(p[1]) for p in places.values())
+    axes.set(xlim=(left - 0.75, right + 0.75), ylim=(-height - 0.35, height + 0.35))
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    count = graph.number_of_edges()
+    threshold = graph.graph.get("threshold")
+    below = f"{count} edge{'' if count == 1 else 's'}"
+    if threshold is not None:
+        below += f" with a probability of at least {threshold:g}"
+    _headline(figure, title or f"What drives what in store {graph.graph.get('store', '')}", below)
+    _graph_legend(figure, graph)
+    return figure
+
+
+def plot_forecast(
+    forecast: pd.DataFrame,
+    *,
+    store: str,
+    series: str,
+    history: pd.Series[Any] | None = None,
+    actual: pd.Series[Any] | None = None,
+    tail: int = 84,
+    title: str | None = None,
+) -> Figure:
+    """The forecast of one series of one store, as ``CausalMMM.predict`` gives it.
+
+    ``history`` (its last ``tail`` steps are drawn) and ``actual`` (what happened since) are series
+    over dates. ``KeyError`` when the forecast has no such store or series.
+    """
+    part = forecast[(forecast["store"] == store) & (forecast["series"] == series)]
+    if part.empty:
+        raise KeyError(f"no forecast of '{series}' in store '{store}'")
+    figure = _figure((9.6, 4.8))
+    axes = figure.add_axes((0.075, 0.115, 0.905, 0.69))
+    dates, mean = part["date"].to_numpy(), part["mean"].to_numpy(float)
+    join_dates, join_mean = dates, mean
+    if history is not None and len(history):
+        shown = history.iloc[-tail:]
+        axes.plot(shown.index, shown.to_numpy(float), color=INK, lw=1.4, label="history")
+        # The forecast grows out of the last known value.
+        join_dates = np.concatenate([[shown.index[-1].to_datetime64()], dates])
+        join_mean = np.concatenate([[float(shown.iloc[-1])], mean])
+        axes.axvline(shown.index[-1], color=PALE, lw=0.8, ls=(0, (3, 3)))
+    for level, alpha in zip(_levels(part.columns), (0.16, 0.22, 0.26), strict=False):
+        bounds = [part[f"{side}_{level}"].to_numpy(float) for side in ("lower", "upper")]
+        if len(join_mean) > len(mean):
+            bounds = [np.concatenate([[join_mean[0]], bound]) for bound in bounds]
+        axes.fill_between(
+            join_dates, *bounds, color=RAISES, alpha=alpha, lw=0, label=f"{level} % interval"
+        )
+    axes.plot(join_dates, join_mean, color=RAISES, lw=2.0, label="forecast (mean)")
+    if actual is not None and len(actual):
+        axes.plot(
+            actual.index,
+            actual.to_numpy(float),
+            color=INK,
+            lw=0.9,
+            marker="o",
+            ms=3.6,
+            mfc="white",
+            mew=1.1,
+            label="what happened",
+        )
+    _dress(axes)
+    headline = title or f"{series} of store {store}: the next {len(part)} steps"
+    first, last = (np.datetime_as_string(d, unit="D") for d in (dates[0], dates[-1]))
+    _headline(figure, headline, f"forecast from {first} to {last}")
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="upper right",
+        bbox_to_anchor=(0.985, 0.9),
+        ncols=len(labels),
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
+        handlelength=1.6,
+        columnspacing=1.3,
+    )
+    return figure
+
+
+def _figure(size: tuple[float, float]) -> Figure:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("pictures need matplotlib: pip install 'causalmmm[plot]'") from error
+    return Figure(figsize=size, dpi=150, facecolor="white")
+
+
+def _headline(figure: Figure, title: str, below: str) -> None:
+    height = figure.get_figheight()
+    figure.text(0.03, 1 - 0.34 / height, title, fontsize=14, fontweight="bold", color=INK)
+    figure.text(0.03, 1 - 0.58 / height, below, fontsize=9.5, color=PALE)
+
+
+def _places(graph: nx.DiGraph) -> dict[Any, Place]:
+    """Channels on an arc to the left, mediators in a column, the target to the right."""
+    roles = dict(graph.nodes(data="role"))
+    drivers = [n for n in graph if roles[n] in ("channel", "organic")]
+    mediators = [n for n in graph if roles[n] == "mediator"]
+    targets = [n for n in graph if roles[n] == "target"]
+    height = max(1.6, 0.23 * max(len(drivers), len(mediators)))
+    rows = np.linspace(height, -height, len(drivers)) if len(drivers) > 1 else np.zeros(1)
+    places = {
+        node: (float(-_ARC * height * np.sqrt(1 - 0.9 * (y / height) ** 2)), float(y))
+        for node, y in zip(drivers, rows, strict=False)
+    }
+    for column, x in ((mediators, 0.75 * height), (targets, 1.55 * height)):
+        spread = np.linspace(0.5, -0.5, len(column)) * height if len(column) > 1 else [0.0]
+        places |= {node: (float(x), float(y)) for node, y in zip(column, spread, strict=False)}
+    return places
+
+
+def _bend(graph: nx.DiGraph, places: dict[Any, Place], source: Any, target: Any) -> float:
+    """How far an edge bows to its left (positive) or right, as a share of its length."""
+    (x0, y0), (x1, y1) = places[source], places[target]
+    drivers = [n for n, role in graph.nodes(data="role") if role in ("channel", "organic")]
+    if source in drivers and target in drivers:
+        # Among channels: into the open space right of the arc, near neighbours most; one of two
+        # opposite edges farther out than the other.
+        apart = abs(drivers.index(source) - drivers.index(target))
+        bow = {1: 0.7, 2: 0.45, 3: 0.36}.get(apart, 0.28)
+        if graph.has_edge(target, source) and y1 > y0:
+            bow += 0.14
+        return bow if y1 > y0 else -bow
+    if x1 < x0:  # from an outcome back to a channel: around what lies between
+        return 0.3 if y1 >= y0 else -0.3
+    between = [places[n] for n in graph if n not in (source, target) and x0 < places[n][0] < x1]
+    length = float(np.hypot(x1 - x0, y1 - y0))
+    for x, y in between:
+        # Signed distance of another node from the straight edge, positive on its left.
+        aside = ((x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)) / length
+        if abs(aside) < 2.2 * _NODE:
+            return 0.22 if aside >= 0 else -0.22
+    return -0.14 if graph.has_edge(target, source) else 0.0
+
+
+def _draw_edge(axes: Axes, start: Circle, end: Circle, edge: dict[str, Any], bend: float) -> None:
+    from matplotlib.patches import FancyArrowPatch
+
+    probability = float(edge.get("probability", 1.0))
+    colour = LOWERS if float(edge.get("effect", 0.0)) < 0 else RAISES
+    axes.add_patch(
+        FancyArrowPatch(
+            start.get_center(),
+            end.get_center(),
+            connectionstyle=f"arc3,rad={bend}",
+            arrowstyle="-|>,head_length=0.42,head_width=0.2",
+            mutation_scale=9 + 4 * probability,
+            patchA=start,
+            patchB=end,
+            shrinkA=1,
+            shrinkB=1.5,
+            lw=_width(probability),
+            alpha=_opacity(probability),
+            color=colour,
+            capstyle="butt",
+            joinstyle="miter",
+            zorder=1 + probability,
+        )
+    )
+
+
+def _width(probability: float) -> float:
+    return 0.6 + 1.9 * probability**2
+
+
+def _opacity(probability: float) -> float:
+    return 0.2 + 0.65 * probability**2
+
+
+def _draw_node(axes: Axes, name: str, role: str, place: Place) -> Circle:
+    from matplotlib.patches import Circle
+
+    colour = ROLE_COLOURS.get(role, PALE)
+    circle = Circle(place, _NODE, facecolor=colour, edgecolor="white", lw=1.5, zorder=3)
+    axes.add_patch(circle)
+    style = {"fontsize": 9.5, "color": INK, "va": "center", "zorder": 4}
+    if role in ("channel", "organic"):
+        axes.text(place[0] - _NODE - 0.08, place[1], name, ha="right", **style)
+    elif role == "target":
+        axes.text(place[0] + _NODE + 0.08, place[1], name, ha="left", fontweight="bold", **style)
+    else:
+        axes.text(place[0], place[1] + _NODE + 0.1, name, ha="center", **{**style, "va": "bottom"})
+    return circle
+
+
+def _graph_legend(figure: Figure, graph: nx.DiGraph) -> None:
+    from matplotlib.lines import Line2D
+
+    roles = {role for _, role in graph.nodes(data="role")}
+    lowered = any(edge.get("effect", 0.0) < 0 for *_, edge in graph.edges(data=True))
+    least = float(graph.graph.get("threshold") or 0.5)
+    nodes = [
+        Line2D([], [], marker="o", ls="", ms=8, mfc=colour, mec="white", label=label)
+        for role, colour in ROLE_COLOURS.items()
+        if role in roles
+        for label in [ROLE_NAMES.get(role, role)]
+    ]
+    signs = [
+        Line2D([], [], color=colour, lw=2.4, label=label)
+        for colour, label in ((RAISES, "raises"), (LOWERS, "lowers"))[: 1 + lowered]
+    ]
+    steps = sorted({round(least, 2), round((1 + least) / 2, 2), 1.0})
+    widths = [
+        Line2D([], [], color=INK, lw=_width(p), alpha=_opacity(p), label=f"probability {p:g}")
+        for p in steps
+    ]
+    figure.legend(
+        handles=[*nodes, *signs, *widths],
+        loc="lower center",
+        ncols=len(nodes) + len(signs) + len(widths),
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
+        handlelength=1.8,
+        columnspacing=1.5,
+    )
+
+
+def _dress(axes: Axes) -> None:
+    """Quiet axes: a light grid, no box, short dates, grouped thousands."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.ticker import FuncFormatter
+
+    locator = AutoDateLocator(minticks=4, maxticks=9)
+    axes.xaxis.set_major_locator(locator)
+    offsets = ["", *["%Y"] * 5]
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, offset_formats=offsets))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.grid(axis="y", color=GRID, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(PALE)
+    axes.tick_params(colors=PALE, labelcolor=INK, labelsize=9, length=3)
+    axes.tick_params(axis="y", length=0)
+    axes.margins(x=0.01)
+    if axes.get_ylim()[0] > 0 and axes.get_ylim()[0] < 0.35 * axes.get_ylim()[1]:
+        axes.set_ylim(bottom=0)
+
+
+def _levels(columns: Sequence[str]) -> list[str]:
+    """Levels of the intervals in a forecast, widest first."""
+    found = [c.removeprefix("lower_") for c in columns if c.startswith("lower_")]
+    return sorted(found, key=float, reverse=True)
