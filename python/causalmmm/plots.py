@@ -175,7 +175,7 @@ def _bend(graph: nx.DiGraph, places: dict[Any, Place], source: Any, target: Any)
         # Among channels: into the open space right of the arc, near neighbours most; one of two
         # opposite edges farther out than the other.
         apart = abs(drivers.index(source) - drivers.index(target))
-        bow = {1: 0.7, 2: 0.45, 3: 0.36}.get(apart, 0.28)
+        bow = 0.22 + 0.8 / apart
         if graph.has_edge(target, source) and y1 > y0:
             bow += 0.14
         return bow if y1 > y0 else -bow
@@ -227,17 +227,22 @@ def _opacity(probability: float) -> float:
 
 def _draw_node(axes: Axes, name: str, role: str, place: Place) -> Circle:
     from matplotlib.patches import Circle
+    from matplotlib.patheffects import withStroke
 
     colour = ROLE_COLOURS.get(role, PALE)
     circle = Circle(place, _NODE, facecolor=colour, edgecolor="white", lw=1.5, zorder=3)
     axes.add_patch(circle)
-    style = {"fontsize": 9.5, "color": INK, "va": "center", "zorder": 4}
+    x, y = place
+    halo = [withStroke(linewidth=3, foreground="white")]
+    style: dict[str, Any] = {"fontsize": 9.5, "color": INK, "zorder": 4, "path_effects": halo}
     if role in ("channel", "organic"):
-        axes.text(place[0] - _NODE - 0.08, place[1], name, ha="right", **style)
+        axes.text(x - _NODE - 0.08, y, name, ha="right", va="center", **style)
     elif role == "target":
-        axes.text(place[0] + _NODE + 0.08, place[1], name, ha="left", fontweight="bold", **style)
-    else:
-        axes.text(place[0], place[1] + _NODE + 0.1, name, ha="center", **{**style, "va": "bottom"})
+        axes.text(x + _NODE + 0.08, y, name, va="center", fontweight="bold", **style)
+    else:  # on the side away from the middle, where edges are fewer
+        below = y < 0
+        aside = -_NODE - 0.1 if below else _NODE + 0.1
+        axes.text(x, y + aside, name, ha="center", va="top" if below else "bottom", **style)
     return circle
 
 
@@ -259,8 +264,8 @@ def _graph_legend(figure: Figure, graph: nx.DiGraph) -> None:
     ]
     steps = sorted({round(least, 2), round((1 + least) / 2, 2), 1.0})
     widths = [
-        Line2D([], [], color=INK, lw=_width(p), alpha=_opacity(p), label=f"probability {p:g}")
-        for p in steps
+        Line2D([], [], color=INK, lw=_width(p), alpha=_opacity(p), label=f"{said}{p:g}")
+        for p, said in zip(steps, ("probability ", "", ""), strict=False)
     ]
     figure.legend(
         handles=[*nodes, *signs, *widths],

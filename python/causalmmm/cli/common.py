@@ -22,8 +22,6 @@ from typer.core import TyperGroup
 from causalmmm.findings import Finding, RefusedInput, Report, counted
 
 if TYPE_CHECKING:
-    import click
-
     from causalmmm.config import Config
     from causalmmm.estimator import CausalMMM
     from causalmmm.panel import Panel
@@ -101,7 +99,7 @@ terminal = Terminal()
 class Commands(TyperGroup):
     """Turns what the library refuses into a message and exit code 2, never into a traceback."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: typer.Context) -> Any:
         terminal.start()
         try:
             return super().invoke(ctx)

@@ -1,0 +1,387 @@
+"""The command line does what its help says, and refuses without a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+import pandas as pd
+import pytest
+import yaml
+from malformed import CASES, REFUSED, SCHEMA, Case, good, plan, write
+from typer.testing import CliRunner
+
+import causalmmm
+from causalmmm import Panel, Schema
+from causalmmm.cli import app
+
+if TYPE_CHECKING:
+    from conftest import Fitted
+
+COMMANDS = (
+    "init", "validate", "simulate", "fit", "predict", "graph", "evaluate", "info", "demo",
+)  # fmt: skip
+TINY = ["--set", "model.epochs=2", "--set", "model.draws=20", "--device", "cpu"]
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def ok(*arguments: object) -> Any:
+    done = call(*arguments)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def refused(*arguments: object) -> str:
+    done = call(*arguments)
+    assert done.exit_code == 2, done.output
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    assert "Traceback" not in done.output
+    # Boxes and line ends of usage errors are not part of what they say.
+    return re.sub(r"[\s│]+", " ", done.stderr)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def simulated(folder: Path) -> Path:
+    out = folder / "sim"
+    ok("simulate", "--preset", "paper-small", "--stores", 4, "--steps", 50, "--seed", 3,
+       "--set", "channels=2", "-o", out, "-q")  # fmt: skip
+    return out
+
+
+@pytest.fixture(scope="module")
+def fitted_folder(folder: Path, simulated: Path) -> Path:
+    out = folder / "runs" / "a"
+    ok("fit", "-c", simulated / "causalmmm.yml", "-o", out, "--holdout", 10, "-q", *TINY)
+    return out
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    empty = tmp_path / "here"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    return empty
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    assert f"causalmmm {command} " in ok(command, "--help").output
+
+
+def test_the_first_words_are_help() -> None:
+    text = call().output
+    for command in COMMANDS:
+        assert command in text
+    assert ok("--version").stdout.startswith("causalmmm ")
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name.replace(" ", "-"))
+def test_malformed_panels_are_found_by_validate_and_refused_by_fit(
+    case: Case, tmp_path: Path
+) -> None:
+    config = write(case, tmp_path)
+    found = call("validate", "-c", config)
+    assert found.exit_code == 1, found.output
+    assert "Traceback" not in found.output
+    stopped = call("fit", "-c", config, "-o", tmp_path / "model", *TINY)
+    assert stopped.exit_code == 2, stopped.output
+    assert "Traceback" not in stopped.output
+    assert isinstance(stopped.exception, SystemExit)
+    assert not (tmp_path / "model").exists()
+    for said in (found.stderr, stopped.stderr):
+        assert case.code in said
+        for words in case.says:
+            assert words in said
+
+
+@pytest.mark.parametrize(
+    "case",
+    [c for c in CASES if c.severity == "warning"],
+    ids=lambda case: case.name.replace(" ", "-"),
+)
+def test_doubts_are_said_and_do_not_refuse(case: Case, tmp_path: Path) -> None:
+    done = ok("validate", "-c", write(case, tmp_path))
+    assert case.code in done.stderr
+
+
+def test_a_malformed_panel_is_refused_by_the_real_program(tmp_path: Path) -> None:
+    config = write(REFUSED[0], tmp_path)
+    program = [sys.executable, "-c", "from causalmmm.cli import main; main()"]
+    done = subprocess.run(
+        [*program, "fit", "-c", str(config), "-o", str(tmp_path / "model")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 2
+    assert REFUSED[0].code in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_validate_speaks_json_and_writes_tables(tmp_path: Path) -> None:
+    config = write(REFUSED[0], tmp_path)
+    done = call("validate", "-c", config, "--json", "-o", tmp_path / "found.csv")
+    answer = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert answer["ok"] is False
+    assert {f["code"] for f in answer["findings"]} >= {REFUSED[0].code}
+    assert REFUSED[0].code in set(pd.read_csv(tmp_path / "found.csv")["code"])
+
+
+def test_refusals_speak_json_too(tmp_path: Path) -> None:
+    config = write(REFUSED[0], tmp_path)
+    done = call("fit", "-c", config, "-o", tmp_path / "model", "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["findings"][0]["code"] == REFUSED[0].code
+
+
+def test_validate_finds_wrong_parameters_and_the_file_together(tmp_path: Path) -> None:
+    good().to_csv(tmp_path / "good.csv", index=False)
+    done = call("validate", tmp_path / "good.csv", "--set", "model.epochs=many")
+    assert done.exit_code == 1
+    assert "model.epochs" in done.stderr
+    assert call("validate", tmp_path / "good.csv", "--set", "model.epoch=3").exit_code == 1
+
+
+def test_init_writes_what_validate_accepts(here: Path) -> None:
+    good().to_csv("sales.csv", index=False)
+    printed = ok("init", "sales.csv").stdout
+    assert yaml.safe_load(printed)["schema"]["target"] == "sales"
+    ok("init", "sales.csv", "-o", "conf/mmm.yml")
+    assert yaml.safe_load(Path("conf/mmm.yml").read_text())["data"]["path"] == "../sales.csv"
+    ok("validate", "-c", "conf/mmm.yml")
+    assert "already" in refused("init", "sales.csv", "-o", "conf/mmm.yml")
+    ok("init", "sales.csv", "-o", "conf/mmm.yml", "--force")
+
+
+def test_a_simulation_is_a_panel_its_truth_and_a_configuration(simulated: Path) -> None:
+    names = {str(p.relative_to(simulated)) for p in simulated.rglob("*") if p.is_file()}
+    assert names == {
+        "panel.csv", "causalmmm.yml", "truth/edges.csv", "truth/truth.json", "truth/truth.npz",
+    }  # fmt: skip
+    panel = Panel.read(simulated / "panel.csv")
+    assert (panel.n_stores, panel.nodes) == (4, ["x0", "x1", "pv", "gmv"])
+    ok("validate", "-c", simulated / "causalmmm.yml")
+
+
+def test_simulations_repeat_by_seed_in_either_format(simulated: Path, tmp_path: Path) -> None:
+    ok("simulate", "--preset", "paper-small", "--stores", 4, "--steps", 50, "--seed", 3,
+       "--set", "channels=2", "--format", "parquet", "-o", tmp_path / "s")  # fmt: skip
+    parquet = pd.read_parquet(tmp_path / "s" / "panel.parquet")
+    text = pd.read_csv(simulated / "panel.csv", parse_dates=["ds"])
+    pd.testing.assert_frame_equal(parquet, text, check_dtype=False, rtol=1e-5)
+
+
+def test_what_cannot_be_simulated_is_said(simulated: Path, tmp_path: Path) -> None:
+    assert "known: airmmm" in refused("simulate", "--preset", "none", "-o", tmp_path / "s")
+    assert "already" in refused("simulate", "-o", simulated)
+    assert "unknown setting" in refused("simulate", "--set", "chanels=1", "-o", tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_fit_writes_one_model_directory_and_nothing_else(
+    simulated: Path, fitted_folder: Path, here: Path
+) -> None:
+    assert {p.name for p in fitted_folder.iterdir()} == {"model.json", "model.safetensors"}
+    assert [p.name for p in fitted_folder.parent.iterdir()] == ["a"]
+    header = json.loads((fitted_folder / "model.json").read_text())
+    assert header["parameters"]["epochs"] == 2
+    assert header["trained_on"]["rows"] == 4 * 40
+    done = ok("fit", "-c", simulated / "causalmmm.yml", "-o", here / "m", "--seed", 9, "--json",
+              *TINY)  # fmt: skip
+    assert json.loads(done.stdout)["epochs"] == 2
+    assert "epoch 2/2" in done.stderr
+    assert [p.name for p in here.iterdir()] == ["m"]
+    assert json.loads((here / "m" / "model.json").read_text())["parameters"]["seed"] == 9
+
+
+def test_fit_does_not_replace_what_is_there(simulated: Path, fitted_folder: Path) -> None:
+    before = (fitted_folder / "model.json").read_bytes()
+    config = simulated / "causalmmm.yml"
+    assert "--force" in refused("fit", "-c", config, "-o", fitted_folder)
+    assert "not touched" in refused("fit", "-c", config, "-o", simulated, "--force")
+    assert (fitted_folder / "model.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "name the data"),
+        (["-c", "nowhere.yml"], "does not exist"),
+        (["data.csv", "--device", "gpu"], "no device"),
+        (["data.csv", "--device", "cuda:99"], "no device 'cuda:99'"),
+        (["data.csv", "--resume"], "--checkpoint"),
+        (["data.csv", "--holdout", "38"], "needs"),
+        (["data.csv", "--holdout", "40"], "cannot hold out"),
+        (["data.csv", "--set", "model.epochs"], "does not set anything"),
+        (["data.csv", "--set", "model.forbidden=[[nope, sales]]"], "'nope'"),
+        (["data.csv", "--set", "model.prior=3"], "probability"),
+        (["data.csv", "--wizard"], "No such option"),
+    ],
+)
+def test_wrong_usage_of_fit_is_refused(arguments: list[str], says: str, here: Path) -> None:
+    good().to_csv("data.csv", index=False)
+    assert says in refused("fit", *arguments, "-o", "model")
+    assert [p.name for p in here.iterdir()] == ["data.csv"]
+
+
+def test_predict_continues_the_file_on_which_the_model_was_fitted(fitted_folder: Path) -> None:
+    text = ok("predict", fitted_folder, "--horizon", 3, "--level", "50,90", "-q").stdout
+    frame = pd.read_csv(StringIO(text))
+    assert list(frame.columns) == [
+        "store", "date", "series", "mean", "lower_50", "upper_50", "lower_90", "upper_90",
+    ]  # fmt: skip
+    assert len(frame) == 4 * 4 * 3
+    assert frame["date"].min() == "2024-02-20"
+
+
+def test_forecasts_are_written_in_the_format_of_the_suffix(fitted_folder: Path, here: Path) -> None:
+    store = "s0000001"
+    for name in ("f.csv", "f.parquet", "f.json", "f.png", "f.svg"):
+        ok("predict", fitted_folder, "--horizon", 2, "--store", store, "-o", name, "-q")
+    frames = [pd.read_csv("f.csv"), pd.read_parquet("f.parquet"), pd.read_json("f.json")]
+    for frame in frames:
+        assert set(frame["store"]) == {store}
+        assert frame["mean"].tolist() == pytest.approx(frames[0]["mean"].tolist())
+    assert Path("f.png").read_bytes().startswith(b"\x89PNG")
+    assert "already" in refused("predict", fitted_folder, "-o", "f.csv")
+    assert "no format" in refused("predict", fitted_folder, "-o", "f.xlsx")
+    assert "one --store" in refused("predict", fitted_folder, "-o", "g.png")
+    assert "no levels" in refused("predict", fitted_folder, "--level", "a,b")
+
+
+def test_a_plan_is_followed_and_a_wrong_one_refused(here: Path) -> None:
+    good().to_csv("data.csv", index=False)
+    plan(good()).to_csv("plan.csv", index=False)
+    plan(good()).groupby("shop").tail(4).to_csv("late.csv", index=False)
+    tree = {"schema": SCHEMA, "data": {"path": "data.csv"}}
+    Path("mmm.yml").write_text(yaml.safe_dump(tree))
+    ok("fit", "-c", "mmm.yml", "-o", "m", "-q", *TINY)
+    text = ok("predict", "m", "--plan", "plan.csv", "--store", "B", "-q").stdout
+    frame = pd.read_csv(StringIO(text))
+    assert frame.query("series == 'tv'")["mean"].tolist() == pytest.approx([1, 2, 3, 4, 5])
+    assert "plan-start" in refused("predict", "m", "--plan", "late.csv")
+
+
+def test_graphs_leave_in_every_format(fitted_folder: Path, here: Path) -> None:
+    one = ["graph", fitted_folder, "--threshold", 0, "-q", "--store", "s0000002"]
+    table = pd.read_csv(StringIO(ok(*one).stdout))
+    assert len(table) == 12
+    for name in ("g.json", "g.graphml", "g.dot", "g.png", "g.parquet"):
+        ok(*one, "-o", name)
+    graph = nx.read_graphml("g.graphml")
+    assert graph.number_of_edges() == 12
+    assert graph.nodes["gmv"]["role"] == "target"
+    edge = table.query("source == 'x0' and target == 'gmv'").iloc[0]
+    assert graph.edges["x0", "gmv"]["probability"] == pytest.approx(edge["probability"], rel=1e-5)
+    record = json.loads(Path("g.json").read_text())
+    assert record["store"] == "s0000002"
+    assert len(record["edges"]) == 12
+    dot = Path("g.dot").read_text()
+    assert dot.startswith('digraph "s0000002" {')
+    assert dot.count(" -> ") == 12
+
+
+def test_graphs_of_all_stores_fill_a_table_or_a_folder(fitted_folder: Path, here: Path) -> None:
+    every = ["graph", fitted_folder, "--threshold", 0, "-q"]
+    ok(*every, "-o", "all.csv")
+    assert len(pd.read_csv("all.csv")) == 4 * 12
+    assert len(json.loads(ok(*every, "--json").stdout)) == 4
+    ok(*every, "--format", "dot", "-o", "graphs")
+    assert len(list(Path("graphs").iterdir())) == 4
+    assert "need a folder" in refused(*every, "--format", "graphml")
+    assert "no store 's9'" in refused(*every, "--store", "s9")
+
+
+def test_store_names_cannot_leave_the_folder(fitted: Fitted, here: Path) -> None:
+    frame = fitted.panel.to_frame()
+    names = {str(s): f"../{s}/x" for s in fitted.panel.stores}
+    frame["shop_id"] = frame["shop_id"].map(names)
+    frame.to_csv("data.csv", index=False)
+    fitted.model.save(here / "m")
+    ok("graph", "m", "--data", "data.csv", "--format", "dot", "-o", "graphs")
+    assert len(list((here / "graphs").iterdir())) == 12
+    assert {p.name for p in here.iterdir()} == {"data.csv", "m", "graphs"}
+
+
+def test_evaluate_shows_or_writes_scores(
+    fitted_folder: Path, simulated: Path, tmp_path: Path
+) -> None:
+    ask = ["evaluate", fitted_folder, "--horizon", 10, "--truth", simulated / "truth"]
+    shown = ok(*ask).stdout
+    for words in ("structure", "auroc", "seasonal naive", "wape", "coverage_80"):
+        assert words in shown
+    ok(*ask, "-o", tmp_path / "scores.csv")
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    assert set(scores["test"]) == {"structure", "holdout"}
+    assert json.loads(ok(*ask, "--tests", "cv", "--origins", 1, "--json").stdout)
+    assert "Did you mean 'holdout'" in refused(*ask, "--tests", "hold-out")
+    assert "holds no truth" in refused(*ask[:-1], tmp_path)
+
+
+def test_evaluate_warns_when_nothing_was_held_out(simulated: Path, fitted_folder: Path) -> None:
+    said = ok("evaluate", fitted_folder, "--horizon", 12).stderr
+    assert "fitted on steps until" in said
+    assert "fitted on steps until" not in ok("evaluate", fitted_folder, "--horizon", 10).stderr
+
+
+def test_a_model_that_lost_its_data_asks_for_them(
+    fitted_folder: Path, simulated: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(fitted_folder, tmp_path / "m")
+    header = json.loads((tmp_path / "m" / "model.json").read_text())
+    header["source"]["path"] = "/nowhere/panel.csv"
+    (tmp_path / "m" / "model.json").write_text(json.dumps(header))
+    assert "--data" in refused("graph", tmp_path / "m")
+    ok("graph", tmp_path / "m", "--data", simulated / "panel.csv")
+    assert "no directory" in refused("graph", tmp_path / "nothing")
+
+
+def test_info_describes_a_model_and_the_installation(fitted_folder: Path) -> None:
+    facts: dict[str, Any] = json.loads(ok("info", fitted_folder, "--json").stdout)
+    assert facts["series"] == {"x0": "channel", "x1": "channel", "pv": "mediator", "gmv": "target"}
+    assert facts["epochs"] == 2
+    assert "gmv: target" in ok("info", fitted_folder).stdout
+    installed = json.loads(ok("info", "--json").stdout)
+    assert installed["torch"]
+    assert "compiled module" in installed
+    assert "no model directory" in refused("info", fitted_folder.parent)
+
+
+def test_the_demo_leaves_pictures_tables_and_scores(here: Path) -> None:
+    done = ok("demo", "-o", "demo", "--stores", 3, "--epochs", 1, "--device", "cpu")
+    assert {p.name for p in Path("demo").iterdir()} == {
+        "graph.png", "forecast.png", "graphs.csv", "forecast.csv", "metrics.json", "model",
+    }  # fmt: skip
+    assert [p.name for p in here.iterdir()] == ["demo"]
+    metrics = json.loads(Path("demo/metrics.json").read_text())
+    wape = metrics["holdout"]["gmv"]["28"]["seasonal naive"]["wape"]
+    assert f"seasonal naive {wape:.1%}" in done.stdout
+    ok("demo", "-o", "demo", "--stores", 3, "--epochs", 1, "--device", "cpu", "-q")
+    Path("demo/notes.txt").write_text("mine")
+    assert "notes.txt" in refused("demo", "-o", "demo")
+
+
+def test_the_package_names_what_users_need() -> None:
+    for name in ("CausalMMM", "Panel", "Schema", "load", "simulate", "validate"):
+        assert getattr(causalmmm, name)
+    assert causalmmm.Schema is Schema
