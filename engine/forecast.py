@@ -1,4 +1,4 @@
-"""Forecasts by simulation: graphs, effects, baselines and noise drawn together, rolled forward.
+"""Forecasts by simulation: graphs, effects, baselines and noise drawn together and rolled forward.
 
 One draw is one possible future of one store: its graph is drawn once, then each step feeds the next.
 """
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from causalmmm.engine.model import CausalModel, Inference, causal_probability
 from causalmmm.engine.windows import Batch
+
+
+_LEAST_MEAN = 0.02  # of a series that cannot fall below zero, as a share of its level
 
 
 @dataclass
@@ -33,34 +36,21 @@ class Future:
 @torch.no_grad()
 def simulate_futures(
     model: CausalModel, batch: Batch, future: Future, *, draws: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Futures [B, draws, N, H] in scaled units and their expectation [B, N, H].
+) -> Tensor:
+    """``draws`` futures [B, draws, N, H] of every store, in scaled units.
 
-    The expectation is a rollout without noise under the posterior-mean graph, effects and baseline:
-    it does not depend on ``draws``. Intervals come from the draws. An edge that the posterior
-    excludes contributes exact zeros, so its receiver does not change by a bit with its sender.
+    Saturation bends: the response to average spend is not the average response, so forecasts are
+    means over draws rather than one rollout of means. Draws come in mirrored pairs, which cancels
+    most of the sampling error of a mean. An edge that the posterior excludes contributes exact
+    zeros, so its receiver does not change by a bit with its sender.
     """
     inferred = model.infer(batch)
-    generator = torch.Generator(device=batch.x.device).manual_seed(seed)
-    sampled = _roll(model, batch, inferred, future, draws, generator)
-    mean = _roll(model, batch, inferred, future, 1, None).squeeze(1)
-    return sampled, mean
-
-
-def _roll(
-    model: CausalModel,
-    batch: Batch,
-    inferred: Inference,
-    future: Future,
-    draws: int,
-    generator: torch.Generator | None,
-) -> Tensor:
-    """Roll forward ``draws`` futures; ``generator=None`` rolls the expectation."""
+    mirrored = _Mirrored(draws, torch.Generator(device=batch.x.device).manual_seed(seed))
     decoder, config = model.decoder, model.config
     stores, nodes, _ = batch.x.shape
     horizon, parts = future.basis.shape[1], len(config.decays)
     own, window = inferred.own, inferred.own.shape[-1]
-    weights, coefficients = _draw(model, inferred, draws, generator)
+    weights, coefficients = _draw(model, inferred, mirrored)
     noise = inferred.log_noise.exp()[:, None]
     # senders: centring coefficients of every response, its recent past, and its carry-over state
     response, carried = decoder.respond(batch.x, batch.context)
@@ -83,14 +73,9 @@ def _roll(
         felt = felt - (centre @ row.unsqueeze(-1)).view(stores, 1, nodes, parts)
         message = (felt.flatten(2).unsqueeze(2) @ weights).squeeze(2)
         baseline = (coefficients @ row[:, None, :, None]).squeeze(-1)
-        innovation = message + (errors * own.unsqueeze(1)).sum(-1)
-        if generator is not None:
-            draw = torch.randn(
-                innovation.shape, generator=generator, device=row.device, dtype=row.dtype
-            )
-            innovation = innovation + noise * draw
-        value = baseline + innovation
-        value = torch.where(future.floor, value.clamp_min(0), value)
+        value = baseline + message + (errors * own.unsqueeze(1)).sum(-1)
+        draw = mirrored.normal(value)
+        value = torch.where(future.floor, _positive(value, noise, draw), value + noise * draw)
         given = future.given[:, None, :, step]
         value = torch.where(given.isnan(), value, given)
         path.append(value)
@@ -102,29 +87,55 @@ def _roll(
     return torch.stack(path, dim=-1)
 
 
-def _draw(
-    model: CausalModel, inferred: Inference, draws: int, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor]:
+def _positive(mean: Tensor, sd: Tensor, draw: Tensor) -> Tensor:
+    """Log-normal values with the given mean and standard deviation, from standard normal draws.
+
+    Cutting normal noise at zero would raise the mean of spend, and through it the forecasts of
+    everything that spend drives.
+    """
+    mean = mean.clamp_min(_LEAST_MEAN)
+    variance = torch.log1p((sd / mean).square())
+    return mean * (variance.sqrt() * draw - 0.5 * variance).exp()
+
+
+class _Mirrored:
+    """Standard normal draws along axis 1, the second half the first half's negatives.
+
+    All stores share them, so that a store is forecast the same in any company. Draws of different
+    stores are therefore not independent: intervals of totals over stores cannot be read from them.
+    """
+
+    def __init__(self, draws: int, generator: torch.Generator) -> None:
+        self.draws, self.generator = draws, generator
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Draws [1, draws, ...] for a tensor [B, draws, ...]."""
+        half = torch.randn(
+            (1, (self.draws + 1) // 2, *like.shape[2:]),
+            generator=self.generator,
+            device=like.device,
+            dtype=like.dtype,
+        )
+        return torch.cat([half, -half], dim=1)[:, : self.draws]
+
+
+def _draw(model: CausalModel, inferred: Inference, mirrored: _Mirrored) -> tuple[Tensor, Tensor]:
     """Weights [B, draws, N D, N] and baseline coefficients [B, draws, N, Q] of every future."""
     posterior = inferred.posterior
-    probability = causal_probability(posterior.edges)
-    mean, sd = posterior.effect_mean, posterior.effect_log_sd.exp()
+    probability = causal_probability(posterior.edges).unsqueeze(1)
+    mean, sd = posterior.effect_mean.unsqueeze(1), posterior.effect_log_sd.exp().unsqueeze(1)
     if not model.config.store_effects:
         mean, sd = torch.zeros_like(mean), torch.zeros_like(sd)
-    coefficients = inferred.coefficients.unsqueeze(1)
-    if generator is None:
-        # E[exp(effect)] of a normal effect, so that the expectation is that of the draws
-        weights = model.decoder.weights(probability, mean + 0.5 * sd.square())
-        return weights.flatten(1, 2).unsqueeze(1), coefficients
-    shape = (len(mean), draws, *mean.shape[1:])
-    like = {"generator": generator, "device": mean.device, "dtype": mean.dtype}
-    gate = (torch.rand(shape, **like) < probability.unsqueeze(1)).to(mean.dtype)
-    effect = mean.unsqueeze(1) + sd.unsqueeze(1) * torch.randn(shape, **like)
+    pairs = probability.expand(-1, mirrored.draws, -1, -1)
+    gate = (torch.special.ndtr(mirrored.normal(pairs)) < probability).to(mean.dtype)
+    effect = mean + sd * mirrored.normal(pairs)
     weights = model.decoder.weights(gate.flatten(0, 1), effect.flatten(0, 1))
+    coefficients = inferred.coefficients.unsqueeze(1)
+    wide = coefficients.expand(-1, mirrored.draws, -1, -1)
     root = torch.linalg.cholesky(inferred.projection.spread)
-    wobble = torch.randn((*shape[:3], root.shape[-1]), **like) @ root.unsqueeze(1).mT
-    wobble = wobble * inferred.log_noise.exp()[:, None, :, None]
-    return weights.flatten(1, 2).unflatten(0, shape[:2]), coefficients + wobble
+    wobble = mirrored.normal(wide) @ root.unsqueeze(1).mT
+    noise = inferred.log_noise.exp()[:, None, :, None]
+    return weights.flatten(1, 2).unflatten(0, pairs.shape[:2]), coefficients + noise * wobble
 
 
 def _saturate(model: CausalModel, state: Tensor, context: Tensor) -> Tensor:
