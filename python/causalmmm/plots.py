@@ -34,7 +34,7 @@ _NODE = 0.16  # radius
 _ARC = 0.55
 
 
-def plot_graph(graph: nx.DiGraph, *, title: str | None = None) -> Figure:
+def plot_graph(graph: nx.DiGraph[Any], *, title: str | None = None) -> Figure:
     """The graph of one store, as ``CausalMMM.graph`` gives it.
 
     Channels on the left, mediators in the middle, the target on the right; an edge is wider and
@@ -43,7 +43,7 @@ def plot_graph(graph: nx.DiGraph, *, title: str | None = None) -> Figure:
     figure = _figure((9.6, 6.4))
     axes = figure.add_axes((0.02, 0.07, 0.96, 0.81))
     places = _places(graph)
-    roles = dict(graph.nodes(data="role"))
+    roles = _roles(graph)
     circles = {node: _draw_node(axes, str(node), roles[node], places[node]) for node in graph}
     by_probability = sorted(
         graph.edges(data=True), key=lambda item: float(item[2].get("probability", 1.0))
@@ -95,12 +95,12 @@ def plot_forecast(
         join_dates = np.concatenate([[shown.index[-1].to_datetime64()], dates])
         join_mean = np.concatenate([[float(shown.iloc[-1])], mean])
         axes.axvline(shown.index[-1], color=PALE, lw=0.8, ls=(0, (3, 3)))
-    for level, alpha in zip(_levels(part.columns), (0.16, 0.22, 0.26), strict=False):
-        bounds = [part[f"{side}_{level}"].to_numpy(float) for side in ("lower", "upper")]
+    for level, alpha in zip(_levels(list(part.columns)), (0.16, 0.22, 0.26), strict=False):
+        low, high = (part[f"{side}_{level}"].to_numpy(float) for side in ("lower", "upper"))
         if len(join_mean) > len(mean):
-            bounds = [np.concatenate([[join_mean[0]], bound]) for bound in bounds]
+            low, high = (np.concatenate([join_mean[:1], bound]) for bound in (low, high))
         axes.fill_between(
-            join_dates, *bounds, color=RAISES, alpha=alpha, lw=0, label=f"{level} % interval"
+            join_dates, low, high, color=RAISES, alpha=alpha, lw=0, label=f"{level} % interval"
         )
     axes.plot(join_dates, join_mean, color=RAISES, lw=2.0, label="forecast (mean)")
     if actual is not None and len(actual):
@@ -149,9 +149,13 @@ def _headline(figure: Figure, title: str, below: str) -> None:
     figure.text(0.03, 1 - 0.58 / height, below, fontsize=9.5, color=PALE)
 
 
-def _places(graph: nx.DiGraph) -> dict[Any, Place]:
+def _roles(graph: nx.DiGraph[Any]) -> dict[Any, str]:
+    return {node: str(graph.nodes[node].get("role")) for node in graph}
+
+
+def _places(graph: nx.DiGraph[Any]) -> dict[Any, Place]:
     """Channels on an arc to the left, mediators in a column, the target to the right."""
-    roles = dict(graph.nodes(data="role"))
+    roles = _roles(graph)
     drivers = [n for n in graph if roles[n] in ("channel", "organic")]
     mediators = [n for n in graph if roles[n] == "mediator"]
     targets = [n for n in graph if roles[n] == "target"]
@@ -167,10 +171,10 @@ def _places(graph: nx.DiGraph) -> dict[Any, Place]:
     return places
 
 
-def _bend(graph: nx.DiGraph, places: dict[Any, Place], source: Any, target: Any) -> float:
+def _bend(graph: nx.DiGraph[Any], places: dict[Any, Place], source: Any, target: Any) -> float:
     """How far an edge bows to its left (positive) or right, as a share of its length."""
     (x0, y0), (x1, y1) = places[source], places[target]
-    drivers = [n for n, role in graph.nodes(data="role") if role in ("channel", "organic")]
+    drivers = [n for n, role in _roles(graph).items() if role in ("channel", "organic")]
     if source in drivers and target in drivers:
         # Among channels: into the open space right of the arc, near neighbours most; one of two
         # opposite edges farther out than the other.
@@ -191,7 +195,7 @@ def _bend(graph: nx.DiGraph, places: dict[Any, Place], source: Any, target: Any)
     return -0.14 if graph.has_edge(target, source) else 0.0
 
 
-def _draw_edge(axes: Axes, start: Circle, end: Circle, edge: dict[str, Any], bend: float) -> None:
+def _draw_edge(axes: Axes, start: Any, end: Any, edge: dict[str, Any], bend: float) -> None:
     from matplotlib.patches import FancyArrowPatch
 
     probability = float(edge.get("probability", 1.0))
@@ -246,10 +250,10 @@ def _draw_node(axes: Axes, name: str, role: str, place: Place) -> Circle:
     return circle
 
 
-def _graph_legend(figure: Figure, graph: nx.DiGraph) -> None:
+def _graph_legend(figure: Figure, graph: nx.DiGraph[Any]) -> None:
     from matplotlib.lines import Line2D
 
-    roles = {role for _, role in graph.nodes(data="role")}
+    roles = set(_roles(graph).values())
     lowered = any(edge.get("effect", 0.0) < 0 for *_, edge in graph.edges(data=True))
     least = float(graph.graph.get("threshold") or 0.5)
     nodes = [

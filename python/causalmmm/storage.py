@@ -304,6 +304,13 @@ def is_model(directory: Path) -> bool:
 def check_place(target: Path, overwrite: bool) -> None:
     """Raise ``ModelError`` when ``save`` would refuse to write there."""
     if not os.path.lexists(target):
+        above = next(p for p in target.absolute().parents if os.path.lexists(p))
+        if not above.is_dir() or not os.access(above, os.W_OK):
+            raise _refuse(
+                "place-taken",
+                f"Nothing can be written below '{above}'.",
+                "Choose a directory in a folder that is yours.",
+            )
         return
     if not target.is_dir() or not is_model(target):
         raise _refuse(

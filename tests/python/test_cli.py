@@ -222,6 +222,19 @@ def test_fit_does_not_replace_what_is_there(simulated: Path, fitted_folder: Path
     assert (fitted_folder / "model.json").read_bytes() == before
 
 
+def test_a_run_goes_on_from_its_own_checkpoint_only(simulated: Path, tmp_path: Path) -> None:
+    run = ["fit", "-c", simulated / "causalmmm.yml", "-q", *TINY, "--checkpoint"]
+    ok(*run, tmp_path / "c", "-o", tmp_path / "once")
+    ok(*run, tmp_path / "c", "-o", tmp_path / "again", "--resume")
+    once, again = (tmp_path / name / "model.safetensors" for name in ("once", "again"))
+    assert once.read_bytes() == again.read_bytes()
+    (tmp_path / "junk").write_text("no checkpoint")
+    last = ["-o", tmp_path / "m", "--resume"]
+    assert "wrong-checkpoint" in refused(*run, tmp_path / "junk", *last)
+    assert "wrong-checkpoint" in refused(*run, tmp_path / "c", *last, "--set", "model.hidden=8")
+    assert not (tmp_path / "m").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -280,6 +293,20 @@ def test_a_plan_is_followed_and_a_wrong_one_refused(here: Path) -> None:
     frame = pd.read_csv(StringIO(text))
     assert frame.query("series == 'tv'")["mean"].tolist() == pytest.approx([1, 2, 3, 4, 5])
     assert "plan-start" in refused("predict", "m", "--plan", "late.csv")
+
+
+def test_what_is_known_of_edges_is_set_in_the_configuration(
+    simulated: Path, tmp_path: Path
+) -> None:
+    known = ["--set", "model.edge_prior={x0: {gmv: 0}}", "--set", "model.required=[[x1, gmv]]"]
+    config = simulated / "causalmmm.yml"
+    ok("fit", "-c", config, "-o", tmp_path / "m", "-q", *TINY, *known)
+    text = ok("graph", tmp_path / "m", "--threshold", 0, "-q").stdout
+    edges = pd.read_csv(StringIO(text)).set_index(["source", "target"])["probability"]
+    assert (edges["x0", "gmv"] == 0).all()
+    assert (edges["x1", "gmv"] == 1).all()
+    said = refused("fit", "-c", config, "-o", tmp_path / "n", "--set", "model.edge_prior={x0: 1}")
+    assert "{source: {target: probability}}" in said
 
 
 def test_graphs_leave_in_every_format(fitted_folder: Path, here: Path) -> None:

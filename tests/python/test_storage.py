@@ -97,6 +97,9 @@ def test_an_existing_place_is_refused(fitted: Fitted, saved: Path, tmp_path: Pat
         fitted.model.save(saved)
     assert (saved / "model.json").read_bytes() == before
     assert fitted.model.save(saved, overwrite=True) == saved
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ModelError, match="Nothing can be written below"):
+        fitted.model.save(tmp_path / "file" / "model")
     for place in (tmp_path / "notes", tmp_path / "file"):
         place.mkdir() if place.name == "notes" else place.write_text("mine")
         with pytest.raises(ModelError, match="not touched"):

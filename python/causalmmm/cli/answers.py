@@ -37,8 +37,10 @@ from causalmmm.cli.output import (
 from causalmmm.findings import counted
 
 if TYPE_CHECKING:
+    import networkx as nx
     import pandas as pd
 
+    from causalmmm.estimator import CausalMMM
     from causalmmm.panel import Panel
 
 OutOption = Annotated[
@@ -170,7 +172,7 @@ def graph(
             frame = fitted.graphs(panel, threshold=threshold)
             write_table(frame, out, kind, force=force)
             return wrote(out, edges=len(frame), stores=panel.n_stores)
-        graphs = [fitted.graph(s, threshold=threshold, panel=panel) for s in panel.stores.tolist()]
+        graphs = _graphs(fitted, panel, threshold)
     if kind in PICTURES:
         from causalmmm.plots import plot_graph
 
@@ -186,6 +188,24 @@ def graph(
     else:
         _write_list([graph_record(single) for single in graphs], out, force)
     return wrote(out, edges=sum(g.number_of_edges() for g in graphs), stores=len(graphs))
+
+
+def _graphs(fitted: CausalMMM, panel: Panel, threshold: float) -> list[nx.DiGraph[Any]]:
+    """``CausalMMM.graph`` of every store, asked for at once."""
+    import networkx as nx
+
+    frame = fitted.graphs(panel, threshold=threshold)
+    by_store = {str(store): part for store, part in frame.groupby("store")}
+    graphs = []
+    for store in panel.stores.tolist():
+        graph: nx.DiGraph[Any] = nx.DiGraph(store=store, threshold=threshold)
+        for node, role in zip(panel.nodes, panel.data.roles, strict=True):
+            graph.add_node(node, role=role)
+        for row in by_store[store].to_dict("records") if store in by_store else ():
+            values = {str(k): float(v) for k, v in list(row.items())[3:]}
+            graph.add_edge(row["source"], row["target"], **values)
+        graphs.append(graph)
+    return graphs
 
 
 def _write_list(records: list[dict[str, Any]], out: Path | None, force: bool) -> None:
@@ -275,7 +295,7 @@ def show_scores(frame: pd.DataFrame) -> None:
         Console(width=max(100, 14 * (len(keys) + wide.shape[1]))).print(table)
 
 
-def _levels(text: str) -> list[float]:
+def _levels(text: str) -> list[Any]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:

@@ -99,7 +99,7 @@ terminal = Terminal()
 class Commands(TyperGroup):
     """Turns what the library refuses into a message and exit code 2, never into a traceback."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         terminal.start()
         try:
             return super().invoke(ctx)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from causalmmm.panel import Panel
+    from causalmmm.simulation import Truth
 
 _STORES_AT_ONCE = 2_000
 
@@ -150,8 +151,7 @@ def simulate(
     data = out / f"panel.{kind}"
     _write_panel(panel, data)
     truth.save(out / "truth")
-    edges = truth.edges_frame()
-    edges[edges["edge"]].drop(columns="edge").to_csv(out / "truth" / "edges.csv", index=False)
+    _true_edges(truth).to_csv(out / "truth" / "edges.csv", index=False)
     (out / "causalmmm.yml").write_text(_configuration(panel, data.name), encoding="utf-8")
     terminal.say(repr(panel))
     wrote(out, stores=panel.n_stores, steps=int(panel.lengths.max()), series=panel.nodes)
@@ -203,6 +203,23 @@ def _write_panel(panel: Panel, path: Path) -> None:
 def _frames(panel: Panel) -> Iterator[pd.DataFrame]:
     for begin in range(0, panel.n_stores, _STORES_AT_ONCE):
         yield panel.to_frame(panel.stores[begin : begin + _STORES_AT_ONCE].tolist())
+
+
+def _true_edges(truth: Truth) -> pd.DataFrame:
+    """The edges that are there, without a row for every pair of every store."""
+    import numpy as np
+    import pandas as pd
+
+    s, i, j = np.nonzero(truth.edges)
+    names = np.array(truth.nodes)
+    return pd.DataFrame(
+        {
+            "store": truth.stores[s],
+            "source": names[i],
+            "target": names[j],
+            "effect": truth.effects[s, i, j],
+        }
+    )
 
 
 def _configuration(panel: Panel, data: str) -> str:

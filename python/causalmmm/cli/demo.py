@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -119,11 +120,12 @@ def _check_folder(out: Path, force: bool) -> None:
 def _nested(scores: pd.DataFrame) -> dict[str, Any]:
     """{test: {series: {horizon: {method: {metric: value}}}}}, None for what is not a number."""
     tree: dict[str, Any] = {}
-    for row in scores.itertuples(index=False):
+    for row in scores.to_dict("records"):
         at = tree
-        for key in (row.test, row.series, str(row.horizon), row.method):
-            at = at.setdefault(key, {})
-        at[row.metric] = None if row.value != row.value else float(row.value)
+        for key in ("test", "series", "horizon", "method"):
+            at = at.setdefault(str(row[key]), {})
+        value = float(row["value"])
+        at[row["metric"]] = value if isfinite(value) else None
     return tree
 
 

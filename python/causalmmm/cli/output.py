@@ -63,7 +63,7 @@ def table_text(frame: pd.DataFrame, kind: str) -> str:
     return records + "\n"
 
 
-def graph_text(graph: nx.DiGraph, kind: str) -> str:
+def graph_text(graph: nx.DiGraph[Any], kind: str) -> str:
     """One store's graph as ``json`` (nodes and edges), ``graphml`` or ``dot``."""
     import networkx as nx
 
@@ -76,14 +76,14 @@ def graph_text(graph: nx.DiGraph, kind: str) -> str:
     return buffer.getvalue().decode()
 
 
-def graph_record(graph: nx.DiGraph) -> dict[str, Any]:
+def graph_record(graph: nx.DiGraph[Any]) -> dict[str, Any]:
     """Plain JSON values of a graph."""
     nodes = [{"name": name, "role": role} for name, role in graph.nodes(data="role")]
     edges = [{"source": s, "target": t, **values} for s, t, values in graph.edges(data=True)]
     return {**graph.graph, "nodes": nodes, "edges": edges}
 
 
-def write_graph(graph: nx.DiGraph, out: Path | None, kind: str, *, force: bool) -> None:
+def write_graph(graph: nx.DiGraph[Any], out: Path | None, kind: str, *, force: bool) -> None:
     text = graph_text(graph, kind)
     if out is None:
         typer.echo(text, nl=False)
@@ -114,10 +114,11 @@ def wrote(out: Path | None, **facts: Any) -> None:
         terminal.say(f"wrote {out}")
 
 
-def _dot(graph: nx.DiGraph) -> str:
+def _dot(graph: nx.DiGraph[Any]) -> str:
     shapes = {"target": "doubleoctagon", "mediator": "ellipse", "organic": "box"}
     lines = [f"digraph {_quoted(str(graph.graph.get('store', '')))} {{", "  rankdir=LR;"]
-    for name, role in graph.nodes(data="role"):
+    for name in graph:
+        role = str(graph.nodes[name]["role"])
         lines.append(f"  {_quoted(name)} [role={role}, shape={shapes.get(role, 'box')}];")
     for source, target, values in graph.edges(data=True):
         facts = ", ".join(f"{key}={value:.6g}" for key, value in values.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,11 @@ from causalmmm.cli.common import (
     read_panel,
     terminal,
 )
+from causalmmm.findings import Finding, RefusedInput, counted
+
+if TYPE_CHECKING:
+    from causalmmm.estimator import CausalMMM
+    from causalmmm.panel import Panel
 
 
 def fit(
@@ -46,7 +51,7 @@ def fit(
 
     \b
     causalmmm fit -c causalmmm.yml -o runs/a
-    causalmmm fit -c causalmmm.yml -o runs/b --holdout 28 --set model.epochs=50 --seed 1
+    causalmmm fit -c causalmmm.yml -o runs/b --holdout 28 --set model.epochs=50
     """
     terminal.start(quiet=quiet, json=json)
     from causalmmm.estimator import CausalMMM
@@ -68,23 +73,48 @@ def fit(
         panel, _ = panel.split(holdout)
     terminal.say(repr(panel))
     model = CausalMMM(**parameters)
-    model.fit(panel, progress=not quiet, checkpoint=checkpoint, resume=resume)
+    _run(model, panel, checkpoint, resume=resume, progress=not quiet)
     assert read.data.path is not None
     source = read.data.model_dump(mode="json")
     model.source_ = {**source, "path": str(read.data.path.resolve())}
     model.save(out, overwrite=force)
-    last = model.history_.iloc[-1]
+    losses = model.history_["validation"].dropna()
+    best = float(losses.min()) if len(losses) else None
     facts = {
         "out": str(out),
         "stores": panel.n_stores,
         "series": len(panel.nodes),
         "epochs": len(model.history_),
-        "train": float(last["train"]),
-        "validation": float(model.history_["validation"].min()),
+        "train": float(model.history_["train"].iloc[-1]),
+        "validation": best,
     }
     if json:
         terminal.result({"ok": True, **facts})
-    terminal.say(
-        f"wrote {out} ({facts['epochs']} epochs, best held-out loss {facts['validation']:.2f})"
-    )
+    said = "" if best is None else f", best held-out loss {best:.2f}"
+    terminal.say(f"wrote {out} ({counted(len(model.history_), 'epoch')}{said})")
     terminal.say(f"next: causalmmm graph {out} --store {panel.stores[0]}", "dim")
+
+
+def _run(
+    model: CausalMMM, panel: Panel, checkpoint: Path | None, *, resume: bool, progress: bool
+) -> None:
+    """Fit; a checkpoint that cannot be gone on from is refused as what it is."""
+    epochs: list[object] = []
+    try:
+        model.fit(
+            panel, progress=progress, checkpoint=checkpoint, resume=resume, on_epoch=epochs.append
+        )
+    except Exception as error:
+        if not resume or epochs:
+            raise
+        reason = str(error).splitlines()[0] if isinstance(error, ValueError | RuntimeError) else ""
+        raise RefusedInput(
+            [
+                Finding(
+                    "error",
+                    "wrong-checkpoint",
+                    f"This run cannot go on from '{checkpoint}'. {reason}".strip(),
+                    "Resume with the data and settings that the run began with, or without it.",
+                )
+            ]
+        ) from error
