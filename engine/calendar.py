@@ -1,4 +1,4 @@
-"""Deterministic regressors of the baseline: intercept, trend, weekly and yearly cycles, holidays, controls.
+"""Regressors of the baseline: intercept, trend, weekly and yearly cycles, holidays, controls.
 
 A calendar is a function of dates alone, so history and future share it by construction.
 """
@@ -14,7 +14,7 @@ STEPS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0}
 
 
 def period_of(freq: str) -> str:
-    """"D", "W" or "M" for a pandas alias such as "D", "W-MON" or "MS"."""
+    """ "D", "W" or "M" for a pandas alias such as "D", "W-MON" or "MS"."""
     kind = freq[0]
     if kind not in STEPS_PER_YEAR:
         raise ValueError(f"frequency {freq!r} is not daily (D), weekly (W-...) or monthly (MS)")
@@ -69,16 +69,25 @@ class Calendar:
         self.steps_per_year = STEPS_PER_YEAR[period_of(spec.freq)]
 
     def rows(self, position: NDArray[np.int64]) -> NDArray[np.float32]:
-        """float32 [B, T, Q0] at grid positions [B, T]; trend is 0 at each window's last step, per year."""
+        """float32 [B, T, Q0] at grid positions [B, T]; trend, per year, is 0 at each last step."""
         inside = np.clip(position, 0, len(self.grid) - 1)
         basis = self._table[inside]
         basis[..., 1] = (position - position[:, -1:]) / self.steps_per_year
         return basis
 
+    def ahead(self, last: NDArray[np.int64], steps: int) -> NDArray[np.float32]:
+        """float32 [B, steps, Q0] of the steps after grid positions ``last`` [B], trend going on."""
+        position = last[:, None] + np.arange(1, steps + 1)
+        basis = self.rows(position)
+        basis[..., 1] = (position - last[:, None]) / self.steps_per_year
+        return basis
+
     def standardise(self, controls: NDArray[np.float32]) -> NDArray[np.float32]:
         """Controls in the units of the training panel's mean and spread."""
         mean = np.asarray(self.spec.control_mean, np.float32)
-        return (controls - mean) / np.asarray(self.spec.control_scale, np.float32)
+        scale = np.asarray(self.spec.control_scale, np.float32)
+        standard: NDArray[np.float32] = (controls - mean) / scale
+        return standard
 
 
 def _table(spec: CalendarSpec, grid: NDArray[np.datetime64]) -> NDArray[np.float32]:
@@ -87,8 +96,9 @@ def _table(spec: CalendarSpec, grid: NDArray[np.datetime64]) -> NDArray[np.float
     if period_of(spec.freq) == "D":
         columns += _fourier(day / 7.0, 3)
     year = grid.astype("datetime64[Y]")
-    length = ((year + 1).astype("datetime64[D]") - year.astype("datetime64[D]")).astype(np.int64)
-    columns += _fourier((grid - year.astype("datetime64[D]")).astype(np.int64) / length, spec.yearly)
+    begin, end = year.astype("datetime64[D]"), (year + 1).astype("datetime64[D]")
+    share = (grid - begin).astype(np.int64) / (end - begin).astype(np.int64)
+    columns += _fourier(share, spec.yearly)
     if spec.country is not None:
         columns.append(_holidays(spec, grid))
     return np.stack(columns, axis=1).astype(np.float32)

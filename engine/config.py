@@ -5,7 +5,7 @@ Ablations of the paper are values of these fields, not code of their own.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 
@@ -46,7 +46,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if len(self.decays) != len(self.delays) or not self.decays:
-            raise ValueError("decays and delays need one entry per response component, at least one")
+            raise ValueError("decays and delays need one entry per response component each")
         if any(not 0.0 < d < 1.0 for d in self.decays):
             raise ValueError(f"every decay lies strictly between 0 and 1, got {self.decays}")
         if any(d < 0 for d in self.delays):
@@ -55,7 +55,8 @@ class ModelConfig:
             raise ValueError(f"prior is a probability strictly between 0 and 1, got {self.prior}")
         if self.structure not in ("learned", "full", "empty"):
             raise ValueError(f'structure is "learned", "full" or "empty", got {self.structure!r}')
-        for name, least in (("hidden", 4), ("lags", 0), ("raw_window", 1), ("own_lags", 1), ("prototypes", 1)):
+        leasts = {"hidden": 4, "lags": 0, "raw_window": 1, "own_lags": 1, "prototypes": 1}
+        for name, least in leasts.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
@@ -112,15 +113,13 @@ class TrainConfig:
 C = TypeVar("C", "ModelConfig", "TrainConfig")
 
 
-def to_json(config: ModelConfig | TrainConfig) -> dict[str, Any]:
-    """Plain JSON values of a configuration."""
-    return asdict(config)
-
-
 def from_json(kind: type[C], values: dict[str, Any]) -> C:
-    """Configuration of class ``kind`` from :func:`to_json`; unknown names raise ``ValueError``."""
+    """Configuration of class ``kind`` from its fields as JSON holds them; unknown names raise ``ValueError``."""
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:
         raise ValueError(f"unknown {kind.__name__} settings {unknown}; known are {sorted(known)}")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    arguments: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+    }
+    return kind(**arguments)

@@ -22,6 +22,8 @@ class ResponseDecoder(nn.Module):
     positive  bool [N, N]: pairs whose effect cannot be negative.
     """
 
+    positive: Tensor
+
     def __init__(self, config: ModelConfig, positive: Tensor, context: int) -> None:
         super().__init__()
         nodes, parts = len(positive), len(config.decays)
@@ -53,12 +55,10 @@ class ResponseDecoder(nn.Module):
     @property
     def beta(self) -> Tensor:
         """[N, N, D], the effect that all stores share; non-negative where ``positive``."""
-        return torch.where(
-            self.positive.unsqueeze(-1), F.softplus(self.raw_beta), self.raw_beta
-        )
+        return torch.where(self.positive.unsqueeze(-1), F.softplus(self.raw_beta), self.raw_beta)
 
     def curve(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Slope and half-saturation [B, N, 1], or [B, N, T] where context [B, C, T] moves in time."""
+        """Slope and half-saturation [B, N, 1], or [B, N, T] where context [B, C, T] moves."""
         moving = context if context.ndim == 3 else context.unsqueeze(-1)
         slope = self.log_slope.unsqueeze(-1) + self.context_slope @ moving
         half = self.log_half.unsqueeze(-1) + self.context_half @ moving
@@ -91,7 +91,7 @@ class ResponseDecoder(nn.Module):
         return response * 1e4, final
 
     def delayed(self, response: Tensor) -> Tensor:
-        """Component d of a response [B, N, D, T] shifted by its delay; the first value fills the gap."""
+        """Response [B, N, D, T] with component d shifted by its delay; first values fill gaps."""
         if not any(self.config.delays):
             return response
         parts = []
@@ -103,12 +103,12 @@ class ResponseDecoder(nn.Module):
         return torch.stack(parts, dim=2)
 
     def weights(self, gate: Tensor, log_effect: Tensor) -> Tensor:
-        """[B, N, D, N]: gate_ij * exp(log_effect_ij) * beta_ijd, from [B, N, N] gates and effects."""
+        """[B, N, D, N]: gate_ij exp(log_effect_ij) beta_ijd, from [B, N, N] gates and effects."""
         scale = gate * log_effect.exp()
         return (scale.unsqueeze(-1) * self.beta).transpose(2, 3)
 
     def message(self, response: Tensor, weights: Tensor) -> Tensor:
-        """[B, N, T]: what senders add to every receiver, one step ahead of the response [B, N, D, T]."""
+        """[B, N, T]: what responses [B, N, D, T] add to every receiver one step later."""
         return weights.flatten(1, 2).mT @ response.flatten(1, 2)
 
     def own_weights(self, state: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class Posterior:
     """What the encoder infers.
 
     edges   ``EdgeSample``: z and logits [B, N, N, 2], kl [B].
-    effect_mean, effect_log_sd  [B, N, N]: posterior of each store's log effect around the shared one.
+    effect_mean, effect_log_sd  [B, N, N]: posterior of a store's log effect around the shared one.
     state   [B, N, H]: node states after the first pass.
     """
 
@@ -41,8 +41,8 @@ class RelationalEncoder(nn.Module):
 
     The prior of a store's graph is a mixture of P prototype graphs, learned by empirical Bayes: the
     encoder weighs the prototypes by the evidence of all edges together, the weighted prototypes are
-    the prior of every edge, and the second pass adds what the store's own data say. An edge too weak
-    to see in one store is so found through the stores that resemble it.
+    the prior of every edge, and the second pass adds what the store's own data say. An edge too
+    weak to see in one store is so found through the stores that resemble it.
     """
 
     log_prior: Tensor
@@ -141,8 +141,12 @@ class RelationalEncoder(nn.Module):
         if edges is not None:
             shift = self.effect_feature(edges)
             mean, log_sd = mean + shift[..., 0], log_sd + shift[..., 1]
-        edges_posterior = sample._replace(kl=sample.kl + divergence)
-        return Posterior(edges_posterior, mean.float().clamp(-3, 3), log_sd.float().clamp(-6, 1), state)
+        return Posterior(
+            edges=sample._replace(kl=sample.kl + divergence),
+            effect_mean=mean.float().clamp(-3, 3),
+            effect_log_sd=log_sd.float().clamp(-6, 1),
+            state=state,
+        )
 
     def _mixture_prior(self, edges: Tensor | None, batch: int) -> tuple[Tensor, Tensor]:
         """Log prior [B, N, N, 2] of every store's edges, and KL [B] of its prototype weights.
@@ -168,5 +172,5 @@ class RelationalEncoder(nn.Module):
         return log_prior, (share * (log_share - log_weight)).sum(-1)
 
     def prototype_penalty(self) -> Tensor:
-        """Negative log hyperprior of the prototypes: normal around the user's prior, in log odds."""
+        """Negative log hyperprior of the prototypes: normal around the user's log odds."""
         return 0.5 * ((self.prototypes - self.log_odds) / _HYPER_SPREAD).square().sum()

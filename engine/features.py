@@ -51,7 +51,7 @@ def window_statistics(residual: Tensor, seen: Tensor, lags: int) -> WindowStatis
 
     One Gram matrix of all lags gives both the correlations and, through one Cholesky factorisation
     per store, the ridge VAR(lags): B = (Z'Z + c I)^-1 Z'Y, its posterior covariance, and for every
-    ordered pair the group statistic b' (P_ii)^-1 b / s_j^2 (a Wald statistic under the ridge prior).
+    ordered pair the group statistic b' (P_ii)^-1 b / s_j^2 (Wald, under the ridge prior).
     """
     stores, nodes, steps = residual.shape
     rows = seen.to(residual.dtype)

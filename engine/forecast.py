@@ -1,6 +1,6 @@
 """Forecasts by simulation: graphs, effects, baselines and noise drawn together and rolled forward.
 
-One draw is one possible future of one store: its graph is drawn once, then each step feeds the next.
+One draw is one possible future of a store: its graph is drawn once, then each step feeds the next.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from causalmmm.engine.model import CausalModel, Inference, causal_probability
 from causalmmm.engine.windows import Batch
-
 
 _LEAST_MEAN = 0.02  # of a series that cannot fall below zero, as a share of its level
 

@@ -90,7 +90,10 @@ class CausalModel(nn.Module):
         if config.lags:
             errors = still[..., 1:] - own_prediction(self.decoder.own.detach(), still)
             evidence = response_statistics(
-                errors, responses.detach(), self.decoder.beta.detach(), log_noise.detach(),
+                errors,
+                responses.detach(),
+                self.decoder.beta.detach(),
+                log_noise.detach(),
                 batch.seen[:, 1:],
             )
             nodes, edges = statistics.nodes, torch.cat([statistics.edges, evidence], dim=-1)
@@ -146,7 +149,7 @@ class CausalModel(nn.Module):
         )
 
     def _responses(self, batch: Batch, projection: Projection) -> Tensor:
-        """[B, N, D, T - 1]: responses of rows 0..T-2 less what the calendar of the next row explains."""
+        """[B, N, D, T - 1]: responses of rows 0..T-2, centred on the calendar of the next row."""
         response, _ = self.decoder.respond(batch.x, batch.context)
         response = self.decoder.delayed(response)[..., :-1]
         ahead = projection.ahead()
@@ -170,7 +173,7 @@ class CausalModel(nn.Module):
         return mean + log_sd.exp() * noise, (kl * probability).sum((1, 2))
 
     def _raw_window(self, residual: Tensor, seen: Tensor) -> Tensor:
-        """[B, N, raw_window]: the last seen values of each series, standardised, zero where unseen."""
+        """[B, N, raw_window]: the last values of each series, standardised, zero where unseen."""
         rows = seen.to(residual.dtype).unsqueeze(1)
         spread = (residual.square() * rows).sum(-1, keepdim=True) / rows.sum(-1, keepdim=True)
         series = residual * rows / spread.sqrt().clamp_min(1e-6)
@@ -201,7 +204,7 @@ def fixed_graph(nodes: int, *, present: bool) -> Tensor:
 
 
 def own_prediction(own: Tensor, residual: Tensor) -> Tensor:
-    """[B, N, T - 1]: each series' own past, weights [N, P] or [B, N, P]; zeros before the window."""
+    """[B, N, T - 1] from each series' own past; weights [N, P] or [B, N, P]."""
     if own.ndim == 2:
         own = own.unsqueeze(0)
     lags = own.shape[-1]

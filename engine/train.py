@@ -103,7 +103,7 @@ def train(
                 stores=len(fit_stores),
             )
             optimiser.zero_grad(set_to_none=True)
-            loss.total.backward()  # type: ignore[no-untyped-call]
+            loss.total.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
             optimiser.step()
             totals.append(loss.total.detach())
@@ -144,9 +144,10 @@ def train(
 
 
 def _parameter_groups(model: CausalModel, config: TrainConfig) -> list[dict[str, Any]]:
-    """The encoder's networks learn at the nominal rate; everything with a meaning of its own (decays,
-    effects, baselines, prototypes) has further to go, learns faster and is not decayed to zero."""
-    networks, meanings = [], []
+    """The encoder's networks learn at the nominal rate. What has a meaning of its own (decays,
+    effects, baselines, prototypes) has further to go: it learns faster and is not decayed."""
+    networks: list[Tensor] = []
+    meanings: list[Tensor] = []
     for name, parameter in model.named_parameters():
         amortised = name.startswith("encoder.") and name.split(".")[1] not in _MEANINGS
         (networks if amortised else meanings).append(parameter)
@@ -164,7 +165,7 @@ def _stores_per_update(windows: Windows) -> int:
 
 
 class _Schedule:
-    """Learning rate (short warm-up, cosine), temperature and KL weight as functions of the update."""
+    """Learning rate (warm-up, then cosine), temperature and KL weight of every update."""
 
     def __init__(self, config: TrainConfig, total: int) -> None:
         self.total, self.warm = max(total, 1), max(1, min(50, total // 10))
@@ -190,11 +191,9 @@ def _sampling_seed(seed: int, purpose: int, position: int) -> int:
     return int(words[0]) << 31 | int(words[1]) >> 1
 
 
-def _split(
-    stores: int, share: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _split(stores: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     everyone = np.arange(stores)
-    held = min(int(round(share * stores)), 2000)
+    held = min(round(share * stores), 2000)
     if stores < _EVERY_STORE_VALIDATES_BELOW or held == 0:
         return everyone, everyone[:2000]
     order = np.random.default_rng((seed, 0)).permutation(stores)

@@ -6,36 +6,31 @@ The mathematics lives in ``causalmmm.engine``; nothing is computed here that a t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from causalmmm.engine.calendar import Calendar, CalendarSpec, extend_grid
 from causalmmm.engine.config import ModelConfig, TrainConfig
 from causalmmm.engine.data import SeriesData
-from causalmmm.engine.forecast import Future, simulate_futures
-from causalmmm.engine.graphs import store_graphs
 from causalmmm.engine.model import CausalModel, edge_log_prior
 from causalmmm.engine.train import EpochReport, train
 from causalmmm.engine.windows import Windows
 from causalmmm.findings import Finding, PanelError
+from causalmmm.knowledge import Pair, edge_probability, positive_effects
 from causalmmm.panel import Panel
 from causalmmm.plan import Plan, validate_plan
 from causalmmm.storage import training_record
+from causalmmm.tables import forecast_table, graph_table
 
 if TYPE_CHECKING:
     import networkx as nx
 
     from causalmmm.simulation import Truth
-
-Pair = tuple[str, str]
-_OUTCOMES = ("mediator", "target")
-_DRIVERS = ("channel", "organic")
 
 
 class NotFittedError(RuntimeError):
@@ -103,9 +98,42 @@ class CausalMMM:
         seed: int = 0,
         device: str = "auto",
     ) -> None:
-        values = locals()
-        for name in self._names():
-            setattr(self, name, values[name])
+        self.horizon = horizon
+        self.prior = prior
+        self.edge_prior = edge_prior
+        self.forbidden = forbidden
+        self.required = required
+        self.signed = signed
+        self.holidays = holidays
+        self.hidden = hidden
+        self.lags = lags
+        self.raw_window = raw_window
+        self.decays = decays
+        self.delays = delays
+        self.own_lags = own_lags
+        self.yearly = yearly
+        self.prototypes = prototypes
+        self.effect_spread = effect_spread
+        self.structure = structure
+        self.saturation = saturation
+        self.carryover = carryover
+        self.store_effects = store_effects
+        self.epochs = epochs
+        self.steps = steps
+        self.batch_stores = batch_stores
+        self.window = window
+        self.scored = scored
+        self.same_window = same_window
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.clip = clip
+        self.temperature = temperature
+        self.validation = validation
+        self.patience = patience
+        self.amp = amp
+        self.draws = draws
+        self.seed = seed
+        self.device = device
 
     # ---- scikit-learn's contract -------------------------------------------------------------
 
@@ -145,7 +173,7 @@ class CausalMMM:
         progress: bool = True,
         checkpoint: str | Path | None = None,
         resume: bool = False,
-        on_epoch: Any = None,
+        on_epoch: Callable[[EpochReport], None] | None = None,
     ) -> Self:
         """Fit one model for all stores of the panel; returns self.
 
@@ -174,7 +202,7 @@ class CausalMMM:
                 model_config,
                 self.calendar_.groups,
                 len(self.context_names_),
-                self._positive(),
+                positive_effects(self.nodes_, self.roles_, self.signed),
                 edge_log_prior(self._edge_probability()),
             ).to(self.device_)
         windows = self._windows(panel.data)
@@ -230,57 +258,14 @@ class CausalMMM:
                 ]
             )
 
-    def _pairs(self, pairs: Sequence[Pair], what: str) -> Iterator[tuple[int, int]]:
-        """Index pairs of named pairs; "*" stands for every series."""
-        for pair in pairs:
-            if isinstance(pair, str) or len(pair) != 2:
-                raise ValueError(f"{what} holds pairs (source, target), got {pair!r}")
-            ends = []
-            for name in pair:
-                if name != "*" and name not in self.nodes_:
-                    raise ValueError(
-                        f"{what} names {name!r}, which is no series of the panel: {self.nodes_}"
-                    )
-                ends.append(self.nodes_ if name == "*" else [name])
-            for source in ends[0]:
-                for target in ends[1]:
-                    if source != target:
-                        yield self.nodes_.index(source), self.nodes_.index(target)
-
     def _edge_probability(self) -> torch.Tensor:
-        """Prior probability [N, N] of every edge."""
-        count = len(self.nodes_)
-        probability = torch.full((count, count), float(self.prior))
-        for pair, value in (self.edge_prior or {}).items():
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"edge_prior of {pair} is a probability, got {value}")
-            for i, j in self._pairs([pair], "edge_prior"):
-                probability[i, j] = value
-        forbidden = set(self._pairs(self.forbidden, "forbidden"))
-        required = set(self._pairs(self.required, "required"))
-        if both := forbidden & required:
-            i, j = min(both)
-            raise ValueError(f"{self.nodes_[i]} -> {self.nodes_[j]} is forbidden and required")
-        for i, j in forbidden:
-            probability[i, j] = 0.0
-        for i, j in required:
-            probability[i, j] = 1.0
-        return probability
-
-    def _positive(self) -> torch.Tensor:
-        """bool [N, N]: spend does not lower a mediator or the target, unless the user says it may."""
-        drivers = torch.tensor([role in _DRIVERS for role in self.roles_])
-        outcomes = torch.tensor([role in _OUTCOMES for role in self.roles_])
-        positive = drivers.unsqueeze(1) & outcomes.unsqueeze(0)
-        for i, j in self._pairs(self.signed, "signed"):
-            positive[i, j] = False
-        return positive
+        return edge_probability(
+            self.nodes_, self.prior, self.edge_prior, self.forbidden, self.required
+        )
 
     # ---- questions ---------------------------------------------------------------------------
 
-    def graphs(
-        self, panel: Panel | Any | None = None, *, threshold: float = 0.0
-    ) -> pd.DataFrame:
+    def graphs(self, panel: Panel | Any | None = None, *, threshold: float = 0.0) -> pd.DataFrame:
         """Posterior graphs: store, source, target, probability, effect, lower, upper.
 
         A new store is scored without training. ``effect`` is what the source adds to the target per
@@ -289,50 +274,21 @@ class CausalMMM:
         below ``threshold`` are left out.
         """
         panel = self._known(panel)
-        frames = []
-        source, target = np.nonzero(~np.eye(len(self.nodes_), dtype=bool))
-        names = np.array(self.nodes_, dtype=object)
-        windows = self._windows(panel.data)
-        for stores in _chunks(panel.n_stores, self._stores_at_once(panel)):
-            batch = windows.full(stores).to(self.device_)
-            table = store_graphs(self.model_, batch)
-            unit = windows.scale[stores][:, target]
-            values = {k: t.cpu().numpy()[:, source, target] for k, t in vars(table).items()}
-            keep = values["probability"] >= threshold
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "store": np.repeat(panel.stores[stores], keep.sum(1)),
-                        "source": np.broadcast_to(names[source], keep.shape)[keep],
-                        "target": np.broadcast_to(names[target], keep.shape)[keep],
-                        "probability": values["probability"][keep],
-                        "effect": (values["effect"] * unit)[keep],
-                        "lower": (values["lower"] * unit)[keep],
-                        "upper": (values["upper"] * unit)[keep],
-                    }
-                )
-            )
-        return pd.concat(frames, ignore_index=True)
+        return graph_table(self.model_, self._windows(panel.data), panel, threshold, self.device_)
 
     def graph(
         self, store: str, *, threshold: float = 0.5, panel: Panel | Any | None = None
-    ) -> nx.DiGraph:
-        """The graph of one store: nodes with their role, edges with probability, effect, interval."""
+    ) -> nx.DiGraph[str]:
+        """The graph of one store: nodes with role; edges with probability, effect, lower, upper."""
         import networkx as nx
 
         panel = self._known(panel).select([store])
-        graph = nx.DiGraph(store=str(store), threshold=threshold)
+        graph: nx.DiGraph[str] = nx.DiGraph(store=str(store), threshold=threshold)
         for node, role in zip(self.nodes_, self.roles_, strict=True):
             graph.add_node(node, role=role)
-        for row in self.graphs(panel, threshold=threshold).itertuples(index=False):
-            graph.add_edge(
-                row.source,
-                row.target,
-                probability=float(row.probability),
-                effect=float(row.effect),
-                lower=float(row.lower),
-                upper=float(row.upper),
-            )
+        for row in self.graphs(panel, threshold=threshold).to_dict("records"):
+            numbers = {k: float(row[k]) for k in ("probability", "effect", "lower", "upper")}
+            graph.add_edge(row["source"], row["target"], **numbers)
         return graph
 
     def predict(
@@ -352,89 +308,23 @@ class CausalMMM:
                  without a plan stay at their last value.
         level    central intervals in percent.
 
-        ``mean`` is the expectation of a rollout under the posterior; bounds are quantiles of
-        ``draws`` simulated futures. Equal seeds give equal bits.
+        ``mean`` and bounds are those of ``draws`` simulated futures. Equal seeds give equal bits.
         """
         panel = self._known(panel)
         levels = _levels(level)
         future_plan = None if plan is None else validate_plan(plan, panel)
         steps = _steps(horizon, future_plan, self.horizon)
-        windows = self._windows(panel.data, ahead=steps)
-        quantiles = torch.tensor([q for lv in levels for q in (0.5 - lv / 200, 0.5 + lv / 200)])
-        columns = [f"{side}_{lv:g}" for lv in levels for side in ("lower", "upper")]
-        frames = []
-        at_once = max(1, self._stores_at_once(panel) // 4)
-        for stores in _chunks(panel.n_stores, at_once):
-            batch = windows.full(stores).to(self.device_)
-            future = self._future(panel, windows, stores, steps, future_plan)
-            drawn, mean = simulate_futures(
-                self.model_,
-                batch,
-                future,
-                draws=self.draws,
-                seed=int(np.random.SeedSequence((self.seed, int(stores[0]))).generate_state(1)[0]),
-            )
-            bounds = torch.quantile(drawn, quantiles.to(drawn.dtype).to(drawn.device), dim=1)
-            unit = windows.scale[stores][:, :, None]
-            values = np.stack([t.cpu().numpy() * unit for t in (mean, *bounds)], axis=-1)
-            frames.append(self._forecast_frame(panel, stores, windows.calendar.grid, values, columns))
-        return pd.concat(frames, ignore_index=True)
-
-    def _forecast_frame(
-        self,
-        panel: Panel,
-        stores: NDArray[np.int64],
-        grid: NDArray[np.datetime64],
-        values: NDArray[np.float32],
-        columns: list[str],
-    ) -> pd.DataFrame:
-        """Tidy frame of values [B, N, H, 1 + bounds]."""
-        count, nodes, steps, _ = values.shape
-        first = panel.data.start[stores] + panel.data.lengths[stores]
-        dates = grid[first[:, None] + np.arange(steps)].astype("datetime64[ns]")
-        flat = values.reshape(-1, values.shape[-1])
-        frame = pd.DataFrame(
-            {
-                "store": np.repeat(panel.stores[stores], nodes * steps),
-                "date": np.broadcast_to(dates[:, None], (count, nodes, steps)).ravel(),
-                "series": np.tile(np.repeat(np.array(self.nodes_, object), steps), count),
-                "mean": flat[:, 0],
-            }
+        return forecast_table(
+            self.model_,
+            self._windows(panel.data, ahead=steps),
+            panel,
+            future_plan,
+            steps=steps,
+            levels=levels,
+            draws=self.draws,
+            seed=self.seed,
+            device=self.device_,
         )
-        for k, name in enumerate(columns):
-            frame[name] = flat[:, k + 1]
-        return frame
-
-    def _future(
-        self,
-        panel: Panel,
-        windows: Windows,
-        stores: NDArray[np.int64],
-        steps: int,
-        plan: Plan | None,
-    ) -> Future:
-        """What is known of the next steps, in scaled units."""
-        data = panel.data
-        last = data.start[stores] + data.lengths[stores] - 1
-        position = last[:, None] + np.arange(steps + 1)
-        basis = windows.calendar.rows(position)[:, 1:]
-        basis[..., 1] = (position[:, 1:] - last[:, None]) / windows.calendar.steps_per_year
-        if data.controls.shape[1]:
-            ends = data.offsets[stores + 1] - 1
-            controls = np.repeat(data.controls[ends][:, None], steps, axis=1)
-            if plan is not None:
-                known = plan.controls[stores, :steps]
-                controls = np.where(np.isnan(known), controls, known)
-            basis = np.concatenate([basis, windows.calendar.standardise(controls)], axis=-1)
-        given = np.full((len(stores), len(self.nodes_), steps), np.nan, np.float32)
-        if plan is not None:
-            for k, name in enumerate(plan.series):
-                given[:, self.nodes_.index(name)] = plan.values[stores, :steps, k]
-            given /= windows.scale[stores][:, :, None]
-        context = data.context[data.offsets[stores + 1] - 1 if data.context_moves else stores]
-        floor = data.values.min(0) >= 0
-        tensors = (torch.from_numpy(np.ascontiguousarray(a)) for a in (basis, context, given))
-        return Future(*(t.to(self.device_) for t in tensors), torch.from_numpy(floor).to(self.device_))
 
     def evaluate(
         self,
@@ -494,46 +384,36 @@ class CausalMMM:
             return self.panel_
         panel = _as_panel(panel, self.schema_)
         if panel is not self.panel_:
-            expected = (self.nodes_, self.context_names_, self.control_names_)
-            got = (list(panel.nodes), list(panel.context_names), list(panel.control_names))
-            for kind, want, have in zip(("series", "context", "controls"), expected, got, strict=True):
+            for kind, want, have in (
+                ("series", self.nodes_, list(panel.nodes)),
+                ("context", self.context_names_, list(panel.context_names)),
+                ("controls", self.control_names_, list(panel.control_names)),
+            ):
                 if want != have:
-                    raise PanelError(
-                        [
-                            Finding(
-                                severity="error",
-                                code="panel-does-not-match-model",
-                                column=", ".join(sorted(set(want) ^ set(have))) or None,
-                                message=f"the model was fitted on {kind} {want}, the panel has {have}",
-                                remedy="give the panel the schema that the model was fitted with",
-                            )
-                        ]
-                    )
+                    columns = ", ".join(sorted(set(want) ^ set(have))) or None
+                    self._refuse(f"{kind} {want}", f"{have}", columns)
             if panel.data.freq[0] != self.calendar_.freq[0]:
-                raise PanelError(
-                    [
-                        Finding(
-                            severity="error",
-                            code="panel-does-not-match-model",
-                            message=f"the model was fitted on frequency {self.calendar_.freq}, "
-                            f"the panel has {panel.data.freq}",
-                            remedy="resample the panel to the model's frequency",
-                        )
-                    ]
-                )
+                self._refuse(f"frequency {self.calendar_.freq}", panel.data.freq, None)
             self._check_lengths(panel, self.config_)
         return panel
 
-    def _windows(self, data: SeriesData, ahead: int = 0) -> Windows:
-        grid = extend_grid(data.grid, data.freq, ahead) if ahead else data.grid
-        return Windows(
-            data, Calendar(self.calendar_, grid), int(self.window), self.config_.memory
+    @staticmethod
+    def _refuse(fitted: str, given: str, column: str | None) -> NoReturn:
+        raise PanelError(
+            [
+                Finding(
+                    severity="error",
+                    code="panel-does-not-match-model",
+                    column=column,
+                    message=f"the model was fitted on {fitted}, the panel has {given}",
+                    remedy="give the panel the schema and frequency that the model was fitted with",
+                )
+            ]
         )
 
-    def _stores_at_once(self, panel: Panel) -> int:
-        """Stores per inference batch: bounds memory whatever the panel's size."""
-        steps = min(int(panel.lengths.max()), int(self.window))
-        return int(np.clip(20_000_000 // (steps * len(self.nodes_) * 8 + len(self.nodes_) ** 2 * 256), 1, 1024))
+    def _windows(self, data: SeriesData, ahead: int = 0) -> Windows:
+        grid = extend_grid(data.grid, data.freq, ahead) if ahead else data.grid
+        return Windows(data, Calendar(self.calendar_, grid), int(self.window), self.config_.memory)
 
 
 def _as_panel(panel: Any, schema: Any = None) -> Panel:
@@ -561,11 +441,6 @@ def _calendar_spec(data: SeriesData, yearly: int, country: str | None) -> Calend
         control_mean=tuple(float(v) for v in mean),
         control_scale=tuple(float(v) if v > 0 else 1.0 for v in scale),
     )
-
-
-def _chunks(count: int, size: int) -> Iterator[NDArray[np.int64]]:
-    for begin in range(0, count, size):
-        yield np.arange(begin, min(begin + size, count))
 
 
 def _levels(level: Sequence[int]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Progress of training on a terminal: a bar with losses, rate and time left; plain lines elsewhere."""
+"""Progress of training: on a terminal a bar with losses, rate and time left, else plain lines."""
 
 from __future__ import annotations
 

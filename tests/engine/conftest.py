@@ -14,7 +14,7 @@ from causalmmm.engine.windows import Windows
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from small import CONTEXT, MEMORY, NODES  # noqa: E402
+from small import CONTEXT, MEMORY, NODES
 
 
 @pytest.fixture

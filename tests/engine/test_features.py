@@ -37,9 +37,7 @@ def test_group_evidence_matches_a_ridge_regression_row_by_row() -> None:
         y = np.array([z[j, t] for t in rows])
         beta = covariance @ design.T @ y
         noise = (y @ y - beta @ design.T @ y) / (len(rows) - freedom)
-        np.testing.assert_allclose(
-            statistics.variance[0, j], noise * spread[j] ** 2, rtol=1e-4
-        )
+        np.testing.assert_allclose(statistics.variance[0, j], noise * spread[j] ** 2, rtol=1e-4)
         for i in range(3):
             block = slice(i * lags, (i + 1) * lags)
             wald = beta[block] @ np.linalg.inv(covariance[block, block]) @ beta[block] / noise
@@ -107,7 +105,8 @@ def test_baseline_residual_is_orthogonal_to_the_calendar_without_shrinkage() -> 
     seen = torch.ones(1, 60, dtype=torch.bool)
     x = torch.randn(1, 2, 60)
     _, residual = baseline(x, baseline.project(basis, seen))
-    expected = x[0].numpy().T - basis[0].numpy() @ np.linalg.lstsq(
-        basis[0].numpy(), x[0].numpy().T, rcond=None
-    )[0]
+    expected = (
+        x[0].numpy().T
+        - basis[0].numpy() @ np.linalg.lstsq(basis[0].numpy(), x[0].numpy().T, rcond=None)[0]
+    )
     np.testing.assert_allclose(residual[0].detach().numpy().T, expected, atol=1e-4)

@@ -26,7 +26,8 @@ def one_step(windows: Windows, prior: torch.Tensor, change: int | None) -> torch
         batch.x[:, change] *= 3.0
         altered = model.infer(batch)
         inferred.responses = altered.responses
-    weights = model.decoder.weights(causal_probability(inferred.posterior.edges), torch.zeros(3, 4, 4))
+    probability = causal_probability(inferred.posterior.edges)
+    weights = model.decoder.weights(probability, torch.zeros_like(probability))
     return model.decoder.message(inferred.responses, weights)
 
 
@@ -64,9 +65,7 @@ def test_the_encoder_does_not_see_the_scored_rows(windows: Windows) -> None:
     x = batch.x[..., :60].mean(-1, keepdim=True)
     batch.x[..., 60:] += x - batch.x.mean(-1, keepdim=True)
     after = model.infer(batch)
-    torch.testing.assert_close(
-        before.coefficients, after.coefficients, rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(before.coefficients, after.coefficients, rtol=1e-4, atol=1e-5)
 
 
 def test_divergence_from_the_prior_is_never_negative(windows: Windows) -> None:
@@ -128,7 +127,8 @@ def test_without_saturation_the_response_is_the_adstock(windows: Windows) -> Non
     model = build(saturation=False)
     x = windows.full(np.arange(3)).x
     response, _ = model.decoder.respond(x, torch.zeros(3, 2))
-    decay, state = model.decoder.decay.detach().double(), x.double().mean(-1)[..., None].expand(3, 4, 3)
+    decay = model.decoder.decay.detach().double()
+    state = x.double().mean(-1, keepdim=True).expand(3, 4, 3)
     for t in range(x.shape[-1]):
         state = decay * state + (1 - decay) * x[..., t : t + 1].double()
         torch.testing.assert_close(response[..., t].double(), state, rtol=2e-3, atol=2e-3)
@@ -148,13 +148,11 @@ def test_context_that_moves_in_time_moves_the_response(windows: Windows) -> None
 
 def test_samples_depend_on_the_store_and_not_on_its_batch(windows: Windows) -> None:
     model = build()
-    rng = np.random.default_rng(0)
     together = windows.full(np.arange(3))
     alone = windows.full(np.array([2]))
     a = model.infer(together, seed=11).posterior.edges.z[2]
     b = model.infer(alone, seed=11).posterior.edges.z[0]
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    assert rng is not None
 
 
 def test_bfloat16_autocast_leaves_the_posterior_close(windows: Windows) -> None:

@@ -1,4 +1,4 @@
-"""Windows: which rows a batch holds, which the encoder may see, and how the calendar travels along."""
+"""Windows: which rows a batch holds, which the encoder may see, what the calendar says."""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ def test_padding_holds_the_mean_of_the_window() -> None:
 
 
 def test_same_window_objective_sees_what_it_scores() -> None:
-    batch = windows_of(ragged([50])).cross(
-        np.array([0]), 0.4, np.random.default_rng(0), same=True
-    )
+    batch = windows_of(ragged([50])).cross(np.array([0]), 0.4, np.random.default_rng(0), same=True)
     assert batch.seen.all()
     assert batch.scored.sum() == 50 - 7
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from causalmmm.estimator import CausalMMM, NotFittedError
-from causalmmm.metrics import auroc
 
 from causalmmm import Panel, PanelError, Schema
+from causalmmm.estimator import CausalMMM, NotFittedError
+from causalmmm.metrics import auroc
 from causalmmm.simulation import simulate
 
 QUICK = {"epochs": 2, "hidden": 8, "lags": 2, "own_lags": 2, "draws": 20, "device": "cpu"}
@@ -43,7 +43,13 @@ def test_graphs_find_the_truth_on_stores_never_trained_on() -> None:
 def test_graph_table_names_every_ordered_pair(fitted: CausalMMM, panel: Panel) -> None:
     table = fitted.graphs()
     assert list(table.columns) == [
-        "store", "source", "target", "probability", "effect", "lower", "upper",
+        "store",
+        "source",
+        "target",
+        "probability",
+        "effect",
+        "lower",
+        "upper",
     ]
     assert len(table) == 24 * 8 * 7
     assert not (table.source == table.target).any()
@@ -63,10 +69,19 @@ def test_graph_of_a_store_is_a_named_digraph(fitted: CausalMMM, panel: Panel) ->
     assert set(graph.nodes) == set(panel.nodes)
 
 
-def test_forecast_continues_every_store_in_its_own_calendar(fitted: CausalMMM, panel: Panel) -> None:
+def test_forecast_continues_every_store_in_its_own_calendar(
+    fitted: CausalMMM, panel: Panel
+) -> None:
     table = fitted.predict(horizon=5, level=[50, 90])
     assert list(table.columns) == [
-        "store", "date", "series", "mean", "lower_50", "upper_50", "lower_90", "upper_90",
+        "store",
+        "date",
+        "series",
+        "mean",
+        "lower_50",
+        "upper_50",
+        "lower_90",
+        "upper_90",
     ]
     for store, rows in table.groupby("store"):
         dates = pd.date_range(panel.dates(str(store))[-1], periods=6)[1:]
@@ -150,9 +165,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(panel: Panel, tmp_path: Pat
 
 def test_resuming_without_a_checkpoint_is_refused(panel: Panel, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
-        CausalMMM(**QUICK).fit(
-            panel, progress=False, checkpoint=tmp_path / "none.pt", resume=True
-        )
+        CausalMMM(**QUICK).fit(panel, progress=False, checkpoint=tmp_path / "none.pt", resume=True)
 
 
 def test_fit_leaves_the_global_random_state_alone(panel: Panel) -> None:
@@ -190,12 +203,20 @@ def test_controls_known_in_the_future_move_the_forecast() -> None:
     dates = pd.date_range("2024-01-01", periods=120)
     price = rng.uniform(0, 1, 120)
     frame = pd.DataFrame(
-        {"ds": dates, "tv": rng.gamma(2, 10, 120), "price": price,
-         "gmv": 100 - 50 * price + rng.normal(0, 1, 120)}
+        {
+            "ds": dates,
+            "tv": rng.gamma(2, 10, 120),
+            "price": price,
+            "gmv": 100 - 50 * price + rng.normal(0, 1, 120),
+        }
     )
     schema = Schema.model_validate(
-        {"date": "ds", "target": "gmv", "channels": ["tv"],
-         "controls": [{"name": "price", "future_known": True}]}
+        {
+            "date": "ds",
+            "target": "gmv",
+            "channels": ["tv"],
+            "controls": [{"name": "price", "future_known": True}],
+        }
     )
     panel = Panel.from_frame(frame, schema)
     model = CausalMMM(**{**QUICK, "epochs": 40}).fit(panel, progress=False)
@@ -222,7 +243,7 @@ def test_scikit_learn_can_clone_and_set_parameters() -> None:
     ("settings", "message"),
     [
         ({"prior": 1.5}, "prior is a probability"),
-        ({"decays": (0.5,), "delays": (0, 1)}, "one entry per response component"),
+        ({"decays": (0.5,), "delays": (0, 1)}, "one entry per response component each"),
         ({"structure": "guess"}, '"learned", "full" or "empty"'),
         ({"forbidden": [("x0", "nowhere")]}, "no series of the panel"),
         ({"forbidden": ["x0"]}, "pairs"),
