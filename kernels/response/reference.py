@@ -1,6 +1,6 @@
 """Plain PyTorch form of the response operator: what every faster path must reproduce.
 
-Only ordinary differentiable tensor operations live here; no dispatch, no extension, no in-place tricks.
+Only ordinary differentiable tensor operations live here: no dispatch, no extension.
 """
 
 from __future__ import annotations

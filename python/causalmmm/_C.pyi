@@ -2,10 +2,64 @@
 
 from typing import TypedDict
 
+CUDA_SEGMENT: int
+
+class CudaError(RuntimeError): ...
+
 class BuildInfo(TypedDict):
     version: str
     cuda: bool
     openmp: bool
     cpu_level: str
 
+# (address, strides of the leading axes in elements, elements per step in time); None: absent
+_Operand = tuple[int, tuple[int, ...], int]
+_Operands = tuple[_Operand | None, ...]
+
 def build_info() -> BuildInfo: ...
+def set_cpu_level(level: str) -> str: ...
+def response_forward(
+    dtype: int,
+    sizes: tuple[int, ...],
+    steps: int,
+    inputs: _Operands,
+    response: _Operand,
+    final: _Operand,
+    threads: int,
+    /,
+) -> None: ...
+def response_backward(
+    dtype: int,
+    sizes: tuple[int, ...],
+    steps: int,
+    inputs: _Operands,
+    shared_axes: int,
+    incoming: _Operands,
+    outgoing: _Operands,
+    threads: int,
+    /,
+) -> None: ...
+def response_forward_cuda(
+    dtype: int,
+    sizes: tuple[int, ...],
+    steps: int,
+    inputs: _Operands,
+    response: _Operand,
+    final: _Operand,
+    device: int,
+    stream: int,
+    /,
+) -> None: ...
+def response_backward_cuda(
+    dtype: int,
+    sizes: tuple[int, ...],
+    steps: int,
+    inputs: _Operands,
+    shared_axes: int,
+    incoming: _Operands,
+    outgoing: _Operands,
+    workspace: int,
+    device: int,
+    stream: int,
+    /,
+) -> None: ...
