@@ -6,6 +6,7 @@ The public functions live here, with what they accept. `reference` holds their p
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 import torch
@@ -153,11 +154,11 @@ def edge_sample(
     return EdgeSample(z, logits, kl)
 
 
-def _keep(tensors: list[Tensor | None], passes: int) -> int:
-    """How many stores' activations the forward pass should keep for a backward pass."""
+def _keep(tensors: list[Any], passes: int) -> int:
+    """How many stores' activations the forward pass should keep for a backward pass (CPU only)."""
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    first = tensors[0]
-    return chunked.kept_stores(first, passes) if wanted and first is not None else 0
+    on_cpu = tensors[0].device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1"
+    return chunked.kept_stores(tensors[0], passes) if wanted and on_cpu else 0
 
 
 def _as_int64(seed: int | Tensor, device: torch.device) -> Tensor:

@@ -12,13 +12,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from causalmmm.kernels.edge import reference
-from causalmmm.kernels.edge.noise import edge_noise
+from causalmmm.kernels.edge import reference, scores
 
 CHUNK_ROWS = (
     4096  # edges at a time and thread: few enough for the caches, too many to notice Python
 )
-EPILOGUE_ROWS = 1 << 16
+EPILOGUE_ROWS = 1 << 16  # the same where an edge has K numbers, not H
 KEEP_BYTES = 256 << 20  # activations that one call may hold for its backward pass
 EPS = 1e-5
 
@@ -103,18 +102,18 @@ def edge_sample(
     second = _Pass(sender2, receiver2, w3, w4, b4, kept[1])
     wo, bo = wo.to(first.room.dtype), bo.to(first.room.dtype)
     batch, nodes, _ = sender1.shape
-    scores = sender1.new_empty(batch, nodes, nodes, wo.shape[0], dtype=first.room.dtype)
+    logits = sender1.new_empty(batch, nodes, nodes, wo.shape[0], dtype=first.room.dtype)
     for chunk in _chunks(sender1, CHUNK_ROWS, keep):
         edges = first.forward(chunk, _features(features, chunk, first.room))
         states = second.forward(chunk, edges)
-        torch.addmm(bo, states, wo.mT, out=scores[chunk].view(-1, len(bo)))
-    z, kl = torch.empty_like(scores), scores.new_empty(batch)
+        torch.addmm(bo, states, wo.mT, out=logits[chunk].view(-1, len(bo)))
+    z, kl = torch.empty_like(logits), logits.new_empty(batch)
     for chunk in _chunks(sender1, EPILOGUE_ROWS):
         prior = log_prior[chunk] if log_prior.ndim == 4 else log_prior
-        scores[chunk], kl[chunk] = reference.posterior(scores[chunk], prior)
-        noise = _noise(seed, store[chunk], scores)
-        z[chunk] = reference.sample(scores[chunk], noise, temperature, hard)
-    return [z, scores, kl, *first.kept.tensors, *second.kept.tensors]
+        logits[chunk], kl[chunk] = reference.posterior(logits[chunk], prior)
+        noise = scores.draw(seed, store[chunk], logits)
+        z[chunk] = reference.sample(logits[chunk], noise, temperature, hard)
+    return [z, logits, kl, *first.kept.tensors, *second.kept.tensors]
 
 
 def edge_sample_backward(
@@ -146,28 +145,14 @@ def edge_sample_backward(
     prior_grad: bool,
 ) -> list[Tensor]:
     """Gradients of the first fourteen arguments, in their order (empty where there is none)."""
-    above = torch.empty_like(logits)
-    d_prior = torch.zeros_like(log_prior) if prior_grad else log_prior.new_empty(0)
-    for chunk in _chunks(sender1, EPILOGUE_ROWS):
-        soft = z[chunk]
-        if hard:  # the gradient is that of the soft sample, which was not kept
-            noise = _noise(seed, store[chunk], logits)
-            soft = reference.sample(logits[chunk], noise, temperature, hard=False)
-        slope = soft * (grad_z[chunk] - (soft * grad_z[chunk]).sum(-1, keepdim=True))
-        slope = slope if seed is None else slope / temperature
-        prior = log_prior[chunk] if log_prior.ndim == 4 else log_prior
-        through_kl, kept_apart = _divergence_backward(logits[chunk], prior, grad_kl[chunk])
-        total = slope.add_(grad_logits[chunk]).add_(through_kl)
-        total.masked_fill_(logits[chunk] == -torch.inf, 0)
-        _clear_self(total)
-        above[chunk] = total
-        if prior_grad:
-            _clear_self(kept_apart)
-            wanted = total - kept_apart
-            if log_prior.ndim == 4:
-                d_prior[chunk] = wanted
-            else:
-                d_prior += wanted.sum(0)
+    above, d_prior = scores_backward(
+        (grad_z, grad_logits, grad_kl),
+        (z, logits),
+        log_prior,
+        (temperature, seed, store),
+        hard,
+        prior_grad,
+    )
     first = _Pass(sender1, receiver1, wf, w2, b2, Activations(kept[:3]))
     second = _Pass(sender2, receiver2, w3, w4, b4, Activations(kept[3:]))
     d_features = _room_for_gradient(features, features_grad, sender1)
@@ -191,6 +176,35 @@ def edge_sample_backward(
     d_out = d_wo.mT.to(sender1.dtype), d_bo.to(sender1.dtype)
     second_gradients = (d_sender2, d_receiver2, d_w3, d_w4, d_b4, *d_out)
     return [*gradients, *second_gradients, d_prior, d_features, d_wf]
+
+
+def scores_backward(
+    grads: tuple[Tensor, Tensor, Tensor],
+    outputs: tuple[Tensor, Tensor],
+    log_prior: Tensor,
+    noise: tuple[Tensor, Tensor | None, Tensor],
+    hard: bool,
+    prior_grad: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradient of the scores, and that of `log_prior` in its own shape (empty if not wanted)."""
+    temperature, seed, store = noise
+    above = torch.empty_like(outputs[0])
+    d_prior = torch.zeros_like(log_prior) if prior_grad else log_prior.new_empty(0)
+    for chunk in _chunks(above[..., 0], EPILOGUE_ROWS):
+        above[chunk], wanted = scores.backward(
+            (grads[0][chunk], grads[1][chunk], grads[2][chunk]),
+            (outputs[0][chunk], outputs[1][chunk]),
+            log_prior[chunk] if log_prior.ndim == 4 else log_prior,
+            temperature,
+            seed,
+            store[chunk],
+            hard,
+        )
+        if prior_grad and log_prior.ndim == 4:
+            d_prior[chunk] = wanted
+        elif prior_grad:
+            d_prior += wanted.sum(0)
+    return above, d_prior
 
 
 class _Workspace:
@@ -344,13 +358,12 @@ class _Pass:
 
 
 def _chunks(x: Tensor, rows: int, border: int = 0) -> Iterator[slice]:
-    """Slices of stores with about `rows` edges each (times the threads, on a CPU).
+    """Slices of stores with about `rows` edges each, times the threads; 64 times on a GPU.
 
     No slice reaches across the store `border`.
     """
-    batch, nodes, _ = x.shape
-    if x.device.type == "cpu":
-        rows *= torch.get_num_threads()
+    batch, nodes = x.shape[:2]
+    rows *= torch.get_num_threads() if x.device.type == "cpu" else 64
     size = max(1, rows // nodes**2)
     for begin, end in ((0, border), (border, batch)):
         for start in range(begin, end, size):
@@ -373,24 +386,6 @@ def _room_for_gradient(features: Tensor | None, wanted: bool, like: Tensor) -> T
 def _clear_self(x: Tensor) -> None:
     """Zero the self pairs of [B, N, N, ...] in place."""
     x.diagonal(dim1=1, dim2=2).zero_()
-
-
-def _noise(seed: Tensor | None, store: Tensor, like: Tensor) -> Tensor | None:
-    if seed is None:
-        return None
-    return edge_noise(seed, store, like.shape[1], like.shape[-1], dtype=like.dtype)
-
-
-def _divergence_backward(
-    logits: Tensor, log_prior: Tensor, grad_kl: Tensor
-) -> tuple[Tensor, Tensor]:
-    """KL = sum q (log q - log_prior): gradient through the logits, and what log_prior takes off."""
-    allowed = logits > -torch.inf
-    log_q = reference.log_softmax(logits)
-    q = log_q.exp()
-    surprise = torch.where(allowed, log_q - log_prior, 0.0)
-    weight = q * grad_kl.view(-1, 1, 1, 1)
-    return weight * (surprise - (q * surprise).sum(-1, keepdim=True)), weight
 
 
 def _elu(x: Tensor, room: _Workspace) -> Tensor:

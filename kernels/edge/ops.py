@@ -5,6 +5,9 @@ Opaque to torch.compile (custom_op, not triton_op, whose bodies are traced even 
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import os
 from typing import Any
 
 import torch
@@ -23,7 +26,10 @@ def edge_mean(
     wf: Tensor | None,
     keep: int,
 ) -> list[Tensor]:
-    return chunked.edge_mean(sender, receiver, w2, b2, features, wf, keep)
+    tensors = sender, receiver, w2, b2, features, wf
+    if fused := fused_kernels(sender, 2, features):
+        return [fused.edge_mean(*tensors), *_kept(sender, 0, passes=1)]
+    return chunked.edge_mean(*tensors, keep)
 
 
 @torch.library.custom_op("causalmmm::edge_mean_backward", mutates_args=())
@@ -38,9 +44,10 @@ def edge_mean_backward(
     wf: Tensor | None,
     features_grad: bool,
 ) -> list[Tensor]:
-    return chunked.edge_mean_backward(
-        grad, kept, sender, receiver, w2, b2, features, wf, features_grad
-    )
+    tensors = sender, receiver, w2, b2, features, wf
+    if fused := fused_kernels(sender, 2, features):
+        return fused.edge_mean_backward(grad, *tensors, features_grad)
+    return chunked.edge_mean_backward(grad, kept, *tensors, features_grad)
 
 
 @torch.library.custom_op("causalmmm::edge_sample", mutates_args=())
@@ -65,27 +72,12 @@ def edge_sample(
     hard: bool,
     keep: int,
 ) -> list[Tensor]:
-    return chunked.edge_sample(
-        sender1,
-        receiver1,
-        w2,
-        b2,
-        sender2,
-        receiver2,
-        w3,
-        w4,
-        b4,
-        wo,
-        bo,
-        log_prior,
-        features,
-        wf,
-        temperature,
-        seed,
-        store,
-        hard,
-        keep,
-    )
+    first = sender1, receiver1, w2, b2
+    second = sender2, receiver2, w3, w4, b4, wo, bo
+    tensors = *first, *second, log_prior, features, wf, temperature, seed, store
+    if fused := fused_kernels(sender1, wo.shape[0], features):
+        return [*fused.edge_sample(*tensors, hard), *_kept(sender1, 0, passes=2)]
+    return chunked.edge_sample(*tensors, hard, keep)
 
 
 @torch.library.custom_op("causalmmm::edge_sample_backward", mutates_args=())
@@ -117,34 +109,25 @@ def edge_sample_backward(
     features_grad: bool,
     prior_grad: bool,
 ) -> list[Tensor]:
-    return chunked.edge_sample_backward(
-        grad_z,
-        grad_logits,
-        grad_kl,
-        kept,
-        z,
-        logits,
-        sender1,
-        receiver1,
-        w2,
-        b2,
-        sender2,
-        receiver2,
-        w3,
-        w4,
-        b4,
-        wo,
-        bo,
-        log_prior,
-        features,
-        wf,
-        temperature,
-        seed,
-        store,
-        hard,
-        features_grad,
-        prior_grad,
-    )
+    grads = grad_z, grad_logits, grad_kl
+    first = sender1, receiver1, w2, b2
+    second = sender2, receiver2, w3, w4, b4, wo, bo
+    tensors = *first, *second, log_prior, features, wf, temperature, seed, store
+    forward: Any = (z, logits, *tensors, hard)
+    if fused := fused_kernels(sender1, wo.shape[0], features):
+        return fused.edge_sample_backward(*grads, *forward, features_grad, prior_grad)
+    plain: Any = chunked.edge_sample_backward
+    return plain(*grads, kept, *forward, features_grad, prior_grad)
+
+
+def fused_kernels(sender: Tensor, types: int, features: Tensor | None) -> Any:
+    """The Triton path where it runs and covers the sizes, else None; imports Triton only then."""
+    if not (sender.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
+        return None
+    if importlib.util.find_spec("triton") is None:
+        return None
+    fused = importlib.import_module("causalmmm.kernels.edge.fused")
+    return fused if fused.supported(sender, types, features) else None
 
 
 @edge_mean.register_fake
