@@ -114,7 +114,7 @@ C = TypeVar("C", "ModelConfig", "TrainConfig")
 
 
 def from_json(kind: type[C], values: dict[str, Any]) -> C:
-    """Configuration of class ``kind`` from its fields as JSON holds them; unknown names raise ``ValueError``."""
+    """Configuration from its fields as JSON holds them; unknown names raise ``ValueError``."""
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -48,7 +49,8 @@ def _line(write: Callable[[str], None], report: EpochReport) -> None:
 
 
 def _losses(report: EpochReport) -> str:
+    held_out = "" if math.isnan(report.validation) else f"held-out {report.validation:.2f}  "
     return (
-        f"train {report.train:.2f}  held-out {report.validation:.2f} nats/store  "
+        f"loss {report.train:.2f}  {held_out}(nats per store)  "
         f"{report.stores_per_second:,.0f} stores/s"
     )
