@@ -207,6 +207,10 @@ def own_prediction(own: Tensor, residual: Tensor) -> Tensor:
     """[B, N, T - 1] from each series' own past; weights [N, P] or [B, N, P]."""
     if own.ndim == 2:
         own = own.unsqueeze(0)
-    lags = own.shape[-1]
-    past = nn.functional.pad(residual[..., :-1], (lags - 1, 0)).unfold(-1, lags, 1)
-    return (past @ own.flip(-1).unsqueeze(-1)).squeeze(-1)
+    lags, steps = own.shape[-1], residual.shape[-1] - 1
+    past = nn.functional.pad(residual[..., :-1], (lags - 1, 0))
+    total = torch.zeros_like(residual[..., 1:])
+    for lag in range(lags):  # a few shifted products cost far less than one strided matrix product
+        begin = lags - 1 - lag
+        total = total + own[..., lag : lag + 1] * past[..., begin : begin + steps]
+    return total
