@@ -305,13 +305,15 @@ class CausalMMM:
         horizon  steps ahead; by default the plan's length, or the model's ``horizon``.
         plan     future spend and controls, a frame with one row per store and date that continues
                  each history; planned series are taken as given, the others are forecast. Controls
-                 without a plan stay at their last value.
+                 without a plan, and context that moves, stay at their last value.
         level    central intervals in percent.
 
         ``mean`` and bounds are those of ``draws`` simulated futures. Equal seeds give equal bits.
         """
         panel = self._known(panel)
         levels = _levels(level)
+        if self.draws < 1:
+            raise ValueError(f"draws must be at least 1, got {self.draws}")
         future_plan = None if plan is None else validate_plan(plan, panel)
         steps = _steps(horizon, future_plan, self.horizon)
         return forecast_table(

@@ -66,7 +66,7 @@ def forecast_table(
     bounds = [f"{side}_{lv:g}" for lv in levels for side in ("lower", "upper")]
     names = np.array(panel.nodes, dtype=object)
     frames = []
-    for stores in _chunks(panel, windows, copies=draws // 4):
+    for stores in _chunks(panel, windows, copies=max(1, draws // 4)):
         drawn = simulate_futures(
             model,
             windows.full(stores).to(device),
@@ -74,8 +74,9 @@ def forecast_table(
             draws=draws,
             seed=seed,
         )
-        quantiles = torch.quantile(drawn, share.to(drawn), dim=1)
-        values = torch.stack([drawn.mean(1), *quantiles], dim=-1).cpu().numpy()
+        # one series at a time: torch.quantile takes at most 16 million values
+        quantiles = [torch.quantile(part, share.to(drawn), dim=1) for part in drawn.unbind(2)]
+        values = torch.stack([drawn.mean(1), *torch.stack(quantiles, dim=2)], dim=-1).cpu().numpy()
         values = values * windows.scale[stores][:, :, None, None]
         first = data.start[stores] + data.lengths[stores]
         dates = grid[first[:, None] + np.arange(steps)].astype("datetime64[ns]")
