@@ -1,0 +1,132 @@
+"""Time and memory of training the two edge passes on a CPU, beside plain PyTorch, in one run.
+
+    python bench/kernels/edge_cpu.py --out bench/results
+
+One step is forward and backward of both passes, 8 edge features, float32. Formulations take turns,
+so that a busy machine burdens all alike; the table shows the median step, and its ratio to that of
+the operators. Peak memory is that of a process of its own, above what it held before the step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import torch
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+from edge_formulations import ENCODERS, check, loss  # noqa: E402
+from record import Row, record, table  # noqa: E402
+
+FEATURES = 8
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nodes", type=int, default=16)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--stores", type=int, nargs="+", default=[256, 1024])
+    parser.add_argument("--memory-stores", type=int, default=4096)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--one", metavar="NAME", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    if options.one:
+        print(peak(options.one, options.memory_stores, options.nodes, options.width))
+        return
+    check("cpu", torch.float32)
+    rows: list[Row] = []
+    for stores in options.stores:
+        rows += timed(stores, options.nodes, options.width, options.rounds)
+    for name in ENCODERS:
+        rows.append(
+            {"formulation": name, "stores": options.memory_stores, **measured(name, options)}
+        )
+    ours = next(r for r in rows if r["formulation"] == "operators" and "peak_mib" in r)
+    for row in rows:
+        if "peak_mib" in row:
+            row["times_the_memory"] = row["peak_mib"] / ours["peak_mib"]
+    values = ["milliseconds", "times_as_long", "peak_mib", "times_the_memory"]
+    print(table(rows, ["stores", "formulation"], values))
+    if options.out:
+        record(options.out, "edge_cpu", rows, vars(options))
+
+
+def timed(stores: int, nodes: int, width: int, rounds: int) -> list[Row]:
+    steps = {name: step(name, stores, nodes, width) for name in ENCODERS}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds + 1):
+        for name, work in steps.items():
+            start = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - start)
+    middle = {name: median(values[1:]) for name, values in seconds.items()}
+    return [
+        {
+            "formulation": name,
+            "stores": stores,
+            "nodes": nodes,
+            "width": width,
+            "milliseconds": value * 1e3,
+            "times_as_long": value / middle["operators"],
+        }
+        for name, value in middle.items()
+    ]
+
+
+def step(name: str, stores: int, nodes: int, width: int) -> Callable[[], None]:
+    torch.manual_seed(0)
+    model = ENCODERS[name](nodes, width, FEATURES)
+    h = torch.randn(stores, nodes, width, requires_grad=True)
+    features = torch.randn(stores, nodes, nodes, FEATURES)
+
+    def work() -> None:
+        model.zero_grad()
+        h.grad = None
+        loss(*model(h, features)).backward()
+
+    return work
+
+
+def peak(name: str, stores: int, nodes: int, width: int) -> float:
+    """MiB by which this process grows, at most, during one step (sampled every millisecond)."""
+    step(name, 2, nodes, width)()  # what is loaded on first use does not count
+    work = step(name, stores, nodes, width)
+    sizes, done = [resident()], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            sizes.append(resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    work()
+    done.set()
+    watcher.join()
+    return (max(sizes) - sizes[0]) / 2**20
+
+
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()
+
+
+def measured(name: str, options: argparse.Namespace) -> Row:
+    command = [sys.executable, __file__, "--one", name]
+    for key in ("nodes", "width", "memory_stores", "threads"):
+        command += [f"--{key.replace('_', '-')}", str(getattr(options, key))]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return {"nodes": options.nodes, "width": options.width, "peak_mib": float(done.stdout)}
+
+
+if __name__ == "__main__":
+    main()
