@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test lint typecheck clean
+.PHONY: help run test lint typecheck bench gpu-check clean
 
 PYTHON  ?= python3
 CUDA    ?= OFF# ON or AUTO compiles the CUDA kernels too (needs nvcc)
@@ -35,6 +35,19 @@ lint: .venv/.lint ## check style (ruff)
 
 typecheck: .venv/.lint .venv/.installed-$(CUDA) ## check types (mypy)
 	$(BIN)/mypy -p causalmmm
+
+bench: .venv/.installed-$(CUDA) ## time the response operator on this CPU (into bench/results/)
+	$(BIN)/python -P bench/kernels/response.py --threads 1 2 --out bench/results
+
+gpu-check: ## on a machine with a GPU: build the CUDA kernels, check them, then time them
+	@nvidia-smi -L || { echo "gpu-check: no NVIDIA GPU on this machine"; exit 1; }
+	$(MAKE) CUDA=ON .venv/.installed-ON
+	$(BIN)/python -c "import torch; assert torch.cuda.is_available(), 'torch sees no GPU'"
+	@echo "== correctness"
+	$(BIN)/python -P -m pytest -m gpu tests
+	@echo "== speed"
+	$(BIN)/python -P bench/kernels/response.py --device cuda --out bench/results
+	$(BIN)/python -P bench/kernels/response.py --device cuda --dtype bfloat16 --out bench/results
 
 clean: ## remove builds and results, keep .venv
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -97,19 +97,6 @@ CAUSALMMM_INLINE Floats earlier(Floats v) {
   return shift_earlier<K>(v, Lanes{});
 }
 
-// A vector of zeros but for one lane; and that lane of a vector. Through memory: not for loops.
-CAUSALMMM_INLINE Floats at_lane(int i, float value) {
-  float lanes[kWidth] = {};
-  lanes[i] = value;
-  return load(lanes, kWidth);
-}
-
-CAUSALMMM_INLINE float lane(Floats v, int i) {
-  float lanes[kWidth];
-  store(lanes, v, kWidth);
-  return lanes[i];
-}
-
 CAUSALMMM_INLINE float sum(Floats v) {
   float total = 0.0f;
   for (int i = 0; i < kWidth; ++i) total += v[i];
@@ -127,6 +114,9 @@ CAUSALMMM_INLINE Floats with_sign_of(Floats size, Floats v) {
 CAUSALMMM_INLINE Floats flip_where_negative(Floats size, Floats v) {
   return (Floats)((Ints)size ^ ((Ints)v & (Ints)(Bits{} + 0x80000000u)));
 }
+
+// The larger of v and low; v where it is not a number.
+CAUSALMMM_INLINE Floats at_least(Floats v, float low) { return splat(low) > v ? splat(low) : v; }
 
 // log2 v = whole + part, v positive and normal; |part| <= 1/2. Kept in two pieces because the
 // difference of two such logarithms is then exact in its whole part.
@@ -151,7 +141,7 @@ CAUSALMMM_INLINE Log2 log2_of(Floats v) {
 
 // 2^v for v <= 0; exactly 0 from -127 down.
 CAUSALMMM_INLINE Floats exp2_of_negative(Floats v) {
-  v = v < -127.0f ? splat(-127.0f) : v;
+  v = at_least(v, -127.0f);
   const Floats rounder = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number
   const Floats shifted = v + rounder;
   const Floats f = v - (shifted - rounder);

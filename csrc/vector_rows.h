@@ -2,6 +2,10 @@
 // multiply-add carries it from vector to vector. Included once per instruction set, after
 // CAUSALMMM_WIDTH and CAUSALMMM_ROWS (the name of the table to define) are set.
 //
+// A row is worked on in blocks, and a block in several short passes through a buffer: scan, logarithm,
+// exponential. In one long pass each vector would wait for a chain of some 120 cycles, and only three
+// vectors fit into a processor's window; a short pass keeps more of them under way.
+//
 // The last vector of a row may be partial: loads fill it up with zeros and stores leave the rest
 // alone. It runs through the same code, in which the number of lanes is then a variable.
 #pragma once
@@ -15,80 +19,91 @@ namespace {
 constexpr float kTiny = 1.17549435e-38f;  // smallest normal number
 constexpr float kLn2 = 0.693147181f;
 
-// The start of the last vector of a row; it holds 1 to kWidth steps.
-CAUSALMMM_INLINE std::int64_t last_start(std::int64_t steps) {
-  return (steps - 1) / kWidth * kWidth;
+constexpr int kBlock = 256;  // steps; a multiple of every width, and small enough for the first cache
+
+// Calls visit(i, n) for the vectors of m steps: n lanes from step i on.
+template <class Visit>
+CAUSALMMM_INLINE void each_vector(int m, Visit visit) {
+  int i = 0;
+  for (; i + kWidth <= m; i += kWidth) visit(i, kWidth);
+  if (i < m) visit(i, m - i);
 }
 
-// Slope and half-saturation of one vector; where they are constant, of the whole row.
-struct Curve {
-  Floats slope, per_half;  // per_half = 1 / half_saturation, used by the gradient only
-  Log2 half;
-};
+template <class Visit>
+CAUSALMMM_INLINE void each_vector_backward(int m, Visit visit) {
+  int i = m / kWidth * kWidth;
+  if (i < m) visit(i, m - i);
+  for (i -= kWidth; i >= 0; i -= kWidth) visit(i, kWidth);
+}
 
+CAUSALMMM_INLINE int steps_in_block(std::int64_t steps, std::int64_t t) {
+  return steps - t < kBlock ? static_cast<int>(steps - t) : kBlock;
+}
+
+CAUSALMMM_INLINE Log2 log2_of_half(Floats half) {
+  const Log2 log = log2_of(half);
+  return {log.whole, half > 0.0f ? log.part : splat(__builtin_nanf(""))};
+}
+
+// Slope and half-saturation at n steps from t on.
 template <bool kMoving>
-struct CurveOf;
+struct Curve;
 
 template <>
-struct CurveOf<false> {
-  Curve curve;
+struct Curve<false> {
+  Floats row_slope, row_per_half;
+  Log2 row_log2_half;
 
   template <class X>
-  explicit CurveOf(const Row<X, float>& row) {
-    const double half = *row.half_saturation;
-    const double log = __builtin_log2(half);  // NaN or infinite where half is not positive
-    const double whole = __builtin_floor(log);
-    curve = {splat(*row.slope), splat(static_cast<float>(1.0 / half)),
-             {splat(static_cast<float>(whole)), splat(static_cast<float>(log - whole))}};
-  }
+  explicit Curve(const Row<X, float>& row)
+      : row_slope(splat(*row.slope)),
+        row_per_half(1.0f / splat(*row.half_saturation)),
+        row_log2_half(log2_of_half(splat(*row.half_saturation))) {}
 
-  template <class X>
-  CAUSALMMM_INLINE const Curve& at(const Row<X, float>&, std::int64_t, int) const {
-    return curve;
-  }
+  CAUSALMMM_INLINE Floats slope(std::int64_t, int) const { return row_slope; }
+  CAUSALMMM_INLINE Floats per_half(std::int64_t, int) const { return row_per_half; }
+  CAUSALMMM_INLINE Log2 log2_half(std::int64_t, int) const { return row_log2_half; }
 };
 
 template <>
-struct CurveOf<true> {
-  template <class X>
-  explicit CurveOf(const Row<X, float>&) {}
+struct Curve<true> {
+  const float *slope_at, *half_at;
+  std::int64_t slope_step, half_step;
 
   template <class X>
-  CAUSALMMM_INLINE Curve at(const Row<X, float>& row, std::int64_t t, int n) const {
-    const Floats slope = row.slope_step ? load(row.slope + t, n) : splat(*row.slope);
-    const Floats half = row.half_saturation_step ? load(row.half_saturation + t, n, 1.0f)
-                                                 : splat(*row.half_saturation);
-    Log2 log = log2_of(half);
-    log.part = half > 0.0f ? log.part : splat(__builtin_nanf(""));
-    return {slope, 1.0f / half, log};
+  explicit Curve(const Row<X, float>& row)
+      : slope_at(row.slope),
+        half_at(row.half_saturation),
+        slope_step(row.slope_step),
+        half_step(row.half_saturation_step) {}
+
+  CAUSALMMM_INLINE Floats slope(std::int64_t t, int n) const {
+    return slope_step ? load(slope_at + t, n) : splat(*slope_at);
   }
+  CAUSALMMM_INLINE Floats half(std::int64_t t, int n) const {
+    return half_step ? load(half_at + t, n, 1.0f) : splat(*half_at);
+  }
+  CAUSALMMM_INLINE Floats per_half(std::int64_t t, int n) const { return 1.0f / half(t, n); }
+  CAUSALMMM_INLINE Log2 log2_half(std::int64_t t, int n) const { return log2_of_half(half(t, n)); }
 };
 
-struct Saturation {
-  Floats log2_ratio;  // log2(|a| / half_saturation)
-  Floats e;           // 2^-|slope * log2_ratio|
-  Floats r;           // 1 / (1 + e)
-  Ints above;         // slope * log2_ratio >= 0
-  Ints absent;        // a counts as zero
-};
-
-CAUSALMMM_INLINE Saturation saturate(Floats a, const Curve& curve) {
+// log2(|a| / half_saturation). A stock that counts as zero gives a number so low that the exponential
+// is exactly zero, yet finite, so that zero times it is zero.
+CAUSALMMM_INLINE Floats log2_ratio(Floats a, const Log2& half) {
   const Floats size = magnitude(a);
   const Log2 log = log2_of(size);
-  Saturation s;
-  s.absent = size < kTiny;
-  s.log2_ratio = (log.whole - curve.half.whole) + (log.part - curve.half.part);
-  const Floats u = curve.slope * s.log2_ratio;
-  s.above = u >= 0.0f;
-  s.e = exp2_of_negative(-magnitude(u));
-  s.r = 1.0f / (1.0f + s.e);
-  return s;
+  const Floats ratio = (log.whole - half.whole) + (log.part - half.part);
+  return size < kTiny ? splat(-1e30f) : ratio;
 }
 
-CAUSALMMM_INLINE Floats response_of(const Saturation& s, Floats a) {
-  const Floats size = s.above ? s.r : s.e * s.r;
-  return s.absent ? Floats{} : with_sign_of(size, a);
-}
+// Of u = slope * log2_ratio: e = 2^-|u| and r = 1 / (1 + e), so that |s| is r or e r, and its
+// derivative by ln 2 u is e r^2, without cancellation.
+struct Logistic {
+  Floats e, r;
+
+  CAUSALMMM_INLINE explicit Logistic(Floats u)
+      : e(exp2_of_negative(-magnitude(u))), r(1.0f / (1.0f + e)) {}
+};
 
 // --- the recurrence across the lanes ---------------------------------------------------------------
 
@@ -191,22 +206,35 @@ struct Recurrence<true> {
 
 // --- rows ------------------------------------------------------------------------------------------
 
+typedef float Buffer[kBlock] __attribute__((aligned(64)));
+
 CAUSALMMM_INLINE bool is_finite(float v) { return v - v == 0.0f; }
 
 template <class X, bool kMovingDecay, bool kMovingCurve>
 bool forward_row(const Row<X, float>& row, const RowOutputs<X, float>& out) {
   Recurrence<kMovingDecay> recurrence(row.decay, row.initial);
-  const CurveOf<kMovingCurve> curves(row);
-  const auto visit = [&](std::int64_t t, int n) CAUSALMMM_INLINE_LAMBDA {
-    const Floats a = recurrence.stock(load(row.x + t, n), row.decay + t, n);
-    store(out.response + t, response_of(saturate(a, curves.at(row, t, n)), a), n);
-    return a;
-  };
-  const std::int64_t last = last_start(row.steps);
-  for (std::int64_t t = 0; t < last; t += kWidth) visit(t, kWidth);
-  const int n = static_cast<int>(row.steps - last);
-  *out.final = lane(visit(last, n), n - 1);
-  return is_finite(*out.final);
+  const Curve<kMovingCurve> curve(row);
+  Buffer stock, logit;
+  float final = 0.0f;
+  for (std::int64_t t = 0; t < row.steps; t += kBlock) {
+    const int m = steps_in_block(row.steps, t);
+    each_vector(m, [&](int i, int n) CAUSALMMM_INLINE_LAMBDA {
+      store(stock + i, recurrence.stock(load(row.x + t + i, n), row.decay + t + i, n), kWidth);
+    });
+    each_vector(m, [&](int i, int n) CAUSALMMM_INLINE_LAMBDA {
+      const Floats ratio = log2_ratio(load(stock + i, kWidth), curve.log2_half(t + i, n));
+      store(logit + i, curve.slope(t + i, n) * ratio, kWidth);
+    });
+    each_vector(m, [&](int i, int n) CAUSALMMM_INLINE_LAMBDA {
+      const Floats u = load(logit + i, kWidth);
+      const Logistic s(u);
+      const Floats size = s.r * (u < 0.0f ? s.e : splat(1.0f));
+      store(out.response + t + i, with_sign_of(size, load(stock + i, kWidth)), n);
+    });
+    final = stock[m - 1];
+  }
+  *out.final = final;
+  return is_finite(final);
 }
 
 CAUSALMMM_INLINE void put(float* to, std::int64_t t, Floats v, int n, bool add) {
@@ -219,56 +247,60 @@ CAUSALMMM_INLINE void put(float* to, float v) {
 
 template <class X, bool kMovingDecay, bool kMovingCurve>
 bool backward_row(const Row<X, float>& row, const RowGradients<X, float>& g, float* stock) {
-  const std::int64_t last = last_start(row.steps);
-  const int n_last = static_cast<int>(row.steps - last);
-
   Recurrence<kMovingDecay> forward(row.decay, row.initial);
   stock[-1] = row.initial;
-  const auto recompute = [&](std::int64_t t, int n) CAUSALMMM_INLINE_LAMBDA {
-    store(stock + t, forward.stock(load(row.x + t, n), row.decay + t, n), kWidth);
-  };
-  for (std::int64_t t = 0; t < last; t += kWidth) recompute(t, kWidth);
-  recompute(last, n_last);
+  for (std::int64_t t = 0; t < row.steps; t += kBlock) {
+    each_vector(steps_in_block(row.steps, t), [&](int i, int n) CAUSALMMM_INLINE_LAMBDA {
+      const Floats a = forward.stock(load(row.x + t + i, n), row.decay + t + i, n);
+      store(stock + t + i, a, kWidth);
+    });
+  }
   if (!is_finite(stock[row.steps - 1])) return false;
 
   Recurrence<kMovingDecay> recurrence(row.decay, 0.0f);
-  const CurveOf<kMovingCurve> curves(row);
+  const Curve<kMovingCurve> curve(row);
   Floats decay_total = {}, slope_total = {}, half_total = {};
-  // `outside`: what reaches these stocks other than through their responses or later steps.
-  const auto visit = [&](std::int64_t t, int n, int n_next, Floats outside) CAUSALMMM_INLINE_LAMBDA {
-    const Floats a = load(stock + t, kWidth);
-    const Curve& curve = curves.at(row, t, n);
-    const Saturation s = saturate(a, curve);
-    // e r^2 = |s| (1 - |s|); nothing flows where the stock counts as zero
-    const Floats by_logit = s.absent ? Floats{} : load(g.response + t, n) * (s.e * s.r * s.r);
-    const Floats by_signed_logit = flip_where_negative(by_logit, a);
-    const Floats by_slope = by_signed_logit * (s.log2_ratio * kLn2);
-    const Floats by_half = -by_signed_logit * curve.slope * curve.per_half;
-    const Floats own = s.absent ? Floats{} : by_logit * curve.slope * (1.0f / magnitude(a));
-
-    const Floats flow = recurrence.gradient(own + outside, row.decay + t, n, n_next);
-    const Floats by_decay = flow * (load(stock + t - 1, kWidth) - load(row.x + t, n));
-    const Floats by_x = recurrence.rest * flow;
-    if (g.x) store(g.x + t, by_x, n);
-    put(g.x_total, t, by_x, n, g.add_x);
-    if (kMovingDecay) put(g.decay, t, by_decay, n, g.add_decay);
-    if (kMovingCurve && row.slope_step) put(g.slope, t, by_slope, n, g.add_slope);
-    if (kMovingCurve && row.half_saturation_step) {
-      put(g.half_saturation, t, by_half, n, g.add_half_saturation);
-    }
-    decay_total += by_decay;
-    slope_total += by_slope;
-    half_total += by_half;
-    return flow;
-  };
-  Floats flow = visit(last, n_last, n_last - 1, at_lane(n_last - 1, g.final));
-  for (std::int64_t t = last - kWidth; t >= 0; t -= kWidth) {
-    flow = visit(t, kWidth, kWidth, Floats{});
+  Buffer ratio, own;
+  for (std::int64_t t = (row.steps - 1) / kBlock * kBlock; t >= 0; t -= kBlock) {
+    const int m = steps_in_block(row.steps, t);
+    each_vector(m, [&](int i, int n) CAUSALMMM_INLINE_LAMBDA {
+      const Floats a = load(stock + t + i, kWidth);
+      store(ratio + i, log2_ratio(a, curve.log2_half(t + i, n)), kWidth);
+    });
+    // what reaches each stock through its own response
+    each_vector(m, [&](int i, int n) CAUSALMMM_INLINE_LAMBDA {
+      const Floats a = load(stock + t + i, kWidth), log = load(ratio + i, kWidth);
+      const Floats slope = curve.slope(t + i, n);
+      const Logistic s(slope * log);
+      const Floats by_logit = load(g.response + t + i, n) * (s.e * s.r * s.r);
+      const Floats by_signed_logit = flip_where_negative(by_logit, a);
+      const Floats by_slope = by_signed_logit * (log * kLn2);
+      const Floats by_half = -by_signed_logit * slope * curve.per_half(t + i, n);
+      store(own + i, by_logit * slope / at_least(magnitude(a), kTiny), kWidth);
+      slope_total += by_slope;
+      half_total += by_half;
+      if (kMovingCurve && row.slope_step) put(g.slope, t + i, by_slope, n, g.add_slope);
+      if (kMovingCurve && row.half_saturation_step) {
+        put(g.half_saturation, t + i, by_half, n, g.add_half_saturation);
+      }
+    });
+    if (t + m == row.steps) own[m - 1] += g.final;
+    each_vector_backward(m, [&](int i, int n) CAUSALMMM_INLINE_LAMBDA {
+      const std::int64_t at = t + i;
+      const int n_next = row.steps - at > kWidth ? kWidth : static_cast<int>(row.steps - at) - 1;
+      const Floats flow = recurrence.gradient(load(own + i, kWidth), row.decay + at, n, n_next);
+      const Floats by_decay = flow * (load(stock + at - 1, kWidth) - load(row.x + at, n));
+      const Floats by_x = recurrence.rest * flow;
+      if (g.x) store(g.x + at, by_x, n);
+      put(g.x_total, at, by_x, n, g.add_x);
+      if (kMovingDecay) put(g.decay, at, by_decay, n, g.add_decay);
+      decay_total += by_decay;
+      if (at == 0) put(g.initial, *row.decay * flow[0]);
+    });
   }
   if (!kMovingDecay) put(g.decay, sum(decay_total));
   if (!row.slope_step) put(g.slope, sum(slope_total));
   if (!row.half_saturation_step) put(g.half_saturation, sum(half_total));
-  put(g.initial, *row.decay * flow[0]);
   return true;
 }
 
