@@ -1,0 +1,63 @@
+"""What the edge passes must compute and move, and the time an H200 needs for it at the least.
+
+One place for benchmarks and texts to read from. Counts are of what the kernels in
+`kernels/edge/triton_kernels.py` do, elementwise work at two instructions for each exponential.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Device:
+    """Rates a second: tensor FLOP (bf16), bytes of memory, exponentials, lane instructions."""
+
+    tensor: float
+    memory: float
+    exponentials: float
+    instructions: float
+
+
+# Sustained rather than advertised: 132 multiprocessors at 1.755 GHz, each with 16 special-function
+# results and 128 lane instructions a clock.
+H200 = Device(tensor=790e12, memory=4.3e12, exponentials=3.71e12, instructions=2.97e13)
+
+
+@dataclass(frozen=True)
+class Work:
+    flop: float
+    bytes: float
+    exponentials: float
+    instructions: float
+
+    def floor(self, device: Device = H200) -> float:
+        """Seconds that the scarcest resource needs, if everything overlaps perfectly."""
+        return max(
+            self.flop / device.tensor,
+            self.bytes / device.memory,
+            self.exponentials / device.exponentials,
+            self.instructions / device.instructions,
+        )
+
+
+def forward(stores: int, nodes: int, width: int, features: int = 0, size: int = 2) -> Work:
+    """Both passes: four products of H x H for an edge (the first one of pass 2 is recomputed)."""
+    edges, rows = stores * nodes * (nodes - 1), stores * nodes
+    return Work(
+        flop=edges * (8 * width**2 + 4 * width * features),
+        bytes=rows * 6 * width * size + edges * (2 * features * size + 2 * 2 * 4),
+        exponentials=edges * 6 * width,
+        instructions=edges * 41 * width,
+    )
+
+
+def backward(stores: int, nodes: int, width: int, features: int = 0, size: int = 2) -> Work:
+    """Four recomputed products, and two for each of the four of the forward pass."""
+    edges, rows = stores * nodes * (nodes - 1), stores * nodes
+    return Work(
+        flop=edges * (24 * width**2 + 8 * width * features),
+        bytes=rows * 16 * width * size + edges * (4 * features * size + 4 * 2 * 4),
+        exponentials=edges * 8 * width,
+        instructions=edges * 90 * width,
+    )
