@@ -3,8 +3,8 @@
     python bench/cost.py --out bench/results            # N = 8, T = 100, H = 32, two threads
     python bench/cost.py --memory-only --out bench/results
 
-Rates are of the fastest epoch, first epochs apart; memory is the peak resident set of a process of its
-own that draws the ``marketplace`` preset (100,000 stores x 180 days x 16 series) and trains on it.
+Rates are of the fastest epoch, first ones apart; memory is the peak resident set of a process of
+its own that draws ``marketplace`` (100,000 stores x 180 days x 16 series) and trains on it.
 """
 
 from __future__ import annotations
