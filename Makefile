@@ -48,6 +48,7 @@ gpu-check: ## on a machine with a GPU: build the CUDA kernels, check them, then 
 	@echo "== speed"
 	$(BIN)/python -P bench/kernels/response.py --device cuda --out bench/results
 	$(BIN)/python -P bench/kernels/response.py --device cuda --dtype bfloat16 --out bench/results
+	$(BIN)/python -P bench/kernels/edge_gpu.py --out bench/results
 
 clean: ## remove builds and results, keep .venv
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
