@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "edge.h"
 #include "response.h"
 
 namespace py = pybind11;
@@ -148,6 +149,85 @@ void backward_on_gpu(const py::args& arguments) { forward_on_gpu(arguments); }
 
 #endif
 
+// --- edge operators: tuples of addresses, 0 where absent -------------------------------------------
+
+template <class T = float>
+T* address(const py::tuple& addresses, std::size_t k) {
+  return reinterpret_cast<T*>(addresses[k].cast<std::uintptr_t>());
+}
+
+// sizes: stores, nodes, width, features, types. first: sender, receiver, w2, b2, features, wf.
+// second, empty for edge_mean: sender, receiver, w3, w4, b4, wo, bo.
+// draw, likewise: log_prior, one prior per store, temperature, seed or None, store ids, hard.
+EdgeProblem edge_problem(const py::tuple& sizes, const py::tuple& first, const py::tuple& second,
+                         const py::tuple& draw) {
+  EdgeProblem p;
+  if (sizes.size() != 5 || first.size() != 6 || (!second.empty() && second.size() != 7) ||
+      draw.size() != (second.empty() ? 0 : 6)) {
+    throw std::invalid_argument("edge operators: a tuple has the wrong length");
+  }
+  p.stores = sizes[0].cast<std::int64_t>(), p.nodes = sizes[1].cast<std::int64_t>();
+  p.width = sizes[2].cast<std::int64_t>(), p.features = sizes[3].cast<std::int64_t>();
+  p.types = sizes[4].cast<std::int64_t>();
+  p.sender1 = address(first, 0), p.receiver1 = address(first, 1);
+  p.w2 = address(first, 2), p.b2 = address(first, 3);
+  p.edge_features = address(first, 4), p.wf = address(first, 5);
+  if (!second.empty()) {
+    p.sender2 = address(second, 0), p.receiver2 = address(second, 1);
+    p.w3 = address(second, 2), p.w4 = address(second, 3), p.b4 = address(second, 4);
+    p.wo = address(second, 5), p.bo = address(second, 6);
+    p.log_prior = address(draw, 0), p.prior_per_store = draw[1].cast<bool>();
+    p.temperature = draw[2].cast<float>();
+    p.noisy = !draw[3].is_none();
+    if (p.noisy) p.seed = static_cast<std::uint64_t>(draw[3].cast<std::int64_t>());
+    p.store = address<std::int64_t>(draw, 4), p.hard = draw[5].cast<bool>();
+  }
+  if (const char* wrong = check(p)) {
+    throw std::invalid_argument(std::string("edge operators: ") + wrong);
+  }
+  return p;
+}
+
+EdgeResults edge_results(const EdgeProblem& p, const py::tuple& results) {
+  EdgeResults r;
+  if (p.sender2) {
+    r.z = address(results, 0), r.logits = address(results, 1), r.kl = address(results, 2);
+  } else {
+    r.mean = address(results, 0);
+  }
+  return r;
+}
+
+void edge_forward(const py::tuple& sizes, const py::tuple& first, const py::tuple& second,
+                  const py::tuple& draw, const py::tuple& results, int threads) {
+  const EdgeProblem p = edge_problem(sizes, first, second, draw);
+  const EdgeResults r = edge_results(p, results);
+  py::gil_scoped_release release;
+  edges_forward_cpu(p, r, threads, cpu_level);
+}
+
+// incoming: as results. gradients: of the arguments of `first`, then those of `second` and log_prior.
+void edge_backward(const py::tuple& sizes, const py::tuple& first, const py::tuple& second,
+                   const py::tuple& draw, const py::tuple& results, const py::tuple& incoming,
+                   const py::tuple& gradients, int threads) {
+  const EdgeProblem p = edge_problem(sizes, first, second, draw);
+  const EdgeResults r = p.sender2 ? edge_results(p, results) : EdgeResults{};
+  const EdgeResults above = edge_results(p, incoming);
+  const EdgeIncoming in{above.mean, above.z, above.logits, above.kl};
+  EdgeGradients g;
+  g.sender1 = address(gradients, 0), g.receiver1 = address(gradients, 1);
+  g.w2 = address(gradients, 2), g.b2 = address(gradients, 3);
+  g.edge_features = address(gradients, 4), g.wf = address(gradients, 5);
+  if (p.sender2) {
+    g.sender2 = address(gradients, 6), g.receiver2 = address(gradients, 7);
+    g.w3 = address(gradients, 8), g.w4 = address(gradients, 9), g.b4 = address(gradients, 10);
+    g.wo = address(gradients, 11), g.bo = address(gradients, 12);
+    g.log_prior = address(gradients, 13);
+  }
+  py::gil_scoped_release release;
+  edges_backward_cpu(p, r, in, g, threads, cpu_level);
+}
+
 py::dict build_info() {
   py::dict info;
   info["version"] = CAUSALMMM_VERSION;
@@ -171,6 +251,10 @@ PYBIND11_MODULE(_C, m) {
         "What this module was built with, and the vector instructions found on this processor.");
   m.def("set_cpu_level", set_cpu_level, py::arg("level"),
         "Use 'portable', 'avx2' or 'avx512' code from now on; returns the level used before.");
+  m.attr("EDGE_WIDTH_STEP") = kEdgeWidthStep;
+  m.attr("MAX_EDGE_TYPES") = kMaxEdgeTypes;
+  m.def("edge_forward", edge_forward);
+  m.def("edge_backward", edge_backward);
   m.def("response_forward", forward);
   m.def("response_backward", backward);
   m.def("response_forward_cuda", forward_on_gpu);

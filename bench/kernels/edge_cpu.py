@@ -22,6 +22,7 @@ from statistics import median
 import torch
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+import edge_roofline as roofline  # noqa: E402
 from edge_formulations import ENCODERS, check, loss  # noqa: E402
 from record import Row, record, table  # noqa: E402
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nodes", type=int, default=16)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--stores", type=int, nargs="+", default=[256, 1024])
+    parser.add_argument("--stores", type=int, nargs="+", default=[8, 64, 256, 1024])
     parser.add_argument("--memory-stores", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for row in rows:
         if "peak_mib" in row:
             row["times_the_memory"] = row["peak_mib"] / ours["peak_mib"]
-    values = ["milliseconds", "times_as_long", "peak_mib", "times_the_memory"]
+    values = ["milliseconds", "times_as_long", "share_of_floor", "peak_mib", "times_the_memory"]
     print(table(rows, ["stores", "formulation"], values))
     if options.out:
         record(options.out, "edge_cpu", rows, vars(options))
@@ -70,6 +71,9 @@ def timed(stores: int, nodes: int, width: int, rounds: int) -> list[Row]:
             work()
             seconds[name].append(time.perf_counter() - start)
     middle = {name: median(values[1:]) for name, values in seconds.items()}
+    passes = roofline.forward, roofline.backward
+    flop = sum(count(stores, nodes, width, FEATURES).flop for count in passes)
+    floor = flop / product_rate(width)
     return [
         {
             "formulation": name,
@@ -78,9 +82,21 @@ def timed(stores: int, nodes: int, width: int, rounds: int) -> list[Row]:
             "width": width,
             "milliseconds": value * 1e3,
             "times_as_long": value / middle["operators"],
+            "share_of_floor": floor / value if name == "operators" else None,
         }
         for name, value in middle.items()
     ]
+
+
+def product_rate(width: int) -> float:
+    """FLOP a second of torch's product of edges [4096, H] with a weight, the best of many."""
+    x, w, out = torch.randn(4096, width), torch.randn(width, width), torch.empty(4096, width)
+    times = []
+    for _ in range(50):
+        start = time.perf_counter()
+        torch.mm(x, w, out=out)
+        times.append(time.perf_counter() - start)
+    return 2 * x.numel() * width / min(times)
 
 
 def step(name: str, stores: int, nodes: int, width: int) -> Callable[[], None]:

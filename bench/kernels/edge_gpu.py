@@ -95,7 +95,7 @@ def replay() -> None:
     store = torch.arange(5, device="cuda")
 
     def call() -> Tensor:
-        return ops.edge_sample(*tensors, None, None, tau, seed, store, False, 0)[0]
+        return ops.edge_sample(*tensors, None, None, tau, seed, store, False)[0]
 
     call()
     torch.cuda.synchronize()

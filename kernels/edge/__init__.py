@@ -6,13 +6,12 @@ The public functions live here, with what they accept. `reference` holds their p
 
 from __future__ import annotations
 
-import os
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from causalmmm.kernels.edge import chunked, ops
+from causalmmm.kernels.edge import ops
 from causalmmm.kernels.edge.noise import edge_noise
 
 __all__ = ["EdgeSample", "edge_mean", "edge_noise", "edge_sample"]
@@ -63,8 +62,7 @@ def edge_mean(
     """
     _check_nodes("edge_mean", sender, receiver=receiver)
     _check_first(sender, w2, b2, features, wf)
-    tensors = [sender, *_cast(sender.dtype, receiver, w2, b2, features, wf)]
-    return ops.edge_mean(*tensors, _keep(tensors, passes=1))[0]
+    return ops.edge_mean(sender, *_cast(sender.dtype, receiver, w2, b2, features, wf))
 
 
 def edge_sample(
@@ -144,21 +142,11 @@ def edge_sample(
     _check_shape(name, "store", store, (batch,))
     weights = _cast(sender1.dtype, receiver1, w2, b2, sender2, receiver2, w3, w4, b4, wo, bo)
     features, wf = _cast(sender1.dtype, features, wf)
-    keep = _keep([sender1, *weights, features, wf], passes=2)
     result = torch.float64 if sender1.dtype == torch.float64 else torch.float32
     tau = torch.as_tensor(temperature, dtype=result, device=sender1.device).detach().reshape(())
     noise = None if seed is None else _as_int64(seed, sender1.device)
-    z, logits, kl, *_ = ops.edge_sample(
-        sender1, *weights, log_prior.to(result), features, wf, tau, noise, store, hard, keep
-    )
-    return EdgeSample(z, logits, kl)
-
-
-def _keep(tensors: list[Any], passes: int) -> int:
-    """How many stores' activations the forward pass should keep for a backward pass (CPU only)."""
-    wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    on_cpu = tensors[0].device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1"
-    return chunked.kept_stores(tensors[0], passes) if wanted and on_cpu else 0
+    rest = log_prior.to(result), features, wf, tau, noise, store, hard
+    return EdgeSample(*ops.edge_sample(sender1, *weights, *rest))
 
 
 def _as_int64(seed: int | Tensor, device: torch.device) -> Tensor:

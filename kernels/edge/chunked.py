@@ -1,7 +1,8 @@
-"""The edge operators, store chunk by store chunk: what runs on a CPU, and without Triton.
+"""The edge operators in plain PyTorch, store chunk by store chunk: bounded memory anywhere.
 
-float64 stays float64, everything narrower is computed in float32. The backward pass recomputes what
-it needs, except for the first `keep` stores, whose activations the forward pass hands over.
+What runs in float64, where the extension is not built, and on a GPU for sizes that the Triton
+kernels do not cover. float64 stays float64, everything narrower is computed in float32; the
+backward pass recomputes what it needs.
 """
 
 from __future__ import annotations
@@ -14,19 +15,9 @@ from torch import Tensor
 
 from causalmmm.kernels.edge import reference, scores
 
-CHUNK_ROWS = (
-    4096  # edges at a time and thread: few enough for the caches, too many to notice Python
-)
-EPILOGUE_ROWS = 1 << 16  # the same where an edge has K numbers, not H
-KEEP_BYTES = 256 << 20  # activations that one call may hold for its backward pass
+# Edges at a time (and thread, on a CPU): few enough for its caches, too many to notice Python.
+CHUNK_ROWS = {"cpu": 4096, "gpu": 1 << 18}
 EPS = 1e-5
-
-
-def kept_stores(sender: Tensor, passes: int) -> int:
-    """How many stores' activations fit the budget: two edge tensors for each pass."""
-    batch, nodes, width = sender.shape
-    size = 8 if sender.dtype == torch.float64 else 4
-    return min(batch, KEEP_BYTES // (passes * 2 * nodes * nodes * (width + 1) * size))
 
 
 def edge_mean(
@@ -36,21 +27,19 @@ def edge_mean(
     b2: Tensor,
     features: Tensor | None,
     wf: Tensor | None,
-    keep: int,
-) -> list[Tensor]:
-    """[mean, *activations of the first `keep` stores]; see `reference.edge_mean`."""
-    first = _Pass(sender, receiver, wf, w2, b2, Activations.empty(sender, keep))
+) -> Tensor:
+    """See `reference.edge_mean`."""
+    first = _Pass(sender, receiver, wf, w2, b2)
     out = torch.empty_like(sender)
-    for chunk in _chunks(sender, CHUNK_ROWS, keep):
+    for chunk in _chunks(sender):
         states = first.forward(chunk, _features(features, chunk, first.room)).view(first.shape)
         own = states.diagonal(dim1=1, dim2=2).mT
         out[chunk] = (states.sum(1) - own) / (sender.shape[1] - 1)
-    return [out, *first.kept.tensors]
+    return out
 
 
 def edge_mean_backward(
     grad: Tensor,
-    kept: list[Tensor],
     sender: Tensor,
     receiver: Tensor,
     w2: Tensor,
@@ -60,11 +49,11 @@ def edge_mean_backward(
     features_grad: bool,
 ) -> list[Tensor]:
     """Gradients of sender, receiver, w2, b2, features, wf (empty where there is none)."""
-    first = _Pass(sender, receiver, wf, w2, b2, Activations(kept))
+    first = _Pass(sender, receiver, wf, w2, b2)
     d_features = _room_for_gradient(features, features_grad, sender)
-    for chunk in _chunks(sender, CHUNK_ROWS, first.kept.stores):
+    for chunk in _chunks(sender):
         feature = _features(features, chunk, first.room)
-        first.recall(chunk, feature)
+        first.forward(chunk, feature)
         above = first.room("above", *first.shape)
         above.copy_(grad[chunk].unsqueeze(1)).div_(sender.shape[1] - 1)
         _clear_self(above)
@@ -94,33 +83,30 @@ def edge_sample(
     seed: Tensor | None,
     store: Tensor,
     hard: bool,
-    keep: int,
-) -> list[Tensor]:
-    """[z, logits, kl, *activations of the first `keep` stores]; see `reference.edge_sample`."""
-    kept = Activations.empty(sender1, keep), Activations.empty(sender1, keep)
-    first = _Pass(sender1, receiver1, wf, w2, b2, kept[0])
-    second = _Pass(sender2, receiver2, w3, w4, b4, kept[1])
+) -> tuple[Tensor, Tensor, Tensor]:
+    """z, logits, kl; see `reference.edge_sample`."""
+    first = _Pass(sender1, receiver1, wf, w2, b2)
+    second = _Pass(sender2, receiver2, w3, w4, b4)
     wo, bo = wo.to(first.room.dtype), bo.to(first.room.dtype)
     batch, nodes, _ = sender1.shape
     logits = sender1.new_empty(batch, nodes, nodes, wo.shape[0], dtype=first.room.dtype)
-    for chunk in _chunks(sender1, CHUNK_ROWS, keep):
+    for chunk in _chunks(sender1):
         edges = first.forward(chunk, _features(features, chunk, first.room))
         states = second.forward(chunk, edges)
         torch.addmm(bo, states, wo.mT, out=logits[chunk].view(-1, len(bo)))
     z, kl = torch.empty_like(logits), logits.new_empty(batch)
-    for chunk in _chunks(sender1, EPILOGUE_ROWS):
+    for chunk in scores.chunks(logits):
         prior = log_prior[chunk] if log_prior.ndim == 4 else log_prior
         logits[chunk], kl[chunk] = reference.posterior(logits[chunk], prior)
         noise = scores.draw(seed, store[chunk], logits)
         z[chunk] = reference.sample(logits[chunk], noise, temperature, hard)
-    return [z, logits, kl, *first.kept.tensors, *second.kept.tensors]
+    return z, logits, kl
 
 
 def edge_sample_backward(
     grad_z: Tensor,
     grad_logits: Tensor,
     grad_kl: Tensor,
-    kept: list[Tensor],
     z: Tensor,
     logits: Tensor,
     sender1: Tensor,
@@ -145,7 +131,7 @@ def edge_sample_backward(
     prior_grad: bool,
 ) -> list[Tensor]:
     """Gradients of the first fourteen arguments, in their order (empty where there is none)."""
-    above, d_prior = scores_backward(
+    above, d_prior = scores.backward(
         (grad_z, grad_logits, grad_kl),
         (z, logits),
         log_prior,
@@ -153,15 +139,15 @@ def edge_sample_backward(
         hard,
         prior_grad,
     )
-    first = _Pass(sender1, receiver1, wf, w2, b2, Activations(kept[:3]))
-    second = _Pass(sender2, receiver2, w3, w4, b4, Activations(kept[3:]))
+    first = _Pass(sender1, receiver1, wf, w2, b2)
+    second = _Pass(sender2, receiver2, w3, w4, b4)
     d_features = _room_for_gradient(features, features_grad, sender1)
     wo = wo.to(first.room.dtype)
     d_wo, d_bo = torch.zeros_like(wo.mT), wo.new_zeros(len(bo))
-    for chunk in _chunks(sender1, CHUNK_ROWS, first.kept.stores):
+    for chunk in _chunks(sender1):
         feature = _features(features, chunk, first.room)
-        edges = first.recall(chunk, feature)
-        states = second.recall(chunk, edges)
+        edges = first.forward(chunk, feature)
+        states = second.forward(chunk, edges)
         grad = above[chunk].view(-1, above.shape[-1])
         d_wo.addmm_(states.mT, grad)
         d_bo += grad.sum(0)
@@ -176,35 +162,6 @@ def edge_sample_backward(
     d_out = d_wo.mT.to(sender1.dtype), d_bo.to(sender1.dtype)
     second_gradients = (d_sender2, d_receiver2, d_w3, d_w4, d_b4, *d_out)
     return [*gradients, *second_gradients, d_prior, d_features, d_wf]
-
-
-def scores_backward(
-    grads: tuple[Tensor, Tensor, Tensor],
-    outputs: tuple[Tensor, Tensor],
-    log_prior: Tensor,
-    noise: tuple[Tensor, Tensor | None, Tensor],
-    hard: bool,
-    prior_grad: bool,
-) -> tuple[Tensor, Tensor]:
-    """Gradient of the scores, and that of `log_prior` in its own shape (empty if not wanted)."""
-    temperature, seed, store = noise
-    above = torch.empty_like(outputs[0])
-    d_prior = torch.zeros_like(log_prior) if prior_grad else log_prior.new_empty(0)
-    for chunk in _chunks(above[..., 0], EPILOGUE_ROWS):
-        above[chunk], wanted = scores.backward(
-            (grads[0][chunk], grads[1][chunk], grads[2][chunk]),
-            (outputs[0][chunk], outputs[1][chunk]),
-            log_prior[chunk] if log_prior.ndim == 4 else log_prior,
-            temperature,
-            seed,
-            store[chunk],
-            hard,
-        )
-        if prior_grad and log_prior.ndim == 4:
-            d_prior[chunk] = wanted
-        elif prior_grad:
-            d_prior += wanted.sum(0)
-    return above, d_prior
 
 
 class _Workspace:
@@ -224,33 +181,6 @@ class _Workspace:
         return self.held[name][:size].view(shape)
 
 
-class Activations:
-    """What backward needs of the first stores: [inner, state] [S, N, N, H], [mean, rstd] as one."""
-
-    def __init__(self, tensors: list[Tensor]) -> None:
-        self.tensors = tensors
-        self.stores = tensors[0].shape[0]
-
-    @staticmethod
-    def empty(sender: Tensor, stores: int) -> Activations:
-        _, nodes, width = sender.shape
-        shapes = ((stores, nodes, nodes, width),) * 2 + ((2, stores, nodes, nodes, 1),)
-        dtype = _compute_dtype(sender)
-        return Activations([sender.new_empty(shape, dtype=dtype) for shape in shapes])
-
-    def rows(self, chunk: slice) -> tuple[Tensor, Tensor, Tensor] | None:
-        """inner and state [rows, H] and statistics [2, rows, 1] of a chunk, if it is kept."""
-        if chunk.stop > self.stores:
-            return None
-        inner, state, statistics = self.tensors
-        width = inner.shape[-1]
-        return (
-            inner[chunk].view(-1, width),
-            state[chunk].view(-1, width),
-            statistics[:, chunk].view(2, -1, 1),
-        )
-
-
 class _Pass:
     """LN(elu(W elu(sender + receiver + V extra) + b)) of one chunk of stores at a time.
 
@@ -265,10 +195,9 @@ class _Pass:
         extra_weight: Tensor | None,
         weight: Tensor,
         bias: Tensor,
-        kept: Activations,
     ) -> None:
         dtype = _compute_dtype(sender)
-        self.room, self.kept = _Workspace(dtype, sender.device), kept
+        self.room = _Workspace(dtype, sender.device)
         self.sender, self.receiver = sender, receiver
         self.weight, self.bias = weight.to(dtype), bias.to(dtype)
         self.extra_weight = None if extra_weight is None else extra_weight.to(dtype)
@@ -281,8 +210,7 @@ class _Pass:
         stores, nodes, width = sender.shape
         self.shape = (stores, nodes, nodes, width)
         rows = (stores * nodes * nodes, width)
-        held = self.kept.rows(chunk)
-        self.inner, self.state = held[:2] if held else (room("inner", *rows), room("state", *rows))
+        self.inner, self.state = room("inner", *rows), room("state", *rows)
         pairs = sender.unsqueeze(2), receiver.unsqueeze(1)
         torch.add(*pairs, out=self.inner.view(self.shape))
         if extra is not None and self.extra_weight is not None:
@@ -290,21 +218,7 @@ class _Pass:
         _elu(self.inner, room)
         self.outer = torch.addmm(self.bias, self.inner, self.weight.mT, out=room("outer", *rows))
         _elu(self.outer, room)
-        mean, self.rstd = _normalise(self.outer, self.state, room)
-        if held:
-            held[2][0], held[2][1] = mean, self.rstd
-        return self.state
-
-    def recall(self, chunk: slice, extra: Tensor | None) -> Tensor:
-        """As `forward`, from the activations that were kept, if they were."""
-        held = self.kept.rows(chunk)
-        if held is None:
-            return self.forward(chunk, extra)
-        self.inner, self.state, (mean, self.rstd) = held
-        stores, nodes, width = self.sender[chunk].shape
-        self.shape = (stores, nodes, nodes, width)
-        outer = self.room("outer", *self.state.shape)
-        self.outer = torch.div(self.state, self.rstd, out=outer).add_(mean)
+        self.rstd = _normalise(self.outer, self.state, room)
         return self.state
 
     def backward(
@@ -312,7 +226,7 @@ class _Pass:
     ) -> Tensor | None:
         """Adds up the gradients; `grad` [rows, H] of the state, zero on self pairs, is overwritten.
 
-        To be called after `forward` or `recall` of the same chunk. Returns the gradient of `extra`.
+        To be called after `forward` of the same chunk. Returns the gradient of `extra`.
         """
         room = self.room
         if not self.sums:
@@ -357,17 +271,13 @@ class _Pass:
         ]
 
 
-def _chunks(x: Tensor, rows: int, border: int = 0) -> Iterator[slice]:
-    """Slices of stores with about `rows` edges each, times the threads; 64 times on a GPU.
-
-    No slice reaches across the store `border`.
-    """
+def _chunks(x: Tensor) -> Iterator[slice]:
     batch, nodes = x.shape[:2]
-    rows *= torch.get_num_threads() if x.device.type == "cpu" else 64
+    on_cpu = x.device.type == "cpu"
+    rows = CHUNK_ROWS["cpu"] * torch.get_num_threads() if on_cpu else CHUNK_ROWS["gpu"]
     size = max(1, rows // nodes**2)
-    for begin, end in ((0, border), (border, batch)):
-        for start in range(begin, end, size):
-            yield slice(start, min(start + size, end))
+    for start in range(0, batch, size):
+        yield slice(start, min(start + size, batch))
 
 
 def _features(features: Tensor | None, chunk: slice, room: _Workspace) -> Tensor | None:
@@ -400,8 +310,8 @@ def _elu_backward(grad: Tensor, value: Tensor, room: _Workspace) -> Tensor:
     return grad.mul_(slope)
 
 
-def _normalise(x: Tensor, state: Tensor, room: _Workspace) -> tuple[Tensor, Tensor]:
-    """LayerNorm of [rows, H] into `state`; mean and 1 / standard deviation [rows, 1].
+def _normalise(x: Tensor, state: Tensor, room: _Workspace) -> Tensor:
+    """LayerNorm of [rows, H] into `state`; returns 1 / standard deviation [rows, 1].
 
     Averages are matrix products: torch's own LayerNorm takes twice as long on short rows.
     """
@@ -411,7 +321,7 @@ def _normalise(x: Tensor, state: Tensor, room: _Workspace) -> tuple[Tensor, Tens
     square = torch.mul(state, state, out=room("spare", *x.shape))
     rstd = (square @ average).add_(EPS).rsqrt_()
     state.mul_(rstd)
-    return mean, rstd
+    return rstd
 
 
 def _normalise_backward(grad: Tensor, state: Tensor, rstd: Tensor, room: _Workspace) -> Tensor:

@@ -15,7 +15,7 @@ import triton
 from torch import Tensor
 from triton import knobs
 
-from causalmmm.kernels.edge import chunked, configs
+from causalmmm.kernels.edge import configs, scores
 from causalmmm.kernels.edge import triton_kernels as device
 
 
@@ -199,7 +199,7 @@ def edge_sample_backward(
     prior_grad: bool,
 ) -> list[Tensor]:
     """Gradients of the first fourteen arguments, in their order (empty where there is none)."""
-    above, d_prior = chunked.scores_backward(
+    above, d_prior = scores.backward(
         (grad_z, grad_logits, grad_kl),
         (z, logits),
         log_prior,

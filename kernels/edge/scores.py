@@ -1,15 +1,19 @@
 """Gradient of the scores [B, N, N, K]: backwards through sampling, KL and the prior.
 
-Shared by all paths: tensors of K numbers an edge are small beside those of H.
+Shared by the paths in PyTorch and Triton: tensors of K numbers an edge are small beside those of H.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from causalmmm.kernels.edge import reference
 from causalmmm.kernels.edge.noise import edge_noise
+
+CHUNK_EDGES = 1 << 16  # at a time, and for each thread of a CPU
 
 
 def draw(seed: Tensor | None, store: Tensor, like: Tensor) -> Tensor | None:
@@ -23,6 +27,46 @@ def backward(
     grads: tuple[Tensor, Tensor, Tensor],
     outputs: tuple[Tensor, Tensor],
     log_prior: Tensor,
+    noise: tuple[Tensor, Tensor | None, Tensor],
+    hard: bool,
+    prior_grad: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradient of the scores, and that of `log_prior` in its own shape (empty if not wanted).
+
+    `grads` of z, logits and kl; `outputs` z and logits; `noise` temperature, seed and store ids.
+    """
+    temperature, seed, store = noise
+    above = torch.empty_like(outputs[0])
+    d_prior = torch.zeros_like(log_prior) if prior_grad else log_prior.new_empty(0)
+    for chunk in chunks(above):
+        above[chunk], wanted = _backward(
+            (grads[0][chunk], grads[1][chunk], grads[2][chunk]),
+            (outputs[0][chunk], outputs[1][chunk]),
+            log_prior[chunk] if log_prior.ndim == 4 else log_prior,
+            temperature,
+            seed,
+            store[chunk],
+            hard,
+        )
+        if prior_grad and log_prior.ndim == 4:
+            d_prior[chunk] = wanted
+        elif prior_grad:
+            d_prior += wanted.sum(0)
+    return above, d_prior
+
+
+def chunks(x: Tensor) -> Iterator[slice]:
+    """Stores of [B, N, N, K] at a time."""
+    edges = CHUNK_EDGES * (torch.get_num_threads() if x.device.type == "cpu" else 64)
+    size = max(1, edges // x.shape[1] ** 2)
+    for start in range(0, x.shape[0], size):
+        yield slice(start, min(start + size, x.shape[0]))
+
+
+def _backward(
+    grads: tuple[Tensor, Tensor, Tensor],
+    outputs: tuple[Tensor, Tensor],
+    log_prior: Tensor,
     temperature: Tensor,
     seed: Tensor | None,
     store: Tensor,
@@ -30,8 +74,8 @@ def backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of scores and of log prior, both [B, N, N, K], zero on self pairs.
 
-    `grads` of z, logits and kl; `outputs` z and logits. The score of an edge type and its log prior
-    enter the logits as a sum, and the prior once more through KL = sum q (log q - log prior).
+    The score of an edge type and its log prior enter the logits as a sum, and the prior once more
+    through KL = sum q (log q - log prior).
     """
     grad_z, grad_logits, grad_kl = grads
     z, logits = outputs

@@ -3,6 +3,8 @@
 from typing import TypedDict
 
 CUDA_SEGMENT: int
+EDGE_WIDTH_STEP: int
+MAX_EDGE_TYPES: int
 
 class CudaError(RuntimeError): ...
 
@@ -18,6 +20,30 @@ _Operands = tuple[_Operand | None, ...]
 
 def build_info() -> BuildInfo: ...
 def set_cpu_level(level: str) -> str: ...
+# Edge operators: addresses, 0 where absent; csrc/bindings.cpp lists them.
+_Addresses = tuple[int, ...]
+_Draw = tuple[int, bool, float, int | None, int, bool]
+
+def edge_forward(
+    sizes: tuple[int, ...],
+    first: _Addresses,
+    second: _Addresses,
+    draw: _Draw | tuple[()],
+    results: _Addresses,
+    threads: int,
+    /,
+) -> None: ...
+def edge_backward(
+    sizes: tuple[int, ...],
+    first: _Addresses,
+    second: _Addresses,
+    draw: _Draw | tuple[()],
+    results: _Addresses,
+    incoming: _Addresses,
+    gradients: _Addresses,
+    threads: int,
+    /,
+) -> None: ...
 def response_forward(
     dtype: int,
     sizes: tuple[int, ...],

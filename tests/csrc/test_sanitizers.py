@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# The portable and, inside the driver, the 16-wide vector code; that of AVX2 and AVX-512 differs
-# from these in compiler flags alone.
-SOURCES = [
-    *(ROOT / "csrc" / f"{name}.cpp" for name in ("cpu_level", "response_cpu", "scalar_rows")),
-    ROOT / "csrc" / "portable_rows.cpp",
-    ROOT / "tests" / "csrc" / "driver.cpp",
-]
+# Driver -> the files of the core it runs, flags, what it prints. That is the portable and, inside
+# the driver, the 16-wide vector code; that of AVX2 and AVX-512 differs in compiler flags alone.
+CORES = {
+    "driver": (["cpu_level", "response_cpu", "scalar_rows", "portable_rows"], [], "505 cases"),
+    "edge_driver": (["cpu_level", "edge_cpu", "portable_edges"], ["-DCAUSALMMM_X86"], "144 cases"),
+}
 FLAGS = [
     *("-std=c++17", "-O0", "-Wno-psabi", "-ffp-contract=fast", f"-I{ROOT / 'csrc'}"),
     *("-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
@@ -23,9 +22,12 @@ FLAGS = [
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not on the PATH")
-def test_core_reads_and_writes_only_its_own_memory(tmp_path: Path) -> None:
-    _run(["g++", *FLAGS, *map(str, SOURCES), "-o", str(tmp_path / "driver")])
-    assert _run([str(tmp_path / "driver")]).strip() == "505 cases"
+@pytest.mark.parametrize("driver", CORES)
+def test_core_reads_and_writes_only_its_own_memory(driver: str, tmp_path: Path) -> None:
+    core, flags, expected = CORES[driver]
+    sources = [*(ROOT / "csrc" / f"{name}.cpp" for name in core), ROOT / f"tests/csrc/{driver}.cpp"]
+    _run(["g++", *FLAGS, *flags, *map(str, sources), "-o", str(tmp_path / driver)])
+    assert _run([str(tmp_path / driver)]).strip() == expected
 
 
 def _run(command: list[str]) -> str:

@@ -1,0 +1,162 @@
+"""The edge operators in the extension, on every instruction set, against float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from causalmmm.kernels import edge_mean, edge_sample
+from causalmmm.kernels.edge import ops, reference
+
+_C = pytest.importorskip(
+    "causalmmm._C", reason="the extension is not built (source tree without `pip install`)"
+)
+
+FIRST = ("sender1", "receiver1", "w2", "b2")
+SECOND = ("sender2", "receiver2", "w3", "w4", "b4", "wo", "bo")
+PAIR = ("features", "wf")
+LEVELS = ["portable", "avx2", "avx512"]
+
+
+@pytest.fixture(params=LEVELS[: LEVELS.index(_C.build_info()["cpu_level"]) + 1])
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = _C.set_cpu_level(request.param)
+    yield request.param
+    _C.set_cpu_level(before)
+
+
+def problem(stores, nodes, width, types, features, prior_per_store=False):
+    random = torch.Generator().manual_seed(stores + 10 * nodes + width + types)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random)
+
+    values = {
+        "sender1": draw(stores, nodes, width),
+        "receiver1": draw(stores, nodes, width),
+        "w2": draw(width, width) / width**0.5,
+        "b2": draw(width),
+        "sender2": draw(stores, nodes, width),
+        "receiver2": draw(stores, nodes, width),
+        "w3": draw(width, width) / width**0.5,
+        "w4": draw(width, width) / width**0.5,
+        "b4": draw(width),
+        "wo": draw(types, width) / width**0.5,
+        "bo": draw(types),
+        "features": draw(stores, nodes, nodes, features) if features else None,
+        "wf": draw(width, features) if features else None,
+    }
+    shape = (stores,) * prior_per_store + (nodes, nodes, types)
+    prior = draw(*shape).log_softmax(-1)
+    prior[..., 0, 1, 1:] = -torch.inf  # no edge 0 -> 1
+    prior[..., 1, 0, :-1] = -torch.inf  # 1 -> 0 is of the last type
+    return {**values, "log_prior": prior}
+
+
+def run(values, exact=False, seed=3, hard=False):
+    """Outputs and gradients by name, of the operators or of the reference in float64."""
+    held = {
+        k: None if v is None else (v.double() if exact else v.clone()).requires_grad_()
+        for k, v in values.items()
+    }
+    first, second = [held[n] for n in FIRST], [held[n] for n in SECOND]
+    pair = {n: held[n] for n in PAIR}
+    store = torch.arange(len(values["sender1"])) * 3 + 2**33
+    if exact:
+        noise = None if seed is None else torch.tensor(seed)
+        rest = torch.tensor(0.7, dtype=torch.float64), noise, store, hard
+        mean = reference.edge_mean(*first, *pair.values())
+        sampled = reference.edge_sample(*first, *second, held["log_prior"], *pair.values(), *rest)
+    else:
+        options = {"temperature": 0.7, "seed": seed, "store": store, "hard": hard}
+        mean = edge_mean(*first, **pair)
+        sampled = edge_sample(*first, *second, held["log_prior"], **pair, **options)
+    outputs = {"mean": mean, **dict(zip(("z", "logits", "kl"), sampled, strict=True))}
+    outputs["logits"] = outputs["logits"].nan_to_num(neginf=0.0)
+    random = torch.Generator().manual_seed(1)
+    loss = sum((x * torch.randn(x.shape, generator=random)).sum() for x in outputs.values())
+    loss.backward()
+    return {**outputs, **{f"d {k}": v.grad for k, v in held.items() if v is not None}}
+
+
+CASES = [
+    # stores, nodes, width, types, features, a prior for each store
+    (1, 2, 16, 2, 0, False),
+    (70, 2, 16, 3, 1, True),  # a tile holds many stores
+    (3, 5, 48, 4, 5, False),
+    (9, 8, 32, 2, 16, True),
+    (2, 17, 64, 5, 17, False),
+    (40, 7, 64, 2, 8, False),  # several parts
+    (1, 3, 256, 16, 3, True),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_outputs_and_gradients_agree_with_float64(level, case):
+    values = problem(*case)
+    path = ops.path_for(values["sender1"], case[3], values["features"])
+    assert path.__name__.endswith("compiled")
+    found, exact = run(values), run(values, exact=True)
+    for name, true in exact.items():
+        assert (found[name] - true).norm() <= 1e-5 * true.norm(), name
+
+
+@pytest.mark.parametrize("seed", [None, -5])
+def test_hard_samples_have_the_soft_samples_gradient(level, seed):
+    values = problem(6, 5, 32, 3, 2)
+    found, exact = (run(values, exact=e, seed=seed, hard=True) for e in (False, True))
+    assert torch.equal(found["z"].double(), exact["z"])
+    assert found["z"].detach().unique().tolist() == [0.0, 1.0]
+    for name, true in exact.items():
+        assert (found[name] - true).norm() <= 1e-5 * true.norm(), name
+
+
+@pytest.mark.parametrize("types", [2, 7])
+def test_noise_is_that_of_the_reference(level, types):
+    """With scores and prior at zero the sample shows the noise alone."""
+    values = problem(3, 7, 16, types, 0)
+    for name in ("wo", "bo", "log_prior"):
+        values[name] = torch.zeros_like(values[name])
+    store, seed = torch.tensor([0, 2**31 + 7, 2**40 + 1]), -(2**62) + 12345
+    z = edge_sample(*(values[n] for n in (*FIRST, *SECOND, "log_prior")), seed=seed, store=store).z
+    noise = reference.edge_noise(seed, store, 7, types)
+    pairs = ~torch.eye(7, dtype=torch.bool)
+    torch.testing.assert_close(z[:, pairs], noise.softmax(-1)[:, pairs], rtol=2e-6, atol=1e-7)
+
+
+def test_the_number_of_threads_does_not_change_a_bit(level):
+    values, before = problem(50, 9, 32, 2, 3), torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 3, 1):
+            torch.set_num_threads(threads)
+            found.append(run(values))
+    finally:
+        torch.set_num_threads(before)
+    for name, value in found[0].items():
+        assert all(torch.equal(other[name], value) for other in found[1:]), name
+
+
+def test_a_missing_value_spoils_its_store_and_no_other(level):
+    values = problem(5, 4, 16, 2, 2)
+    values["sender1"][2, 1, 3] = torch.nan
+    found = run(values)
+    assert found["mean"].isnan().flatten(1).any(1).tolist() == [b == 2 for b in range(5)]
+    assert found["kl"].isnan().tolist() == [b == 2 for b in range(5)]
+
+
+def test_no_stores_give_empty_results_and_zero_gradients(level):
+    found = run(problem(0, 3, 16, 2, 2))
+    assert found["z"].shape == (0, 3, 3, 2)
+    assert not found["d w4"].any()
+    assert not found["d log_prior"].any()
+
+
+def test_sizes_that_the_extension_does_not_cover_are_refused_by_name():
+    with pytest.raises(ValueError, match="width must be a multiple of 16"):
+        _C.edge_forward((1, 2, 8, 0, 0), (1, 1, 1, 1, 0, 0), (), (), (1,), 1)
+    with pytest.raises(ValueError, match="features and wf"):
+        _C.edge_forward((1, 2, 16, 3, 0), (1, 1, 1, 1, 0, 1), (), (), (1,), 1)
