@@ -73,24 +73,34 @@ void add_nodes(const Tile& tile, const float* sender, const float* receiver, flo
   }
 }
 
-// x = LN(elu(x + bias)); mean and standard deviation of every row
+// x = LN(elu(x + bias)); mean and standard deviation of every row. Several short loops over the rows
+// keep more rows under way than one long one, in which each would wait for its two sums.
 void normalise(int rows, float* x, const float* bias, std::int64_t width, float* mean, float* sd) {
   const float share = 1.0f / static_cast<float>(width);
-  for (int t = 0; t < rows; ++t, x += width) {
-    Floats sum = {}, square = {};
+  for (int t = 0; t < rows; ++t) {
+    float* row = x + t * width;
+    Floats sum = {};
     for (std::int64_t h = 0; h < width; h += kWidth) {
-      const Floats value = elu(at(x + h) + at(bias + h));
-      put(x + h, value);
+      const Floats value = elu(at(row + h) + at(bias + h));
+      put(row + h, value);
       sum += value;
     }
-    const float middle = total(sum) * share;
+    mean[t] = total(sum) * share;
+  }
+  for (int t = 0; t < rows; ++t) {
+    float* row = x + t * width;
+    Floats square = {};
     for (std::int64_t h = 0; h < width; h += kWidth) {
-      const Floats centred = at(x + h) - middle;
+      const Floats centred = at(row + h) - mean[t];
+      put(row + h, centred);
       square += centred * centred;
     }
-    const float spread = __builtin_sqrtf(total(square) * share + kNormEps), scale = 1.0f / spread;
-    for (std::int64_t h = 0; h < width; h += kWidth) put(x + h, (at(x + h) - middle) * scale);
-    mean[t] = middle, sd[t] = spread;
+    sd[t] = __builtin_sqrtf(total(square) * share + kNormEps);
+  }
+  for (int t = 0; t < rows; ++t) {
+    float* row = x + t * width;
+    const float scale = 1.0f / sd[t];
+    for (std::int64_t h = 0; h < width; h += kWidth) put(row + h, at(row + h) * scale);
   }
 }
 
@@ -98,17 +108,21 @@ void normalise(int rows, float* x, const float* bias, std::int64_t width, float*
 void normalise_backward(int rows, float* grad, const float* state, const float* mean,
                         const float* sd, std::int64_t width, float* d_bias) {
   const float share = 1.0f / static_cast<float>(width);
-  for (int t = 0; t < rows; ++t, grad += width, state += width) {
+  float shift[kTile], tilt[kTile];
+  for (int t = 0; t < rows; ++t) {
     Floats sum = {}, product = {};
-    for (std::int64_t h = 0; h < width; h += kWidth) {
+    for (std::int64_t h = t * width; h < (t + 1) * width; h += kWidth) {
       sum += at(grad + h);
       product += at(grad + h) * at(state + h);
     }
-    const float shift = total(sum) * share, tilt = total(product) * share, scale = 1.0f / sd[t];
+    shift[t] = total(sum) * share, tilt[t] = total(product) * share;
+  }
+  for (int t = 0; t < rows; ++t, grad += width, state += width) {
+    const float scale = 1.0f / sd[t];
     for (std::int64_t h = 0; h < width; h += kWidth) {
       const Floats y = at(state + h);
       const Floats slope = elu_slope(y * sd[t] + mean[t]);
-      const Floats d = (at(grad + h) - shift - y * tilt) * scale * slope;
+      const Floats d = (at(grad + h) - shift[t] - y * tilt[t]) * scale * slope;
       put(grad + h, d);
       add(d_bias + h, d);
     }
