@@ -96,6 +96,7 @@ CASES = [
     (1, 3, 128, 3, 2, torch.float32),
     (1, 2, 256, 4, 2, torch.float16),
     (1, 3, 256, 2, 0, torch.bfloat16),
+    (3, 2, 256, 2, 3, torch.float32),
 ]
 
 

@@ -1,0 +1,103 @@
+"""What the Triton kernels of the edge operators become on a GPU that need not be there.
+
+Compiles a row of the launch table ahead of time and reads what ptxas and Triton report. Nothing is
+executed. The tests hold every row to its budget with this, the tuner ranks candidates.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import Any, NamedTuple
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
+from triton.compiler import ASTSource
+
+from causalmmm.kernels.edge import configs, triton_layers, triton_walks
+
+FEATURES = {"F": 8, "FP": 16}
+TYPES = {"K": 2, "KP": 2}
+DRAW = {"NOISE": True, "HARD": False}
+FORWARD, BACKWARD = {"BACKWARD": False}, {"BACKWARD": True}
+
+# name -> table, kernel, compile-time arguments
+KERNELS: dict[str, tuple[str, Any, dict[str, Any]]] = {
+    "mean": ("MEAN", triton_walks.edge_mean_fwd_kernel, FEATURES),
+    "sample": ("SAMPLE", triton_walks.edge_sample_fwd_kernel, {**FEATURES, **TYPES, **DRAW}),
+    "state": ("LAYER", triton_layers.edge_state_kernel, {**FEATURES, **FORWARD}),
+    "state backward": ("LAYER", triton_layers.edge_state_kernel, {**FEATURES, **BACKWARD}),
+    "inner": ("LAYER", triton_layers.edge_inner_kernel, {}),
+    "outer": ("LAYER", triton_layers.edge_outer_kernel, {**TYPES, **DRAW, **FORWARD}),
+    "outer backward": (
+        "LAYER",
+        triton_layers.edge_outer_kernel,
+        {**TYPES, **BACKWARD, "NOISE": False, "HARD": False},
+    ),
+    "stage inner": ("LAYER", triton_layers.edge_stage_kernel, {**FEATURES, "KIND": "inner"}),
+    "stage state": ("LAYER", triton_layers.edge_stage_kernel, {**FEATURES, "KIND": "state"}),
+    "stage first": ("LAYER", triton_layers.edge_stage_kernel, {**FEATURES, "KIND": "first"}),
+    "weight": ("WEIGHT", triton_layers.weight_grad_kernel, {}),
+}
+
+ALWAYS_FLOAT = {"p_prior", "p_temperature", "p_z", "p_logits", "p_kl", "p_mean", "p_rstd"}
+ALWAYS_FLOAT |= {"p_weight", "p_bias"}
+
+
+class Compiled(NamedTuple):
+    registers: int
+    spill: int
+    shared: int
+    tensor_core_instructions: int
+
+
+def compile_kernel(
+    name: str, width: int, size: int, launch: configs.Launch, architecture: str = configs.MEASURED
+) -> Compiled:
+    """One kernel of `KERNELS`, for numbers of `size` bytes."""
+    table, kernel, options = KERNELS[name]
+    capability = int(architecture.removeprefix("sm_"))
+    fixed = {**options, "H": width, "BM": launch.rows, "EMULATE": False}
+    if table == "LAYER":
+        fixed["BK"] = launch.depth or width
+    fixed["PRECISION"] = "tf32x3" if size == 4 else "ieee"
+    if name == "weight":
+        block = min(width, configs.WEIGHT_BLOCK)
+        fixed.update(G=width, BH=block, BG=block)
+    number = {2: "*bf16", 4: "*fp32"}[size]
+    floats = set(ALWAYS_FLOAT)
+    if name.startswith("outer"):
+        floats |= {"p_above"} if fixed["BACKWARD"] else {"p_first", "p_second"}
+    types = {"p_seed": "*i64", "p_store": "*i64", **dict.fromkeys(floats, "*fp32")}
+    signature, constants, aligned = {}, {}, {}
+    for index, argument in enumerate(kernel.arg_names):
+        if argument in fixed:
+            signature[argument], constants[(index,)] = "constexpr", fixed[argument]
+        elif argument.startswith("p_"):
+            signature[argument] = types.get(argument, number)
+            aligned[(index,)] = [["tt.divisibility", 16]]
+        else:
+            signature[argument] = "i32"
+    compiled = triton.compile(
+        ASTSource(kernel, signature, constants, aligned),
+        target=GPUTarget("cuda", capability, 32),
+        options={"num_warps": launch.warps, "num_stages": launch.stages},
+    )
+    ptx = compiled.asm["ptx"]
+    used = _resources(ptx, capability)
+    return Compiled(*used, compiled.metadata.shared, ptx.count("wgmma.mma_async"))
+
+
+def _resources(ptx: str, capability: int) -> tuple[int, int]:
+    """Registers a thread and bytes spilled, as ptxas reports them."""
+    name = f"sm_{capability}" + "a" * (capability >= 90)
+    command = [get_ptxas(capability).path, "-v", f"--gpu-name={name}", "-o", "/dev/null"]
+    report = subprocess.run(
+        [*command, "/dev/stdin"], input=ptx, capture_output=True, text=True, check=True
+    ).stderr
+    registers = re.search(r"Used (\d+) registers", report)
+    spill = re.search(r"(\d+) bytes spill stores", report)
+    assert registers, report
+    assert spill, report
+    return int(registers[1]), int(spill[1])

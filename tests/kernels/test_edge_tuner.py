@@ -1,0 +1,86 @@
+"""The offline tuner without a GPU: ranking by compiling, and the rewriting of the table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason="needs the optional extra triton")
+sys.path.insert(0, str(Path(__file__).parents[2] / "bench" / "kernels"))
+
+import edge_tune
+from edge_compile import Compiled
+
+from causalmmm.kernels.edge import configs
+from causalmmm.kernels.edge.configs import Launch
+
+SOURCE = edge_tune.SOURCE.read_text(encoding="utf-8")
+
+
+def tables(source: str) -> dict[str, dict[tuple[str, int, int], Launch]]:
+    namespace: dict[str, object] = {"__name__": "causalmmm.kernels.edge.configs"}
+    exec(source, namespace)
+    launch = namespace["Launch"]
+    assert isinstance(launch, type)
+    return {
+        name: {key: Launch(**vars(row)) for key, row in namespace[name].items()}  # type: ignore[attr-defined]
+        for name in edge_tune.TABLES
+    }
+
+
+def test_rewriting_rows_with_themselves_changes_nothing():
+    found = {name: dict(getattr(configs, name)) for name in edge_tune.TABLES}
+    assert edge_tune.rewrite(SOURCE, found) == SOURCE
+
+
+def test_a_row_is_replaced_or_added_and_all_else_stays():
+    new = Launch(128, 8, stages=2, registers=200, spill=64, shared=99_328, microseconds=12.5)
+    found = {"SAMPLE": {("sm_90", 64, 2): new, ("sm_100", 64, 2): new}}
+    before, after = tables(SOURCE), tables(edge_tune.rewrite(SOURCE, found))
+    assert after.pop("SAMPLE") == before.pop("SAMPLE") | found["SAMPLE"]
+    assert after == before
+
+
+def test_a_source_without_the_table_is_refused():
+    with pytest.raises(SystemExit, match="no table MEAN"):
+        edge_tune.rewrite("LAYER: Table = {}\n", {"MEAN": {}})
+
+
+def test_less_spilling_wins_then_occupancy_then_what_is_there():
+    launch = Launch(64, 4)
+
+    def rank(registers, spill, shared, present=False):
+        return edge_tune.rank(launch, Compiled(registers, spill, shared, 1), present)
+
+    assert rank(255, 0, 100_000) < rank(64, 32, 10_000)
+    assert rank(128, 0, 50_000) < rank(168, 0, 50_000)  # 16 warps on a multiprocessor, or 12
+    assert rank(100, 0, 50_000) < rank(100, 0, 100_000)
+    assert rank(100, 0, 50_000, present=True) < rank(100, 0, 50_000)
+
+
+def test_a_row_is_ranked_by_compiling_and_written_with_its_measurements(tmp_path, monkeypatch):
+    few = [Launch(64, 4), Launch(128, 4)]
+    monkeypatch.setattr(edge_tune, "candidates", lambda now, width: iter(few))
+    copy = tmp_path / "configs.py"
+    copy.write_text(SOURCE, encoding="utf-8")
+    options = ["--compile-only", "--tables", "WEIGHT", "--width", "32", "--bytes", "2"]
+    edge_tune.main([*options, "--source", str(copy)])
+    before, after = tables(SOURCE), tables(copy.read_text(encoding="utf-8"))
+    row = after["WEIGHT"].pop(("sm_90", 32, 2))
+    before["WEIGHT"].pop(("sm_90", 32, 2))
+    assert after == before
+    assert (row.rows, row.warps) in {(64, 4), (128, 4)}
+    assert 16 <= row.registers <= 255
+    assert 0 < row.shared <= configs.SHARED_BYTES
+    assert row.microseconds is None
+
+
+def test_timing_needs_a_gpu():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(SystemExit, match="no CUDA device"):
+        edge_tune.main([])
