@@ -2,12 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test lint typecheck bench gpu-check clean
+.PHONY: help run test lint typecheck bench gpu-check gpu-python triton-check clean
 
 PYTHON  ?= python3
 CUDA    ?= OFF# ON or AUTO compiles the CUDA kernels too (needs nvcc)
 WORKERS ?= 2# test processes
 ARGS    ?=# further arguments for pytest
+VENV    ?= on# off: gpu-check takes the packages of PYTHON as they are, and needs no network
+TRITON  ?= 3.6.0# the version that triton-check tests
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip
@@ -36,19 +38,45 @@ lint: .venv/.lint ## check style (ruff)
 typecheck: .venv/.lint .venv/.installed-$(CUDA) ## check types (mypy)
 	$(BIN)/mypy -p causalmmm
 
-bench: .venv/.installed-$(CUDA) ## time the response operator on this CPU (into bench/results/)
+bench: .venv/.installed-$(CUDA) ## time both operators on this CPU (into bench/results/)
 	$(BIN)/python -P bench/kernels/response.py --threads 1 2 --out bench/results
+	$(BIN)/python -P bench/kernels/edge_cpu.py --out bench/results
+	$(BIN)/python -P bench/kernels/edge_sweep.py --device cpu --out bench/results
+	$(BIN)/python -P -m pytest bench/kernels/edge_speed.py
+
+# Without network: make gpu-check VENV=off PYTHON=python3
+ifeq ($(VENV),off)
+GPU_PYTHON = PYTHONPATH=$(CURDIR)/build/gpu $(PYTHON) -P
+gpu-python:
+	@$(PYTHON) bench/kernels/gpu_needs.py
+	@echo "== building causalmmm with its CUDA kernels into build/gpu"
+	rm -rf build/gpu
+	PIP_CONSTRAINT= CAUSALMMM_CUDA=ON $(PYTHON) -m pip install -q --no-index --no-deps \
+	  --no-build-isolation --target build/gpu .
+else
+GPU_PYTHON = $(BIN)/python -P
+gpu-python:
+	@$(MAKE) --no-print-directory CUDA=ON .venv/.installed-ON
+endif
 
 gpu-check: ## on a machine with a GPU: build the CUDA kernels, check them, then time them
 	@nvidia-smi -L || { echo "gpu-check: no NVIDIA GPU on this machine"; exit 1; }
-	$(MAKE) CUDA=ON .venv/.installed-ON
-	$(BIN)/python -c "import torch; assert torch.cuda.is_available(), 'torch sees no GPU'"
+	@$(MAKE) --no-print-directory gpu-python
+	$(GPU_PYTHON) -c "import torch; assert torch.cuda.is_available(), 'torch sees no GPU'"
 	@echo "== correctness"
-	$(BIN)/python -P -m pytest -m gpu tests
+	$(GPU_PYTHON) -m pytest -m gpu $$(grep -rl --include='test_*.py' 'pytest.mark.gpu' tests)
 	@echo "== speed"
-	$(BIN)/python -P bench/kernels/response.py --device cuda --out bench/results
-	$(BIN)/python -P bench/kernels/response.py --device cuda --dtype bfloat16 --out bench/results
-	$(BIN)/python -P bench/kernels/edge_gpu.py --out bench/results
+	$(GPU_PYTHON) bench/kernels/response.py --device cuda --out bench/results
+	$(GPU_PYTHON) bench/kernels/response.py --device cuda --dtype bfloat16 --out bench/results
+	$(GPU_PYTHON) bench/kernels/edge_sweep.py --out bench/results
+	$(GPU_PYTHON) -m pytest -m gpu bench/kernels/edge_speed.py
+
+triton-check: .venv/.installed-$(CUDA) ## test the Triton kernels on another Triton as well (TRITON=3.6.0)
+	@echo "== Triton $(TRITON), with the numpy that its interpreter needs, in build/triton-$(TRITON)"
+	test -d build/triton-$(TRITON) || PIP_CONSTRAINT= $(PIP) install -q --no-deps \
+	  --target build/triton-$(TRITON) triton==$(TRITON) 'numpy<2.4'
+	PYTHONPATH=$(CURDIR)/build/triton-$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest \
+	  tests/kernels/test_edge_compiled.py tests/kernels/test_edge_triton.py
 
 clean: ## remove builds and results, keep .venv
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -71,9 +71,8 @@ def timed(stores: int, nodes: int, width: int, rounds: int) -> list[Row]:
             work()
             seconds[name].append(time.perf_counter() - start)
     middle = {name: median(values[1:]) for name, values in seconds.items()}
-    passes = roofline.forward, roofline.backward
-    flop = sum(count(stores, nodes, width, FEATURES).flop for count in passes)
-    floor = flop / product_rate(width)
+    here, counts = roofline.this_cpu(), (roofline.forward, roofline.backward)
+    floor = sum(count(stores, nodes, width, FEATURES, 4).floor(here) for count in counts)
     return [
         {
             "formulation": name,
@@ -86,17 +85,6 @@ def timed(stores: int, nodes: int, width: int, rounds: int) -> list[Row]:
         }
         for name, value in middle.items()
     ]
-
-
-def product_rate(width: int) -> float:
-    """FLOP a second of torch's product of edges [4096, H] with a weight, the best of many."""
-    x, w, out = torch.randn(4096, width), torch.randn(width, width), torch.empty(4096, width)
-    times = []
-    for _ in range(50):
-        start = time.perf_counter()
-        torch.mm(x, w, out=out)
-        times.append(time.perf_counter() - start)
-    return 2 * x.numel() * width / min(times)
 
 
 def step(name: str, stores: int, nodes: int, width: int) -> Callable[[], None]:

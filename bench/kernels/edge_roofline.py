@@ -1,12 +1,17 @@
-"""What the edge passes must compute and move, and the time an H200 needs for it at the least.
+"""What the edge passes must compute and move, and the time a device needs for it at the least.
 
-One place for benchmarks and texts to read from. Counts are of what the kernels in
-`kernels/edge/triton_kernels.py` do, elementwise work at two instructions for each exponential.
+One place for benchmarks and texts to read from. Counts are of what the kernels do (the CPU's core
+multiplies as often as Triton's), elementwise work at two instructions for each exponential.
 """
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,33 @@ class Device:
 # Sustained rather than advertised: 132 multiprocessors at 1.755 GHz, each with 16 special-function
 # results and 128 lane instructions a clock.
 H200 = Device(tensor=790e12, memory=4.3e12, exponentials=3.71e12, instructions=2.97e13)
+H100 = Device(tensor=790e12, memory=3.0e12, exponentials=3.71e12, instructions=2.97e13)
+
+
+def this_gpu() -> Device | None:
+    """The rates of the current GPU, if they are known."""
+    name = torch.cuda.get_device_name()
+    known = {"H200": H200, "H100": H100}
+    return next((device for key, device in known.items() if key in name), None)
+
+
+def this_cpu() -> Device:
+    """Measured here and now, with the threads torch may use: products and copies alone."""
+    x, w, out = torch.randn(4096, 64), torch.randn(64, 64), torch.empty(4096, 64)
+    tensor = 2 * x.numel() * 64 / _fastest(lambda: torch.mm(x, w, out=out), 50)
+    source = torch.ones(64 << 20, dtype=torch.int8)
+    target = torch.empty_like(source)
+    memory = 2 * source.numel() / _fastest(lambda: target.copy_(source), 10)
+    return Device(tensor, memory, exponentials=math.inf, instructions=math.inf)
+
+
+def _fastest(work: Callable[[], object], rounds: int) -> float:
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 @dataclass(frozen=True)

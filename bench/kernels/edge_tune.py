@@ -8,8 +8,8 @@ Every candidate of a row is compiled; those that do not fit shared memory are le
 the eight that spill least are put into the table in turn, and the operator that the row serves is
 timed with a cold cache. Its result must be that of the row before. Without a GPU the row goes to
 the candidate that spills least, then to the one with most warps on a multiprocessor; ties keep what
-is there. Each row is written with what was measured. Run the tests afterwards: they hold every row
-to its budget.
+is there. Each row is written with what was measured. Run the tests and `make triton-check`
+afterwards: they hold every row to its budget.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def timings(
     table: str, width: int, size: int, launches: Sequence[Launch], architecture: str
 ) -> dict[Launch, float]:
     """Microseconds of the operator that the row serves, for every launch; checks its results."""
-    from edge_gpu import cold
+    from edge_sweep import cold
 
     work = serving(table, width, {2: torch.bfloat16, 4: torch.float32}[size])
     rows = getattr(configs, table)

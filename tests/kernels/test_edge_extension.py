@@ -6,18 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor
+from edge_cases import FIRST, SECOND, distance, path_of, problem, run
 
-from causalmmm.kernels import edge_mean, edge_sample
-from causalmmm.kernels.edge import ops, reference
+from causalmmm.kernels import edge_sample
+from causalmmm.kernels.edge import reference
 
 _C = pytest.importorskip(
     "causalmmm._C", reason="the extension is not built (source tree without `pip install`)"
 )
 
-FIRST = ("sender1", "receiver1", "w2", "b2")
-SECOND = ("sender2", "receiver2", "w3", "w4", "b4", "wo", "bo")
-PAIR = ("features", "wf")
 LEVELS = ["portable", "avx2", "avx512"]
 
 
@@ -26,60 +23,6 @@ def level(request: pytest.FixtureRequest) -> Iterator[str]:
     before = _C.set_cpu_level(request.param)
     yield request.param
     _C.set_cpu_level(before)
-
-
-def problem(stores, nodes, width, types, features, prior_per_store=False):
-    random = torch.Generator().manual_seed(stores + 10 * nodes + width + types)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=random)
-
-    values = {
-        "sender1": draw(stores, nodes, width),
-        "receiver1": draw(stores, nodes, width),
-        "w2": draw(width, width) / width**0.5,
-        "b2": draw(width),
-        "sender2": draw(stores, nodes, width),
-        "receiver2": draw(stores, nodes, width),
-        "w3": draw(width, width) / width**0.5,
-        "w4": draw(width, width) / width**0.5,
-        "b4": draw(width),
-        "wo": draw(types, width) / width**0.5,
-        "bo": draw(types),
-        "features": draw(stores, nodes, nodes, features) if features else None,
-        "wf": draw(width, features) if features else None,
-    }
-    shape = (stores,) * prior_per_store + (nodes, nodes, types)
-    prior = draw(*shape).log_softmax(-1)
-    prior[..., 0, 1, 1:] = -torch.inf  # no edge 0 -> 1
-    prior[..., 1, 0, :-1] = -torch.inf  # 1 -> 0 is of the last type
-    return {**values, "log_prior": prior}
-
-
-def run(values, exact=False, seed=3, hard=False):
-    """Outputs and gradients by name, of the operators or of the reference in float64."""
-    held = {
-        k: None if v is None else (v.double() if exact else v.clone()).requires_grad_()
-        for k, v in values.items()
-    }
-    first, second = [held[n] for n in FIRST], [held[n] for n in SECOND]
-    pair = {n: held[n] for n in PAIR}
-    store = torch.arange(len(values["sender1"])) * 3 + 2**33
-    if exact:
-        noise = None if seed is None else torch.tensor(seed)
-        rest = torch.tensor(0.7, dtype=torch.float64), noise, store, hard
-        mean = reference.edge_mean(*first, *pair.values())
-        sampled = reference.edge_sample(*first, *second, held["log_prior"], *pair.values(), *rest)
-    else:
-        options = {"temperature": 0.7, "seed": seed, "store": store, "hard": hard}
-        mean = edge_mean(*first, **pair)
-        sampled = edge_sample(*first, *second, held["log_prior"], **pair, **options)
-    outputs = {"mean": mean, **dict(zip(("z", "logits", "kl"), sampled, strict=True))}
-    outputs["logits"] = outputs["logits"].nan_to_num(neginf=0.0)
-    random = torch.Generator().manual_seed(1)
-    loss = sum((x * torch.randn(x.shape, generator=random)).sum() for x in outputs.values())
-    loss.backward()
-    return {**outputs, **{f"d {k}": v.grad for k, v in held.items() if v is not None}}
 
 
 CASES = [
@@ -96,12 +39,11 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_outputs_and_gradients_agree_with_float64(level, case):
-    values = problem(*case)
-    path = ops.path_for(values["sender1"], case[3], values["features"])
-    assert path.__name__.endswith("compiled")
+    values = problem(*case[:5], prior_per_store=case[5])
+    assert path_of(values) == "compiled"
     found, exact = run(values), run(values, exact=True)
     for name, true in exact.items():
-        assert (found[name] - true).norm() <= 1e-5 * true.norm(), name
+        assert distance(found[name], true) < 1e-5, name
 
 
 @pytest.mark.parametrize("seed", [None, -5])
@@ -111,7 +53,7 @@ def test_hard_samples_have_the_soft_samples_gradient(level, seed):
     assert torch.equal(found["z"].double(), exact["z"])
     assert found["z"].detach().unique().tolist() == [0.0, 1.0]
     for name, true in exact.items():
-        assert (found[name] - true).norm() <= 1e-5 * true.norm(), name
+        assert distance(found[name], true) < 1e-5, name
 
 
 @pytest.mark.parametrize("types", [2, 7])

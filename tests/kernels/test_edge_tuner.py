@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("triton", reason="needs the optional extra triton")
-sys.path.insert(0, str(Path(__file__).parents[2] / "bench" / "kernels"))
 
 import edge_tune
 from edge_compile import Compiled

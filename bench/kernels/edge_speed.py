@@ -1,0 +1,61 @@
+"""pytest-benchmark cases of the edge passes at small sizes, beside eager PyTorch.
+
+    python -m pytest bench/kernels/edge_speed.py                 # on a CPU, one thread
+    python -m pytest bench/kernels/edge_speed.py -m gpu          # on a GPU, bfloat16
+
+One round is forward and backward of both passes. Compare runs with --benchmark-save, -compare.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+from edge_formulations import ENCODERS, loss  # noqa: E402
+
+FEATURES = 8
+SIZES = [(8, 16, 64), (64, 16, 64), (128, 8, 32), (16, 32, 128)]  # stores, nodes, width
+GPU = pytest.param(
+    "cuda",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    ],
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("formulation", ["operators", "concatenated, BatchNorm"])
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
+@pytest.mark.parametrize("place", ["cpu", GPU])
+def test_training_step(benchmark: Any, place: str, size: tuple[int, ...], formulation: str) -> None:
+    benchmark.group = f"{place}, stores x nodes x width = {'x'.join(map(str, size))}"
+    stores, nodes, width = size
+    dtype = torch.bfloat16 if place == "cuda" else torch.float32
+    model = ENCODERS[formulation](nodes, width, FEATURES).to(place, dtype)
+    h = torch.randn(stores, nodes, width, device=place, dtype=dtype, requires_grad=True)
+    features = torch.randn(stores, nodes, nodes, FEATURES, device=place, dtype=dtype)
+
+    def step() -> None:
+        model.zero_grad()
+        h.grad = None
+        loss(*model(h, features)).backward()
+        if place == "cuda":
+            torch.cuda.synchronize()
+
+    benchmark.pedantic(step, rounds=15, warmup_rounds=3)
+    assert h.grad is not None
+    assert h.grad.isfinite().all()

@@ -1,0 +1,236 @@
+"""The edge passes over a grid of sizes: time, peak memory, and share of the roofline, with a plot.
+
+    python bench/kernels/edge_sweep.py --out bench/results                  # a GPU: the whole grid
+    python bench/kernels/edge_sweep.py --device cpu --out bench/results     # a reduced one
+
+Beside the operators: the same passes in eager PyTorch (concatenated with BatchNorm; factorised with
+LayerNorm), and under torch.compile for the sizes given by --compile, in the same dtype. Caches are
+flushed before each timed step. Results are checked against eager PyTorch before anything is timed
+(the tests marked gpu check more). A formulation that does not fit the memory gets no time, and what
+is not reached within --minutes is recorded as such; small sizes come first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import nn
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+import edge_roofline as roofline  # noqa: E402
+from edge_cpu import resident  # noqa: E402
+from edge_formulations import ENCODERS, check, loss  # noqa: E402
+from record import Row, record, table  # noqa: E402
+
+FEATURES = 8
+NAMES = ("operators", "factorised, LayerNorm", "concatenated, BatchNorm")
+PASSES = ("forward", "forward and backward")
+BY = ["stores", "nodes", "width", "pass", "formulation"]
+GRID = {
+    "cuda": ([8, 16, 32, 64], [64, 128, 256], [1024, 8192, 65536]),
+    "cpu": ([8, 16], [32, 64], [64, 512]),
+}
+CPU_MEMORY = 6 << 30  # eager formulations that would keep more than this are left out
+SECONDS_A_CELL = 0.5  # of timed rounds, of which there are 3 to 10
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=list(GRID), default="cuda")
+    parser.add_argument("--nodes", type=int, nargs="+")
+    parser.add_argument("--width", type=int, nargs="+")
+    parser.add_argument("--stores", type=int, nargs="+")
+    parser.add_argument("--dtype", help="default: bfloat16 on a GPU, float32 on a CPU")
+    where = "8192x16x128 8192x32x128"
+    parser.add_argument("--compile", default=where, help="stores x nodes x width ..; '' for none")
+    parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--threads", type=int, default=1, help="on a CPU")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    place = options.device
+    if place == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("no CUDA device: nothing was measured (--device cpu runs a reduced grid)")
+    options.dtype = options.dtype or {"cuda": "bfloat16", "cpu": "float32"}[place]
+    dtype = getattr(torch, options.dtype)
+    nodes, width, stores = (
+        given or usual
+        for given, usual in zip(
+            (options.nodes, options.width, options.stores), GRID[place], strict=True
+        )
+    )
+    for h in width:
+        check(place, dtype, h)
+    device = roofline.this_gpu() if place == "cuda" else roofline.this_cpu()
+    compiled = options.compile.split() if place == "cuda" else []
+    sizes = sorted(product(stores, nodes, width), key=lambda s: s[0] * s[1] ** 2 * s[2])
+    deadline = time.monotonic() + 60 * options.minutes
+    rows: list[Row] = []
+    for size in sizes:
+        names = list(NAMES)
+        if "x".join(map(str, size)) in compiled:
+            names += [f"{name}, compiled" for name in NAMES[1:]]
+        found = cells(size, names, dtype, place, device, deadline)
+        print(table(found, BY, ["milliseconds", "peak_mib", "share_of_floor"]), flush=True)
+        rows += found
+    if options.out:
+        name = f"edge_sweep_{place}"
+        record(options.out, name, rows, vars(options))
+        draw(options.out / f"{name}.csv")
+
+
+def cells(
+    size: tuple[int, int, int],
+    names: Sequence[str],
+    dtype: torch.dtype,
+    place: str,
+    device: roofline.Device | None,
+    deadline: float,
+) -> list[Row]:
+    """Both passes of every formulation at one size."""
+    stores, nodes, width = size
+    counts = [f(*size, FEATURES, dtype.itemsize) for f in (roofline.forward, roofline.backward)]
+    floors: dict[str, float] = {}
+    if device is not None:
+        ahead, back = (count.floor(device) for count in counts)
+        floors = {"forward": ahead, "forward and backward": ahead + back}
+    rows: list[Row] = []
+    for name in names:
+        for what in PASSES:
+            row: Row = {"pass": what, "formulation": name, "stores": stores, "nodes": nodes}
+            row |= {"width": width, "dtype": str(dtype).removeprefix("torch.")}
+            if time.monotonic() > deadline:
+                row["note"] = "not reached within the time limit"
+            elif place == "cpu" and name != "operators" and kept(size) > CPU_MEMORY:
+                row["note"] = "does not fit"
+            else:
+                row |= measure(name, what, size, dtype, place)
+            if "milliseconds" in row and floors:
+                row["floor_milliseconds"] = floors[what] * 1e3
+                if name == "operators":
+                    row["share_of_floor"] = floors[what] * 1e3 / row["milliseconds"]
+            rows.append(row)
+    ours = {r["pass"]: r.get("milliseconds") for r in rows if r["formulation"] == "operators"}
+    for row in rows:
+        if "milliseconds" in row and ours[row["pass"]]:
+            row["times_as_long"] = row["milliseconds"] / ours[row["pass"]]
+    return rows
+
+
+def kept(size: tuple[int, int, int]) -> int:
+    """About what eager PyTorch keeps of a float32 step, in bytes."""
+    stores, nodes, width = size
+    return 20 * 4 * stores * nodes**2 * width
+
+
+def measure(
+    name: str, what: str, size: tuple[int, int, int], dtype: torch.dtype, place: str
+) -> Row:
+    stores, nodes, width = size
+    torch.manual_seed(0)
+    try:
+        model: nn.Module = ENCODERS[name.removesuffix(", compiled")](nodes, width, FEATURES)
+        model = model.to(place, dtype)
+        if name.endswith("compiled"):
+            torch.compiler.reset()
+            model = torch.compile(model)  # type: ignore[assignment]
+        h = torch.randn(stores, nodes, width, device=place, dtype=dtype, requires_grad=True)
+        features = torch.randn(stores, nodes, nodes, FEATURES, device=place, dtype=dtype)
+
+        def train() -> None:
+            model.zero_grad()
+            h.grad = None
+            loss(*model(h, features)).backward()
+
+        def infer() -> None:
+            with torch.no_grad():
+                model(h, features)
+
+        work = infer if what == "forward" else train
+        work()
+        memory = peak(work, place)
+        return {"milliseconds": cold(work, place), "peak_mib": memory / 2**20}
+    except torch.OutOfMemoryError:
+        return {"note": "does not fit"}
+    finally:
+        model = h = features = work = None  # type: ignore[assignment]
+        gc.collect()
+        if place == "cuda":
+            torch.cuda.empty_cache()
+
+
+def peak(work: Callable[[], None], place: str) -> float:
+    """Bytes that one call needs above what is there before it."""
+    if place == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    ctypes.CDLL(None).malloc_trim(0)
+    sizes, done = [resident()], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            sizes.append(resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    work()
+    done.set()
+    watcher.join()
+    return max(sizes) - sizes[0]
+
+
+def cold(work: Callable[[], object], place: str = "cuda", rounds: int | None = None) -> float:
+    """Median milliseconds, with the caches flushed before each round."""
+    flush = torch.empty(256 << 20, dtype=torch.int8, device=place)
+    clock = gpu_clock if place == "cuda" else cpu_clock
+    flush.zero_()
+    first = clock(work)
+    rounds = rounds or int(min(10, max(3, 1e3 * SECONDS_A_CELL / first)))
+    times = []
+    for _ in range(rounds):
+        flush.zero_()
+        times.append(clock(work))
+    return median(times)
+
+
+def gpu_clock(work: Callable[[], object]) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    work()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end)
+
+
+def cpu_clock(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return (time.perf_counter() - start) * 1e3
+
+
+def draw(results: Path) -> None:
+    """The recorded CSV as a picture beside it: a panel for each width, time against edges."""
+    try:
+        from edge_plot import plot
+    except ImportError as missing:
+        print(f"no picture: {missing}; later: python bench/kernels/edge_plot.py {results}")
+        return
+    print(f"drawn: {plot(results)}")
+
+
+if __name__ == "__main__":
+    main()
