@@ -14,8 +14,9 @@
 namespace causalmmm {
 namespace {
 
-// A part of the stores has its own sums of weight gradients. How many there are depends on the sizes
-// alone: enough for many threads, few enough for the memory of the sums. Values are edges times width.
+// A part of the stores has its own sums of weight gradients. How many parts there are depends on the
+// sizes alone: enough for many threads, few enough for the memory of the sums. Values are edges times
+// width.
 constexpr std::int64_t kValuesPerPart = 1 << 16;
 constexpr std::int64_t kFewParts = 16, kManyParts = 64, kValuesForMany = 1 << 20;
 
@@ -145,8 +146,12 @@ struct Sum {
 const char* check(const EdgeProblem& p) {
   if (p.stores < 1) return "at least one store is needed";
   if (p.nodes < 2 || p.nodes > 65536) return "between 2 and 65536 nodes are needed";
-  if (p.width < kEdgeWidthStep || p.width % kEdgeWidthStep) return "the width must be a multiple of 16";
-  if (!p.sender1 || !p.receiver1 || !p.w2 || !p.b2) return "an argument of the first pass is missing";
+  if (p.width < kEdgeWidthStep || p.width % kEdgeWidthStep) {
+    return "the width must be a multiple of 16";
+  }
+  if (!p.sender1 || !p.receiver1 || !p.w2 || !p.b2) {
+    return "an argument of the first pass is missing";
+  }
   if ((p.features > 0) != (p.edge_features && p.wf)) return "features and wf go together";
   if (!p.sender2) return nullptr;
   if (p.types < 2 || p.types > kMaxEdgeTypes) return "between 2 and 16 edge types are needed";

@@ -1,4 +1,4 @@
-// What every instruction set provides for the edge operators, and how its scratch memory is laid out.
+// What every instruction set provides for the edge operators, and the layout of its scratch memory.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,9 @@ namespace causalmmm {
 constexpr int kTile = 96;  // edges at a time: their layers stay in the second-level cache
 constexpr int kScorePad = 16;  // scores and features of a tile have rows of a multiple of this
 
-inline std::int64_t padded(std::int64_t count) { return (count + kScorePad - 1) / kScorePad * kScorePad; }
+inline std::int64_t padded(std::int64_t count) {
+  return (count + kScorePad - 1) / kScorePad * kScorePad;
+}
 
 // Weights as products want them: the second operand row by row, padded with zeros.
 struct EdgeWeights {

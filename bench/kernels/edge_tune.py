@@ -7,8 +7,8 @@
 Every candidate of a row is compiled; those that do not fit shared memory are left out. On a GPU,
 the eight that spill least are put into the table in turn, and the operator that the row serves is
 timed with a cold cache. Its result must be that of the row before. Without a GPU the row goes to
-the candidate that spills least, then to the one with most warps on a multiprocessor; ties keep what
-is there. Each row is written with what was measured. Run the tests and `make triton-check`
+the candidate that uses the tensor cores of sm_90 and spills least, then to the one with most warps
+on a multiprocessor; ties keep what is there. Each row is written with what was measured. Run the tests and `make triton-check`
 afterwards: they hold every row to its budget.
 """
 
@@ -124,11 +124,12 @@ def fresh_triton_cache() -> Iterator[None]:
 
 
 def rank(launch: Launch, cost: Compiled, present: bool) -> tuple[float, ...]:
-    """Smaller is better: spilling, warps that a multiprocessor holds, rows, what is there."""
+    """Smaller is better: without tensor cores, spilling, warps that a multiprocessor holds, .."""
     threads = 32 * launch.warps
     blocks = min(REGISTERS // (cost.registers * threads), SHARED // (cost.shared + 1024))
     warps = min(blocks * launch.warps, WARPS)
-    return (cost.spill, -warps, not present, launch.stages, -launch.rows)
+    idle = cost.tensor_core_instructions == 0
+    return (idle, cost.spill, -warps, not present, launch.stages, -launch.rows)
 
 
 def with_measurements(launch: Launch, cost: Compiled, microseconds: float | None) -> Launch:

@@ -44,12 +44,14 @@ def test_a_source_without_the_table_is_refused():
         edge_tune.rewrite("LAYER: Table = {}\n", {"MEAN": {}})
 
 
-def test_less_spilling_wins_then_occupancy_then_what_is_there():
+def test_tensor_cores_win_then_less_spilling_then_occupancy_then_what_is_there():
     launch = Launch(64, 4)
 
-    def rank(registers, spill, shared, present=False):
-        return edge_tune.rank(launch, Compiled(registers, spill, shared, 1), present)
+    def rank(registers, spill, shared, present=False, products=1):
+        cost = Compiled(registers, spill, shared, products)
+        return edge_tune.rank(launch, cost, present)
 
+    assert rank(255, 500, 100_000) < rank(64, 0, 10_000, products=0)
     assert rank(255, 0, 100_000) < rank(64, 32, 10_000)
     assert rank(128, 0, 50_000) < rank(168, 0, 50_000)  # 16 warps on a multiprocessor, or 12
     assert rank(100, 0, 50_000) < rank(100, 0, 100_000)
