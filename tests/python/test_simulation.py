@@ -33,9 +33,13 @@ def test_same_seed_gives_the_same_panel_and_another_seed_another():
     assert not np.array_equal(first.values, other.values)
 
 
+EVERYTHING = {"cycle": 3, "break_at": 0.5, "lag": (1, 4), "demand_on_spend": 0.4}
+
+
+@pytest.mark.parametrize("more", [{}, EVERYTHING])
 @pytest.mark.parametrize("archetypes", [3, 0])
-def test_a_store_is_the_same_however_many_are_asked_for(archetypes):
-    law = SMALL.changed(archetypes=archetypes, steps=12)
+def test_a_store_is_the_same_however_many_are_asked_for(archetypes, more):
+    law = SMALL.changed(archetypes=archetypes, steps=12, **more)
     few, few_truth = simulate_series(law, stores=5)
     many, many_truth = simulate_series(law, stores=600)  # more than one chunk
     assert np.array_equal(histories(few), histories(many)[:5])
@@ -126,6 +130,79 @@ def test_a_shock_to_spend_reaches_exactly_the_children_one_step_later():
         assert not np.delete(changed[:, 20], i, axis=1).any(), "effects take a step"
         others = np.arange(SMALL.n_nodes) != i
         assert np.array_equal(changed[:, 21][:, others], truth.edges[:, i][:, others])
+
+
+def test_a_shock_arrives_after_the_lag_of_each_pair_and_not_before():
+    law = SMALL.changed(sparse=0.0, lag=(2, 9), decay=(0.0, 0.0), own_memory=(0.0, 0.0))
+    _, truth = simulate_series(law, seed=1)
+    assert len(np.unique(truth.lags)) > 3
+    assert (truth.lags >= 2).all()
+    assert (truth.lags <= 9).all()
+    shock = np.ones(law.steps)
+    shock[20] = 2.0
+    before = truth.history()
+    seen = 0
+    for i, channel in enumerate(truth.channels):
+        changed = truth.history(spend={channel: shock}) != before
+        for j in np.flatnonzero(np.arange(law.n_nodes) != i):
+            children = changed[truth.edges[:, i, j], :, j]
+            direct = 20 + int(truth.lags[i, j])
+            assert children[:, direct].all()
+            seen += len(children)
+        assert not np.delete(changed, i, axis=2)[:, :22].any()
+    assert seen > 50
+
+
+def test_every_graph_holds_its_cycle_of_channels():
+    _, truth = simulate_series(
+        SMALL, stores=60, archetypes=0, cycle=3, channel_to_channel=0.0, target_to_channel=0.0
+    )
+    channels = truth.edges[:, :6, :6].astype(int)
+    assert (channels.sum((1, 2)) == 3).all()
+    assert (np.trace(channels @ channels @ channels, axis1=1, axis2=2) == 3).all()
+    assert len(np.unique(channels, axis=0)) > 20, "not the same cycle everywhere"
+
+
+@pytest.mark.parametrize("archetypes", [3, 0])
+def test_a_break_changes_the_graph_that_shocks_follow(archetypes):
+    law = SMALL.changed(sparse=0.0, break_at=0.5, archetypes=archetypes)
+    _, truth = simulate_series(law, seed=1)
+    earlier = truth.earlier_edges()
+    assert (earlier != truth.edges).any((1, 2)).all()
+    before = truth.history()
+    others = ~np.eye(law.n_nodes, dtype=bool)
+    for at, graph in ((10, earlier), (18, earlier), (19, truth.edges), (30, truth.edges)):
+        shock = np.ones(law.steps)
+        shock[at] = 2.0
+        for i, channel in enumerate(truth.channels):
+            changed = truth.history(spend={channel: shock})[:, at + 1] != before[:, at + 1]
+            assert np.array_equal(changed[:, others[i]], graph[:, i][:, others[i]])
+
+
+def test_without_a_break_the_earlier_graph_is_the_graph():
+    _, truth = simulate_series(SMALL)
+    assert np.array_equal(truth.earlier_edges(), truth.edges)
+
+
+def test_demand_moves_spend_and_outcomes_together_and_no_edge():
+    # effects switched off, so that whatever moves together does so because of demand
+    off = {name: 0.0 for name in vars(SMALL) if name.startswith("effect_o")}
+    law = SMALL.changed(steps=400, sparse=0.0, weekly=0.0, yearly=0.0, trend=0.0, **off)
+    plain, plain_truth = simulate_series(law)
+    moved, moved_truth = simulate_series(law, demand_on_spend=0.5, demand_on_outcome=0.3)
+    assert np.array_equal(plain_truth.edges, moved_truth.edges)
+
+    def together(data) -> np.ndarray:
+        x = histories(data)
+        # spend follows the demand that raised the target a step before
+        pairs = [np.corrcoef(store[1:, 0], store[:-1, -1])[0, 1] for store in x]
+        return np.array(pairs)
+
+    assert np.abs(together(plain)).mean() < 0.15
+    assert together(moved).mean() > 0.3
+    np.testing.assert_array_equal(
+        moved_truth.history(noise=True).astype(np.float32), histories(moved)
+    )
 
 
 def test_a_channel_without_a_path_to_the_target_contributes_nothing():
@@ -246,7 +323,7 @@ def test_frames_name_stores_series_and_dates():
 
 
 def test_truth_survives_saving_and_loading(tmp_path):
-    _, truth = simulate_series(SMALL, seed=9)
+    _, truth = simulate_series(SMALL, seed=9, **EVERYTHING)
     loaded = Truth.load(truth.save(tmp_path / "truth"))
     assert loaded.config == truth.config
     assert list(loaded.nodes) == list(truth.nodes)
@@ -271,6 +348,10 @@ def test_a_truth_of_another_format_is_refused(tmp_path):
         ({"preset": "airmmm", "colour": 3}, "unknown setting colour"),
         ({"preset": "airmmm", "stores": 0}, "stores is 0"),
         ({"preset": "airmmm", "freq": "H"}, "freq is 'H'"),
+        ({"preset": "airmmm", "cycle": 12}, "cycle is 12"),
+        ({"preset": "airmmm", "break_at": 1.0}, "break_at is 1.0"),
+        ({"preset": "airmmm", "break_at": 0.5, "archetypes": 1}, "needs another graph"),
+        ({"preset": "airmmm", "lag": (0, 3)}, "lag is"),
         ({"preset": "airmmm", "freq": "W-MON"}, "begin on a Monday"),
     ],
 )

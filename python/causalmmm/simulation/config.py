@@ -25,7 +25,10 @@ class SimulationConfig:
 
     Graphs: ``archetypes`` graphs shared by groups of stores; 0 draws one graph per store. An
     ordered pair carries an edge with the probability named for its kind; every graph's target has a
-    parent. Cycles may occur (spend follows the target that it drives).
+    parent. Cycles may occur (spend follows the target that it drives); ``cycle`` > 0 adds to every
+    graph one directed cycle through that many channels. With ``break_at`` > 0 a store has another
+    graph (another archetype, or one of its own) before that share of its history; the truth is the
+    later graph.
 
     Spend: a log AR(1) with memory ``spend_memory`` and innovations ``spend_noise``, times weekly
     and yearly seasonality, times campaigns. A share ``sparse`` of the channels is silent (exact
@@ -39,7 +42,15 @@ class SimulationConfig:
     Effects: what a receiver gains from a fully saturated sender, in units of what the receiver
     would be without any sender: ``effect_on_*`` for channels as senders, ``effect_of_mediator`` on
     the target, ``effect_of_target`` on channels. These are medians over pairs; ``effect_spread`` is
-    the log standard deviation over pairs and ``store_spread`` that of a store around its pair.
+    the log standard deviation over pairs and ``store_spread`` that of a store around its pair. An
+    effect acts ``lag`` steps after its cause; the lag of each ordered pair is drawn from that
+    range, both ends included, and shared by all stores.
+
+    Demand: a latent log AR(1) of the store with unit variance and memory ``demand_memory``, in no
+    graph and no column. Spend follows the demand of the step before with elasticity
+    ``demand_on_spend``; mediators and target are raised by ``demand_on_outcome`` times the demand
+    of the same step, in units of what they would be without any sender. Both are multiplied by a
+    loading of the series, uniform between 0.5 and 1.5.
 
     Mediators and target: 1 + trend + seasonality, plus effects and noise (``mediator_noise``,
     ``target_noise``: standard deviations in units of the typical level), both remembered with
@@ -71,6 +82,8 @@ class SimulationConfig:
     channel_to_target: float = 0.25
     mediator_to_target: float = 0.5
     target_to_channel: float = 0.15
+    cycle: int = 0
+    break_at: float = 0.0
 
     spend_memory: tuple[float, float] = (0.3, 0.7)
     spend_noise: tuple[float, float] = (0.3, 0.5)
@@ -92,6 +105,11 @@ class SimulationConfig:
     effect_of_target: float = 2.0
     effect_spread: float = 0.35
     store_spread: float = 0.3
+    lag: tuple[int, int] = (1, 1)
+
+    demand_on_spend: float = 0.0
+    demand_on_outcome: float = 0.0
+    demand_memory: float = 0.8
 
     mediator_noise: float = 0.2
     target_noise: float = 0.08
@@ -109,6 +127,14 @@ class SimulationConfig:
                 raise ValueError(f"{field} is {getattr(self, field)}; it must be at least {least}")
         if self.archetypes < 0 or self.context < 0:
             raise ValueError("archetypes and context must not be negative")
+        if self.cycle and not 2 <= self.cycle <= self.channels:
+            raise ValueError(f"cycle is {self.cycle}; it takes 2 to {self.channels} channels")
+        if not 0.0 <= self.break_at < 1.0:
+            raise ValueError(f"break_at is {self.break_at}; it is a share of the history below 1")
+        if self.break_at and self.archetypes == 1:
+            raise ValueError("a break needs another graph: more archetypes, or 0 for one per store")
+        if not 1 <= self.lag[0] <= self.lag[1]:
+            raise ValueError(f"lag is {self.lag}; it is a range of steps from 1 upwards")
         if self.freq == "W-MON" and np.datetime64(self.start, "D").astype(int) % 7 != 4:
             raise ValueError(f"start is {self.start}; weekly data begin on a Monday")
 

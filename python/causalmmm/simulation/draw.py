@@ -15,7 +15,9 @@ from causalmmm.simulation.config import SimulationConfig
 from causalmmm.simulation.process import FLOOR, Array, Stores
 
 CHUNK = 512
-_SHARED, _CHUNK = 0, 1
+# Streams of random numbers. What only some laws have is drawn from a stream of its own, so that
+# stores stay the same whether or not it is there.
+_SHARED, _CHUNK, _LAG, _BREAK, _DEMAND = range(5)
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Shared:
     """What all stores of a simulation have in common; N nodes, C context features, A archetypes.
 
     graphs        bool [A, N, N]; A is 0 when every store has its own graph
-    pair_effects  [N, N], drawn for every ordered pair, with or without an edge
+    pair_effects  [N, N] and lag int64 [N, N], for every ordered pair, with or without an edge
     half_saturation_context, slope_context  [N, C], change of the logarithm per unit of context
     weekly        [7, N] and yearly [2, N] (cosine, sine): amplitudes of the seasonal factors
     others        [N]
@@ -31,6 +33,7 @@ class Shared:
 
     graphs: NDArray[np.bool_]
     pair_effects: Array
+    lag: NDArray[np.int64]
     decay: Array
     slope: Array
     half_saturation: Array
@@ -45,6 +48,7 @@ class Shared:
     weekly: Array
     yearly: Array
     level: Array
+    demand_loading: Array
 
 
 def draw_shared(config: SimulationConfig, seed: int) -> Shared:
@@ -63,6 +67,7 @@ def draw_shared(config: SimulationConfig, seed: int) -> Shared:
         graphs=graphs,
         pair_effects=_typical_effect(config)
         * np.exp(rng.normal(0.0, config.effect_spread, (n, n))),
+        lag=np.random.default_rng([seed, _LAG]).integers(*config.lag, (n, n), endpoint=True),
         decay=rng.uniform(*config.decay, n),
         slope=np.where(
             is_channel, rng.uniform(*config.slope, n), rng.uniform(*config.outcome_slope, n)
@@ -79,6 +84,7 @@ def draw_shared(config: SimulationConfig, seed: int) -> Shared:
         weekly=weekly,
         yearly=config.yearly * np.stack([np.cos(angle), np.sin(angle)]),
         level=level,
+        demand_loading=np.random.default_rng([seed, _DEMAND]).uniform(0.5, 1.5, n),
     )
 
 
@@ -96,6 +102,9 @@ def draw_chunk(
     else:
         edges = np.stack([_graph(config, rng.random((n, n)), rng) for _ in range(CHUNK)])[:size]
         archetype = chunk * CHUNK + np.arange(CHUNK)
+    earlier_edges = edges
+    if config.break_at:
+        earlier_edges = _earlier_graphs(config, shared, archetype, seed, chunk)[:size]
     context = rng.standard_normal((CHUNK, config.context))[:size]
     scale = 1000.0 * np.exp(rng.normal(0.0, config.store_scale, (CHUNK, 1)))
     levels = (scale * shared.level * np.exp(rng.normal(0.0, 0.3, (CHUNK, n))))[:size]
@@ -107,20 +116,35 @@ def draw_chunk(
     calendar = _calendar(config, shared)[:, None, :] * own_season
     season = 1.0 + np.where(is_channel, 0.0, years[:, None, None] * growth) + calendar
     spend = _spend(config, shared, rng, size)
+    if config.demand_on_spend or config.demand_on_outcome:
+        demand = _demand(config, seed, chunk)[:, :size, None]
+        gain = config.demand_on_outcome * shared.demand_loading[~is_channel]
+        season[..., ~is_channel] += gain * demand[1:]
+        elasticity = config.demand_on_spend * shared.demand_loading[is_channel]
+        spend *= np.exp(elasticity * demand[:-1] - elasticity**2 / 2.0)
     noise = np.zeros((t, size, n))
     noise[..., ~is_channel] = rng.standard_normal((t, CHUNK, config.mediators + 1))[:, :size]
     noise *= np.where(np.arange(n) == n - 1, config.target_noise, config.mediator_noise)
-    effects = np.where(edges, shared.pair_effects * deviation, 0.0)
+    turn = round(config.break_at * t)
+    effects, earlier_effects = (
+        np.where(graph, shared.pair_effects * deviation, 0.0) for graph in (edges, earlier_edges)
+    )
     # What a series gets from half-saturated senders is part of its typical level.
-    whole = 1.0 + 0.5 * effects.sum(1) / (1.0 - shared.own_memory)
+    whole, earlier_whole = (
+        1.0 + 0.5 * gain.sum(1) / (1.0 - shared.own_memory) for gain in (effects, earlier_effects)
+    )
     exogenous = np.maximum(season, 0.05)
     exogenous[..., is_channel] *= spend
-    exogenous /= whole
+    exogenous[:turn] /= earlier_whole
+    exogenous[turn:] /= whole
     return Stores(
         exogenous=exogenous,
         running=exogenous > 0.0,
         noise=noise,
         effects=effects / whole[:, None, :],
+        earlier_effects=earlier_effects / earlier_whole[:, None, :],
+        turn=turn,
+        lag=shared.lag,
         decay=shared.decay,
         own_memory=shared.own_memory,
         slope=shared.slope * np.exp(context @ shared.slope_context.T),
@@ -163,6 +187,28 @@ def _spend(config: SimulationConfig, shared: Shared, rng: np.random.Generator, s
         spend[step] *= np.exp(log_spend - stationary**2 / 2.0)
         log_spend = memory * log_spend + noise * rng.standard_normal((CHUNK, c))[:size]
     return spend
+
+
+def _demand(config: SimulationConfig, seed: int, chunk: int) -> Array:
+    """Latent demand [T + 1, CHUNK] from the step before the first on: AR(1) of unit variance."""
+    rng = np.random.default_rng([seed, _DEMAND, chunk])
+    memory = config.demand_memory
+    demand = rng.standard_normal((config.steps + 1, CHUNK))
+    demand[1:] *= np.sqrt(1.0 - memory**2)
+    for step in range(config.steps):
+        demand[step + 1] += memory * demand[step]
+    return demand
+
+
+def _earlier_graphs(
+    config: SimulationConfig, shared: Shared, archetype: NDArray[np.int64], seed: int, chunk: int
+) -> NDArray[np.bool_]:
+    """Graphs [CHUNK, N, N] before the break: another archetype, or another graph of one's own."""
+    rng = np.random.default_rng([seed, _BREAK, chunk])
+    n, others = config.n_nodes, config.archetypes
+    if others:
+        return shared.graphs[(archetype + rng.integers(1, others, CHUNK)) % others]
+    return np.stack([_graph(config, rng.random((n, n)), rng) for _ in range(CHUNK)])
 
 
 def _calendar(config: SimulationConfig, shared: Shared) -> Array:
@@ -208,8 +254,12 @@ def _edge_probability(config: SimulationConfig) -> Array:
 
 
 def _graph(config: SimulationConfig, uniform: Array, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """One graph [N, N] from uniform numbers [N, N]; its target has at least one parent."""
+    """One graph [N, N] from uniform numbers [N, N], with its cycle of channels if the law has one;
+    its target has at least one parent."""
     graph = uniform < _edge_probability(config)
+    if config.cycle:
+        around = rng.permutation(config.channels)[: config.cycle]
+        graph[around, np.roll(around, -1)] = True
     if not graph[:, -1].any():
         graph[rng.integers(config.channels), -1] = True
     return graph

@@ -43,7 +43,8 @@ class Truth:
 
     config, seed     draw the same stores again
     stores           str [S];  nodes: N names
-    edges            bool [S, N, N]; True = sender i drives receiver j
+    edges            bool [S, N, N]; True = sender i drives receiver j (after the break, if the law
+                     has one; ``earlier_edges`` tells what held before)
     effects          float32 [S, N, N]; gain of receiver j, in units of its typical level, when
                      sender i is fully saturated; 0 without an edge
     archetype        int64 [S]; which shared graph (the store's own number when graphs are not
@@ -76,6 +77,15 @@ class Truth:
     @property
     def channels(self) -> tuple[str, ...]:
         return self.nodes[: self.config.channels]
+
+    @property
+    def lags(self) -> NDArray[np.int64]:
+        """int64 [N, N]: steps after which sender i acts on receiver j where there is an edge."""
+        return draw_shared(self.config, self.seed).lag
+
+    def earlier_edges(self, stores: Sequence[str] | None = None) -> NDArray[np.bool_]:
+        """bool [stores, N, N]: graphs before the break; the same as ``edges`` without one."""
+        return np.concatenate([drawn.earlier_effects > 0.0 for drawn in self._drawn(stores)])
 
     def history(
         self,
@@ -264,7 +274,15 @@ class Truth:
 
 def take(drawn: Stores, rows: NDArray[np.int64]) -> Stores:
     """The stores at these positions of a chunk."""
-    first = ("effects", "slope", "half_saturation", "levels", "archetype", "context")
+    first = (
+        "effects",
+        "earlier_effects",
+        "slope",
+        "half_saturation",
+        "levels",
+        "archetype",
+        "context",
+    )
     second = ("exogenous", "running", "noise")
     changes = {name: getattr(drawn, name)[rows] for name in first}
     changes |= {name: getattr(drawn, name)[:, rows] for name in second}
