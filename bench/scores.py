@@ -54,6 +54,23 @@ def calibration(probability: Array, edges: Mask, bins: int = 10) -> dict[str, fl
     }
 
 
+def decision_scores(decided: Mask, edges: Mask) -> dict[str, float]:
+    """Decided edges [S, N, N] against the truth; the diagonal does not count.
+
+    ``accuracy``: share of pairs decided rightly; ``shd``: structural Hamming distance, the mean
+    over stores of edges to add, to take away or to turn round (a turn counts once).
+    """
+    off = ~np.eye(edges.shape[-1], dtype=bool)
+    wrong = (decided != edges) & off
+    missed, added = wrong & edges, wrong & decided
+    turned = missed & added.swapaxes(1, 2)
+    distance = wrong.sum((1, 2)) - turned.sum((1, 2))
+    return {
+        "accuracy": float(1.0 - wrong[:, off].mean()),
+        "shd": float(distance.mean()),
+    }
+
+
 def forecast_scores(actual: Array, forecast: Array) -> dict[str, float]:
     """Errors of forecasts [S, K] of K target values per store (origins at one horizon, say).
 

@@ -2,33 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-
 import forecast
 import numpy as np
-import structure
 
 from causalmmm.simulation import simulate
-
-
-def test_structure_bench_scores_baselines_on_held_out_stores(tmp_path, capsys):
-    options = "--preset paper-small --stores 40 --seeds 0 1 --baselines-only"
-    rows = structure.main([*options.split(), "--out", str(tmp_path)])
-    best = [r for r in rows if r["method"] == "linear Granger, best lag"]
-    assert [r["seed"] for r in best] == [0, 1]
-    assert all(r["held-out stores"] == 8 and r["training stores"] == 32 for r in rows)
-    lags = [r for r in rows if r["method"].startswith("linear Granger, lag") and r["seed"] == 0]
-    assert best[0]["auroc"] == max(r["auroc"] for r in lags)
-    assert "receiver variance" in capsys.readouterr().out
-    with (tmp_path / "structure-paper-small.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == len(rows)
-
-
-def test_no_store_is_both_trained_on_and_held_out():
-    panel, _ = simulate("paper-small", stores=30)
-    train, held_out = structure.split(panel, 0.2, seed=0)
-    assert not set(train) & set(held_out)
-    assert sorted(train + held_out) == list(panel.stores)
 
 
 def test_forecast_bench_scores_every_baseline_at_every_horizon(tmp_path):

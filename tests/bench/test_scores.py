@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from cost import slope
 from record import record, table
-from scores import calibration, edge_scores, forecast_scores
-from structure import edge_array
+from scores import calibration, decision_scores, edge_scores, forecast_scores
+from structure_methods import edge_array
 
 
 def graphs(stores: int = 40, nodes: int = 5) -> np.ndarray:
@@ -57,6 +57,18 @@ def test_calibration_of_known_probabilities():
     assert result["pairs_80_100"] == 2
     assert result["ece"] == pytest.approx(0.4)
     assert np.isnan(calibration(probability / 2, edges)["true_share_80_100"])
+
+
+def test_structural_hamming_distance_counts_an_edge_turned_round_once():
+    edges = np.zeros((2, 3, 3), dtype=bool)
+    edges[:, 0, 1] = True
+    turned, diagonal = edges.swapaxes(1, 2).copy(), edges | np.eye(3, dtype=bool)
+    assert decision_scores(diagonal, edges) == {"accuracy": 1.0, "shd": 0.0}
+    assert decision_scores(turned, edges) == {"accuracy": pytest.approx(4 / 6), "shd": 1.0}
+    more = edges.copy()
+    more[0, [1, 2], [2, 1]] = True
+    assert decision_scores(more, edges) == {"accuracy": pytest.approx(10 / 12), "shd": 1.0}
+    assert decision_scores(edges & False, edges)["shd"] == 1.0
 
 
 def test_forecast_scores_by_hand():

@@ -1,6 +1,6 @@
-"""What finds edges without this package: linear Granger tests, and scores that look at no dynamics.
+"""Linear Granger causality: group F-tests in a per-store vector autoregression.
 
-Every function takes equally long histories [S, T, N] and gives scores [S, N, N], sender by
+Every function takes equally long histories [S, T, N] and gives numbers [S, N, N], sender by
 receiver.
 """
 
@@ -62,24 +62,12 @@ def granger_orders(series: Array, orders: range, *, period: int = 7) -> dict[int
 
 
 def granger_by_bic(series: Array, orders: range, *, period: int = 7) -> Array:
-    """Scores 1 - p of the order that BIC prefers for each store, all compared on the same rows."""
+    """p-values at the order that BIC prefers for each store, all compared on the same rows."""
     t, n = series.shape[1:]
     most = max(p for p in orders if t - p - n * p - 1 - period >= _SPARE)
     tests = [granger(series, p, period=period, first=most) for p in orders if p <= most]
     best = np.argmin([test.bic for test in tests], axis=0)
-    return np.stack([-tests[k].p_value[s] for s, k in enumerate(best)])
-
-
-def receiver_variance(series: Array) -> Array:
-    """Variance of the receiver after division by its mean: a score that looks at no sender."""
-    mean = np.abs(series).mean(1)
-    variance = (series / np.where(mean > 0.0, mean, 1.0)[:, None]).var(1)
-    return np.repeat(variance[:, None, :], series.shape[-1], axis=1)
-
-
-def training_frequency(training_edges: NDArray[np.bool_], stores: int) -> Array:
-    """Share of training stores with the edge: knows the truth of others, nothing of the store."""
-    return np.repeat(training_edges.mean(0)[None], stores, axis=0)
+    return np.stack([tests[k].p_value[s] for s, k in enumerate(best)])
 
 
 def _granger(series: Array, lags: int, period: int, first: int) -> Granger:

@@ -1,0 +1,157 @@
+"""Table 1: edges of held-out stores against the truth, on every scenario, for every method.
+
+    python bench/experiments/structure.py --scenario paper-small lag7 --seeds 0 1 2 3 4
+    python bench/experiments/structure.py --draw       # the table and picture of what is measured
+
+Stores are split: what learns from stores learns from the training stores, and all methods score the
+others. Rows go to ``structure-SCENARIO.csv`` one by one; what is there already is not measured
+again, unless ``--again``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+from record import Row, environment, record, table  # noqa: E402
+from scenarios import SCENARIOS, draw  # noqa: E402
+from scores import calibration, decision_scores, edge_scores  # noqa: E402
+from structure_methods import METHODS, Found, Task  # noqa: E402
+from structure_picture import picture  # noqa: E402
+
+VALUES = [
+    *("heterogeneous_auroc", "auroc", "auprc", "pooled_auroc", "pooled_auprc"),
+    *("accuracy", "ece", "shd", "seconds"),
+]
+QUICK = {"stores": 60, "few": 2, "seeds": [0]}
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Row]:
+    options = _options(arguments)
+    if options.draw:
+        return draw_table(options.out)
+    torch.set_num_threads(options.threads)
+    rows: list[Row] = []
+    for scenario in options.scenario:
+        rows += measure(scenario, options)
+    return rows
+
+
+def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
+    """Rows of all methods and seeds on one scenario, those of earlier runs included."""
+    name = f"structure-{scenario}"
+    rows = read(options.out / f"{name}.csv")
+    revision = environment()["revision"]
+    for seed in options.seeds:
+        case = draw(scenario, seed, options.stores, options.steps)
+        train, held_out = split(case.panel.n_stores, options.held_out, seed)
+        few = min(options.few, len(held_out))
+        settings = json.loads(options.settings)
+        task = Task(case, train, held_out, few, seed, settings, options.quick)
+        known = {
+            "scenario": scenario,
+            "seed": seed,
+            "training stores": len(train),
+            "steps": task.series.shape[1],
+            "settings": options.settings,
+        }
+        for method in options.methods:
+            same = known | {"method": method}
+            at = [k for k, row in enumerate(rows) if _matches(row, same)]
+            if at and not options.again:
+                continue
+            rows = [row for k, row in enumerate(rows) if k not in at]
+            began = time.perf_counter()
+            found = METHODS[method](task)
+            seconds = time.perf_counter() - began
+            rows.append(known | scored(method, found, task) | {"seconds": seconds})
+            rows[-1] |= found.extra | {"revision": revision}
+            record(options.out, name, rows, vars(options))
+    print(table(rows, ["method"], VALUES, f"\n{scenario}, held-out stores"))
+    return rows
+
+
+def scored(method: str, found: Found, task: Task) -> Row:
+    edges = task.edges[: len(found.scores)]
+    row: Row = {"method": method, "scored stores": len(edges), **edge_scores(found.scores, edges)}
+    if found.edges is not None:
+        row |= decision_scores(found.edges, edges)
+    if found.probability is not None:
+        row |= calibration(found.probability, edges)
+    return row
+
+
+def split(stores: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of training and of held-out stores, each in order."""
+    order = np.random.default_rng([seed, 7]).permutation(stores)
+    count = max(1, round(share * stores))
+    return np.sort(order[count:]), np.sort(order[:count])
+
+
+def read(path: Path) -> list[Row]:
+    """Rows of an earlier run; numbers as numbers."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{k: _number(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
+
+
+def draw_table(out: Path) -> list[Row]:
+    """All that is measured in ``out`` as one table, one CSV and one picture."""
+    rows = [row for name in SCENARIOS for row in read(out / f"structure-{name}.csv")]
+    if not rows:
+        raise SystemExit(f"nothing measured yet: no structure-*.csv in {out}")
+    print(table(rows, ["scenario", "method"], VALUES, "held-out stores"))
+    picture(rows, "heterogeneous_auroc").savefig(out / "structure.png", dpi=150)
+    print(f"\npicture: {out / 'structure.png'}")
+    return rows
+
+
+def _matches(row: Row, wanted: Row) -> bool:
+    return all(str(row.get(key)) == str(value) for key, value in wanted.items())
+
+
+def _number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--scenario", nargs="+", default=["paper-small"], choices=list(SCENARIOS))
+    parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--stores", type=int, help="fewer or more than the scenario's")
+    parser.add_argument("--steps", type=int, help="shorter or longer histories")
+    parser.add_argument("--held-out", type=float, default=0.2, help="share not trained on")
+    parser.add_argument("--few", type=int, help="held-out stores that slow methods score (20)")
+    parser.add_argument("--settings", default="{}", help="parameters of CausalMMM as JSON")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="small budgets: does it all run?")
+    parser.add_argument("--again", action="store_true", help="measure what is there already too")
+    parser.add_argument("--draw", action="store_true", help="measure nothing, draw what is there")
+    parser.add_argument("--out", type=Path, default=Path("bench/results"))
+    options = parser.parse_args(arguments)
+    for name, usual in (("stores", None), ("few", 20), ("seeds", [0, 1, 2, 3, 4])):
+        if getattr(options, name) is None:
+            setattr(options, name, QUICK[name] if options.quick else usual)
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The methods of the structure table, each by name: what it is given, and what it gives back.
+
+A method sees histories, and what a user of the panel would declare; only ``edge-frequency`` (edges
+of training stores) and ``granger-oracle`` (its lag) are told more. No scores and no files here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from baselines.evidence import edge_probability, group_evidence
+from baselines.granger import granger_by_bic, granger_orders
+from baselines.trivial import receiver_variance, training_frequency
+from numpy.typing import NDArray
+from scenarios import Case
+from scores import edge_scores
+
+from causalmmm.panel import Panel
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+ORDERS = range(1, 8)
+LEVEL = 0.05  # of the tests whose decisions are counted
+
+
+@dataclass(frozen=True)
+class Task:
+    """One case split into stores to learn from and stores to score.
+
+    train, held_out  positions in the panel; ``few`` of the held-out ones for slow methods
+    settings         parameters of ``CausalMMM`` beside those that the case declares
+    quick            the small budgets that only show that a method runs
+    """
+
+    case: Case
+    train: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    few: int
+    seed: int
+    settings: dict[str, Any]
+    quick: bool
+
+    @property
+    def series(self) -> Array:
+        """Histories [S, T, N] of the held-out stores."""
+        return histories(self.case.panel)[self.held_out]
+
+    @property
+    def training_series(self) -> Array:
+        return histories(self.case.panel)[self.train]
+
+    @property
+    def edges(self) -> Mask:
+        return self.case.edges[self.held_out]
+
+    def panel(self, stores: NDArray[np.int64]) -> Panel:
+        return self.case.panel.select(list(self.case.panel.stores[stores]))
+
+
+@dataclass(frozen=True)
+class Found:
+    """Scores [S, N, N] of the first S held-out stores, higher where an edge is more likely.
+
+    probability  the same as probabilities, where the method gives any
+    decided      edges the method itself reports; by default those of probability 0.5 or more
+    extra        further columns of its row
+    """
+
+    scores: Array
+    probability: Array | None = None
+    decided: Mask | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def edges(self) -> Mask | None:
+        if self.decided is None and self.probability is not None:
+            return self.probability >= 0.5
+        return self.decided
+
+
+def causalmmm(task: Task) -> Found:
+    return _fit(task, {"steps": 100} if task.quick else {})
+
+
+def eb_granger(task: Task, lags: int) -> Found:
+    evidence = group_evidence(task.series, lags)
+    return Found(evidence, edge_probability(evidence), extra={"lags": lags})
+
+
+def granger_oracle(task: Task) -> Found:
+    tests = granger_orders(task.series, ORDERS)
+    auroc = {p: edge_scores(test.statistic, task.edges)["auroc"] for p, test in tests.items()}
+    best = max(auroc, key=lambda p: auroc[p])
+    test = tests[best]
+    return Found(test.statistic, decided=test.p_value < LEVEL, extra={"lags": best})
+
+
+def granger_bic(task: Task) -> Found:
+    p_value = granger_by_bic(task.series, ORDERS)
+    return Found(-p_value, decided=p_value < LEVEL)
+
+
+def variance(task: Task) -> Found:
+    return Found(receiver_variance(task.series))
+
+
+def frequency(task: Task) -> Found:
+    share = training_frequency(task.case.edges[task.train], len(task.held_out))
+    return Found(share, share)
+
+
+METHODS: dict[str, Callable[[Task], Found]] = {
+    "causalmmm": causalmmm,
+    "eb-granger-7": partial(eb_granger, lags=7),
+    "eb-granger-14": partial(eb_granger, lags=14),
+    "granger-bic": granger_bic,
+    "granger-oracle": granger_oracle,
+    "receiver-variance": variance,
+    "edge-frequency": frequency,
+}
+
+
+def _fit(task: Task, fixed: dict[str, Any]) -> Found:
+    from causalmmm.estimator import CausalMMM
+
+    settings = {**task.case.declared, **fixed, **task.settings}
+    model = CausalMMM(seed=task.seed, **settings).fit(task.panel(task.train), progress=False)
+    held_out = task.panel(task.held_out)
+    probability = edge_array(model.graphs(held_out), list(held_out.stores), held_out.nodes)
+    return Found(probability, probability, extra={"epochs": len(model.history_)})
+
+
+def histories(panel: Panel) -> Array:
+    """[S, T, N] of a panel whose histories are equally long."""
+    steps = np.unique(panel.lengths)
+    if len(steps) > 1:
+        raise ValueError(f"histories differ in length: {steps.min()} to {steps.max()} steps")
+    return panel.data.values.reshape(panel.n_stores, int(steps[0]), -1).astype(np.float64)
+
+
+def edge_array(frame: pd.DataFrame, stores: Sequence[str], nodes: Sequence[str]) -> Array:
+    """Probabilities [S, N, N] from rows store, source, target, probability; 0 where none."""
+    array = np.zeros((len(stores), len(nodes), len(nodes)))
+    at = (
+        pd.Index(stores).get_indexer(pd.Index(frame["store"])),
+        pd.Index(nodes).get_indexer(pd.Index(frame["source"])),
+        pd.Index(nodes).get_indexer(pd.Index(frame["target"])),
+    )
+    if any((index < 0).any() for index in at):
+        raise ValueError("the frame names a store or series that the panel does not have")
+    array[at] = frame["probability"].to_numpy(float)
+    return array
