@@ -1,70 +1,49 @@
-"""What forecasts without this package: naive rows, pooled ridge with Fourier terms, per-store VAR.
+"""Forecasters without a network: naive rows, pooled ridge with Fourier terms, per-store VAR.
 
-Every function takes a ``Task`` and gives forecasts of the target, [origins, S, horizon]. Parameters
-are fitted once, on the steps before the first origin; later origins lengthen the history read.
+Parameters are fitted once, on the steps before the first origin; later origins lengthen the history
+that is read.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
+from forecast_task import Array, Forecast, Task
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, eye_array, hstack, kron
 from sklearn.linear_model import Ridge
 
-Array = NDArray[np.float64]
 ALPHAS = tuple(10.0**k for k in range(-2, 6))
 
 
-@dataclass(frozen=True)
-class Task:
-    """Rolling-origin forecasting of the last series.
-
-    history  [S, T, N] in the user's units;  dates datetime64[D] [T]
-    origins  steps known at each forecast, ascending; forecasts are of steps o .. o + horizon - 1
-    """
-
-    history: Array
-    dates: NDArray[np.datetime64]
-    origins: tuple[int, ...]
-    horizon: int
-
-    @property
-    def fit_steps(self) -> int:
-        return self.origins[0]
-
-    @property
-    def actual(self) -> Array:
-        """Target values [origins, S, horizon]."""
-        return np.stack([self.history[:, o : o + self.horizon, -1] for o in self.origins])
-
-
-def seasonal_naive(task: Task, period: int = 7) -> Array:
+def seasonal_naive(task: Task, period: int = 7) -> Forecast:
     """The last value of the same phase of the week."""
     step = np.arange(task.horizon) % period
-    return np.stack([task.history[:, o - period + step, -1] for o in task.origins])
+    return Forecast(np.stack([task.history[:, o - period + step, -1] for o in task.origins]))
 
 
-def store_mean(task: Task) -> Array:
+def store_mean(task: Task) -> Forecast:
     """The mean of all the store has seen."""
     means = [task.history[:, :o, -1].mean(1, keepdims=True) for o in task.origins]
-    return np.repeat(np.stack(means), task.horizon, axis=2)
+    return Forecast(np.repeat(np.stack(means), task.horizon, axis=2))
 
 
-def pooled_ridge(task: Task, *, weekly: int = 3, yearly: int = 3) -> Array:
+def pooled_ridge(task: Task, *, weekly: int = 3, yearly: int = 3) -> Forecast:
     """One ridge regression for all stores on trend, Fourier terms and a level of each store.
 
-    Targets are divided by the store's mean. The penalty is chosen by the error on the last fifth of
-    the fitting span, then the regression is fitted again on the whole span.
+    Targets are divided by the store's level. The penalty is chosen by the error on the last fifth
+    of the fitting span, then the regression is fitted again on the whole span.
     """
     s = len(task.history)
-    level = task.history[:, : task.fit_steps, -1].mean(1)
+    level = task.level[:, -1]
     scaled = task.history[..., -1] / level[:, None]
     features = calendar(task.dates, weekly, yearly)
 
-    def design(steps: slice) -> Array:
+    def design(steps: slice) -> csr_array:
         rows = features[steps]
-        return np.column_stack([np.tile(rows, (s, 1)), np.repeat(np.eye(s), len(rows), axis=0)])
+        levels = kron(eye_array(s), np.ones((len(rows), 1)))
+        return csr_array(hstack([np.tile(rows, (s, 1)), levels]))
 
     def fitted(alpha: float, end: int) -> Ridge:
         return Ridge(alpha=alpha).fit(design(slice(0, end)), scaled[:, :end].ravel())
@@ -74,10 +53,10 @@ def pooled_ridge(task: Task, *, weekly: int = 3, yearly: int = 3) -> Array:
     errors = [((fitted(a, cut).predict(held_out) - truth) ** 2).mean() for a in ALPHAS]
     best = fitted(ALPHAS[int(np.argmin(errors))], end)
     everything = best.predict(design(slice(0, len(features)))).reshape(s, -1) * level[:, None]
-    return np.stack([everything[:, o : o + task.horizon] for o in task.origins])
+    return Forecast(np.stack([everything[:, o : o + task.horizon] for o in task.origins]))
 
 
-def linear_var(task: Task, orders: range = range(1, 8), *, season: bool = True) -> Array:
+def linear_var(task: Task, orders: Sequence[int] = range(1, 8), *, season: bool = True) -> Forecast:
     """Per-store vector autoregression by least squares, order by BIC, rolled forward.
 
     With ``season``, every equation has a trend and weekly and yearly Fourier terms beside its
@@ -85,7 +64,7 @@ def linear_var(task: Task, orders: range = range(1, 8), *, season: bool = True) 
     """
     known = calendar(task.dates, 3, 1) if season else np.ones((len(task.dates), 0))
     known = np.column_stack([np.ones(len(known)), known])
-    return np.stack([_var_forecast(h, known, task, orders) for h in task.history], axis=1)
+    return Forecast(np.stack([_var_forecast(h, known, task, orders) for h in task.history], axis=1))
 
 
 def calendar(dates: NDArray[np.datetime64], weekly: int, yearly: int) -> Array:
@@ -99,10 +78,13 @@ def calendar(dates: NDArray[np.datetime64], weekly: int, yearly: int) -> Array:
     return np.stack(terms, axis=1)
 
 
-def _var_forecast(history: Array, known: Array, task: Task, orders: range) -> Array:
+def _var_forecast(history: Array, known: Array, task: Task, orders: Sequence[int]) -> Array:
     """Forecasts [origins, horizon] of one store's last series."""
     scale = history[: task.fit_steps].std(0)
     x = history / np.where(scale > 0.0, scale, 1.0)
+    # With fewer rows than twice the coefficients of an equation, BIC rewards interpolation.
+    bearable = [p for p in orders if task.fit_steps - p >= 2 * (p * x.shape[1] + known.shape[1])]
+    orders = bearable or [min(orders)]
     most = max(orders)
     order = min(orders, key=lambda p: _fit_var(x[: task.fit_steps], known, p, most)[1])
     coefficients, _ = _fit_var(x[: task.fit_steps], known, order, order)

@@ -1,0 +1,143 @@
+"""Table 2: forecast error of the target by rolling origin, at horizons 1, 7 and 30.
+
+    python bench/experiments/forecast.py --scenario airmmm --seeds 0 1 2 3 4
+    python bench/experiments/forecast.py --quick       # a few stores and origins, into runs/
+
+All methods learn from the steps before the first origin only and read each later history as it
+becomes known; nobody is told future spend. Every scenario has a CSV, a JSON and a figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+from baselines.forecast_btvc import btvc  # noqa: E402
+from baselines.forecast_linear import (  # noqa: E402
+    linear_var,
+    pooled_ridge,
+    seasonal_naive,
+    store_mean,
+)
+from baselines.forecast_neural import lstm, wide_deep  # noqa: E402
+from cases import draw_case  # noqa: E402
+from dots import dot_plot  # noqa: E402
+from forecast_task import HORIZONS, LEVELS, Forecast, Task, rolling_origins, score  # noqa: E402
+from record import Row, record, table  # noqa: E402
+
+from causalmmm.panel import Panel  # noqa: E402
+
+BASELINES: dict[str, Callable[[Task], Forecast]] = {
+    "seasonal naive": seasonal_naive,
+    "store mean": store_mean,
+    "pooled ridge, Fourier": pooled_ridge,
+    "linear VAR": lambda task: linear_var(task, season=False),
+    "linear VAR, Fourier": linear_var,
+    "LSTM": lstm,
+    "Wide & Deep": wide_deep,
+    "BTVC": btvc,
+}
+OURS = "causalmmm"
+VALUES = ["mse", "mae", "wape", "crps", "r2_median", *(f"cover_{level}" for level in LEVELS)]
+QUICK = {"stores": 8, "seeds": [0], "origins": 4}
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Row]:
+    options = _options(arguments)
+    torch.set_num_threads(options.threads)
+    rows: list[Row] = []
+    for scenario in options.scenario:
+        rows += measure(scenario, options)
+    return rows
+
+
+def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
+    """Rows of all methods and seeds on one scenario; written after every seed."""
+    rows: list[Row] = []
+    settings = json.loads(options.settings)
+    for seed in options.seeds:
+        panel, _, declared = draw_case(scenario, seed, options.stores, options.steps)
+        task = rolling_origins(
+            panel, options.origins, options.every, seed=seed, quick=options.quick
+        )
+        for method in options.methods:
+            began = time.perf_counter()
+            if method == OURS:
+                forecast = model_forecast(panel, task, declared | settings)
+            else:
+                forecast = BASELINES[method](task)
+            seconds = time.perf_counter() - began
+            head = {"scenario": scenario, "seed": seed, "method": method}
+            rows += [{**head, **row, "seconds": seconds} for row in score(task, forecast)]
+        record(options.out, f"forecast-{scenario}", rows, vars(options))
+    for kind in ("at step", "steps up to"):
+        chosen = [row for row in rows if row["kind"] == kind]
+        print(table(chosen, ["horizon", "method"], VALUES, f"\n{scenario}, {kind} horizon"))
+    figure = dot_plot(
+        [row for row in rows if row["kind"] == "at step"],
+        by="method",
+        panels=[(f"MSE at step {h}", lambda r, h=h: r["horizon"] == h, "mse") for h in HORIZONS],
+        ours=OURS,
+        title=f"Error of target forecasts, {scenario} (mean and standard deviation over seeds)",
+    )
+    figure.savefig(options.out / f"forecast-{scenario}.png", dpi=120)
+    return rows
+
+
+def model_forecast(panel: Panel, task: Task, settings: dict[str, Any]) -> Forecast:
+    """This package's model through its public interface."""
+    from causalmmm.estimator import CausalMMM
+
+    quick = {"epochs": 20} if task.quick else {}
+    model = CausalMMM(**{"seed": task.seed, **quick, **settings})
+    model.fit(panel.head(task.fit_steps), progress=False)
+    levels = list(range(5, 100, 5))
+    lower, upper = ([f"{side}_{level}" for level in levels] for side in ("lower", "upper"))
+    parts = []
+    for origin in task.origins:
+        frame = model.predict(panel.head(origin), horizon=task.horizon, level=levels)
+        target = frame[frame["series"] == panel.nodes[-1]]
+        if list(target["store"].unique()) != list(panel.stores):
+            raise RuntimeError("forecasts do not come in the panel's order of stores")
+        columns = target[["mean", *reversed(lower), *upper]].to_numpy(float)
+        parts.append(columns.reshape(panel.n_stores, task.horizon, -1))
+    drawn = np.stack(parts)
+    below, above = drawn[..., 1 : 1 + len(levels)], drawn[..., 1 + len(levels) :]
+    middle = (below[..., -1:] + above[..., :1]) / 2  # no level asks for the median itself
+    return Forecast(drawn[..., 0], np.concatenate([below, middle, above], axis=-1))
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--scenario", "--preset", nargs="+", default=["airmmm"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=None, help="0 1 2 3 4 by default")
+    parser.add_argument("--methods", nargs="+", choices=[*BASELINES, OURS], metavar="METHOD")
+    parser.add_argument("--stores", type=int, help="fewer or more than the scenario's")
+    parser.add_argument("--steps", type=int, help="shorter or longer than the scenario's")
+    parser.add_argument("--origins", type=int, default=None, help="20 by default")
+    parser.add_argument("--every", type=int, default=6, help="steps between origins, at most")
+    parser.add_argument("--settings", default="{}", help="parameters of CausalMMM as JSON")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args(arguments)
+    usual: dict[str, Any] = {"seeds": [0, 1, 2, 3, 4], "origins": 20}
+    for name, value in (usual | QUICK if options.quick else usual).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    options.out = options.out or Path("runs" if options.quick else "bench/results")
+    options.methods = options.methods or [*BASELINES, OURS]
+    return options
+
+
+if __name__ == "__main__":
+    main()
