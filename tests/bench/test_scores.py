@@ -8,7 +8,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from cost import slope
 from record import record, table
 from scores import calibration, decision_scores, edge_scores, forecast_scores
 from structure_methods import edge_array
@@ -99,14 +98,6 @@ def test_edge_array_puts_probabilities_where_the_frame_says():
     assert array.sum() == pytest.approx(0.9)
     with pytest.raises(ValueError, match="does not have"):
         edge_array(frame, ["a"], ["x", "y"])
-
-
-def test_slope_is_one_when_time_grows_with_stores():
-    def rows(power: float) -> list[dict[str, float]]:
-        return [{"stores": s, "seconds_per_epoch": 1e-3 * s**power} for s in (1000, 2000, 8000)]
-
-    assert slope(rows(1.0)) == pytest.approx(1.0)
-    assert slope(rows(1.2)) == pytest.approx(1.2)
 
 
 def test_results_are_written_with_where_and_when(tmp_path):
