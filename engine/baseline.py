@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from causalmmm.engine.linalg import spd_inverse
+
 # Prior spread of a store's coefficient around the shared one, in units of the series' level.
 _SPREAD = {
     "intercept": 3.0,
@@ -65,7 +67,7 @@ class CalendarBaseline(nn.Module):
         """Projection of a batch: basis [B, T, Q], seen bool [B, T]."""
         visible = basis * seen.unsqueeze(-1)
         gram = visible.mT @ visible + torch.diag(self.log_ridge.clamp(-12, 12).exp())
-        spread = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+        spread = spd_inverse(gram)
         return Projection(basis, spread @ visible.mT, spread)
 
     def forward(self, x: Tensor, projection: Projection) -> tuple[Tensor, Tensor]:

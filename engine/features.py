@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from causalmmm.engine.linalg import spd_inverse, spd_solve
+
 _RIDGE = 10.0  # prior precision of a standardised VAR coefficient, in units of the noise variance
 _CLIP = 8.0
 RESPONSE_WIDTH = 6
@@ -63,7 +65,8 @@ def window_statistics(residual: Tensor, seen: Tensor, lags: int) -> WindowStatis
     used = rows[:, lags:].unsqueeze(-1)
     n = used.sum(1).clamp_min(2.0)  # [B, 1]
     present = series[..., lags:].mT * used  # [B, T', N]
-    past = series.unfold(-1, lags, 1)[..., :-1, :]  # [B, N, T', L], lag 1 last
+    shifted = [series[..., lag : steps - lags + lag] for lag in range(lags)]
+    past = torch.stack(shifted, dim=-1)  # [B, N, T', L], lag 1 last
     past = past.transpose(1, 2).reshape(stores, steps - lags, nodes * lags)
     gram = (past * used).mT @ past
     cross = past.mT @ present  # [B, N L, N]
@@ -74,7 +77,7 @@ def window_statistics(residual: Tensor, seen: Tensor, lags: int) -> WindowStatis
     noise = squares / (n - freedom).clamp_min(0.2 * n)  # [B, N]
     blocks = _blocks(inverse, nodes)  # [B, N, L, L]
     weight = weight.view(stores, nodes, lags, nodes)
-    solved = torch.linalg.solve(blocks, weight)
+    solved = spd_solve(blocks, weight)
     evidence = (weight * solved).sum(2) / noise.unsqueeze(1)  # [B, N, N]
     deviation = (blocks.diagonal(dim1=-2, dim2=-1).unsqueeze(-1) * noise[:, None, None]).sqrt()
     ratio = (weight / deviation).transpose(2, 3)  # [B, N, N, L]
@@ -86,8 +89,9 @@ def window_statistics(residual: Tensor, seen: Tensor, lags: int) -> WindowStatis
     size = torch.log(n / 100).view(-1, 1, 1, 1).expand(-1, nodes, nodes, 1)
     edges = torch.cat([ratio, lagged, same, group, group.transpose(1, 2), total, size], dim=-1)
     own = cross.view(stores, nodes, lags, nodes).diagonal(dim1=1, dim2=3).mT / n.unsqueeze(-1)
-    third = (series.pow(3) * rows.unsqueeze(1)).sum(-1) / count.unsqueeze(-1)
-    fourth = (series.pow(4) * rows.unsqueeze(1)).sum(-1) / count.unsqueeze(-1)
+    square = series.square()
+    third = (square * series * rows.unsqueeze(1)).sum(-1) / count.unsqueeze(-1)
+    fourth = (square.square() * rows.unsqueeze(1)).sum(-1) / count.unsqueeze(-1)
     node = torch.stack(
         [
             third.clamp(-4, 4) / 2,
@@ -131,7 +135,7 @@ def response_statistics(
     inverse = _inverse(gram)
     weight = (inverse @ cross).view(stores, nodes, parts, nodes)
     own = _blocks(gram, nodes)
-    evidence = (weight * torch.linalg.solve(_blocks(inverse, nodes), weight)).sum(2)
+    evidence = (weight * spd_solve(_blocks(inverse, nodes), weight)).sum(2)
     effect = beta.transpose(1, 2) * size.view(stores, nodes, parts, 1)
     effect = effect * (-log_noise).exp().view(stores, 1, 1, nodes)
     power = (effect * (own @ effect)).sum(2)
@@ -149,11 +153,13 @@ def response_statistics(
 def _inverse(gram: Tensor) -> Tensor:
     """(gram + ridge)^-1 of [B, M, M]."""
     ridge = _RIDGE * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    return torch.cholesky_inverse(torch.linalg.cholesky(gram + ridge))
+    return spd_inverse(gram + ridge)
 
 
 def _blocks(matrix: Tensor, nodes: int) -> Tensor:
     """Diagonal blocks [B, N, M, M] of [B, N M, N M]."""
     size = matrix.shape[-1] // nodes
-    blocks = matrix.view(len(matrix), nodes, size, nodes, size).diagonal(dim1=1, dim2=3)
-    return blocks.permute(0, 3, 1, 2)
+    inside = torch.arange(size, device=matrix.device)
+    row = torch.arange(nodes, device=matrix.device).view(-1, 1, 1) * size + inside.unsqueeze(-1)
+    place = row * (nodes * size) + (row - inside.unsqueeze(-1) + inside)
+    return matrix.flatten(1)[:, place]

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from causalmmm.engine.linalg import cholesky
 from causalmmm.engine.model import CausalModel, Inference, causal_probability
+from causalmmm.engine.scan import State, roll
 from causalmmm.engine.windows import Batch
 
+_SHARP = 1000.0  # a gate opens over a thousandth of probability, so that no hair's breadth flips it
 _LEAST_MEAN = 0.02  # of a series that cannot fall below zero, as a share of its level
 
 
@@ -23,13 +26,51 @@ class Future:
     basis    [B, H, Q]: calendar terms and controls.
     context  [B, C] or [B, C, H].
     given    [B, N, H]: planned values in scaled units, NaN where the model is to forecast.
-    floor    bool [N]: series that cannot fall below zero.
+    floor    bool [B, 1, N]: series that have never fallen below zero, and cannot.
     """
 
     basis: Tensor
     context: Tensor
     given: Tensor
     floor: Tensor
+
+
+@dataclass
+class Noise:
+    """The standard normal draws behind D futures, the same for every store.
+
+    Draws come in mirrored pairs, so half of them are kept: gates and effects [D/2, N, N],
+    coefficients [D/2, N, Q], steps [H, D/2, N]. All stores share them, so that a store is forecast
+    the same in any company. Draws of different stores are therefore not independent: intervals of
+    totals over stores cannot be read from them.
+    """
+
+    draws: int
+    gates: Tensor
+    effects: Tensor
+    coefficients: Tensor
+    steps: Tensor
+
+    def mirrored(self, half: Tensor) -> Tensor:
+        """[..., D, N, M] (or [..., D, N] for steps) from the half that is kept."""
+        axis = half.ndim - (2 if half is self.steps else 3)
+        return torch.cat([half, -half], dim=axis).narrow(axis, 0, self.draws)
+
+
+def draw_noise(
+    nodes: int, terms: int, horizon: int, *, draws: int, seed: int, device: torch.device
+) -> Noise:
+    """Noise of ``draws`` futures; a longer horizon continues the steps of a shorter one."""
+    generator = torch.Generator(device=device).manual_seed(seed)
+    half = (draws + 1) // 2
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn((half, *shape), generator=generator, device=device)
+
+    gates, effects = normal(nodes, nodes), normal(nodes, nodes)
+    coefficients = normal(nodes, terms)
+    steps = torch.stack([normal(nodes) for _ in range(horizon)])
+    return Noise(draws, gates, effects, coefficients, steps)
 
 
 @torch.no_grad()
@@ -43,47 +84,74 @@ def simulate_futures(
     most of the sampling error of a mean. An edge that the posterior excludes contributes exact
     zeros, so its receiver does not change by a bit with its sender.
     """
-    inferred = model.infer(batch)
-    mirrored = _Mirrored(draws, torch.Generator(device=batch.x.device).manual_seed(seed))
-    decoder, config = model.decoder, model.config
+    nodes, (horizon, terms) = batch.x.shape[1], future.basis.shape[1:]
+    noise = draw_noise(nodes, terms, horizon, draws=draws, seed=seed, device=batch.x.device)
+    return roll_forward(model, batch, model.infer(batch), future, noise)
+
+
+def roll_forward(
+    model: CausalModel, batch: Batch, inferred: Inference, future: Future, noise: Noise
+) -> Tensor:
+    """Futures [B, draws, N, H] of inferred stores under given draws."""
+    decoder, config, draws = model.decoder, model.config, noise.draws
     stores, nodes, _ = batch.x.shape
-    horizon, parts = future.basis.shape[1], len(config.decays)
-    own, window = inferred.own, inferred.own.shape[-1]
-    weights, coefficients = _draw(model, inferred, mirrored)
-    noise = inferred.log_noise.exp()[:, None]
+    parts = len(config.decays)
+    own, window = inferred.own.unsqueeze(1), inferred.own.shape[-1]
+    weights, coefficients = _draw(model, inferred, noise)
+    spread = inferred.log_noise.exp()[:, None]
     # senders: centring coefficients of every response, its recent past, and its carry-over state
     response, carried = decoder.respond(batch.x, batch.context)
     centre = inferred.projection.ahead().coefficients(
         decoder.delayed(response)[..., :-1].flatten(1, 2)
     )
     reach = max(config.delays) + 1
-    recent = response[..., -reach:].unsqueeze(1).expand(-1, draws, -1, -1, -1)
-    recent = torch.nn.functional.pad(recent, (max(0, reach - recent.shape[-1]), 0))
-    carried = carried.unsqueeze(1).expand(stores, draws, nodes, parts)
-    errors = torch.nn.functional.pad(inferred.residual, (window, 0))[..., -window:]
-    errors = errors.flip(-1).unsqueeze(1).expand(stores, draws, nodes, window)
+    recent = torch.nn.functional.pad(response, (reach, 0))[..., -reach:]
+    errors = torch.nn.functional.pad(inferred.residual, (window, 0))[..., -window:].flip(-1)
     pick = [reach - 1 - delay for delay in config.delays]
     decay = decoder.decay
-    moving = future.context if future.context.ndim == 3 else future.context.unsqueeze(-1)
-    path = []
-    for step in range(horizon):
-        row = future.basis[:, step]
+    # calendar part of every step: baselines of all draws, and the centre of every response
+    baselines = torch.einsum("bdnq,bhq->hbdn", coefficients, future.basis)
+    centres = torch.einsum("brq,bhq->hbr", centre, future.basis)
+    slope, half = (
+        p.expand(-1, -1, future.basis.shape[1]).permute(2, 0, 1) for p in decoder.curve(future.context)
+    )
+
+    def step(state: State, now: State) -> tuple[State, Tensor]:
+        errors, recent, carried = state
+        baseline, middle, given, normal, slope, half = now
         felt = torch.stack([recent[..., d, at] for d, at in enumerate(pick)], dim=-1)
-        felt = felt - (centre @ row.unsqueeze(-1)).view(stores, 1, nodes, parts)
-        message = (felt.flatten(2).unsqueeze(2) @ weights).squeeze(2)
-        baseline = (coefficients @ row[:, None, :, None]).squeeze(-1)
-        value = baseline + message + (errors * own.unsqueeze(1)).sum(-1)
-        draw = mirrored.normal(value)
-        value = torch.where(future.floor, _positive(value, noise, draw), value + noise * draw)
-        given = future.given[:, None, :, step]
+        felt = felt.flatten(2) - middle.unsqueeze(1)
+        message = (felt.unsqueeze(2) @ weights).squeeze(2)
+        value = baseline + message + (errors * own).sum(-1)
+        value = torch.where(
+            future.floor, _positive(value, spread, normal), value + spread * normal
+        )
         value = torch.where(given.isnan(), value, given)
-        path.append(value)
         errors = torch.cat([(value - baseline).unsqueeze(-1), errors[..., :-1]], dim=-1)
-        now = moving[..., min(step, moving.shape[-1] - 1)]
         carried = decay * carried + (1 - decay) * value.unsqueeze(-1)
-        fresh = _saturate(model, carried, now)
+        fresh = _saturate(model, carried, slope, half)
         recent = torch.cat([recent[..., 1:], fresh.unsqueeze(-1)], dim=-1)
-    return torch.stack(path, dim=-1)
+        return (errors, recent, carried), value
+
+    begin = (errors, recent, carried)
+    state = tuple(part.unsqueeze(1).expand(-1, draws, *part.shape[1:]) for part in begin)
+    steps = noise.mirrored(noise.steps)
+    given = future.given.permute(2, 0, 1).unsqueeze(2)
+    return roll(step, state, (baselines, centres, given, steps, slope, half)).permute(1, 2, 3, 0)
+
+
+def summary(futures: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [B, N, H] and quantiles [B, N, H, R] at ``shares`` [R] of futures [B, D, N, H].
+
+    Quantiles lie linearly between neighbouring draws.
+    """
+    ordered = futures.permute(0, 2, 3, 1).sort(-1).values
+    last = futures.shape[1] - 1
+    place = shares * last
+    below = place.floor().clamp(0, last)
+    low = ordered.index_select(-1, below.long())
+    high = ordered.index_select(-1, (below + 1).clamp(max=last).long())
+    return futures.mean(1), low + (place - below) * (high - low)
 
 
 def _positive(mean: Tensor, sd: Tensor, draw: Tensor) -> Tensor:
@@ -97,50 +165,28 @@ def _positive(mean: Tensor, sd: Tensor, draw: Tensor) -> Tensor:
     return mean * (variance.sqrt() * draw - 0.5 * variance).exp()
 
 
-class _Mirrored:
-    """Standard normal draws along axis 1, the second half the first half's negatives.
-
-    All stores share them, so that a store is forecast the same in any company. Draws of different
-    stores are therefore not independent: intervals of totals over stores cannot be read from them.
-    """
-
-    def __init__(self, draws: int, generator: torch.Generator) -> None:
-        self.draws, self.generator = draws, generator
-
-    def normal(self, like: Tensor) -> Tensor:
-        """Draws [1, draws, ...] for a tensor [B, draws, ...]."""
-        half = torch.randn(
-            (1, (self.draws + 1) // 2, *like.shape[2:]),
-            generator=self.generator,
-            device=like.device,
-            dtype=like.dtype,
-        )
-        return torch.cat([half, -half], dim=1)[:, : self.draws]
-
-
-def _draw(model: CausalModel, inferred: Inference, mirrored: _Mirrored) -> tuple[Tensor, Tensor]:
+def _draw(model: CausalModel, inferred: Inference, noise: Noise) -> tuple[Tensor, Tensor]:
     """Weights [B, draws, N D, N] and baseline coefficients [B, draws, N, Q] of every future."""
     posterior = inferred.posterior
     probability = causal_probability(posterior.edges).unsqueeze(1)
     mean, sd = posterior.effect_mean.unsqueeze(1), posterior.effect_log_sd.exp().unsqueeze(1)
     if not model.config.store_effects:
         mean, sd = torch.zeros_like(mean), torch.zeros_like(sd)
-    pairs = probability.expand(-1, mirrored.draws, -1, -1)
-    gate = (torch.special.ndtr(mirrored.normal(pairs)) < probability).to(mean.dtype)
-    effect = mean + sd * mirrored.normal(pairs)
+    uniform = torch.special.ndtr(noise.mirrored(noise.gates))
+    gate = (probability * (1 + _SHARP) - _SHARP * uniform).clamp(0, 1)
+    effect = mean + sd * noise.mirrored(noise.effects)
     weights = model.decoder.weights(gate.flatten(0, 1), effect.flatten(0, 1))
-    coefficients = inferred.coefficients.unsqueeze(1)
-    wide = coefficients.expand(-1, mirrored.draws, -1, -1)
-    root = torch.linalg.cholesky(inferred.projection.spread)
-    wobble = mirrored.normal(wide) @ root.unsqueeze(1).mT
-    noise = inferred.log_noise.exp()[:, None, :, None]
-    return weights.flatten(1, 2).unflatten(0, pairs.shape[:2]), coefficients + noise * wobble
+    root = cholesky(inferred.projection.spread)
+    wobble = noise.mirrored(noise.coefficients) @ root.unsqueeze(1).mT
+    spread = inferred.log_noise.exp()[:, None, :, None]
+    coefficients = inferred.coefficients.unsqueeze(1) + spread * wobble
+    return weights.flatten(1, 2).unflatten(0, gate.shape[:2]), coefficients
 
 
-def _saturate(model: CausalModel, state: Tensor, context: Tensor) -> Tensor:
-    """Hill response of carry-over states [B, draws, N, D] under context [B, C]."""
+def _saturate(model: CausalModel, state: Tensor, slope: Tensor, half: Tensor) -> Tensor:
+    """Hill response of carry-over states [B, draws, N, D] with slope and half-saturation [B, N]."""
     if not model.config.saturation:
         return state
-    slope, half = (p.unsqueeze(1) for p in model.decoder.curve(context))
+    slope, half = (p[:, None, :, None] for p in (slope, half))
     ratio = slope * (state.abs().clamp_min(torch.finfo(state.dtype).tiny).log() - half.log())
     return state.sign() * torch.sigmoid(ratio)

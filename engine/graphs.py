@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.model import CausalModel, causal_probability
+from causalmmm.engine.model import CausalModel, Inference, causal_probability
 from causalmmm.engine.windows import Batch
 
 _NORMAL_95 = 1.6448536269514722
@@ -28,21 +28,27 @@ class GraphTable:
 
 
 @torch.no_grad()
-def store_graphs(model: CausalModel, batch: Batch) -> GraphTable:
+def store_graphs(
+    model: CausalModel, batch: Batch, inferred: Inference | None = None
+) -> GraphTable:
     """Posterior graphs of a batch, read from all rows it may see."""
-    inferred = model.infer(batch)
+    inferred = model.infer(batch) if inferred is None else inferred
     posterior = inferred.posterior
     response, _ = model.decoder.respond(batch.x, batch.context)
     seen = batch.seen.to(response.dtype)[:, None, None]
     level = (response * seen).sum(-1) / seen.sum(-1)  # [B, N, D]
     shared = torch.einsum("bid,ijd->bij", level, model.decoder.beta)
-    mean, sd = posterior.effect_mean, posterior.effect_log_sd.exp()
+    effects = effect_interval(model, posterior.effect_mean, posterior.effect_log_sd, shared)
+    return GraphTable(causal_probability(posterior.edges), *effects)
+
+
+def effect_interval(
+    model: CausalModel, mean: Tensor, log_sd: Tensor, shared: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, lower and upper end (central 90 %) of ``shared`` effects in stores whose own log
+    deviation from them has this mean and deviation."""
+    sd = log_sd.exp()
     if not model.config.store_effects:
         mean, sd = torch.zeros_like(mean), torch.zeros_like(sd)
     ends = [shared * (mean + side * _NORMAL_95 * sd).exp() for side in (-1, 1)]
-    return GraphTable(
-        probability=causal_probability(posterior.edges),
-        effect=shared * (mean + 0.5 * sd.square()).exp(),
-        lower=torch.minimum(*ends),
-        upper=torch.maximum(*ends),
-    )
+    return shared * (mean + 0.5 * sd.square()).exp(), torch.minimum(*ends), torch.maximum(*ends)

@@ -21,11 +21,12 @@ from causalmmm.engine.model import CausalModel, edge_log_prior
 from causalmmm.engine.train import EpochReport, train
 from causalmmm.engine.windows import Windows
 from causalmmm.findings import Finding, PanelError
+from causalmmm.frames import levels_of, steps_of
 from causalmmm.knowledge import Pair, edge_probability, positive_effects
 from causalmmm.panel import Panel
 from causalmmm.plan import Plan, validate_plan
 from causalmmm.storage import training_record
-from causalmmm.tables import forecast_table, graph_table
+from causalmmm.tables import contribution_table, curve_table, forecast_table, graph_table
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -311,11 +312,11 @@ class CausalMMM:
         ``mean`` and bounds are those of ``draws`` simulated futures. Equal seeds give equal bits.
         """
         panel = self._known(panel)
-        levels = _levels(level)
+        levels = levels_of(level)
         if self.draws < 1:
             raise ValueError(f"draws must be at least 1, got {self.draws}")
         future_plan = None if plan is None else validate_plan(plan, panel)
-        steps = _steps(horizon, future_plan, self.horizon)
+        steps = steps_of(horizon, future_plan, self.horizon)
         return forecast_table(
             self.model_,
             self._windows(panel.data, ahead=steps),
@@ -327,6 +328,40 @@ class CausalMMM:
             seed=self.seed,
             device=self.device_,
         )
+
+    def decompose(self, panel: Panel | Any | None = None) -> pd.DataFrame:
+        """What the target is made of, step by step: store, date, component, value.
+
+        Components: ``baseline`` (calendar and controls, with every other series at zero), ``own
+        past`` (the target's own earlier deviations), each other series by name (its direct effect,
+        carry-over and saturation included, weighed by the probability of its edge), and
+        ``remainder``. Those of one date sum to the observed value; without the remainder they sum
+        to the model's one-step prediction. Covers the last ``window`` steps of each history but
+        the first, which has no past.
+        """
+        panel = self._known(panel)
+        return contribution_table(self.model_, self._windows(panel.data), panel, self.device_)
+
+    def response_curves(
+        self,
+        channel: str | None = None,
+        store: str | None = None,
+        panel: Panel | Any | None = None,
+        *,
+        points: int = 50,
+    ) -> pd.DataFrame:
+        """What constant spend adds to the target per step, once carry-over has settled.
+
+        store, channel, amount, expected, effect, lower, upper: ``amount`` runs from zero to twice
+        the largest of the store's window, in the channel's units (exposure where it has one);
+        ``effect`` is the direct effect while the edge is present, with its central 90 % interval;
+        ``expected`` is the effect times the probability of the edge, as in :meth:`decompose`.
+        """
+        panel = self._known(panel)
+        if store is not None:
+            panel = panel.select([store])
+        windows = self._windows(panel.data)
+        return curve_table(self.model_, windows, panel, channel, points, self.device_)
 
     def evaluate(
         self,
@@ -443,19 +478,3 @@ def _calendar_spec(data: SeriesData, yearly: int, country: str | None) -> Calend
         control_mean=tuple(float(v) for v in mean),
         control_scale=tuple(float(v) if v > 0 else 1.0 for v in scale),
     )
-
-
-def _levels(level: Sequence[int]) -> list[float]:
-    levels = [float(v) for v in np.atleast_1d(level)]
-    if any(not 0 < v < 100 for v in levels):
-        raise ValueError(f"levels are percentages between 0 and 100, got {list(level)}")
-    return levels
-
-
-def _steps(horizon: int | None, plan: Plan | None, default: int) -> int:
-    steps = horizon if horizon is not None else (plan.horizon if plan is not None else default)
-    if steps < 1:
-        raise ValueError(f"horizon must be at least 1 step, got {steps}")
-    if plan is not None and plan.horizon < steps:
-        raise ValueError(f"the plan covers {plan.horizon} steps, fewer than the horizon of {steps}")
-    return int(steps)

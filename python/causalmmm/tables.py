@@ -1,6 +1,7 @@
-"""From a fitted model and a panel to tidy frames in the user's names and units.
+"""From a fitted model and a panel to answers, in batches of tensors.
 
-Works through the stores a few at a time, so that memory does not grow with the panel.
+Works through the stores a few at a time, so that memory does not grow with the panel; what the
+frames look like is decided in ``frames``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,11 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from causalmmm import frames
+from causalmmm.engine.attribution import contributions
+from causalmmm.engine.curves import response_curves
 from causalmmm.engine.forecast import Future, simulate_futures
 from causalmmm.engine.graphs import store_graphs
 from causalmmm.engine.model import CausalModel
@@ -26,23 +31,14 @@ def graph_table(
     model: CausalModel, windows: Windows, panel: Panel, threshold: float, device: torch.device
 ) -> pd.DataFrame:
     """store, source, target, probability, effect, lower, upper; see ``CausalMMM.graphs``."""
-    source, target = np.nonzero(~np.eye(len(panel.nodes), dtype=bool))
-    names = np.array(panel.nodes, dtype=object)
-    frames = []
-    for stores in _chunks(panel, windows, copies=8):
-        table = store_graphs(model, windows.full(stores).to(device))
-        unit = windows.scale[stores][:, target]
-        values = {k: t.cpu().numpy()[:, source, target] for k, t in vars(table).items()}
-        keep = values["probability"] >= threshold
-        columns = {
-            "store": np.repeat(panel.stores[stores], keep.sum(1)),
-            "source": np.broadcast_to(names[source], keep.shape)[keep],
-            "target": np.broadcast_to(names[target], keep.shape)[keep],
-            "probability": values["probability"][keep],
-        }
-        columns |= {k: (values[k] * unit)[keep] for k in ("effect", "lower", "upper")}
-        frames.append(pd.DataFrame(columns))
-    return pd.concat(frames, ignore_index=True)
+    parts = []
+    for stores in _groups(panel, windows, copies=8):
+        table = vars(store_graphs(model, windows.full(stores).to(device)))
+        unit = windows.scale[stores][:, None]
+        values = {name: tensor.cpu().numpy() for name, tensor in table.items()}
+        values |= {name: values[name] * unit for name in frames.EFFECT_COLUMNS}
+        parts.append((stores, frames.graph_frame(panel, stores, values, threshold)))
+    return frames.joined(parts)
 
 
 def forecast_table(
@@ -63,10 +59,8 @@ def forecast_table(
     """
     data, grid = panel.data, windows.calendar.grid
     share = torch.tensor([0.5 + side * lv / 200 for lv in levels for side in (-1, 1)])
-    bounds = [f"{side}_{lv:g}" for lv in levels for side in ("lower", "upper")]
-    names = np.array(panel.nodes, dtype=object)
-    frames = []
-    for stores in _chunks(panel, windows, copies=max(1, draws // 4)):
+    parts = []
+    for stores in _groups(panel, windows, copies=max(1, draws // 4)):
         drawn = simulate_futures(
             model,
             windows.full(stores).to(device),
@@ -79,17 +73,51 @@ def forecast_table(
         values = torch.stack([drawn.mean(1), *torch.stack(quantiles, dim=2)], dim=-1).cpu().numpy()
         values = values * windows.scale[stores][:, :, None, None]
         first = data.start[stores] + data.lengths[stores]
-        dates = grid[first[:, None] + np.arange(steps)].astype("datetime64[ns]")
-        frame = pd.DataFrame(
-            {
-                "store": np.repeat(panel.stores[stores], len(names) * steps),
-                "date": np.repeat(dates[:, None], len(names), axis=1).ravel(),
-                "series": np.tile(np.repeat(names, steps), len(stores)),
-            }
-        )
-        frame[["mean", *bounds]] = values.reshape(len(frame), -1)
-        frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+        ahead = grid[first[:, None] + np.arange(steps)]
+        parts.append((stores, frames.forecast_frame(panel, stores, ahead, values, levels)))
+    return frames.joined(parts)
+
+
+def contribution_table(
+    model: CausalModel, windows: Windows, panel: Panel, device: torch.device
+) -> pd.DataFrame:
+    """store, date, component, value; see ``CausalMMM.decompose``."""
+    parts = []
+    for stores in _groups(panel, windows, copies=8):
+        batch = windows.full(stores).to(device)
+        found = contributions(model, batch, model.infer(batch))
+        senders = found.senders[:, :-1]
+        stacked = torch.cat([found.baseline.unsqueeze(1), found.own.unsqueeze(1), senders], dim=1)
+        values = stacked.cpu().numpy() * windows.scale[stores][:, -1:, None]
+        parts.append((stores, frames.contribution_frame(panel, stores, values)))
+    return frames.joined(parts)
+
+
+def curve_table(
+    model: CausalModel,
+    windows: Windows,
+    panel: Panel,
+    channel: str | None,
+    points: int,
+    device: torch.device,
+) -> pd.DataFrame:
+    """store, channel, amount, expected, effect, lower, upper; see ``CausalMMM.response_curves``."""
+    channels = frames.curve_channels(panel, channel)
+    parts = []
+    for stores in _groups(panel, windows, copies=8):
+        batch = windows.full(stores).to(device)
+        amounts = frames.curve_amounts(panel, stores, windows.window, points)
+        scaled = torch.from_numpy(amounts / windows.scale[stores][:, None]).to(device).mT
+        curves = response_curves(model, batch, model.infer(batch), scaled.contiguous())
+        unit = windows.scale[stores][:, -1, None, None]
+        values = {name: _numpy(tensor.mT) * unit for name, tensor in vars(curves).items()}
+        parts.append((stores, frames.curve_frame(panel, stores, channels, amounts, values)))
+    return frames.joined(parts)
+
+
+def _numpy(tensor: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.cpu().numpy()
+    return array
 
 
 def _future(
@@ -104,30 +132,24 @@ def _future(
     data = panel.data
     ends = data.offsets[stores + 1] - 1
     basis = windows.calendar.ahead(data.start[stores] + data.lengths[stores] - 1, steps)
+    given, controls = frames.planned(panel, plan, stores, steps)
     if data.controls.shape[1]:
-        controls = np.repeat(data.controls[ends][:, None], steps, axis=1)
-        if plan is not None:
-            planned = plan.controls[stores, :steps]
-            controls = np.where(np.isnan(planned), controls, planned)
+        controls = np.where(np.isnan(controls), data.controls[ends][:, None], controls)
         basis = np.concatenate([basis, windows.calendar.standardise(controls)], axis=-1)
-    given = np.full((len(stores), len(panel.nodes), steps), np.nan, np.float32)
-    if plan is not None:
-        for k, name in enumerate(plan.series):
-            given[:, panel.nodes.index(name)] = plan.values[stores, :steps, k]
-        given /= windows.scale[stores][:, :, None]
+    begins = data.offsets[stores]
+    floor = [data.values[b : e + 1].min(0) >= 0 for b, e in zip(begins, ends, strict=True)]
     arrays = (
         basis,
         data.context[ends if data.context_moves else stores],
-        given,
-        data.values.min(0) >= 0,
+        (given / windows.scale[stores][:, None]).transpose(0, 2, 1),
+        np.stack(floor)[:, None],
     )
     return Future(*(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays))
 
 
-def _chunks(panel: Panel, windows: Windows, copies: int) -> Iterator[NDArray[np.int64]]:
+def _groups(panel: Panel, windows: Windows, copies: int) -> Iterator[NDArray[np.int64]]:
     """Groups of stores such that ``copies`` of their windows and edges stay within bounds."""
     nodes = len(panel.nodes)
     steps = min(int(panel.lengths.max()), windows.window)
     size = int(np.clip(_VALUES_AT_ONCE // (copies * nodes * (steps + 32 * nodes)), 1, 1024))
-    for begin in range(0, panel.n_stores, size):
-        yield np.arange(begin, min(begin + size, panel.n_stores))
+    return frames.groups(panel, windows.window, size)

@@ -20,7 +20,7 @@ def future_of(windows: Windows, data: SeriesData, steps: int) -> Future:
         basis=torch.from_numpy(basis),
         context=torch.from_numpy(data.context),
         given=torch.full((3, NODES, steps), torch.nan),
-        floor=torch.zeros(NODES, dtype=torch.bool),
+        floor=torch.zeros(3, 1, NODES, dtype=torch.bool),
     )
 
 
