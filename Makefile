@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test lint typecheck bench gpu-check gpu-python triton-check clean
+.PHONY: help run test lint typecheck bench gpu-check gpu-python triton-check foreign-check clean
 
 PYTHON  ?= python3
 CUDA    ?= OFF# ON or AUTO compiles the CUDA kernels too (needs nvcc)
@@ -78,6 +78,10 @@ triton-check: .venv/.installed-$(CUDA) ## test the Triton kernels on another Tri
 	PYTHONPATH=$(CURDIR)/build/triton-$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest \
 	  tests/kernels/test_edge_compiled.py tests/kernels/test_edge_triton.py
 
+foreign-check: .venv/.installed-$(CUDA) ## run an exported model in onnxruntime-web under Node.js
+	npm install --silent --ignore-scripts --no-audit --no-fund --prefix build/node onnxruntime-web@1.30.0
+	$(BIN)/python -P -m pytest tests/python/test_foreign_runtime.py $(ARGS)
+
 clean: ## remove builds and results, keep .venv
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
@@ -96,6 +100,6 @@ clean: ## remove builds and results, keep .venv
 
 .venv/.installed-$(CUDA): .venv/.tools $(SOURCES)
 	@echo "== building and installing causalmmm (CUDA $(CUDA))"
-	$(PIP) install -q --no-compile --no-build-isolation '.[triton,parquet,plot,holidays]'
+	$(PIP) install -q --no-compile --no-build-isolation '.[triton,parquet,plot,holidays,onnx]'
 	@rm -f .venv/.installed-*
 	@touch $@

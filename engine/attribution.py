@@ -1,7 +1,7 @@
 """What every sender added to the target, step by step, in scaled units.
 
-One-step predictions taken apart: a sender counts from zero, so what centring moved into the calendar
-is given back to it.
+One-step predictions taken apart: a sender counts from zero, so what centring moved into the
+calendar is given back to it.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ class ResponseDecoder(nn.Module):
     def weights(self, gate: Tensor, log_effect: Tensor) -> Tensor:
         """[B, N, D, N]: gate_ij exp(log_effect_ij) beta_ijd, from [B, N, N] gates and effects."""
         scale = gate * log_effect.exp()
-        return (scale.unsqueeze(-1) * self.beta).transpose(2, 3)
+        return scale.unsqueeze(2) * self.beta.transpose(1, 2)
 
     def message(self, response: Tensor, weights: Tensor) -> Tensor:
         """[B, N, T]: what responses [B, N, D, T] add to every receiver one step later."""

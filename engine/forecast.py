@@ -5,17 +5,19 @@ One draw is one possible future of a store: its graph is drawn once, then each s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from causalmmm.engine.intervals import central_intervals
 from causalmmm.engine.linalg import cholesky
 from causalmmm.engine.model import CausalModel, Inference, causal_probability
 from causalmmm.engine.scan import State, roll
 from causalmmm.engine.windows import Batch
 
-_SHARP = 1000.0  # a gate opens over a thousandth of probability, so that no hair's breadth flips it
+_BLUR = 0.05  # a gate opens over this much of probability, so that no hair's breadth flips a draw
 _LEAST_MEAN = 0.02  # of a series that cannot fall below zero, as a share of its level
 
 
@@ -94,7 +96,7 @@ def roll_forward(
 ) -> Tensor:
     """Futures [B, draws, N, H] of inferred stores under given draws."""
     decoder, config, draws = model.decoder, model.config, noise.draws
-    stores, nodes, _ = batch.x.shape
+    nodes = batch.x.shape[1]
     parts = len(config.decays)
     own, window = inferred.own.unsqueeze(1), inferred.own.shape[-1]
     weights, coefficients = _draw(model, inferred, noise)
@@ -105,22 +107,23 @@ def roll_forward(
         decoder.delayed(response)[..., :-1].flatten(1, 2)
     )
     reach = max(config.delays) + 1
-    recent = torch.nn.functional.pad(response, (reach, 0))[..., -reach:]
+    response, carried = response.flatten(1, 2), carried.flatten(1)  # senders and components as one
+    recent = torch.nn.functional.pad(response, (reach, 0))[..., -reach:].mT
     errors = torch.nn.functional.pad(inferred.residual, (window, 0))[..., -window:].flip(-1)
-    pick = [reach - 1 - delay for delay in config.delays]
-    decay = decoder.decay
+    sender = torch.arange(nodes, device=carried.device).repeat_interleave(parts)
+    decay = decoder.decay.flatten()
     # calendar part of every step: baselines of all draws, and the centre of every response
     baselines = torch.einsum("bdnq,bhq->hbdn", coefficients, future.basis)
     centres = torch.einsum("brq,bhq->hbr", centre, future.basis)
     slope, half = (
-        p.expand(-1, -1, future.basis.shape[1]).permute(2, 0, 1) for p in decoder.curve(future.context)
+        part.expand(-1, -1, future.basis.shape[1])[:, sender].permute(2, 0, 1)
+        for part in decoder.curve(future.context)
     )
 
     def step(state: State, now: State) -> tuple[State, Tensor]:
-        errors, recent, carried = state
+        errors, carried, *recent = state
         baseline, middle, given, normal, slope, half = now
-        felt = torch.stack([recent[..., d, at] for d, at in enumerate(pick)], dim=-1)
-        felt = felt.flatten(2) - middle.unsqueeze(1)
+        felt = _delayed(recent, config.delays, nodes) - middle.unsqueeze(1)
         message = (felt.unsqueeze(2) @ weights).squeeze(2)
         value = baseline + message + (errors * own).sum(-1)
         value = torch.where(
@@ -128,30 +131,20 @@ def roll_forward(
         )
         value = torch.where(given.isnan(), value, given)
         errors = torch.cat([(value - baseline).unsqueeze(-1), errors[..., :-1]], dim=-1)
-        carried = decay * carried + (1 - decay) * value.unsqueeze(-1)
-        fresh = _saturate(model, carried, slope, half)
-        recent = torch.cat([recent[..., 1:], fresh.unsqueeze(-1)], dim=-1)
-        return (errors, recent, carried), value
+        carried = decay * carried + (1 - decay) * value[..., sender]
+        fresh = _saturate(model, carried, slope.unsqueeze(1), half.unsqueeze(1))
+        return (errors, carried, fresh, *recent[:-1]), value
 
-    begin = (errors, recent, carried)
+    begin = (errors, carried, *recent.flip(1).unbind(1))
     state = tuple(part.unsqueeze(1).expand(-1, draws, *part.shape[1:]) for part in begin)
     steps = noise.mirrored(noise.steps)
     given = future.given.permute(2, 0, 1).unsqueeze(2)
     return roll(step, state, (baselines, centres, given, steps, slope, half)).permute(1, 2, 3, 0)
 
 
-def summary(futures: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [B, N, H] and quantiles [B, N, H, R] at ``shares`` [R] of futures [B, D, N, H].
-
-    Quantiles lie linearly between neighbouring draws.
-    """
-    ordered = futures.permute(0, 2, 3, 1).sort(-1).values
-    last = futures.shape[1] - 1
-    place = shares * last
-    below = place.floor().clamp(0, last)
-    low = ordered.index_select(-1, below.long())
-    high = ordered.index_select(-1, (below + 1).clamp(max=last).long())
-    return futures.mean(1), low + (place - below) * (high - low)
+def summary(futures: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [B, N, H] of futures [B, D, N, H], and ends [B, N, H, 2 L] of central intervals."""
+    return futures.mean(1), central_intervals(futures.permute(0, 2, 3, 1), level)
 
 
 def _positive(mean: Tensor, sd: Tensor, draw: Tensor) -> Tensor:
@@ -173,7 +166,9 @@ def _draw(model: CausalModel, inferred: Inference, noise: Noise) -> tuple[Tensor
     if not model.config.store_effects:
         mean, sd = torch.zeros_like(mean), torch.zeros_like(sd)
     uniform = torch.special.ndtr(noise.mirrored(noise.gates))
-    gate = (probability * (1 + _SHARP) - _SHARP * uniform).clamp(0, 1)
+    uniform = uniform.clamp(1e-7, 1 - 1e-7)
+    width = (2 * torch.minimum(probability, 1 - probability)).clamp(1e-9, _BLUR)
+    gate = ((probability - uniform) / width + 0.5).clamp(0, 1)  # its mean is the probability
     effect = mean + sd * noise.mirrored(noise.effects)
     weights = model.decoder.weights(gate.flatten(0, 1), effect.flatten(0, 1))
     root = cholesky(inferred.projection.spread)
@@ -183,10 +178,17 @@ def _draw(model: CausalModel, inferred: Inference, noise: Noise) -> tuple[Tensor
     return weights.flatten(1, 2).unflatten(0, gate.shape[:2]), coefficients
 
 
+def _delayed(recent: Sequence[Tensor], delays: Sequence[int], nodes: int) -> Tensor:
+    """Responses [B, draws, N D], each component as many steps old as its delay; newest first."""
+    if len(recent) == 1:
+        return recent[0]
+    parts = [recent[delay].unflatten(-1, (nodes, -1))[..., d] for d, delay in enumerate(delays)]
+    return torch.stack(parts, dim=-1).flatten(2)
+
+
 def _saturate(model: CausalModel, state: Tensor, slope: Tensor, half: Tensor) -> Tensor:
-    """Hill response of carry-over states [B, draws, N, D] with slope and half-saturation [B, N]."""
+    """Hill response of carry-over states, slopes and half-saturations that broadcast."""
     if not model.config.saturation:
         return state
-    slope, half = (p[:, None, :, None] for p in (slope, half))
-    ratio = slope * (state.abs().clamp_min(torch.finfo(state.dtype).tiny).log() - half.log())
-    return state.sign() * torch.sigmoid(ratio)
+    size = state.abs().clamp_min(torch.finfo(state.dtype).tiny)
+    return state.sign() / (1 + (slope * (half.log() - size.log())).exp())

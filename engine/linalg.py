@@ -25,7 +25,7 @@ def cholesky(matrix: Tensor) -> Tensor:
 def spd_solve(matrix: Tensor, right: Tensor) -> Tensor:
     """``matrix^-1 right`` of [..., M, M] and [..., M, R]."""
     if torch.compiler.is_exporting():
-        return exported_inverse(matrix) @ right
+        return exported_solve(matrix, right)
     return torch.linalg.solve(matrix, right)
 
 
@@ -39,6 +39,11 @@ def exported_cholesky(matrix: Tensor) -> Tensor:
     return _cholesky(matrix)
 
 
+@torch.library.custom_op("causalmmm::spd_solve", mutates_args=())
+def exported_solve(matrix: Tensor, right: Tensor) -> Tensor:
+    return torch.linalg.solve(matrix, right)
+
+
 def _cholesky(matrix: Tensor) -> Tensor:
     factor: Tensor = torch.linalg.cholesky(matrix)
     return factor
@@ -46,3 +51,4 @@ def _cholesky(matrix: Tensor) -> Tensor:
 
 exported_inverse.register_fake(torch.empty_like)
 exported_cholesky.register_fake(torch.empty_like)
+exported_solve.register_fake(lambda matrix, right: torch.empty_like(right))

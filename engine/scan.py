@@ -13,7 +13,7 @@ State = tuple[Tensor, ...]
 def roll(
     step: Callable[[State, State], tuple[State, Tensor]], state: State, inputs: State
 ) -> Tensor:
-    """Outputs [T, ...] of ``step(state, inputs_t) -> (state, output)`` over axis 0 of ``inputs``."""
+    """Outputs [T, ...] of ``step(state, now) -> (state, output)`` over axis 0 of ``inputs``."""
     if torch.compiler.is_exporting():
         from torch._higher_order_ops.scan import scan
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -20,11 +20,11 @@ from causalmmm.engine.data import SeriesData
 from causalmmm.engine.model import CausalModel, edge_log_prior
 from causalmmm.engine.train import EpochReport, train
 from causalmmm.engine.windows import Windows
-from causalmmm.findings import Finding, PanelError
-from causalmmm.frames import levels_of, steps_of
+from causalmmm.frames import levels_of, steps_of, store_graph
 from causalmmm.knowledge import Pair, edge_probability, positive_effects
+from causalmmm.matching import as_panel, check_lengths, check_names
 from causalmmm.panel import Panel
-from causalmmm.plan import Plan, validate_plan
+from causalmmm.plan import validate_plan
 from causalmmm.storage import training_record
 from causalmmm.tables import contribution_table, curve_table, forecast_table, graph_table
 
@@ -186,9 +186,9 @@ class CausalMMM:
 
         Raises ``PanelError`` when a store's history is too short for the model's lags.
         """
-        panel = _as_panel(panel)
+        panel = as_panel(panel)
         model_config, train_config = self.model_config(), self.train_config()
-        self._check_lengths(panel, model_config)
+        check_lengths(panel, model_config)
         self.device_ = _device(self.device)
         self.nodes_ = list(panel.nodes)
         self.roles_ = panel.data.roles
@@ -240,25 +240,6 @@ class CausalMMM:
         """The part of the parameters that drives training, checked."""
         return _config(TrainConfig, self.get_params())
 
-    def _check_lengths(self, panel: Panel, config: ModelConfig) -> None:
-        need = config.memory + 12
-        short = np.flatnonzero(panel.lengths < need)
-        if len(short):
-            raise PanelError(
-                [
-                    Finding(
-                        severity="error",
-                        code="history-too-short",
-                        store=str(panel.stores[s]),
-                        rows=int(panel.lengths[s]),
-                        message=f"store '{panel.stores[s]}' has {panel.lengths[s]} steps; a model "
-                        f"with lags={config.lags} and own_lags={config.own_lags} needs {need}",
-                        remedy="give it a longer history, leave the store out, or lower lags",
-                    )
-                    for s in short
-                ]
-            )
-
     def _edge_probability(self) -> torch.Tensor:
         return edge_probability(
             self.nodes_, self.prior, self.edge_prior, self.forbidden, self.required
@@ -281,16 +262,9 @@ class CausalMMM:
         self, store: str, *, threshold: float = 0.5, panel: Panel | Any | None = None
     ) -> nx.DiGraph[str]:
         """The graph of one store: nodes with role; edges with probability, effect, lower, upper."""
-        import networkx as nx
-
         panel = self._known(panel).select([store])
-        graph: nx.DiGraph[str] = nx.DiGraph(store=str(store), threshold=threshold)
-        for node, role in zip(self.nodes_, self.roles_, strict=True):
-            graph.add_node(node, role=role)
-        for row in self.graphs(panel, threshold=threshold).to_dict("records"):
-            numbers = {k: float(row[k]) for k in ("probability", "effect", "lower", "upper")}
-            graph.add_edge(row["source"], row["target"], **numbers)
-        return graph
+        edges = self.graphs(panel, threshold=threshold)
+        return store_graph(store, threshold, self.nodes_, self.roles_, edges)
 
     def predict(
         self,
@@ -399,6 +373,32 @@ class CausalMMM:
 
         return save(self, directory, overwrite=overwrite)
 
+    def export_onnx(
+        self,
+        path: str | Path,
+        *,
+        draws: int | None = None,
+        max_horizon: int = 90,
+        opset: int = 18,
+    ) -> Path:
+        """Write the model to one ONNX file that needs neither this package nor torch to run.
+
+        Standard operators in float32 with dynamic batch, history and horizon; histories in user
+        units and dates go in, graphs, forecasts, contributions and response curves come out.
+        ``causalmmm.runtime.OnnxModel`` reads it with onnxruntime; docs/onnx.md tells others how.
+
+        draws        futures behind forecasts, ``self.draws`` by default: then forecasts are those
+                     of ``predict``. Fewer are faster, and their intervals coarser.
+        max_horizon  most steps ahead; the file holds the draws of so many.
+        opset        18, 20 or 21.
+
+        Exporting the same model again gives the same bytes. ``ImportError`` without ``onnx``.
+        """
+        from causalmmm.exporting import export_onnx
+
+        self._known_fitted()
+        return export_onnx(self, path, draws=draws, max_horizon=max_horizon, opset=opset)
+
     @staticmethod
     def load(directory: str | Path, *, device: str | None = None) -> CausalMMM:
         """The model that ``save`` wrote; ``device`` replaces the one it was fitted with.
@@ -413,48 +413,29 @@ class CausalMMM:
 
     def _known(self, panel: Panel | Any | None) -> Panel:
         """The panel to answer for, checked to have the series the model was fitted on."""
-        if not hasattr(self, "model_"):
-            raise NotFittedError("this CausalMMM is not fitted: call fit(panel), or load a model")
+        self._known_fitted()
         if panel is None:
             if self.panel_ is None:
                 raise ValueError("a loaded model holds no data: pass the panel to answer for")
             return self.panel_
-        panel = _as_panel(panel, self.schema_)
+        panel = as_panel(panel, self.schema_)
         if panel is not self.panel_:
-            for kind, want, have in (
-                ("series", self.nodes_, list(panel.nodes)),
-                ("context", self.context_names_, list(panel.context_names)),
-                ("controls", self.control_names_, list(panel.control_names)),
-            ):
-                if want != have:
-                    columns = ", ".join(sorted(set(want) ^ set(have))) or None
-                    self._refuse(f"{kind} {want}", f"{have}", columns)
-            if panel.data.freq[0] != self.calendar_.freq[0]:
-                self._refuse(f"frequency {self.calendar_.freq}", panel.data.freq, None)
-            self._check_lengths(panel, self.config_)
+            names = {
+                "series": self.nodes_,
+                "context": self.context_names_,
+                "controls": self.control_names_,
+            }
+            check_names(panel, names, self.calendar_.freq)
+            check_lengths(panel, self.config_)
         return panel
 
-    @staticmethod
-    def _refuse(fitted: str, given: str, column: str | None) -> NoReturn:
-        raise PanelError(
-            [
-                Finding(
-                    severity="error",
-                    code="panel-does-not-match-model",
-                    column=column,
-                    message=f"the model was fitted on {fitted}, the panel has {given}",
-                    remedy="give the panel the schema and frequency that the model was fitted with",
-                )
-            ]
-        )
+    def _known_fitted(self) -> None:
+        if not hasattr(self, "model_"):
+            raise NotFittedError("this CausalMMM is not fitted: call fit(panel), or load a model")
 
     def _windows(self, data: SeriesData, ahead: int = 0) -> Windows:
         grid = extend_grid(data.grid, data.freq, ahead) if ahead else data.grid
         return Windows(data, Calendar(self.calendar_, grid), int(self.window), self.config_.memory)
-
-
-def _as_panel(panel: Any, schema: Any = None) -> Panel:
-    return panel if isinstance(panel, Panel) else Panel.from_frame(panel, schema)
 
 
 def _config(kind: Any, params: Mapping[str, Any]) -> Any:

@@ -6,7 +6,7 @@ Shared by the torch model (``tables``) and by the exported one (``runtime``): no
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from causalmmm.panel import Panel
 from causalmmm.plan import Plan
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Floats = NDArray[np.float32]
 Stores = NDArray[np.int64]
@@ -62,6 +65,21 @@ def graph_frame(
     }
     columns |= {name: cells[name][keep] for name in EFFECT_COLUMNS}
     return pd.DataFrame(columns, index=np.repeat(stores, counts))
+
+
+def store_graph(
+    store: str, threshold: float, nodes: Sequence[str], roles: Sequence[str], edges: pd.DataFrame
+) -> nx.DiGraph[str]:
+    """One store's edges as a graph: nodes with role; edges with probability, effect and bounds."""
+    import networkx as nx
+
+    graph: nx.DiGraph[str] = nx.DiGraph(store=str(store), threshold=threshold)
+    for node, role in zip(nodes, roles, strict=True):
+        graph.add_node(node, role=role)
+    for row in edges.to_dict("records"):
+        numbers = {name: float(row[name]) for name in ("probability", *EFFECT_COLUMNS)}
+        graph.add_edge(row["source"], row["target"], **numbers)
+    return graph
 
 
 def forecast_frame(
@@ -115,7 +133,11 @@ def contribution_frame(panel: Panel, stores: Stores, values: Floats) -> pd.DataF
 
 
 def curve_frame(
-    panel: Panel, stores: Stores, channels: Sequence[int], amounts: Floats, values: Mapping[str, Floats]
+    panel: Panel,
+    stores: Stores,
+    channels: Sequence[int],
+    amounts: Floats,
+    values: Mapping[str, Floats],
 ) -> pd.DataFrame:
     """store, channel, amount, expected, effect, lower, upper; from [B, G, N] each."""
     points = amounts.shape[1]
@@ -165,7 +187,7 @@ def curve_channels(panel: Panel, channel: str | None) -> list[int]:
 def planned(
     panel: Panel, plan: Plan | None, stores: Stores, steps: int
 ) -> tuple[Floats, Floats]:
-    """Planned series [B, H, N] and controls [B, H, R] in user units, NaN where nothing is planned."""
+    """Planned series [B, H, N] and controls [B, H, R] in user units, NaN where there is no plan."""
     shape = (len(stores), steps)
     series = np.full((*shape, len(panel.nodes)), np.nan, np.float32)
     controls = np.full((*shape, panel.data.controls.shape[1]), np.nan, np.float32)

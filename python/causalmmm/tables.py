@@ -17,7 +17,7 @@ from torch import Tensor
 from causalmmm import frames
 from causalmmm.engine.attribution import contributions
 from causalmmm.engine.curves import response_curves
-from causalmmm.engine.forecast import Future, simulate_futures
+from causalmmm.engine.forecast import Future, simulate_futures, summary
 from causalmmm.engine.graphs import store_graphs
 from causalmmm.engine.model import CausalModel
 from causalmmm.engine.windows import Windows
@@ -58,7 +58,7 @@ def forecast_table(
     The calendar of ``windows`` must reach ``steps`` beyond the panel.
     """
     data, grid = panel.data, windows.calendar.grid
-    share = torch.tensor([0.5 + side * lv / 200 for lv in levels for side in (-1, 1)])
+    level = torch.tensor(levels, dtype=torch.float32, device=device) / 100
     parts = []
     for stores in _groups(panel, windows, copies=max(1, draws // 4)):
         drawn = simulate_futures(
@@ -68,9 +68,8 @@ def forecast_table(
             draws=draws,
             seed=seed,
         )
-        # one series at a time: torch.quantile takes at most 16 million values
-        quantiles = [torch.quantile(part, share.to(drawn), dim=1) for part in drawn.unbind(2)]
-        values = torch.stack([drawn.mean(1), *torch.stack(quantiles, dim=2)], dim=-1).cpu().numpy()
+        mean, bounds = summary(drawn, level)
+        values = _numpy(torch.cat([mean.unsqueeze(-1), bounds], dim=-1))
         values = values * windows.scale[stores][:, :, None, None]
         first = data.start[stores] + data.lengths[stores]
         ahead = grid[first[:, None] + np.arange(steps)]

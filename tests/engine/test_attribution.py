@@ -17,7 +17,9 @@ from causalmmm.engine.windows import Windows
 @pytest.mark.parametrize(
     "settings", [{}, {"decays": (0.2, 0.6), "delays": (0, 2)}, {"store_effects": False}]
 )
-def test_parts_sum_to_the_one_step_prediction(windows: Windows, settings: dict[str, object]) -> None:
+def test_parts_sum_to_the_one_step_prediction(
+    windows: Windows, settings: dict[str, object]
+) -> None:
     model, batch = build(**settings), windows.full(np.arange(3))
     with torch.no_grad():
         inferred = model.infer(batch)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from conftest import Fitted
 
 COMMANDS = (
-    "init", "validate", "simulate", "fit", "predict", "graph", "evaluate", "info", "demo",
+    "init", "validate", "simulate", "fit", "predict", "graph", "decompose", "curves", "evaluate",
+    "export", "info", "demo",
 )  # fmt: skip
 TINY = ["--set", "model.epochs=2", "--set", "model.draws=20", "--device", "cpu"]
 

@@ -14,6 +14,7 @@ from causalmmm.cli.answers import evaluate, graph, predict
 from causalmmm.cli.common import Commands
 from causalmmm.cli.data import init, simulate, validate
 from causalmmm.cli.demo import demo
+from causalmmm.cli.export import curves, decompose, export
 from causalmmm.cli.info import info, show_version
 from causalmmm.cli.training import fit
 
@@ -26,7 +27,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (init, validate, simulate, fit, predict, graph, evaluate, info, demo):
+for command in (
+    *(init, validate, simulate, fit, predict, graph),
+    *(decompose, curves, evaluate, export, info, demo),
+):
     app.command()(command)
 
 
@@ -48,6 +52,7 @@ def about(
     causalmmm fit -c mmm.yml -o runs/a        one model for all stores
     causalmmm graph runs/a --store 434        what drives what in a store
     causalmmm predict runs/a -o next.csv      the next steps of every series
+    causalmmm export runs/a -o model.onnx     one file that runs without torch
     """
 
 

@@ -1,0 +1,66 @@
+"""Parts of a graph that run only when they are asked for, as ``If`` nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx
+from onnx import helper
+
+
+def make_optional(graph: onnx.GraphProto, condition: str, outputs: Sequence[str]) -> None:
+    """Compute ``outputs``, and what only they need, where the bool scalar ``condition`` is true.
+
+    Elsewhere they are empty, with the same number of axes. Changes the graph in place.
+    """
+    others = [value.name for value in graph.output if value.name not in outputs]
+    needed, kept = _needed(graph, outputs), _needed(graph, [*others, condition])
+    inside = [k for k in range(len(graph.node)) if k in needed and k not in kept]
+    ends = [value for value in graph.output if value.name in outputs]
+    then = helper.make_graph([graph.node[k] for k in inside], "then", [], [])
+    otherwise = helper.make_graph([], "else", [], [])
+    for value in ends:
+        for branch, suffix in ((then, "then"), (otherwise, "else")):
+            inner = branch.output.add()
+            inner.name = f"{value.name}_{suffix}"
+            inner.type.tensor_type.elem_type = value.type.tensor_type.elem_type
+        rank = len(value.type.tensor_type.shape.dim)
+        empty = helper.make_tensor("", value.type.tensor_type.elem_type, [0] * rank, [])
+        otherwise.node.append(helper.make_node("Constant", [], [f"{value.name}_else"], value=empty))
+        for node in then.node:
+            node.input[:] = [_then(name, value.name) for name in node.input]
+            node.output[:] = [_then(name, value.name) for name in node.output]
+    choice = helper.make_node(
+        "If", [condition], [value.name for value in ends], then_branch=then, else_branch=otherwise
+    )
+    outside = [node for k, node in enumerate(graph.node) if k not in inside]
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in [*outside, choice]]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def _then(name: str, output: str) -> str:
+    return f"{name}_then" if name == output else name
+
+
+def _needed(graph: onnx.GraphProto, names: Sequence[str]) -> set[int]:
+    """Positions of the nodes on which the named values depend."""
+    wanted, found = set(names), set()
+    for k in range(len(graph.node) - 1, -1, -1):
+        node = graph.node[k]
+        if wanted.intersection(node.output):
+            found.add(k)
+            wanted.update(_taken(node))
+    return found
+
+
+def _taken(node: onnx.NodeProto) -> set[str]:
+    """Names that a node takes from its graph, those that its bodies capture included."""
+    taken = set(node.input)
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            made = {value.name for value in (*attribute.g.input, *attribute.g.initializer)}
+            for inner in attribute.g.node:
+                taken |= _taken(inner) - made
+                made.update(inner.output)
+    return taken

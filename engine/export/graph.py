@@ -1,0 +1,224 @@
+"""The exported computation: from histories in user units to all answers in user units.
+
+Calls the engine's own functions, so that what is exported is what is trained; only the way from
+user units and dates to a ``Batch`` and a ``Future`` is spelled here in tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from causalmmm.engine.attribution import contributions
+from causalmmm.engine.calendar import STEPS_PER_YEAR, Calendar, CalendarSpec, period_of
+from causalmmm.engine.curves import response_curves
+from causalmmm.engine.forecast import Future, Noise, draw_noise, roll_forward, summary
+from causalmmm.engine.graphs import store_graphs
+from causalmmm.engine.model import CausalModel
+from causalmmm.engine.windows import Batch
+
+_CYCLE = 1461  # days in four years: exact from March 1900 to February 2100
+
+# Named axes of every input and output, in order. "time" counts the rows of the window.
+INPUTS = {
+    "history": ("batch", "time", "series"),
+    "controls": ("batch", "time", "control"),
+    "context": ("batch", "time", "feature"),
+    "date": ("batch", "time"),
+    "future_date": ("batch", "horizon"),
+    "future_controls": ("batch", "horizon", "control"),
+    "plan": ("batch", "horizon", "series"),
+    "level": ("level",),
+    "amounts": ("batch", "point", "series"),
+    "scale": ("batch", "series"),
+    "floor": ("batch", "series"),
+}
+OUTPUTS = {
+    "probability": ("batch", "source", "target"),
+    "effect": ("batch", "source", "target"),
+    "effect_lower": ("batch", "source", "target"),
+    "effect_upper": ("batch", "source", "target"),
+    "mean": ("batch", "series", "horizon"),
+    "bounds": ("batch", "series", "horizon", "bound"),
+    "contribution": ("batch", "component", "row"),
+    "response": ("batch", "point", "series"),
+    "response_lower": ("batch", "point", "series"),
+    "response_upper": ("batch", "point", "series"),
+    "response_expected": ("batch", "point", "series"),
+}
+
+
+FORECASTS = ("mean", "bounds")
+CURVES = ("response", "response_lower", "response_upper", "response_expected")
+
+
+class ExportedModel(nn.Module):
+    """``forward`` maps INPUTS to OUTPUTS; inputs without columns (no controls) are left out."""
+
+    gates: Tensor
+    effects: Tensor
+    coefficients: Tensor
+    steps: Tensor
+
+    def __init__(
+        self, model: CausalModel, calendar: CalendarSpec, *, draws: int, seed: int, horizon: int
+    ) -> None:
+        super().__init__()
+        self.model = model
+        nodes, terms = model.baseline.shared.shape
+        noise = draw_noise(
+            nodes, terms, horizon, draws=draws, seed=seed, device=torch.device("cpu")
+        )
+        self.draws = draws
+        for name in ("gates", "effects", "coefficients", "steps"):
+            self.register_buffer(name, getattr(noise, name))
+        self.calendar = ExportedCalendar(calendar)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        scale = inputs["scale"]
+        batch = self._batch(inputs)
+        inferred = self.model.infer(batch)
+        graph = store_graphs(self.model, batch, inferred)
+        unit = scale.unsqueeze(1)
+        results = {
+            "probability": graph.probability,
+            "effect": graph.effect * unit,
+            "effect_lower": graph.lower * unit,
+            "effect_upper": graph.upper * unit,
+        }
+        future = self._future(inputs, batch)
+        futures = roll_forward(self.model, batch, inferred, future, self._noise(future))
+        mean, bounds = summary(futures, inputs["level"])
+        results["mean"] = mean * scale[:, :, None]
+        results["bounds"] = bounds * scale[:, :, None, None]
+        parts = contributions(self.model, batch, inferred)
+        stacked = torch.cat([parts.baseline.unsqueeze(1), parts.own.unsqueeze(1), parts.senders], 1)
+        results["contribution"] = stacked[:, :-1] * scale[:, -1:, None]
+        amounts = inputs["amounts"].mT / scale.unsqueeze(-1)
+        curves = response_curves(self.model, batch, inferred, amounts)
+        for name, part in (
+            ("response", curves.effect),
+            ("response_lower", curves.lower),
+            ("response_upper", curves.upper),
+            ("response_expected", curves.expected),
+        ):
+            results[name] = (part * scale[:, -1:, None]).mT
+        return results
+
+    def _batch(self, inputs: Mapping[str, Tensor]) -> Batch:
+        history = inputs["history"].mT  # [B, N, T]
+        seen = ~history.isnan().any(1)
+        rows = seen.to(history.dtype).unsqueeze(1)
+        x = torch.where(seen.unsqueeze(1), history / inputs["scale"].unsqueeze(-1), 0.0)
+        count = rows.sum(-1, keepdim=True)
+        x = torch.where(seen.unsqueeze(1), x, x.sum(-1, keepdim=True) / count)
+        steps = history.shape[-1]
+        position = torch.arange(steps, dtype=torch.float32) - (steps - 1)
+        basis = self.calendar(inputs["date"], position)
+        if "controls" in inputs:
+            basis = torch.cat([basis, self.calendar.standardise(inputs["controls"])], dim=-1)
+        if "context" in inputs:
+            first = (steps - count[:, 0].long()).unsqueeze(-1)  # [B, 1, 1]
+            given = inputs["context"]
+            begin = given.gather(1, first.expand(-1, 1, given.shape[-1]))
+            context = torch.where(seen.unsqueeze(-1), given, begin).mT
+        else:
+            context = history[:, :0]
+        return Batch(
+            x=x,
+            basis=basis,
+            context=context,
+            seen=seen,
+            scored=seen,
+            store=torch.zeros_like(inputs["date"][:, 0]),
+        )
+
+    def _future(self, inputs: Mapping[str, Tensor], batch: Batch) -> Future:
+        steps = inputs["future_date"].shape[1]
+        basis = self.calendar(
+            inputs["future_date"], torch.arange(steps, dtype=torch.float32) + 1.0
+        )
+        if "controls" in inputs:
+            planned = inputs["future_controls"]
+            kept = torch.where(planned.isnan(), inputs["controls"][:, -1:], planned)
+            basis = torch.cat([basis, self.calendar.standardise(kept)], dim=-1)
+        return Future(
+            basis=basis,
+            context=batch.context[..., -1],
+            given=(inputs["plan"] / inputs["scale"].unsqueeze(1)).mT,
+            floor=inputs["floor"].unsqueeze(1),
+        )
+
+    def _noise(self, future: Future) -> Noise:
+        steps = self.steps[: future.basis.shape[1]]
+        return Noise(self.draws, self.gates, self.effects, self.coefficients, steps)
+
+
+class ExportedCalendar(nn.Module):
+    """``engine.calendar`` as tables: over the days of a week, of four years, and of holidays."""
+
+    cycle: Tensor
+    week: Tensor
+    holidays: Tensor
+    control_mean: Tensor
+    control_scale: Tensor
+
+    def __init__(self, spec: CalendarSpec) -> None:
+        super().__init__()
+        cycles = replace(spec, country=None, control_mean=(), control_scale=())
+        days = _day("2000-01-01") + np.arange(_CYCLE)
+        table = Calendar(cycles, days).rows(np.arange(_CYCLE)[None])[0]
+        weekly = [k for k, group in enumerate(cycles.groups) if group == "weekly"]
+        others = [k for k in range(table.shape[1]) if k not in weekly]
+        self.order = np.argsort([*others, *weekly]).tolist()
+        self.steps_per_year = STEPS_PER_YEAR[period_of(spec.freq)]
+        self.register_buffer("cycle", torch.from_numpy(table[:, others].copy()))
+        self.register_buffer("week", torch.from_numpy(table[:7, weekly].copy()))
+        self.register_buffer("holidays", _holidays(spec))
+        self.register_buffer("control_mean", torch.tensor(spec.control_mean))
+        self.register_buffer("control_scale", torch.tensor(spec.control_scale))
+
+    def forward(self, date: Tensor, position: Tensor) -> Tensor:
+        """float32 [B, T, Q0] of dates [B, T], days since 1970; ``position`` [T] in steps, 0 now."""
+        day = date - int(_day("2000-01-01").astype(np.int64))
+        cycle = self.cycle[day.remainder(_CYCLE)]
+        trend = (position / self.steps_per_year).expand(date.shape).unsqueeze(-1)
+        parts = [cycle[..., :1], trend, cycle[..., 2:], self.week[day.remainder(7)]]
+        basis = torch.cat(parts, dim=-1)[..., self.order]
+        if not len(self.holidays):
+            return basis
+        place = (date - int(_HOLIDAYS[0].astype(np.int64))).clamp(0, len(self.holidays) - 1)
+        return torch.cat([basis, self.holidays[place].unsqueeze(-1)], dim=-1)
+
+    def standardise(self, controls: Tensor) -> Tensor:
+        """As ``Calendar.standardise``; rows that are not there count as average."""
+        standard = (controls - self.control_mean) / self.control_scale
+        return torch.where(controls.isnan(), 0.0, standard)
+
+
+def _day(text: str) -> np.datetime64:
+    return np.datetime64(text, "D")
+
+
+_HOLIDAYS = (_day("2000-01-01"), _day("2060-01-01"))
+
+
+def _holidays(spec: CalendarSpec) -> Tensor:
+    """float32 [days]: holidays of the period that begins on each day; empty without a country."""
+    if spec.country is None:
+        return torch.zeros(0)
+    days = np.arange(_HOLIDAYS[0], _HOLIDAYS[1] + 40)
+    daily = Calendar(CalendarSpec("D", 0, spec.country), days).rows(np.arange(len(days))[None])
+    before = np.concatenate([[0], np.cumsum(daily[0, :, -1], dtype=np.int64)])
+    first = np.arange(len(days) - 40)
+    period = period_of(spec.freq)
+    if period == "M":
+        after = (days[first].astype("datetime64[M]") + 1).astype("datetime64[D]")
+        end = (after - days[0]).astype(np.int64)
+    else:
+        end = first + (7 if period == "W" else 1)
+    return torch.from_numpy((before[end] - before[first]).astype(np.float32))
