@@ -1,0 +1,71 @@
+"""The inputs of the exported graph for some stores of a panel, in user units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalmmm import frames
+from causalmmm.engine.calendar import extend_grid
+from causalmmm.panel import Panel
+from causalmmm.plan import Plan
+
+
+def feeds(
+    panel: Panel,
+    stores: NDArray[np.int64],
+    *,
+    window: int,
+    plan: Plan | None = None,
+    steps: int = 0,
+    levels: Sequence[float] = (),
+    points: int = 0,
+    contributions: bool = False,
+) -> dict[str, NDArray[Any]]:
+    """All inputs; what is not asked for (steps, levels, points) has length 0.
+
+    Histories end together. Where they begin at different rows, the rows before are NaN.
+    """
+    data = panel.data
+    ends = data.offsets[stores + 1]
+    longest = int(data.lengths[stores].max())
+    position = np.arange(longest) - longest
+    rows = ends[:, None] + position
+    absent = rows < data.offsets[stores][:, None]
+    rows = np.maximum(rows, data.offsets[stores][:, None])
+    history = data.values[rows]
+    if absent.any():
+        history[absent] = np.nan
+    on_grid = (data.start[stores] + data.lengths[stores])[:, None] + position
+    series, controls = frames.planned(panel, plan, stores, steps)
+    amounts = np.zeros((len(stores), points, len(panel.nodes)), np.float32)
+    if points:
+        amounts = frames.curve_amounts(panel, stores, window, points)
+    return {
+        "history": history,
+        "date": _days(data.grid[np.maximum(on_grid, 0)]),
+        "controls": data.controls[rows],
+        "context": data.context[rows if data.context_moves else stores[:, None] + 0 * rows],
+        "future_date": _days(dates_ahead(panel, stores, steps)),
+        "future_controls": controls,
+        "plan": series,
+        "level": np.array(levels, dtype=np.float32) / 100,
+        "amounts": amounts,
+        "with_contributions": np.array(contributions),
+    }
+
+
+def dates_ahead(panel: Panel, stores: NDArray[np.int64], steps: int) -> NDArray[np.datetime64]:
+    """The dates [B, steps] that follow each store's history."""
+    data = panel.data
+    grid = extend_grid(data.grid, data.freq, steps)
+    first = data.start[stores] + data.lengths[stores]
+    ahead: NDArray[np.datetime64] = grid[first[:, None] + np.arange(steps)]
+    return ahead
+
+
+def _days(dates: NDArray[np.datetime64]) -> NDArray[np.int64]:
+    return dates.astype("datetime64[D]").astype(np.int64)

@@ -1,0 +1,81 @@
+"""Opening an exported file: it must be ours, whole and unchanged before anything runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from causalmmm.findings import Finding, RefusedInput
+from causalmmm.signature import FORMAT, KEY, SEAL, is_sealed
+
+# The digest as protobuf holds it: a key, then a value of 64 characters.
+_SEALED = re.compile(re.escape(SEAL.encode()) + rb"\x12@([0-9a-f]{64})")
+
+
+def open_file(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
+    """The session of an exported model and what its metadata say; ``ModelError`` otherwise."""
+    if not path.is_file():
+        raise refuse("no-such-model", f"There is no file '{path}'.", "Check the path.")
+    content = path.read_bytes()
+    found = _SEALED.findall(content)
+    if found and not is_sealed(content, found[-1].decode()):
+        raise refuse(
+            "tampered-model",
+            f"'{path}' was changed after it was exported: its digest does not fit.",
+            "Export the model again, or copy the file again.",
+        )
+    try:
+        session = onnxruntime.InferenceSession(
+            content, _options(), providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's own exceptions have no common public class
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise refuse(
+            "unreadable-model",
+            f"'{path}' ({len(content)} bytes) is no ONNX model, or is cut off or damaged: "
+            f"{reason}",
+            "Copy the file again, or export the model again.",
+        ) from None
+    metadata = session.get_modelmeta().custom_metadata_map
+    facts = _facts(metadata.get(KEY, ""))
+    if not found or not isinstance(facts, dict):
+        raise refuse(
+            "foreign-model",
+            f"'{path}' is an ONNX model, but not one that causalmmm exported.",
+            "Give a file that 'causalmmm export' wrote.",
+        )
+    if facts.get("format") != FORMAT:
+        raise refuse(
+            "newer-format",
+            f"'{path}' has format {facts.get('format')!r}, this version of causalmmm reads "
+            f"{FORMAT}; it was written by causalmmm {facts.get('version', 'of unknown version')}.",
+            "Upgrade causalmmm, or export the model again.",
+        )
+    return session, facts
+
+
+def _facts(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _options() -> onnxruntime.SessionOptions:
+    """One thread a run, since several batches run side by side; no thread spins while it waits."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+def refuse(code: str, message: str, remedy: str) -> RefusedInput:
+    """A ``ModelError``; its module takes pydantic, so it is imported when it is needed."""
+    from causalmmm.storage import ModelError
+
+    return ModelError([Finding("error", code, message, remedy)])

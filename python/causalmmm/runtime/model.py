@@ -1,0 +1,247 @@
+"""``OnnxModel``: the questions of ``CausalMMM``, answered by onnxruntime.
+
+The graph computes; this module turns panels into its inputs and its outputs into frames.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from causalmmm.runtime.file import open_file
+
+if TYPE_CHECKING:
+    import networkx as nx
+    import pandas as pd
+
+    from causalmmm.panel import Panel
+    from causalmmm.plan import Plan
+
+Arrays = dict[str, NDArray[Any]]
+GRAPH = ("probability", "effect", "effect_lower", "effect_upper")
+FORECAST = ("mean", "bounds")
+CURVE = ("response", "response_lower", "response_upper", "response_expected")
+_GRAPH_NAMES = dict(zip(("probability", "effect", "lower", "upper"), GRAPH, strict=True))
+_CURVE_NAMES = dict(zip(("effect", "lower", "upper", "expected"), CURVE, strict=True))
+
+
+class OnnxModel:
+    """A model that ``CausalMMM.export_onnx`` or ``causalmmm export`` wrote.
+
+    path     the file.
+    threads  batches computed side by side, each on one core; by default one per core, at most 8.
+    batch    stores in a batch.
+
+    Raises ``ModelError`` for a file that is not there, cut off, changed or not ours. May be shared
+    between threads, and pickled: a copy opens the file again.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None, batch: int = 16) -> None:
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1 store, got {batch}")
+        self.path = Path(path)
+        self.threads = threads or min(len(os.sched_getaffinity(0)), 8)
+        self.batch = batch
+        self._session, self.info = open_file(self.path)
+        self.inputs = [value.name for value in self._session.get_inputs()]
+        self.schema: dict[str, Any] = self.info["schema"]
+        self.nodes: list[str] = self.info["nodes"]
+        self.roles: list[str] = self.info["roles"]
+        self.context: list[str] = self.info["context"]
+        self.controls: list[str] = self.info["controls"]
+        self.freq: str = self.info["calendar"]["freq"]
+        self.window: int = self.info["window"]
+        self.horizon: int = self.info["horizon"]
+        self.max_horizon: int = self.info["max_horizon"]
+        self.draws: int = self.info["draws"]
+
+    def __repr__(self) -> str:
+        return f"OnnxModel('{self.path}', {len(self.nodes)} series, run {self.info['run'][:8]})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.path, self.threads, self.batch)
+
+    @property
+    def min_steps(self) -> int:
+        """Fewest steps of a history."""
+        from causalmmm.matching import steps_needed
+
+        return steps_needed(self._config())
+
+    # ---- questions ---------------------------------------------------------------------------
+
+    def panel(self, table: Any) -> Panel:
+        """A table, or a panel, checked to be one that this model can answer for.
+
+        A table is read under the schema in the file. Raises ``PanelError`` listing what is wrong.
+        """
+        from causalmmm.matching import as_panel, check_lengths, check_names
+        from causalmmm.schema import Schema
+
+        panel = as_panel(table, Schema.check(self.schema))
+        fitted = {"series": self.nodes, "context": self.context, "controls": self.controls}
+        check_names(panel, fitted, self.freq)
+        check_lengths(panel, self._config())
+        return panel
+
+    def graphs(self, panel: Any, *, threshold: float = 0.0) -> pd.DataFrame:
+        """Posterior graphs; see ``CausalMMM.graphs``."""
+        from causalmmm import frames
+
+        panel = self.panel(panel)
+        answers = self._answers(panel, GRAPH)
+        return frames.joined([(s, _graph_part(panel, s, found, threshold)) for s, found in answers])
+
+    def graph(self, store: str, *, threshold: float = 0.5, panel: Any) -> nx.DiGraph[str]:
+        """The graph of one store; see ``CausalMMM.graph``."""
+        from causalmmm.frames import store_graph
+
+        panel = self.panel(panel).select([store])
+        edges = self.graphs(panel, threshold=threshold)
+        return store_graph(store, threshold, self.nodes, self.roles, edges)
+
+    def predict(
+        self,
+        panel: Any,
+        horizon: int | None = None,
+        plan: Any | None = None,
+        level: Sequence[int] = (80, 95),
+    ) -> pd.DataFrame:
+        """Forecasts of every series; see ``CausalMMM.predict``."""
+        from causalmmm import frames
+
+        panel = self.panel(panel)
+        checked, steps, levels = self._ahead(panel, horizon, plan, level)
+        answers = self._answers(panel, FORECAST, plan=checked, steps=steps, levels=levels)
+        return frames.joined(
+            [(s, _forecast_part(panel, s, found, steps, levels)) for s, found in answers]
+        )
+
+    def answer(
+        self,
+        panel: Any,
+        *,
+        horizon: int | None = None,
+        plan: Any | None = None,
+        level: Sequence[int] = (80, 95),
+        threshold: float = 0.0,
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """``graphs`` and ``predict`` at once, at little more than the cost of one of them."""
+        from causalmmm import frames
+
+        panel = self.panel(panel)
+        checked, steps, levels = self._ahead(panel, horizon, plan, level)
+        answers = self._answers(panel, GRAPH + FORECAST, plan=checked, steps=steps, levels=levels)
+        graphs = [(s, _graph_part(panel, s, found, threshold)) for s, found in answers]
+        forecasts = [(s, _forecast_part(panel, s, found, steps, levels)) for s, found in answers]
+        return frames.joined(graphs), frames.joined(forecasts)
+
+    def decompose(self, panel: Any) -> pd.DataFrame:
+        """What the target is made of, step by step; see ``CausalMMM.decompose``."""
+        from causalmmm import frames
+
+        panel = self.panel(panel)
+        answers = self._answers(panel, ("contribution",), contributions=True)
+        return frames.joined(
+            [
+                (stores, frames.contribution_frame(panel, stores, found["contribution"]))
+                for stores, found in answers
+            ]
+        )
+
+    def response_curves(
+        self,
+        channel: str | None = None,
+        store: str | None = None,
+        panel: Any = None,
+        *,
+        points: int = 50,
+    ) -> pd.DataFrame:
+        """What constant spend adds to the target; see ``CausalMMM.response_curves``."""
+        from causalmmm import frames
+
+        panel = self.panel(panel)
+        if store is not None:
+            panel = panel.select([store])
+        channels = frames.curve_channels(panel, channel)
+        parts = []
+        for stores, found in self._answers(panel, CURVE, points=points):
+            amounts = frames.curve_amounts(panel, stores, self.window, points)
+            values = {name: found[output] for name, output in _CURVE_NAMES.items()}
+            parts.append((stores, frames.curve_frame(panel, stores, channels, amounts, values)))
+        return frames.joined(parts)
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
+        """The graph itself, on arrays; docs/onnx.md describes inputs and outputs."""
+        found = self._session.run(list(outputs), dict(inputs))
+        return dict(zip(outputs, found, strict=True))
+
+    # ---- batches -----------------------------------------------------------------------------
+
+    def _config(self) -> Any:
+        from causalmmm.engine.config import ModelConfig, from_json
+
+        return from_json(ModelConfig, self.info["config"])
+
+    def _ahead(
+        self, panel: Panel, horizon: int | None, plan: Any | None, level: Sequence[int]
+    ) -> tuple[Plan | None, int, list[float]]:
+        from causalmmm.frames import levels_of, steps_of
+        from causalmmm.plan import validate_plan
+
+        levels = levels_of(level)
+        checked = None if plan is None else validate_plan(plan, panel)
+        steps = steps_of(horizon, checked, self.horizon)
+        if steps > self.max_horizon:
+            raise ValueError(
+                f"the file forecasts up to {self.max_horizon} steps, not {steps}: "
+                "export the model with a larger max_horizon"
+            )
+        return checked, steps, levels
+
+    def _answers(
+        self, panel: Panel, outputs: Sequence[str], **asked: Any
+    ) -> list[tuple[NDArray[np.int64], Arrays]]:
+        from causalmmm.frames import groups
+        from causalmmm.runtime.feeds import feeds
+
+        def one(stores: NDArray[np.int64]) -> tuple[NDArray[np.int64], Arrays]:
+            given = feeds(panel, stores, window=self.window, **asked)
+            return stores, self.run({k: given[k] for k in self.inputs}, outputs)
+
+        chosen = list(groups(panel, self.window, self.batch))
+        if self.threads == 1 or len(chosen) == 1:
+            return list(map(one, chosen))
+        with ThreadPoolExecutor(min(self.threads, len(chosen))) as pool:
+            return list(pool.map(one, chosen))
+
+
+def _reopened(path: Path, threads: int, batch: int) -> OnnxModel:
+    return OnnxModel(path, threads=threads, batch=batch)
+
+
+def _graph_part(
+    panel: Panel, stores: NDArray[np.int64], found: Arrays, threshold: float
+) -> pd.DataFrame:
+    from causalmmm.frames import graph_frame
+
+    values = {name: found[output] for name, output in _GRAPH_NAMES.items()}
+    return graph_frame(panel, stores, values, threshold)
+
+
+def _forecast_part(
+    panel: Panel, stores: NDArray[np.int64], found: Arrays, steps: int, levels: Sequence[float]
+) -> pd.DataFrame:
+    from causalmmm.frames import forecast_frame
+    from causalmmm.runtime.feeds import dates_ahead
+
+    values = np.concatenate([found["mean"][..., None], found["bounds"]], axis=-1)
+    return forecast_frame(panel, stores, dates_ahead(panel, stores, steps), values, levels)
