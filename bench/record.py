@@ -17,7 +17,10 @@ from typing import Any
 import numpy as np
 
 Row = dict[str, Any]
-_PACKAGES = ("causalmmm", "torch", "triton", "numpy", "pandas", "scipy", "scikit-learn")
+_PACKAGES = (
+    *("causalmmm", "torch", "triton", "onnx", "onnxruntime"),
+    *("numpy", "pandas", "scipy", "scikit-learn"),
+)
 
 
 def record(out: Path, name: str, rows: Sequence[Row], settings: Mapping[str, Any]) -> None:

@@ -207,6 +207,13 @@ def _day(text: str) -> np.datetime64:
 _HOLIDAYS = (_day("2000-01-01"), _day("2060-01-01"))
 
 
+def known_dates(spec: CalendarSpec) -> tuple[str, str]:
+    """First and last date of which an exported calendar is right."""
+    if spec.country is None:
+        return "1900-03-01", "2100-02-28"
+    return str(_HOLIDAYS[0]), str(_HOLIDAYS[1] - 1)
+
+
 def _holidays(spec: CalendarSpec) -> Tensor:
     """float32 [days]: holidays of the period that begins on each day; empty without a country."""
     if spec.country is None:

@@ -70,6 +70,8 @@ def export_onnx(
 
 def facts(model: CausalMMM, draws: int, max_horizon: int) -> dict[str, Any]:
     """What the file says of itself: names, roles, calendar, limits, and where it comes from."""
+    from causalmmm.engine.export.graph import known_dates
+
     return {
         "format": FORMAT,
         "version": package_version(),
@@ -79,6 +81,7 @@ def facts(model: CausalMMM, draws: int, max_horizon: int) -> dict[str, Any]:
         "context": list(model.context_names_),
         "controls": list(model.control_names_),
         "calendar": dataclasses.asdict(model.calendar_),
+        "dates": known_dates(model.calendar_),
         "window": int(model.window),
         "config": dataclasses.asdict(model.config_),
         "horizon": min(model.horizon, max_horizon),

@@ -50,7 +50,10 @@ def test_onnxruntime_web_gives_the_same_numbers(tmp_path: Path) -> None:
     inputs.write_text(json.dumps(packed))
     script = ROOT / "tests" / "foreign" / "infer.mjs"
     done = subprocess.run(
-        [node, script, MODULES, file.path, inputs, outputs], capture_output=True, text=True, check=False
+        [node, script, MODULES, file.path, inputs, outputs],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(outputs.read_text())

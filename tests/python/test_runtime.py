@@ -190,6 +190,8 @@ def test_input_is_refused_as_the_model_refuses_it(exported: Exported) -> None:
         assert messages[0] == messages[1]
     with pytest.raises(ValueError, match="larger max_horizon"):
         exported.file.predict(panel, horizon=HORIZON + 1)
+    with pytest.raises(ValueError, match="reaches from 2000-01-01 to 2059-12-31, not to 2060-01-0"):
+        exported.file.predict(draw([60], first="2059-11-01"), horizon=4)
     with pytest.raises(KeyError, match="no channel 'visits'"):
         exported.file.response_curves("visits", panel=panel)
 

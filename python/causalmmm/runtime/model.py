@@ -90,6 +90,7 @@ class OnnxModel:
         fitted = {"series": self.nodes, "context": self.context, "controls": self.controls}
         check_names(panel, fitted, self.freq)
         check_lengths(panel, self._config())
+        self._check_dates(panel.data.grid)
         return panel
 
     def graphs(self, panel: Any, *, threshold: float = 0.0) -> pd.DataFrame:
@@ -196,6 +197,7 @@ class OnnxModel:
     ) -> tuple[Plan | None, int, list[float]]:
         from causalmmm.frames import levels_of, steps_of
         from causalmmm.plan import validate_plan
+        from causalmmm.runtime.feeds import dates_ahead
 
         levels = levels_of(level)
         checked = None if plan is None else validate_plan(plan, panel)
@@ -205,7 +207,16 @@ class OnnxModel:
                 f"the file forecasts up to {self.max_horizon} steps, not {steps}: "
                 "export the model with a larger max_horizon"
             )
+        self._check_dates(dates_ahead(panel, np.arange(panel.n_stores), steps))
         return checked, steps, levels
+
+    def _check_dates(self, dates: NDArray[np.datetime64]) -> None:
+        first, last = (np.datetime64(day, "D") for day in self.info["dates"])
+        if dates.min() < first or dates.max() > last:
+            wrong = dates.min() if dates.min() < first else dates.max()
+            raise ValueError(
+                f"the calendar of the file reaches from {first} to {last}, not to {wrong}"
+            )
 
     def _answers(
         self, panel: Panel, outputs: Sequence[str], **asked: Any
