@@ -1,0 +1,90 @@
+"""Epochs of the whole model on a CPU: with the edge operators, and with plain PyTorch instead.
+
+    python bench/kernels/edge_epoch.py --out bench/results
+
+The simulation's marketplace preset (16 series), the batches that training chooses. Formulations
+take turns; of each round the fastest epoch counts, and the table shows the median of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import causalmmm.engine.encoder as encoder
+from causalmmm import CausalMMM, simulate
+from causalmmm.kernels import EdgeSample, edge_mean, edge_sample
+from causalmmm.kernels.edge import reference
+
+sys.path[:0] = [str(Path(__file__).parents[1])]
+from record import Row, record, table  # noqa: E402
+
+
+def plain_mean(*tensors: Tensor, features: Tensor | None, wf: Tensor | None) -> Tensor:
+    return reference.edge_mean(*tensors, features, wf)
+
+
+def plain_sample(*tensors: Tensor, **options: Any) -> EdgeSample:
+    batch = tensors[0].shape[0]
+    tau = torch.as_tensor(options["temperature"], dtype=torch.float32)
+    seed, store = options["seed"], options["store"]
+    rest = (
+        tau,
+        None if seed is None else torch.as_tensor(seed),
+        torch.arange(batch) if store is None else store,
+        False,
+    )
+    return EdgeSample(*reference.edge_sample(*tensors, options["features"], options["wf"], *rest))
+
+
+FORMULATIONS = {
+    "operators": (edge_mean, edge_sample),
+    "factorised, LayerNorm": (plain_mean, plain_sample),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stores", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    panel, _ = simulate("marketplace", stores=options.stores, steps=options.steps, seed=0)
+    rates: dict[str, list[float]] = {name: [] for name in FORMULATIONS}
+    for _ in range(options.rounds):
+        for name, operators in FORMULATIONS.items():
+            encoder.edge_mean, encoder.edge_sample = operators
+            model = CausalMMM(hidden=options.width, epochs=3, patience=4, seed=0, device="cpu").fit(
+                panel, progress=False
+            )
+            rates[name].append(float(model.history_["stores_per_second"].iloc[1:].max()))
+    ours = median(rates["operators"])
+    rows: list[Row] = [
+        {
+            "formulation": name,
+            "stores": options.stores,
+            "nodes": len(panel.nodes),
+            "width": options.width,
+            "stores_per_second": median(found),
+            "times_as_long": ours / median(found),
+        }
+        for name, found in rates.items()
+    ]
+    print(table(rows, ["formulation"], ["stores_per_second", "times_as_long"]))
+    if options.out:
+        record(options.out, "edge_epoch", rows, vars(options))
+
+
+if __name__ == "__main__":
+    main()
