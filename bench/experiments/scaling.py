@@ -198,6 +198,7 @@ def _draw_seconds(axes: Axes, rows: Sequence[Row], size: str) -> None:
     linear = [y[-1] * v / x[-1] for v in x]
     axes.plot(x, linear, "--", color=INK, lw=0.8, label="linear growth, through the last")
     axes.set(xscale="log", yscale="log", xlabel=size, title=f"seconds per epoch, by {size}")
+    _name_ticks(axes, x)
 
 
 def _draw_quality(axes: Axes, rows: Sequence[Row]) -> None:
@@ -208,6 +209,12 @@ def _draw_quality(axes: Axes, rows: Sequence[Row]) -> None:
         colour = INK if value == "auroc" else OURS
         axes.errorbar(counts, mean, yerr=spread, fmt="o-", color=colour, capsize=2, label=name)
     axes.set(xscale="log", xlabel="training stores", title="graphs of stores not trained on")
+    _name_ticks(axes, counts)
+
+
+def _name_ticks(axes: Axes, sizes: Sequence[float]) -> None:
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8)
+    axes.minorticks_off()
 
 
 def _print(part: str, rows: Sequence[Row], notes: dict[str, float]) -> None:
