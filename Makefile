@@ -41,6 +41,7 @@ typecheck: .venv/.lint .venv/.installed-$(CUDA) ## check types (mypy)
 bench: .venv/.installed-$(CUDA) ## time both operators on this CPU (into bench/results/)
 	$(BIN)/python -P bench/kernels/response.py --threads 1 2 --out bench/results
 	$(BIN)/python -P bench/kernels/edge_cpu.py --out bench/results
+	$(BIN)/python -P bench/kernels/edge_epoch.py --out bench/results
 	$(BIN)/python -P bench/kernels/edge_sweep.py --device cpu --out bench/results
 	$(BIN)/python -P -m pytest bench/kernels/edge_speed.py
 
@@ -80,7 +81,7 @@ triton-check: .venv/.installed-$(CUDA) ## test the Triton kernels on another Tri
 
 foreign-check: .venv/.installed-$(CUDA) ## run an exported model in onnxruntime-web under Node.js
 	npm install --silent --ignore-scripts --no-audit --no-fund --prefix build/node onnxruntime-web@1.30.0
-	$(BIN)/python -P -m pytest tests/python/test_foreign_runtime.py $(ARGS)
+	$(BIN)/python -P -m pytest tests/python/test_runtime.py -k onnxruntime_web $(ARGS)
 
 clean: ## remove builds and results, keep .venv
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -32,8 +32,8 @@ class ModelConfig:
     hidden: int = 32
     lags: int = 7
     raw_window: int = 64
-    decays: tuple[float, ...] = (0.1, 0.5, 0.8)
-    delays: tuple[int, ...] = (0, 0, 0)
+    decays: tuple[float, ...] = (0.1, 0.5, 0.8, 0.3, 0.3, 0.3)
+    delays: tuple[int, ...] = (0, 0, 0, 2, 4, 6)
     own_lags: int = 7
     yearly: int = 3
     prior: float = 0.05

@@ -57,6 +57,13 @@ class ResponseDecoder(nn.Module):
         """[N, N, D], the effect that all stores share; non-negative where ``positive``."""
         return torch.where(self.positive.unsqueeze(-1), F.softplus(self.raw_beta), self.raw_beta)
 
+    @torch.no_grad()
+    def set_beta(self, beta: Tensor) -> None:
+        """Give the shared effects these values [N, N, D]."""
+        least = beta.clamp_min(1e-3)
+        raw = least + torch.log(-torch.expm1(-least))  # the inverse of softplus
+        self.raw_beta.copy_(torch.where(self.positive.unsqueeze(-1), raw, beta))
+
     def curve(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Slope and half-saturation [B, N, 1], or [B, N, T] where context [B, C, T] moves."""
         moving = context if context.ndim == 3 else context.unsqueeze(-1)
@@ -118,10 +125,9 @@ class ResponseDecoder(nn.Module):
     def noise(self, variance: Tensor, rows: Tensor) -> Tensor:
         """[B, N]: log standard deviation of one-step errors.
 
-        A store's own residual variance [B, N], measured on ``rows`` [B], is shrunk towards that of
-        all stores, so that a series that happened to be still does not promise exact forecasts.
+        A store's own residual variance [B, N], measured on ``rows`` [B, N], is shrunk towards that
+        of all stores, so that a series that happened to be still does not promise exact forecasts.
         """
-        rows = rows.unsqueeze(-1)
         pooled = (2 * self.log_pooled).exp()
         shrunk = (rows * variance + _PRIOR_ROWS * pooled) / (rows + _PRIOR_ROWS)
         return 0.5 * shrunk.log() + self.log_noise

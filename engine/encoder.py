@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from causalmmm.engine.config import ModelConfig
-from causalmmm.engine.features import LIKELIHOOD_RATIO, edge_width, node_width
+from causalmmm.engine.features import EVIDENCE, EVIDENCE_UNIT, edge_width, node_width
 from causalmmm.kernels import EdgeSample, edge_mean, edge_sample
 
 EDGE_TYPES = 2  # none, causal
@@ -28,12 +28,14 @@ class Posterior:
     edges   ``EdgeSample``: z and logits [B, N, N, 2], kl [B].
     effect_mean, effect_log_sd  [B, N, N]: posterior of a store's log effect around the shared one.
     state   [B, N, H]: node states after the first pass.
+    ratio   [B, N, N]: log Bayes factors that the edge features state, None without features.
     """
 
     edges: EdgeSample
     effect_mean: Tensor
     effect_log_sd: Tensor
     state: Tensor
+    ratio: Tensor | None
 
 
 class RelationalEncoder(nn.Module):
@@ -74,8 +76,8 @@ class RelationalEncoder(nn.Module):
             nn.init.zeros_(self.effect_feature.weight)
             self.evidence = nn.Linear(self.features, 1)
             nn.init.zeros_(self.evidence.bias)
-            with torch.no_grad():  # begin with the log-likelihood ratio that the features hold
-                self.evidence.weight.zero_()[0, LIKELIHOOD_RATIO] = 1.0
+            with torch.no_grad():  # begin with the log Bayes factor that the features hold
+                self.evidence.weight.zero_()[0, EVIDENCE] = EVIDENCE_UNIT
         self.effect_sender = nn.Linear(width, _EFFECT_RANK, bias=False)
         self.effect_receiver = nn.Linear(width, _EFFECT_RANK, bias=False)
         nn.init.zeros_(self.effect_receiver.weight)
@@ -95,6 +97,7 @@ class RelationalEncoder(nn.Module):
         nodes: Tensor,
         edges: Tensor | None,
         context: Tensor,
+        factor: Tensor | None,
         *,
         temperature: float | Tensor = 1.0,
         seed: int | None = None,
@@ -115,7 +118,11 @@ class RelationalEncoder(nn.Module):
         first = first * self.norm1.weight + self.norm1.bias
         whole = first.mean(1, keepdim=True).expand_as(first)
         state = self.node(torch.cat([first, whole, h], dim=-1))
-        log_prior, divergence = self._mixture_prior(edges, batch)
+        log_prior, divergence = self.prior(factor, batch)
+        ratio = self.evidence_ratio(edges)
+        informed = log_prior
+        if ratio is not None:
+            informed = log_prior + torch.stack([torch.zeros_like(ratio), ratio], dim=-1)
         # both LayerNorms' affine maps are folded into the linear layer that follows them
         sample = edge_sample(
             sender1,
@@ -129,7 +136,7 @@ class RelationalEncoder(nn.Module):
             self.pass2.bias,
             self.out.weight * self.norm2.weight,
             self.out.bias + self.out.weight @ self.norm2.bias,
-            log_prior,
+            informed,
             features=edges,
             wf=wf,
             temperature=temperature,
@@ -141,35 +148,58 @@ class RelationalEncoder(nn.Module):
         if edges is not None:
             shift = self.effect_feature(edges)
             mean, log_sd = mean + shift[..., 0], log_sd + shift[..., 1]
+        kl = sample.kl + divergence
+        if ratio is not None:  # the operator's divergence is from prior and evidence together
+            kl = kl + (sample.logits.softmax(-1)[..., 1] * ratio).sum((1, 2))
         return Posterior(
-            edges=sample._replace(kl=sample.kl + divergence),
+            edges=sample._replace(kl=kl),
             effect_mean=mean.float().clamp(-3, 3),
             effect_log_sd=log_sd.float().clamp(-6, 1),
             state=state,
+            ratio=ratio,
         )
 
-    def _mixture_prior(self, edges: Tensor | None, batch: int) -> tuple[Tensor, Tensor]:
+    def evidence_ratio(self, edges: Tensor | None) -> Tensor | None:
+        """Log Bayes factor of every edge [B, N, N] from its features; the diagonal is zero."""
+        if edges is None:
+            return None
+        ratio = self.evidence(edges).squeeze(-1).float()
+        return ratio - torch.diag_embed(ratio.diagonal(dim1=1, dim2=2))
+
+    def prior(self, factor: Tensor | None, batch: int) -> tuple[Tensor, Tensor]:
         """Log prior [B, N, N, 2] of every store's edges, and KL [B] of its prototype weights.
 
-        A prototype with edge probabilities pi has, given evidence ratios e of the edges, marginal
-        likelihood prod (1 - pi + pi e); weights r follow by Bayes. The prior of an edge is then the
-        geometric mixture sum_p r_p log pi_p, for which KL(q, r || prior) splits into the edges'
-        part and KL(r || mixture weights).
+        A prototype with edge probabilities pi gives a store whose edges have Bayes factors e the
+        marginal likelihood prod (1 - pi + pi e); weights r follow by Bayes. The prior of an edge is
+        then the geometric mixture sum_p r_p log pi_p, for which KL(q, r || prior) splits into the
+        edges' part and KL(r || mixture weights). ``factor`` holds log e, [B, N, N]; without it the
+        weights are those of the mixture.
         """
         odds = self.prototypes.clamp(-_WIDE, _WIDE)
         log_weight = self.mixture.log_softmax(-1).expand(batch, -1)
         log_share = log_weight
-        if edges is not None:
-            ratio = self.evidence(edges).squeeze(-1).float()
-            ratio = ratio - torch.diag_embed(ratio.diagonal(dim1=1, dim2=2))
-            gain = F.softplus(odds + ratio.unsqueeze(1)) - F.softplus(odds)
-            log_share = (log_weight + gain.sum((2, 3))).log_softmax(-1)
+        if factor is not None:
+            pairs = ~torch.eye(odds.shape[-1], dtype=torch.bool, device=odds.device)
+            gain = F.softplus(odds + factor.unsqueeze(1)) - F.softplus(odds)
+            log_share = (log_weight + (gain * pairs).sum((2, 3))).log_softmax(-1)
         share = log_share.exp()
         log_prior = torch.stack([F.logsigmoid(-odds), F.logsigmoid(odds)], dim=-1)
         log_prior = torch.einsum("bp,pijk->bijk", share, log_prior)
         fixed = self.log_prior.isinf().any(-1, keepdim=True)  # forbidden and required edges
         log_prior = torch.where(fixed, self.log_prior, log_prior)
         return log_prior, (share * (log_share - log_weight)).sum(-1)
+
+    @torch.no_grad()
+    def store_odds(self, factor: Tensor) -> Tensor:
+        """Prior log odds [B, N, N] of stores whose edges have log Bayes factors [B, N, N]."""
+        log_prior, _ = self.prior(factor, factor.shape[0])
+        return (log_prior[..., 1] - log_prior[..., 0]).clamp(-_LARGE, _LARGE)
+
+    def typical_odds(self) -> Tensor:
+        """Log odds [N, N] of every edge in a store of which nothing is known."""
+        odds = self.prototypes.detach().clamp(-_WIDE, _WIDE)
+        weight = self.mixture.detach().softmax(-1)
+        return torch.einsum("p,pij->ij", weight, odds.sigmoid()).logit(1e-6)
 
     def prototype_penalty(self) -> Tensor:
         """Negative log hyperprior of the prototypes: normal around the user's log odds."""

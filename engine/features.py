@@ -7,17 +7,21 @@ likelihood ratio of every edge under the decoder's current responses.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from causalmmm.engine.linalg import spd_inverse, spd_solve
+from causalmmm.engine.scan import State, roll
 
 _RIDGE = 10.0  # prior precision of a standardised VAR coefficient, in units of the noise variance
 _CLIP = 8.0
-RESPONSE_WIDTH = 6
-LIKELIHOOD_RATIO = -2  # position of the conditional log-likelihood ratio among the edge features
+_SWEEPS = 3  # of the mean-field solution over senders
+RESPONSE_WIDTH = 8
+EVIDENCE = -2  # position of the log Bayes factor among the edge features, in units of EVIDENCE_UNIT
+EVIDENCE_UNIT = 4.0
 _FLAT = 0.01  # a residual spread below this share of a series' level counts as constant
 
 
@@ -27,8 +31,8 @@ class WindowStatistics:
 
     edges     [B, N, N, 2 lags + 5], axis 1 the sender and axis 2 the receiver.
     nodes     [B, N, G], G = ``node_width(lags)``.
-    variance  [B, N], variance that the store's own VAR leaves, in scaled units, and rows [B], the
-              number of rows it was measured on.
+    variance  [B, N], variance that the store's own VAR leaves, in scaled units, and rows [B, N],
+              the number of rows it was measured on.
     """
 
     edges: Tensor
@@ -48,8 +52,13 @@ def node_width(lags: int) -> int:
 
 
 @torch.no_grad()
-def window_statistics(residual: Tensor, seen: Tensor, lags: int) -> WindowStatistics:
+def window_statistics(
+    residual: Tensor, received: Tensor, running: Tensor, seen: Tensor, lags: int
+) -> WindowStatistics:
     """Statistics of residual series [B, N, T] on rows ``seen`` [B, T] (float32, no gradient).
+
+    ``residual`` is of the series as senders; ``received`` of the series as receivers, which are
+    explained only on rows where they are ``running`` (bool [B, N, T]).
 
     One Gram matrix of all lags gives both the correlations and, through one Cholesky factorisation
     per store, the ridge VAR(lags): B = (Z'Z + c I)^-1 Z'Y, its posterior covariance, and for every
@@ -61,10 +70,13 @@ def window_statistics(residual: Tensor, seen: Tensor, lags: int) -> WindowStatis
     spread = ((residual.square() * rows.unsqueeze(1)).sum(-1) / count.unsqueeze(-1)).sqrt()
     # a series may be all but constant on the seen rows and move elsewhere: bound what that can do
     series = (residual / spread.clamp_min(_FLAT).unsqueeze(-1)).clamp(-_CLIP, _CLIP)
+    outcome = (received / spread.clamp_min(_FLAT).unsqueeze(-1)).clamp(-_CLIP, _CLIP)
     # rows predicted: all seen rows that have `lags` predecessors inside the window
     used = rows[:, lags:].unsqueeze(-1)
     n = used.sum(1).clamp_min(2.0)  # [B, 1]
-    present = series[..., lags:].mT * used  # [B, T', N]
+    counted = used * running[..., lags:].mT
+    present = outcome[..., lags:].mT * counted  # [B, T', N]
+    share = counted.sum(1).clamp_min(2.0) / n  # [B, N]
     shifted = [series[..., lag : steps - lags + lag] for lag in range(lags)]
     past = torch.stack(shifted, dim=-1)  # [B, N, T', L], lag 1 last
     past = past.transpose(1, 2).reshape(stores, steps - lags, nodes * lags)
@@ -74,7 +86,7 @@ def window_statistics(residual: Tensor, seen: Tensor, lags: int) -> WindowStatis
     weight = inverse @ cross  # [B, N L, N]
     freedom = nodes * lags - _RIDGE * inverse.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)
     squares = (present.square().sum(1) - (weight * cross).sum(1)).clamp_min(1e-6)
-    noise = squares / (n - freedom).clamp_min(0.2 * n)  # [B, N]
+    noise = squares / (share * n - freedom).clamp_min(0.2 * share * n)  # [B, N]
     blocks = _blocks(inverse, nodes)  # [B, N, L, L]
     weight = weight.view(stores, nodes, lags, nodes)
     solved = spd_solve(blocks, weight)
@@ -106,48 +118,131 @@ def window_statistics(residual: Tensor, seen: Tensor, lags: int) -> WindowStatis
         edges=edges.clamp(-_CLIP, _CLIP) / 2,
         nodes=torch.cat([own, node], dim=-1),
         variance=noise * spread.square(),
-        rows=n.squeeze(-1),
+        rows=share * n,
     )
 
 
+@dataclass
+class ResponseEvidence:
+    """What a window says about every pair in the decoder's own terms.
+
+    edges   [B, N, N, RESPONSE_WIDTH], features.
+    factor  [B, N, N], log Bayes factors before the store's prototype weights are known.
+    gram    [B, N D, N D] of the responses, cross [B, N D, N] with the receivers, on the rows seen;
+    share   [B, N] of those rows on which a receiver runs.
+    """
+
+    edges: Tensor
+    factor: Tensor
+    gram: Tensor
+    cross: Tensor
+    share: Tensor
+
+
 @torch.no_grad()
-def response_statistics(
-    errors: Tensor, responses: Tensor, beta: Tensor, log_noise: Tensor, seen: Tensor
-) -> Tensor:
-    """Evidence for every pair in the decoder's own terms: [B, N, N, RESPONSE_WIDTH], no gradient.
+def response_evidence(
+    errors: Tensor,
+    responses: Tensor,
+    beta: Tensor,
+    log_noise: Tensor,
+    running: Tensor,
+    seen: Tensor,
+    log_odds: Tensor,
+    store_odds: Callable[[Tensor], Tensor],
+    spread: float,
+) -> ResponseEvidence:
+    """Evidence under effects that all stores share, without gradient.
 
     errors     [B, N, T'], what calendar and own past leave of every receiver.
     responses  [B, N, D, T'] of every sender, aligned one step earlier.
     beta       [N, N, D], the effects that stores share; log_noise [B, N] of the receivers.
-    seen       bool [B, T'], rows that count.
+    seen       bool [B, T'], rows that count, for receiver j where running [B, N, T'].
+    log_odds   [N, N] of an edge before the store is seen; ``store_odds`` gives those of a store
+               [B, N, N] from a first round of log Bayes factors [B, N, N].
+    spread     of a store's effect around beta.
 
-    Per pair: the group statistic of a ridge regression of the receiver on all responses; and, for
-    the shared effect alone and for the shared effect given that regression's other senders, the
-    matched filter and the signed logarithm of the likelihood ratio of "edge" against "no edge".
+    Features per pair: the group statistic of a ridge regression of the receiver on all responses;
+    for the shared effect alone, and given that regression's other senders, the matched filter and
+    the signed logarithm of the likelihood ratio of "edge" against "no edge"; and the matched filter
+    and log Bayes factor given the other senders' mean-field posterior (see :func:`mean_field`).
     """
     stores, nodes, parts, _ = responses.shape
     rows = seen.to(errors.dtype).unsqueeze(1)
     flat = responses.flatten(1, 2) * rows
     size = (flat.square().sum(-1) / rows.sum(-1).clamp_min(2.0)).sqrt().clamp_min(1e-3)
     flat = flat / size.unsqueeze(-1)
-    scaled = (errors * (-log_noise).exp().unsqueeze(-1)).clamp(-_CLIP, _CLIP) * rows
+    counted = rows * running
+    share = counted.sum(-1) / rows.sum(-1).clamp_min(1.0)  # a receiver's rows stand for all rows
+    scaled = (errors * (-log_noise).exp().unsqueeze(-1)).clamp(-_CLIP, _CLIP) * counted
     gram, cross = flat @ flat.mT, flat @ scaled.mT
     inverse = _inverse(gram)
     weight = (inverse @ cross).view(stores, nodes, parts, nodes)
     own = _blocks(gram, nodes)
-    evidence = (weight * spd_solve(_blocks(inverse, nodes), weight)).sum(2)
-    effect = beta.transpose(1, 2) * size.view(stores, nodes, parts, 1)
-    effect = effect * (-log_noise).exp().view(stores, 1, 1, nodes)
-    power = (effect * (own @ effect)).sum(2)
+    group = (weight * spd_solve(_blocks(inverse, nodes), weight)).sum(2)
+    unit = size.view(stores, nodes, parts, 1) * (-log_noise).exp().view(stores, 1, 1, nodes)
+    effect = beta.transpose(1, 2) * unit
+    power = (effect * (own @ effect)).sum(2) * share.unsqueeze(1)
     root = power.clamp_min(1e-6).sqrt()
-    statistics = [evidence.sqrt() - parts**0.5]
+    statistics = [group.sqrt() - parts**0.5]
     # (G + cI) w = G'e, so what the other senders leave for sender i is c w_i + G_ii w_i
     for signal in (cross.view_as(weight), _RIDGE * weight + own @ weight):
         hit = (effect * signal).sum(2)
         ratio = hit - 0.5 * power
         statistics += [hit / root, ratio.sign() * ratio.abs().log1p()]
-    statistics.append(root.log1p())
-    return torch.stack(statistics, dim=-1).clamp(-_CLIP, _CLIP) / 2
+    hits = (effect * cross.view_as(weight)).sum(2).mT  # receiver first from here on
+    sides = gram.view(stores, nodes * parts, nodes, parts).transpose(1, 2) @ effect
+    sides = sides.view(stores, nodes, nodes, parts, nodes)
+    overlap = torch.einsum("bkidj,bidj->bjik", sides, effect) * share[:, :, None, None]
+    first, _ = mean_field(hits, overlap, log_odds.mT, spread)
+    factor, amount = mean_field(hits, overlap, store_odds(first.mT).mT, spread)
+    left = hits - (overlap @ amount.unsqueeze(-1)).squeeze(-1) + power.mT * amount
+    statistics += [left.mT / root, 2 * factor.mT / EVIDENCE_UNIT, root.log1p()]
+    edges = torch.stack(statistics, dim=-1).clamp(-_CLIP, _CLIP) / 2
+    size = size.unsqueeze(-1)
+    return ResponseEvidence(edges, first.mT, size * gram * size.mT, size * cross, share)
+
+
+def mean_field(
+    hits: Tensor, overlap: Tensor, log_odds: Tensor, spread: float
+) -> tuple[Tensor, Tensor]:
+    """Which senders explain each receiver: spike and slab regression on known directions.
+
+    For receiver j, y = sum_i z_i a_i x_i + noise of unit variance, z_i Bernoulli with ``log_odds``
+    [N, N] or [B, N, N], a_i ~ N(1, spread^2). From x_i'y = ``hits`` [B, N, N] and x_i'x_k =
+    ``overlap`` [B, N, N, N] (receiver first in all), coordinate ascent on the mean-field posterior
+    gives log Bayes factors of z_i given the others, and E[z_i a_i], both [B, N, N].
+    """
+    stores, nodes, _ = hits.shape
+    power = overlap.diagonal(dim1=2, dim2=3)
+    here = torch.eye(nodes, dtype=hits.dtype, device=hits.device)
+
+    def one(state: State, now: State) -> tuple[State, Tensor]:
+        (amount,), (place, hit, share, own, odds) = state, now
+        before = amount @ place
+        hit = hit - (share * amount).sum(-1) + own * before
+        factor, mean = _log_bayes_factor(hit, own, spread)
+        after = torch.sigmoid(factor + odds) * mean
+        amount = amount + (after - before).unsqueeze(-1) * place
+        return (amount,), torch.stack([factor, after])
+
+    senders = (
+        here,
+        hits.permute(2, 0, 1),
+        overlap.permute(2, 0, 1, 3),
+        power.permute(2, 0, 1),
+        log_odds.expand(stores, nodes, nodes).permute(2, 0, 1),
+    )
+    rounds = tuple(part.repeat(_SWEEPS, *[1] * (part.ndim - 1)) for part in senders)
+    last = roll(one, (torch.zeros_like(hits),), rounds)[-nodes:].permute(1, 2, 3, 0)
+    return last[0], last[1]
+
+
+def _log_bayes_factor(hit: Tensor, power: Tensor, spread: float) -> tuple[Tensor, Tensor]:
+    """Of exp(a hit - a^2 power / 2) with a ~ N(1, spread^2) integrated out; and a's mean."""
+    precision = spread**-2
+    mean = (hit + precision) / (power + precision)
+    gain = 0.5 * mean.square() * (power + precision)
+    return gain - 0.5 * (torch.log1p(power / precision) + precision), mean
 
 
 def _inverse(gram: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from causalmmm.engine.baseline import CalendarBaseline, Projection
 from causalmmm.engine.config import ModelConfig
 from causalmmm.engine.decoder import ResponseDecoder
 from causalmmm.engine.encoder import Posterior, RelationalEncoder
-from causalmmm.engine.features import response_statistics, window_statistics
+from causalmmm.engine.features import ResponseEvidence, response_evidence, window_statistics
 from causalmmm.engine.windows import Batch
 from causalmmm.kernels import EdgeSample
 
@@ -40,6 +40,8 @@ class Inference:
     log_noise     [B, N]: log standard deviation of one-step errors, in scaled units.
     responses     [B, N, D, T - 1]: responses of all senders, centred on the calendar.
     own           [B, N, P]: autoregressive weights.
+    evidence      of every edge under the decoder; None for the raw-window encoder.
+    running       [B, N, T], 1 where a series can be explained and 0 where a channel pauses.
     """
 
     projection: Projection
@@ -49,14 +51,19 @@ class Inference:
     posterior: Posterior
     log_noise: Tensor
     own: Tensor
+    evidence: ResponseEvidence | None
+    running: Tensor
 
 
 class CausalModel(nn.Module):
     """All tensors of a fitted model. ``log_prior`` [N, N, 2] holds each edge's prior.
 
-    ``positive`` bool [N, N] marks the effects that cannot be negative; ``groups`` are the kinds of
-    the baseline's regressors (``CalendarSpec.groups``), ``context`` the number of context features.
+    ``positive`` bool [N, N] marks the effects that cannot be negative, ``spend`` bool [N] the
+    series that pause at exactly zero; ``groups`` are the kinds of the baseline's regressors
+    (``CalendarSpec.groups``), ``context`` the number of context features.
     """
+
+    spend: Tensor
 
     def __init__(
         self,
@@ -65,6 +72,7 @@ class CausalModel(nn.Module):
         context: int,
         positive: Tensor,
         log_prior: Tensor,
+        spend: Tensor,
     ) -> None:
         super().__init__()
         self.config = config
@@ -75,6 +83,7 @@ class CausalModel(nn.Module):
         self.baseline = CalendarBaseline(nodes, groups)
         self.encoder = RelationalEncoder(config, nodes, context, log_prior)
         self.decoder = ResponseDecoder(config, positive, context)
+        self.register_buffer("spend", spend)
 
     def infer(
         self, batch: Batch, *, temperature: float = 1.0, seed: int | None = None
@@ -82,27 +91,40 @@ class CausalModel(nn.Module):
         """Baseline and posterior of a batch from the rows it may see."""
         config = self.config
         projection = self.baseline.project(batch.basis, batch.seen)
-        coefficients, residual = self.baseline(batch.x, projection)
+        received, running = self._received(batch)
+        coefficients, residual = self.baseline(received, projection)
+        residual = residual * running
         still = residual.detach()
-        statistics = window_statistics(still, batch.seen, max(config.lags, 1))
+        sent = self.baseline(batch.x, projection)[1].detach()
+        statistics = window_statistics(sent, still, running, batch.seen, max(config.lags, 1))
         log_noise = self.decoder.noise(statistics.variance, statistics.rows)
         responses = self._responses(batch, projection)
         if config.lags:
             errors = still[..., 1:] - own_prediction(self.decoder.own.detach(), still)
-            evidence = response_statistics(
+            evidence = response_evidence(
                 errors,
                 responses.detach(),
                 self.decoder.beta.detach(),
                 log_noise.detach(),
+                running[..., 1:],
                 batch.seen[:, 1:],
+                self.encoder.typical_odds(),
+                self.encoder.store_odds,
+                config.effect_spread,
             )
-            nodes, edges = statistics.nodes, torch.cat([statistics.edges, evidence], dim=-1)
+            nodes, edges = statistics.nodes, torch.cat([statistics.edges, evidence.edges], dim=-1)
         else:
-            nodes, edges = self._raw_window(still, batch.seen), None
+            nodes, edges, evidence = self._raw_window(still, batch.seen), None, None
         fixed = batch.context.mean(-1) if batch.context.ndim == 3 else batch.context
         with torch.autocast(still.device.type, torch.bfloat16, enabled=self.autocast):
             posterior = self.encoder(
-                nodes, edges, fixed, temperature=temperature, seed=seed, store=batch.store
+                nodes,
+                edges,
+                fixed,
+                None if evidence is None else evidence.factor,
+                temperature=temperature,
+                seed=seed,
+                store=batch.store,
             )
         return Inference(
             projection=projection,
@@ -112,6 +134,8 @@ class CausalModel(nn.Module):
             posterior=posterior,
             log_noise=log_noise,
             own=self.decoder.own_weights(posterior.state.float()),
+            evidence=evidence,
+            running=running,
         )
 
     def forward(
@@ -138,7 +162,7 @@ class CausalModel(nn.Module):
         error = inferred.residual[..., 1:] - predicted
         log_noise = inferred.log_noise.unsqueeze(-1)
         nll = 0.5 * (error * (-log_noise).exp()).square() + log_noise + _HALF_LOG_TAU
-        nll = (nll * batch.scored[:, None, 1:]).sum(-1)
+        nll = (nll * batch.scored[:, None, 1:] * inferred.running[..., 1:]).sum(-1)
         scored = batch.scored.sum(-1, keepdim=True)
         whole = (batch.seen | batch.scored).sum(-1, keepdim=True)
         kl_edges, kl_effects = posterior.edges.kl.mean(), kl_effect.mean()
@@ -147,6 +171,17 @@ class CausalModel(nn.Module):
         return Losses(
             total, nll.detach().sum(0) / scored.sum(), kl_edges.detach(), kl_effects.detach()
         )
+
+    def _received(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Series as receivers [B, N, T], and where they run [B, N, T], as 0 or 1.
+
+        Whether a channel spends at all is a plan; what drives it shows in how much it spends. A
+        channel is explained on the rows where it spends, and counts as average on the others.
+        """
+        running = ((batch.x != 0) | ~self.spend.unsqueeze(-1)).to(batch.x.dtype)
+        counted = running * batch.seen.unsqueeze(1)
+        level = (batch.x * counted).sum(-1) / counted.sum(-1).clamp_min(1.0)
+        return torch.where(running > 0, batch.x, level.unsqueeze(-1)), running
 
     def _responses(self, batch: Batch, projection: Projection) -> Tensor:
         """[B, N, D, T - 1]: responses of rows 0..T-2, centred on the calendar of the next row."""

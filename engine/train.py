@@ -17,6 +17,7 @@ from torch import Tensor
 
 from causalmmm.engine.config import TrainConfig
 from causalmmm.engine.model import CausalModel, Losses
+from causalmmm.engine.prototypes import fit_mixture, revise
 from causalmmm.engine.windows import Batch, Windows
 
 _VALUES_PER_UPDATE = 100_000
@@ -24,6 +25,8 @@ _UPDATES_PER_VALIDATION = 10
 _FAST = 4.0  # learning rate of parameters with a meaning, relative to that of the networks
 _MEANINGS = ("prototypes", "mixture")
 _EVERY_STORE_VALIDATES_BELOW = 20
+_REFIT_AT = (0.25, 0.35, 0.45)  # of all epochs
+_REFIT_STORES = 500
 
 
 @dataclass
@@ -84,7 +87,10 @@ def train(
         state = _restore(checkpoint, model, optimiser, epochs)
     validate_every = math.ceil(_UPDATES_PER_VALIDATION / per_epoch)
     model.autocast = config.amp and device.type == "cuda"
+    refits = _refits(epochs)
     while state.epoch < epochs and state.stale < config.patience:
+        if state.epoch in refits and model.config.structure == "learned":
+            refit_prototypes(model, windows, fit_stores, optimiser, at_once, device, seed)
         began = time.perf_counter()
         rng = np.random.default_rng((seed, 1, state.epoch))
         order = rng.permutation(fit_stores)
@@ -141,6 +147,59 @@ def train(
     model.eval()
     model.autocast = False
     return state.history
+
+
+def _refits(epochs: int) -> set[int]:
+    """Epochs before which the prototypes are fitted anew: while the KL term grows."""
+    return {max(1, round(share * epochs)) for share in _REFIT_AT}
+
+
+@torch.no_grad()
+def refit_prototypes(
+    model: CausalModel,
+    windows: Windows,
+    stores: NDArray[np.int64],
+    optimiser: torch.optim.Optimizer,
+    at_once: int,
+    device: torch.device,
+    seed: int,
+) -> None:
+    """Fit the prototypes to the evidence of at most ``_REFIT_STORES`` stores, as they are now."""
+    model.eval()
+    some = stores[:: math.ceil(len(stores) / _REFIT_STORES)]
+    found = []
+    for k in range(0, len(some), at_once):
+        inferred = model.infer(windows.full(some[k : k + at_once]).to(device))
+        if inferred.evidence is None:
+            return
+        found.append((inferred.evidence, (-inferred.log_noise).exp()))
+    encoder, decoder = model.encoder, model.decoder
+    prior = encoder.log_prior[..., 1].exp()
+    factor = torch.cat([evidence.factor for evidence, _ in found])
+    mixture = fit_mixture(factor, prior, len(encoder.prototypes), seed=seed)
+    if mixture is None:
+        return
+    gram, cross = 0.0, 0.0
+    for share, (evidence, precision) in zip(mixture.share.split(at_once), found, strict=True):
+        weight = precision.square() * evidence.share
+        gram = gram + torch.einsum("bp,bj,bmn->pjmn", share, weight, evidence.gram)
+        cross = cross + torch.einsum("bp,bj,bmj->pjm", share, precision, evidence.cross)
+    rate, beta = revise(
+        mixture,
+        factor,
+        gram,
+        cross,
+        decoder.beta,
+        prior,
+        decoder.positive,
+        steps=min(int(np.median(windows.data.lengths)), windows.window),
+    )
+    encoder.prototypes.copy_(rate.logit(1e-4))
+    encoder.mixture.copy_(mixture.log_weight)
+    decoder.set_beta(beta)
+    for parameter in (encoder.prototypes, encoder.mixture):
+        for moment in optimiser.state.get(parameter, {}).values():
+            moment.zero_()
 
 
 def _parameter_groups(model: CausalModel, config: TrainConfig) -> list[dict[str, Any]]:

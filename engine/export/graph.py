@@ -63,6 +63,7 @@ class ExportedModel(nn.Module):
     effects: Tensor
     coefficients: Tensor
     steps: Tensor
+    pauses: Tensor
 
     def __init__(
         self, model: CausalModel, calendar: CalendarSpec, *, draws: int, seed: int, horizon: int
@@ -74,7 +75,7 @@ class ExportedModel(nn.Module):
             nodes, terms, horizon, draws=draws, seed=seed, device=torch.device("cpu")
         )
         self.draws = draws
-        for name in ("gates", "effects", "coefficients", "steps"):
+        for name in ("gates", "effects", "coefficients", "steps", "pauses"):
             self.register_buffer(name, getattr(noise, name))
         self.calendar = ExportedCalendar(calendar)
 
@@ -154,8 +155,8 @@ class ExportedModel(nn.Module):
         )
 
     def _noise(self, future: Future) -> Noise:
-        steps = self.steps[: future.basis.shape[1]]
-        return Noise(self.draws, self.gates, self.effects, self.coefficients, steps)
+        steps, pauses = (part[: future.basis.shape[1]] for part in (self.steps, self.pauses))
+        return Noise(self.draws, self.gates, self.effects, self.coefficients, steps, pauses)
 
 
 class ExportedCalendar(nn.Module):

@@ -15,6 +15,7 @@ import onnxscript
 import torch
 from onnxscript import FLOAT, graph, ir, script
 from onnxscript import opset18 as op
+from onnxscript.function_libs.torch_lib.ops.core import aten_diagonal
 
 import causalmmm.engine.linalg
 import causalmmm.kernels  # noqa: F401  (registers the operators)
@@ -35,6 +36,7 @@ def translations() -> dict[Any, Callable[..., Any]]:
         ours.central_intervals.default: central_intervals,
         torch.ops.aten.sigmoid.default: sigmoid,
         torch.ops.aten.elu.default: elu,
+        torch.ops.aten.diagonal.default: diagonal,
     }
 
 
@@ -152,6 +154,24 @@ def elu(x: Any, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0
     return op.Max(x, below)
 
 
+def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    """As a choice of places; the exporter's own form multiplies everything by a mask."""
+    rank = len(x.shape)
+    first, second = dim1 % rank, dim2 % rank
+    size = x.shape[second]
+    if offset or second != first + 1 or not isinstance(size, int) or x.shape[first] != size:
+        return aten_diagonal(x, offset=offset, dim1=dim1, dim2=dim2)
+    parts = [op.Shape(x, start=0, end=first)] if first else []
+    parts.append(_tensor(np.array([size * size])))
+    if second + 1 < rank:
+        parts.append(op.Shape(x, start=second + 1))
+    shape = parts[0] if len(parts) == 1 else op.Concat(*parts, axis=0)
+    places = _tensor(np.arange(size) * (size + 1))
+    chosen = op.Gather(op.Reshape(x, shape), places, axis=first)
+    order = [k for k in range(rank - 1) if k != first]
+    return op.Transpose(chosen, perm=[*order, first])
+
+
 def sigmoid(x: Any) -> Any:
     """Some runtimes' own Sigmoid is exact to 1e-7 only, which is little for a small response."""
     return op.Reciprocal(op.Add(op.Exp(op.Neg(x)), op.Constant(value_float=1.0)))
@@ -241,7 +261,7 @@ def _central_intervals(draws: FLOAT[...], level: FLOAT[...]) -> FLOAT[...]:
 
 @script(_DOMAIN, default_opset=op)
 def _hill(stock: FLOAT[...], slope: FLOAT[...], half: FLOAT[...]) -> FLOAT[...]:
-    size = op.Abs(stock)
-    absent = size < 1.1754943508222875e-38
-    ratio = slope * (op.Log(half) - op.Log(op.Where(absent, 1.0, size)))
-    return op.Where(absent, 0.0, op.Sign(stock) / (1.0 + op.Exp(ratio)))
+    tiny = op.Constant(value_float=1.1754943508222875e-38)
+    one = op.Constant(value_float=1.0)
+    ratio = slope * (op.Log(half) - op.Log(op.Max(op.Abs(stock), tiny)))
+    return op.Sign(stock) / (one + op.Exp(ratio))

@@ -21,7 +21,7 @@ from causalmmm.engine.model import CausalModel, edge_log_prior
 from causalmmm.engine.train import EpochReport, train
 from causalmmm.engine.windows import Windows
 from causalmmm.frames import levels_of, steps_of, store_graph
-from causalmmm.knowledge import Pair, edge_probability, positive_effects
+from causalmmm.knowledge import Pair, edge_probability, positive_effects, spend_series
 from causalmmm.matching import as_panel, check_lengths, check_names
 from causalmmm.panel import Panel
 from causalmmm.plan import validate_plan
@@ -72,8 +72,8 @@ class CausalMMM:
         hidden: int = 32,
         lags: int = 7,
         raw_window: int = 64,
-        decays: Sequence[float] = (0.1, 0.5, 0.8),
-        delays: Sequence[int] = (0, 0, 0),
+        decays: Sequence[float] = (0.1, 0.5, 0.8, 0.3, 0.3, 0.3),
+        delays: Sequence[int] = (0, 0, 0, 2, 4, 6),
         own_lags: int = 7,
         yearly: int = 3,
         prototypes: int = 8,
@@ -205,6 +205,7 @@ class CausalMMM:
                 len(self.context_names_),
                 positive_effects(self.nodes_, self.roles_, self.signed),
                 edge_log_prior(self._edge_probability()),
+                spend_series(self.roles_),
             ).to(self.device_)
         windows = self._windows(panel.data)
         from causalmmm.progress import training_progress

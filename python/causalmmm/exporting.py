@@ -97,8 +97,8 @@ def differences(model: CausalMMM, path: str | Path, panel: Panel) -> dict[str, f
     """How far the answers of a file are from the model's, per column of numbers.
 
     Each difference is a share of the value, or of the typical size of its kind (of the series of
-    the store for forecasts, of the target of the store for effects, 1 for probabilities) where the
-    value is smaller. ``model`` draws as the file does.
+    the store for forecasts, of the target of the store for effects, 1 for probabilities and for
+    series that are all zero) where the value is smaller. ``model`` draws as the file does.
     """
     import numpy as np
 
@@ -118,7 +118,7 @@ def differences(model: CausalMMM, path: str | Path, panel: Panel) -> dict[str, f
         model.set_params(draws=draws, seed=seed)
     owner = np.repeat(np.arange(panel.n_stores), panel.lengths)
     sizes = {
-        (store, series): float(np.abs(panel.data.values[owner == s, k]).mean())
+        (store, series): float(np.abs(panel.data.values[owner == s, k]).mean()) or 1.0
         for s, store in enumerate(panel.stores.tolist())
         for k, series in enumerate(panel.nodes)
     }

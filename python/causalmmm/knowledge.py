@@ -52,6 +52,11 @@ def positive_effects(nodes: Sequence[str], roles: Sequence[str], signed: Sequenc
     return positive
 
 
+def spend_series(roles: Sequence[str]) -> Tensor:
+    """bool [N]: series in which zero means a pause, not a low value."""
+    return torch.tensor([role in _DRIVERS for role in roles])
+
+
 def _indices(nodes: Sequence[str], pairs: Sequence[Pair], what: str) -> Iterator[tuple[int, int]]:
     """Index pairs of named pairs; "*" stands for every series."""
     for pair in pairs:

@@ -94,6 +94,7 @@ def load(directory: str | Path, *, device: str | None = None) -> CausalMMM:
     from causalmmm.engine.config import ModelConfig, from_json
     from causalmmm.engine.model import CausalModel, edge_log_prior
     from causalmmm.estimator import CausalMMM
+    from causalmmm.knowledge import spend_series
     from causalmmm.schema import Schema
 
     folder = Path(directory)
@@ -128,6 +129,7 @@ def load(directory: str | Path, *, device: str | None = None) -> CausalMMM:
         len(model.context_names_),
         torch.zeros(len(model.nodes_), len(model.nodes_), dtype=torch.bool),
         edge_log_prior(torch.full((len(model.nodes_),) * 2, 0.5)),
+        spend_series(model.roles_),
     )
     module.load_state_dict(_weights(folder, header["tensors"], module.state_dict()))
     model.model_ = module.to(model.device_).eval()

@@ -18,8 +18,9 @@ def build(prior: torch.Tensor | float = 0.2, seed: int = 0, **config: object) ->
     positive = torch.zeros(NODES, NODES, dtype=torch.bool)
     positive[:2, 2:] = True
     probability = torch.full((NODES, NODES), prior) if isinstance(prior, float) else prior
+    spend = torch.tensor([True, True, False, False])
     groups = CalendarSpec("D", yearly=1).groups
-    model = CausalModel(settings, groups, CONTEXT, positive, edge_log_prior(probability))
+    model = CausalModel(settings, groups, CONTEXT, positive, edge_log_prior(probability), spend)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -44,7 +44,7 @@ def test_sixty_four_series_give_the_same_numbers(tmp_path: Path) -> None:
     spec = CalendarSpec("D", yearly=1)
     settings = ModelConfig(hidden=8, yearly=1, decays=(0.1, 0.6), delays=(0, 2))
     prior = edge_log_prior(torch.full((nodes, nodes), 0.05))
-    model = CausalModel(settings, spec.groups, 0, positive, prior)
+    model = CausalModel(settings, spec.groups, 0, positive, prior, positive.any(1))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.03 * torch.randn_like(parameter))

@@ -128,7 +128,7 @@ def test_without_saturation_the_response_is_the_adstock(windows: Windows) -> Non
     x = windows.full(np.arange(3)).x
     response, _ = model.decoder.respond(x, torch.zeros(3, 2))
     decay = model.decoder.decay.detach().double()
-    state = x.double().mean(-1, keepdim=True).expand(3, 4, 3)
+    state = x.double().mean(-1, keepdim=True).expand(3, 4, decay.shape[-1])
     for t in range(x.shape[-1]):
         state = decay * state + (1 - decay) * x[..., t : t + 1].double()
         torch.testing.assert_close(response[..., t].double(), state, rtol=2e-3, atol=2e-3)

@@ -413,3 +413,13 @@ def test_the_package_names_what_users_need() -> None:
     for name in ("CausalMMM", "Panel", "Schema", "load", "simulate", "validate"):
         assert getattr(causalmmm, name)
     assert causalmmm.Schema is Schema
+
+
+def test_contributions_and_curves_are_tables(fitted_folder: Path, here: Path) -> None:
+    ok("decompose", fitted_folder, "--store", "s0000000", "-o", here / "parts.csv", "-q")
+    parts = pd.read_csv(here / "parts.csv")
+    assert set(parts["component"]) == {"baseline", "own past", "x0", "x1", "pv", "remainder"}
+    ok("curves", fitted_folder, "--channel", "x0", "--points", 5, "-o", here / "x0.json", "-q")
+    curves = pd.read_json(here / "x0.json")
+    assert len(curves) == 4 * 5
+    assert "no channel 'pv'" in refused("curves", fitted_folder, "--channel", "pv")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -24,6 +27,7 @@ pytest.importorskip("holidays", reason="holiday calendars are an optional extra"
 
 from causalmmm.exporting import TOLERANCE, differences  # noqa: E402
 from causalmmm.runtime import OnnxModel  # noqa: E402
+from causalmmm.runtime.feeds import feeds  # noqa: E402
 
 SCHEMA = Schema(
     store="shop",
@@ -36,6 +40,10 @@ SCHEMA = Schema(
     context_moves=True,
 )
 HORIZON = 60
+ROOT = Path(__file__).parents[2]
+NODE_MODULES = Path(
+    os.environ.get("CAUSALMMM_NODE_MODULES", ROOT / "build" / "node" / "node_modules")
+)
 
 
 def draw(lengths: list[int], seed: int = 0, size: float = 1.0, first: str = "2023-05-03") -> Panel:
@@ -349,3 +357,43 @@ def test_opening_takes_less_than_a_second(exported: Exported) -> None:
     began = time.process_time()
     OnnxModel(exported.path)
     assert time.process_time() - began < 1.0
+
+
+def test_onnxruntime_web_gives_the_same_numbers(exported: Exported, tmp_path: Path) -> None:
+    """Another runtime, in another language: `tests/foreign/infer.mjs` under Node.js."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("Node.js is not installed")
+    if not (NODE_MODULES / "onnxruntime-web").is_dir():
+        pytest.skip("onnxruntime-web is not installed: make foreign-check installs it")
+    file, panel = exported.file, draw([60, 60, 60], seed=7)
+    given = feeds(
+        panel, np.arange(3), window=file.window, steps=9, levels=(80, 95), points=5,
+        contributions=True,
+    )  # fmt: skip
+    given = {name: given[name] for name in file.inputs}
+    packed = {
+        name: {
+            "type": str(array.dtype),
+            "dims": array.shape,
+            "data": base64.b64encode(np.ascontiguousarray(array).tobytes()).decode(),
+        }
+        for name, array in given.items()
+    }
+    inputs, outputs = tmp_path / "inputs.json", tmp_path / "outputs.json"
+    inputs.write_text(json.dumps(packed))
+    script = ROOT / "tests" / "foreign" / "infer.mjs"
+    done = subprocess.run(
+        [node, script, NODE_MODULES, file.path, inputs, outputs],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(outputs.read_text())
+    expected = file.run(given, list(found))
+    assert len(found) == 11
+    for name, said in found.items():
+        values = np.frombuffer(base64.b64decode(said["data"]), np.float32).reshape(said["dims"])
+        size = np.abs(expected[name]).max()
+        np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-4 * size)
