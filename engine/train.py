@@ -179,11 +179,12 @@ def refit_prototypes(
     mixture = fit_mixture(factor, prior, len(encoder.prototypes), seed=seed)
     if mixture is None:
         return
-    gram, cross = 0.0, 0.0
+    grams, crosses = [], []
     for share, (evidence, precision) in zip(mixture.share.split(at_once), found, strict=True):
         weight = precision.square() * evidence.share
-        gram = gram + torch.einsum("bp,bj,bmn->pjmn", share, weight, evidence.gram)
-        cross = cross + torch.einsum("bp,bj,bmj->pjm", share, precision, evidence.cross)
+        grams.append(torch.einsum("bp,bj,bmn->pjmn", share, weight, evidence.gram))
+        crosses.append(torch.einsum("bp,bj,bmj->pjm", share, precision, evidence.cross))
+    gram, cross = torch.stack(grams).sum(0), torch.stack(crosses).sum(0)
     rate, beta = revise(
         mixture,
         factor,

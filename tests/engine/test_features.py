@@ -6,7 +6,12 @@ import numpy as np
 import torch
 
 from causalmmm.engine.baseline import CalendarBaseline
-from causalmmm.engine.features import mean_field, response_evidence, window_statistics, WindowStatistics
+from causalmmm.engine.features import (
+    WindowStatistics,
+    mean_field,
+    response_evidence,
+    window_statistics,
+)
 
 RIDGE = 10.0
 
