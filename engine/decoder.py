@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from causalmmm.engine.config import ModelConfig
 from causalmmm.kernels import adstock_hill
 
-_PRIOR_ROWS = 5.0  # rows of evidence that the pooled noise of a series counts as
+_LEAST_SPREAD = 0.01  # of a series, so that one that stood still does not promise exact forecasts
 
 
 class ResponseDecoder(nn.Module):
@@ -42,7 +42,6 @@ class ResponseDecoder(nn.Module):
         self.own = nn.Parameter(torch.zeros(nodes, config.own_lags))
         self.own_state = nn.Linear(config.hidden, config.own_lags, bias=False)
         nn.init.zeros_(self.own_state.weight)
-        self.log_pooled = nn.Parameter(torch.full((nodes,), -1.5))
         self.log_noise = nn.Parameter(torch.zeros(nodes))
 
     @property
@@ -122,12 +121,7 @@ class ResponseDecoder(nn.Module):
         """[B, N, P]: weights of a receiver's own last P residuals, latest first."""
         return self.own + 0.3 * torch.tanh(self.own_state(state))
 
-    def noise(self, variance: Tensor, rows: Tensor) -> Tensor:
-        """[B, N]: log standard deviation of one-step errors.
-
-        A store's own residual variance [B, N], measured on ``rows`` [B, N], is shrunk towards that
-        of all stores, so that a series that happened to be still does not promise exact forecasts.
-        """
-        pooled = (2 * self.log_pooled).exp()
-        shrunk = (rows * variance + _PRIOR_ROWS * pooled) / (rows + _PRIOR_ROWS)
-        return 0.5 * shrunk.log() + self.log_noise
+    def noise(self, spread: Tensor) -> Tensor:
+        """[B, N]: log standard deviation of one-step errors, as a learned share of the standard
+        deviation [B, N] of what a store's calendar leaves of each series."""
+        return spread.clamp_min(_LEAST_SPREAD).log() + self.log_noise

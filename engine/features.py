@@ -31,14 +31,12 @@ class WindowStatistics:
 
     edges     [B, N, N, 2 lags + 5], axis 1 the sender and axis 2 the receiver.
     nodes     [B, N, G], G = ``node_width(lags)``.
-    variance  [B, N], variance that the store's own VAR leaves, in scaled units, and rows [B, N],
-              the number of rows it was measured on.
+    spread    [B, N], standard deviation of the series as receivers, in scaled units.
     """
 
     edges: Tensor
     nodes: Tensor
-    variance: Tensor
-    rows: Tensor
+    spread: Tensor
 
 
 def edge_width(lags: int) -> int:
@@ -68,6 +66,8 @@ def window_statistics(
     rows = seen.to(residual.dtype)
     count = rows.sum(-1).clamp_min(2.0)
     spread = ((residual.square() * rows.unsqueeze(1)).sum(-1) / count.unsqueeze(-1)).sqrt()
+    explained = (running * rows.unsqueeze(1)).sum(-1).clamp_min(2.0)
+    received_spread = ((received.square() * rows.unsqueeze(1)).sum(-1) / explained).sqrt()
     # a series may be all but constant on the seen rows and move elsewhere: bound what that can do
     series = (residual / spread.clamp_min(_FLAT).unsqueeze(-1)).clamp(-_CLIP, _CLIP)
     outcome = (received / spread.clamp_min(_FLAT).unsqueeze(-1)).clamp(-_CLIP, _CLIP)
@@ -117,8 +117,7 @@ def window_statistics(
     return WindowStatistics(
         edges=edges.clamp(-_CLIP, _CLIP) / 2,
         nodes=torch.cat([own, node], dim=-1),
-        variance=noise * spread.square(),
-        rows=share * n,
+        spread=received_spread,
     )
 
 

@@ -20,6 +20,7 @@ _STARTS, _ROUNDS = 3, 25
 _SPLIT_FROM = 20  # stores below which all share one prototype
 _LARGE = 20.0
 _OPEN = 0.9
+_MIXED = 4.0  # how much dearer an effect is that turns its sign over lags
 _NATS_A_STORE = 0.05  # what an edge must add at least, so that misfit of many stores opens none
 
 
@@ -131,6 +132,10 @@ def revise(
         signal = torch.einsum("ijde,ije->ijd", information, joint.transpose(0, 1))
         best, gain = _one_sign(signal, information, positive)
         cost = math.log(stores * steps) - prior.logit(1e-6) + _NATS_A_STORE * stores
+        mixed = 0.5 * (signal * joint.transpose(0, 1)).sum(-1)  # components of either sign
+        turns = (mixed > _MIXED * cost) & (mixed > 2 * gain) & ~positive
+        best = torch.where(turns.unsqueeze(-1), joint.transpose(0, 1), best)
+        gain = torch.where(turns, mixed, gain)
         now = torch.einsum("s,sij->ij", weight, (rate[p] * excess).log1p())
         opened = (gain > cost + now.clamp_min(0)) & (rate[p] < 0.5) & ~fixed
         closed = (gain < cost) & (rate[p] > 0.5) & ~fixed
