@@ -15,6 +15,10 @@ import numpy as np
 import pandas as pd
 from baselines.evidence import edge_probability, group_evidence
 from baselines.granger import granger_by_bic, granger_orders
+from baselines.gvar import gvar
+from baselines.ingra import ingra
+from baselines.ngc import clstm, cmlp
+from baselines.pcmci import pcmci
 from baselines.trivial import receiver_variance, training_frequency
 from numpy.typing import NDArray
 from scenarios import Case
@@ -49,6 +53,11 @@ class Task:
     def series(self) -> Array:
         """Histories [S, T, N] of the held-out stores."""
         return histories(self.case.panel)[self.held_out]
+
+    @property
+    def few_series(self) -> Array:
+        """Those of the held-out stores that methods of seconds a store score."""
+        return self.series[: self.few]
 
     @property
     def training_series(self) -> Array:
@@ -105,6 +114,29 @@ def granger_bic(task: Task) -> Found:
     return Found(-p_value, decided=p_value < LEVEL)
 
 
+def ngc_cmlp(task: Task) -> Found:
+    norm = cmlp(task.few_series, seed=task.seed, **_updates(task))
+    return Found(norm, decided=norm > 0.0)
+
+
+def ngc_clstm(task: Task) -> Found:
+    norm = clstm(task.few_series, seed=task.seed, **_updates(task))
+    return Found(norm, decided=norm > 0.0)
+
+
+def self_explaining(task: Task) -> Found:
+    return Found(gvar(task.few_series, seed=task.seed, **_updates(task)))
+
+
+def prototypes(task: Task) -> Found:
+    return Found(ingra(task.training_series, task.series, seed=task.seed, **_updates(task)))
+
+
+def pcmci_7(task: Task) -> Found:
+    p_value = pcmci(task.few_series, lags=max(ORDERS))
+    return Found(-p_value, decided=max(ORDERS) * p_value < LEVEL)
+
+
 def variance(task: Task) -> Found:
     return Found(receiver_variance(task.series))
 
@@ -118,11 +150,20 @@ METHODS: dict[str, Callable[[Task], Found]] = {
     "causalmmm": causalmmm,
     "eb-granger-7": partial(eb_granger, lags=7),
     "eb-granger-14": partial(eb_granger, lags=14),
+    "ngc-cmlp": ngc_cmlp,
+    "ngc-clstm": ngc_clstm,
+    "gvar": self_explaining,
+    "ingra": prototypes,
+    "pcmci": pcmci_7,
     "granger-bic": granger_bic,
     "granger-oracle": granger_oracle,
     "receiver-variance": variance,
     "edge-frequency": frequency,
 }
+
+
+def _updates(task: Task) -> dict[str, int]:
+    return {"updates": 20} if task.quick else {}
 
 
 def _fit(task: Task, fixed: dict[str, Any]) -> Found:

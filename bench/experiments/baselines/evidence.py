@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from baselines.series import clear_of_calendar, lagged
 from numpy.typing import NDArray
 from torch import Tensor
 
 Array = NDArray[np.float64]
 _FLOOR, _CEILING = 1e-10, 1e3  # of prior variances; series have unit variance
 _LEAST_NOISE = 1e-6  # of a receiver's variance, which is one unless it is silent
-_TINY = 1e-9
 
 
 def group_evidence(
@@ -89,15 +89,6 @@ def _posterior(
 
 def _regression(series: Array, lags: int, period: int) -> tuple[Tensor, Tensor, int]:
     """Lags [S, T', N L], present [S, T', N], both clear of the calendar; degrees of freedom."""
-    s, t, n = series.shape
-    x = torch.as_tensor(np.asarray(series, dtype=np.float64))
-    x = x - x.mean(1, keepdim=True)
-    x = x / x.std(1, keepdim=True).clamp_min(_TINY)
-    step = torch.arange(t)
-    season = [(step % period == k).double() for k in range(1, period)]
-    known = torch.stack([torch.ones(t).double(), step / t, *season], dim=1)
-    basis, _ = torch.linalg.qr(known)
-    x = x - basis @ (basis.mT @ x)
-    x = x / x.std(1, keepdim=True).clamp_min(_TINY)
-    past = x.unfold(1, lags + 1, 1)[..., :-1].flip(-1).reshape(s, t - lags, n * lags)
-    return past, x[:, lags:], t - lags - known.shape[1]
+    past, present = lagged(clear_of_calendar(series, period), lags)
+    rows = present.shape[1] - 1 - period
+    return torch.as_tensor(past).flatten(2), torch.as_tensor(present), rows
