@@ -54,6 +54,17 @@ def calibration(probability: Array, edges: Mask, bins: int = 10) -> dict[str, fl
     }
 
 
+def normalised_auprc(scores: Array, edges: Mask) -> float:
+    """Mean over stores of (AUPRC - share of edges) / (1 - share of edges): 0 for scores that say
+    nothing, 1 for perfect ones; stores without or with all edges are skipped."""
+    off = ~np.eye(edges.shape[-1], dtype=bool)
+    values = []
+    for s, e in zip(scores[:, off], edges[:, off], strict=True):
+        if 0 < e.sum() < len(e):
+            values.append((average_precision_score(e, s) - e.mean()) / (1.0 - e.mean()))
+    return _mean(values)
+
+
 def decision_scores(decided: Mask, edges: Mask) -> dict[str, float]:
     """Decided edges [S, N, N] against the truth; the diagonal does not count.
 

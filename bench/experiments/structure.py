@@ -145,8 +145,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small budgets: does it all run?")
     parser.add_argument("--again", action="store_true", help="measure what is there already too")
     parser.add_argument("--draw", action="store_true", help="measure nothing, draw what is there")
-    parser.add_argument("--out", type=Path, default=Path("bench/results"))
+    parser.add_argument("--out", type=Path, help="bench/results, or runs where it is quick")
     options = parser.parse_args(arguments)
+    options.out = options.out or Path("runs" if options.quick else "bench/results")
     for name, usual in (("stores", None), ("few", 20), ("seeds", [0, 1, 2, 3, 4])):
         if getattr(options, name) is None:
             setattr(options, name, QUICK[name] if options.quick else usual)
