@@ -18,6 +18,7 @@ from baselines.granger import granger_by_bic, granger_orders
 from baselines.gvar import gvar
 from baselines.ingra import ingra
 from baselines.ngc import clstm, cmlp
+from baselines.paper import causalmmm_paper
 from baselines.pcmci import pcmci
 from baselines.trivial import receiver_variance, training_frequency
 from numpy.typing import NDArray
@@ -96,6 +97,26 @@ def causalmmm(task: Task) -> Found:
     return _fit(task, {"steps": 100} if task.quick else {})
 
 
+def raw_window(task: Task) -> Found:
+    """This package's model with the paper's encoder and objective; its decoder stays."""
+    paper = {"lags": 0, "same_window": True, "prototypes": 1, "store_effects": False}
+    return _fit(task, paper | ({"steps": 100} if task.quick else {}))
+
+
+def paper(task: Task) -> Found:
+    context = task.case.panel.data.context
+    if context.ndim != 2 or len(context) != task.case.panel.n_stores:
+        raise ValueError("the paper's decoder takes context that does not move")
+    probability = causalmmm_paper(
+        task.training_series,
+        context[task.train],
+        task.series,
+        seed=task.seed,
+        **_updates(task),
+    )
+    return Found(probability, probability)
+
+
 def eb_granger(task: Task, lags: int) -> Found:
     evidence = group_evidence(task.series, lags)
     return Found(evidence, edge_probability(evidence), extra={"lags": lags})
@@ -148,6 +169,8 @@ def frequency(task: Task) -> Found:
 
 METHODS: dict[str, Callable[[Task], Found]] = {
     "causalmmm": causalmmm,
+    "causalmmm-raw-window": raw_window,
+    "causalmmm-paper": paper,
     "eb-granger-7": partial(eb_granger, lags=7),
     "eb-granger-14": partial(eb_granger, lags=14),
     "ngc-cmlp": ngc_cmlp,

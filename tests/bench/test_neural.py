@@ -7,6 +7,7 @@ import pytest
 from baselines.gvar import gvar
 from baselines.ingra import ingra
 from baselines.ngc import clstm, cmlp
+from baselines.paper import causalmmm_paper
 from baselines.pcmci import pcmci
 from baselines.series import clear_of_calendar, lagged
 from scores import edge_scores
@@ -53,6 +54,17 @@ def test_ingra_reads_the_driver_in_stores_it_was_not_trained_on():
     np.testing.assert_allclose(attention.sum(1), 1.0, rtol=1e-5)
     assert (attention[:, 0, 1] > attention[:, 2, 1]).mean() > 0.9
     assert (attention[:, 1, 2] > attention[:, 0, 2]).mean() > 0.9
+
+
+def test_the_papers_model_opens_the_true_edges_of_stores_it_was_trained_on():
+    """On average over these; its raw-window encoder says little about stores it never saw."""
+    training, context = chain(60, steps=60), np.zeros((60, 0))
+    probability = causalmmm_paper(training, context, training, hidden=16, updates=300)
+    mean = probability.mean(0)
+    assert min(mean[0, 1], mean[1, 2]) > 0.8
+    assert max(mean[0, 2], mean[2, 0]) < 0.6
+    assert (probability >= 0.0).all()
+    assert (probability <= 1.0).all()
 
 
 def test_equal_seeds_give_equal_scores():
