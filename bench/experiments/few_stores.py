@@ -1,0 +1,59 @@
+"""Panels of 1, 8 and 50 stores: edges of the very stores learned from, beside per-store evidence.
+
+    python bench/experiments/few_stores.py --sizes 1 8 50 --out bench/results
+
+Nobody sees an edge, so the stores that are fitted can be scored. Small panels are drawn several
+times; every method scores the same draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+from record import Row, record, table  # noqa: E402
+from scenarios import SCENARIOS, draw  # noqa: E402
+from structure import scored  # noqa: E402
+from structure_methods import METHODS, Task  # noqa: E402
+
+COMPARED = ("causalmmm", "eb-granger-7", "eb-granger-14", "granger-bic", "granger-oracle")
+DRAWS = {1: 8, 8: 3, 50: 2}  # by number of stores; others are drawn once
+VALUES = ["auroc", "auprc", "ece", "seconds"]
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Row]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--scenario", default="paper-small", choices=list(SCENARIOS))
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 50])
+    parser.add_argument("--methods", nargs="+", default=list(COMPARED), choices=list(METHODS))
+    parser.add_argument("--draws", type=int, help="instead of 8, 3, 2 for 1, 8, 50 stores")
+    parser.add_argument("--quick", action="store_true", help="small budgets: does it all run?")
+    parser.add_argument("--out", type=Path, default=Path("bench/results"))
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    rows: list[Row] = []
+    for size in options.sizes:
+        everyone = np.arange(size)
+        for seed in range(options.draws or DRAWS.get(size, 1)):
+            case = draw(options.scenario, seed, size)
+            task = Task(case, everyone, everyone, size, seed, {}, options.quick)
+            for method in options.methods:
+                began = time.perf_counter()
+                found = METHODS[method](task)
+                seconds = time.perf_counter() - began
+                row = {"stores": size, "seed": seed, **scored(method, found, task)}
+                rows.append(row | {"stores": size, "seconds": seconds})
+    print(table(rows, ["stores", "method"], VALUES, f"\n{options.scenario}, few stores"))
+    record(options.out, f"few-stores-{options.scenario}", rows, vars(options))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
