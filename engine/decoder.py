@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from causalmmm.engine.config import ModelConfig
 from causalmmm.kernels import adstock_hill
 
-_LEAST_SPREAD = 0.01  # of a series, so that one that stood still does not promise exact forecasts
+_PRIOR_ROWS = 5.0  # rows of evidence that the pooled spread of a series counts as
 
 
 class ResponseDecoder(nn.Module):
@@ -42,6 +42,7 @@ class ResponseDecoder(nn.Module):
         self.own = nn.Parameter(torch.zeros(nodes, config.own_lags))
         self.own_state = nn.Linear(config.hidden, config.own_lags, bias=False)
         nn.init.zeros_(self.own_state.weight)
+        self.log_pooled = nn.Parameter(torch.full((nodes,), -1.0))
         self.log_noise = nn.Parameter(torch.zeros(nodes))
 
     @property
@@ -121,7 +122,13 @@ class ResponseDecoder(nn.Module):
         """[B, N, P]: weights of a receiver's own last P residuals, latest first."""
         return self.own + 0.3 * torch.tanh(self.own_state(state))
 
-    def noise(self, spread: Tensor) -> Tensor:
-        """[B, N]: log standard deviation of one-step errors, as a learned share of the standard
-        deviation [B, N] of what a store's calendar leaves of each series."""
-        return spread.clamp_min(_LEAST_SPREAD).log() + self.log_noise
+    def noise(self, spread: Tensor, rows: Tensor) -> Tensor:
+        """[B, N]: log standard deviation of one-step errors.
+
+        A learned share of the standard deviation [B, N] of what a store's calendar leaves of each
+        series. Measured on ``rows`` [B, N], it is shrunk towards that of all stores, so that a
+        series that happened to be still does not promise exact forecasts.
+        """
+        pooled = (2 * self.log_pooled).exp()
+        shrunk = (rows * spread.square() + _PRIOR_ROWS * pooled) / (rows + _PRIOR_ROWS)
+        return 0.5 * shrunk.log() + self.log_noise

@@ -31,12 +31,14 @@ class WindowStatistics:
 
     edges     [B, N, N, 2 lags + 5], axis 1 the sender and axis 2 the receiver.
     nodes     [B, N, G], G = ``node_width(lags)``.
-    spread    [B, N], standard deviation of the series as receivers, in scaled units.
+    spread    [B, N], standard deviation of the series as receivers, in scaled units, and rows
+              [B, N], the number of rows it was measured on.
     """
 
     edges: Tensor
     nodes: Tensor
     spread: Tensor
+    rows: Tensor
 
 
 def edge_width(lags: int) -> int:
@@ -118,6 +120,7 @@ def window_statistics(
         edges=edges.clamp(-_CLIP, _CLIP) / 2,
         nodes=torch.cat([own, node], dim=-1),
         spread=received_spread,
+        rows=explained,
     )
 
 

@@ -97,7 +97,7 @@ class CausalModel(nn.Module):
         still = residual.detach()
         sent = self.baseline(batch.x, projection)[1].detach()
         statistics = window_statistics(sent, still, running, batch.seen, max(config.lags, 1))
-        log_noise = self.decoder.noise(statistics.spread)
+        log_noise = self.decoder.noise(statistics.spread, statistics.rows)
         responses = self._responses(batch, projection)
         if config.lags:
             errors = still[..., 1:] - own_prediction(self.decoder.own.detach(), still)
