@@ -16,6 +16,7 @@ from causalmmm.cli.data import init, simulate, validate
 from causalmmm.cli.demo import demo
 from causalmmm.cli.export import curves, decompose, export
 from causalmmm.cli.info import info, show_version
+from causalmmm.cli.serving import score
 from causalmmm.cli.training import fit
 
 app = typer.Typer(
@@ -29,7 +30,7 @@ app = typer.Typer(
 )
 for command in (
     *(init, validate, simulate, fit, predict, graph),
-    *(decompose, curves, evaluate, export, info, demo),
+    *(decompose, curves, evaluate, export, score, info, demo),
 ):
     app.command()(command)
 

@@ -1,0 +1,69 @@
+"""``score``: an exported model at work, without torch."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from causalmmm.cli.common import JsonOption, QuietOption, terminal
+from causalmmm.findings import counted
+
+ExportedArgument = Annotated[
+    Path, typer.Argument(help="ONNX file that 'export' wrote.", metavar="MODEL")
+]
+
+
+class What(StrEnum):
+    forecasts = "forecasts"
+    graphs = "graphs"
+
+
+def score(
+    model: ExportedArgument,
+    data: Annotated[Path, typer.Option("--input", exists=True, help="Folder of Parquet files.")],
+    out: Annotated[Path, typer.Option("-o", "--output", help="Folder for the scores.")],
+    what: Annotated[What, typer.Option(help="What to compute.")] = What.forecasts,
+    horizon: Annotated[
+        int | None, typer.Option(min=1, help="Steps ahead; default: the model's.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: one per core.")
+    ] = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Score a Parquet data set of any size, file by file, with an exported model.
+
+    Every file of the input, in plain or hive folders, gives a file of the same name in the output;
+    a store must be in one file only. Each process holds one file at a time in memory. Files appear
+    whole or not at all: after a crash the same command does only what is missing. It refuses to
+    go on with another model, other settings or changed files, and replaces nothing.
+
+    Columns of forecasts: store, date, series, mean, lower_80, upper_80, lower_95, upper_95; of
+    graphs: store, source, target, probability, effect, lower, upper.
+
+    \b
+    causalmmm score model.onnx --input panel/ --output scores/ --workers 8
+    """
+    from causalmmm.scoring import score_dataset
+
+    terminal.start(quiet=quiet, json=json)
+    with terminal.working(f"scoring {data}"):
+        scored = score_dataset(
+            model,
+            data,
+            out,
+            what=what.value,
+            horizon=horizon,
+            workers=workers,
+            told=lambda name, rows: terminal.say(f"scored {name}: {counted(rows, 'row')}"),
+        )
+    if json:
+        facts = {"partitions": scored.done, "kept": scored.kept, "rows": scored.rows}
+        terminal.result({"ok": True, "out": str(out), **facts})
+    else:
+        kept = f", {scored.kept} were there already" if scored.kept else ""
+        terminal.say(f"wrote {counted(scored.done, 'file')} to {out}{kept}")
