@@ -16,7 +16,7 @@ from causalmmm.cli.data import init, simulate, validate
 from causalmmm.cli.demo import demo
 from causalmmm.cli.export import curves, decompose, export
 from causalmmm.cli.info import info, show_version
-from causalmmm.cli.serving import score
+from causalmmm.cli.serving import score, serve
 from causalmmm.cli.training import fit
 
 app = typer.Typer(
@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 for command in (
     *(init, validate, simulate, fit, predict, graph),
-    *(decompose, curves, evaluate, export, score, info, demo),
+    *(decompose, curves, evaluate, export, score, serve, info, demo),
 ):
     app.command()(command)
 

@@ -1,7 +1,9 @@
-"""``score``: an exported model at work, without torch."""
+"""``score`` and ``serve``: an exported model at work, without torch."""
 
 from __future__ import annotations
 
+import math
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -67,3 +69,45 @@ def score(
     else:
         kept = f", {scored.kept} were there already" if scored.kept else ""
         terminal.say(f"wrote {counted(scored.done, 'file')} to {out}{kept}")
+
+
+def serve(
+    model: ExportedArgument,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; the default is this machine alone.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Requests side by side; default: one per core.")
+    ] = None,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Largest body.")] = 32_000_000,
+    max_stores: Annotated[int, typer.Option(min=1, help="Most stores in a request.")] = 2_000,
+    max_seconds: Annotated[float, typer.Option(min=0.001, help="Longest time of a request.")] = 30,
+    quiet: QuietOption = False,
+) -> None:
+    """Answer over HTTP with an exported model: /graph, /predict, /decompose; /docs describes them.
+
+    Tables come and go as JSON columns or as Arrow streams. /healthz says what the model is,
+    /metrics what Prometheus reads. There is no authentication: to listen beyond this machine
+    (--host 0.0.0.0) put it behind something that has. SIGTERM lets running requests finish.
+
+    \b
+    causalmmm serve model.onnx --port 8000
+    """
+    from causalmmm.runtime import OnnxModel
+
+    terminal.start(quiet=quiet)
+    try:
+        import uvicorn
+
+        from causalmmm.serving import Limits, create_app
+    except ImportError as error:
+        raise ImportError(
+            f"serving needs the package {error.name}: pip install 'causalmmm[serve]'"
+        ) from error
+    limits = Limits(max_bytes, max_stores, max_seconds)
+    at_once = threads or len(os.sched_getaffinity(0))
+    app = create_app(OnnxModel(model, threads=1), limits, at_once=at_once)
+    level = "warning" if quiet else "info"
+    grace = math.ceil(max_seconds)
+    uvicorn.run(app, host=host, port=port, log_level=level, timeout_graceful_shutdown=grace)

@@ -1,0 +1,11 @@
+"""An exported model behind HTTP. Needs the extra ``serve``; no torch.
+
+``create_app(model)`` is an ASGI application for any server; ``causalmmm serve`` runs it.
+"""
+
+from __future__ import annotations
+
+from causalmmm.serving.app import create_app
+from causalmmm.serving.limits import Limits
+
+__all__ = ["Limits", "create_app"]

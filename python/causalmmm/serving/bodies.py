@@ -1,0 +1,208 @@
+"""Tables in requests and answers: JSON columns, or Arrow IPC streams.
+
+Bodies come from anybody: what leaves here is a table of plain columns, checked to its last byte.
+What the columns mean is judged where panels are made.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import flatbuffers.table  # type: ignore[import-untyped]
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from causalmmm.serving.limits import refusal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+JSON = "application/json"
+ARROW = "application/vnd.apache.arrow.stream"
+
+_CELL = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, {"type": "null"}]}
+# The cells of a column are checked by Arrow, at once.
+Cells = Annotated[list[Any], WithJsonSchema({"type": "array", "items": _CELL})]
+Columns = Annotated[dict[str, Cells], Field(min_length=1)]
+
+
+class PanelBody(BaseModel):
+    """Histories, column by column, under the names of the model's schema."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    panel: Columns
+
+
+class PlannedBody(PanelBody):
+    """Histories, and what is planned for the steps after them: see ``validate_plan``."""
+
+    plan: Columns | None = None
+
+
+class AnswerBody(BaseModel):
+    """The answer, column by column; numbers that are not finite are null."""
+
+    columns: dict[str, Cells]
+
+
+def read_tables(body: bytes, kind: str, *, planned: bool) -> tuple[pa.Table, pa.Table | None]:
+    """The panel, and the plan where there is one. Raises ``Refusal``."""
+    if kind == ARROW:
+        return _read_arrow(body, planned=planned)
+    if kind in (JSON, ""):
+        return _read_json(body, planned=planned)
+    raise refusal(
+        415, "unknown-format", f"This server does not read '{kind}'.", f"Send {JSON} or {ARROW}."
+    )
+
+
+def write_table(frame: pd.DataFrame, kind: str) -> bytes:
+    """A frame of answers as ``kind``."""
+    if kind == ARROW:
+        table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        return bytes(sink.getvalue())
+    columns = {str(name): _plain(frame[name]) for name in frame.columns}
+    return json.dumps({"columns": columns}, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _plain(column: pd.Series[Any]) -> list[Any]:
+    if column.dtype.kind == "M":
+        days: list[Any] = column.dt.strftime("%Y-%m-%d").tolist()
+        return days
+    if column.dtype.kind == "f":
+        finite = column.abs() < float("inf")
+        return column.astype(object).where(finite, None).tolist()
+    return column.tolist()
+
+
+def _read_json(body: bytes, *, planned: bool) -> tuple[pa.Table, pa.Table | None]:
+    try:
+        read = (PlannedBody if planned else PanelBody).model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the body"
+        example = '{"panel": {"store": ["A"], "date": ["2024-01-31"], "tv": [12.5]}}'
+        raise refusal(
+            422, "malformed-json", f"{place}: {first['msg']}", f"Send columns, as in {example}."
+        ) from None
+    plan = read.plan if isinstance(read, PlannedBody) else None
+    return _table(read.panel, "panel"), None if plan is None else _table(plan, "plan")
+
+
+def _table(columns: dict[str, list[Any]], what: str) -> pa.Table:
+    arrays = {}
+    for name, cells in columns.items():
+        try:
+            arrays[name] = pa.array(cells)
+        except (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError):
+            raise refusal(
+                422,
+                "mixed-column",
+                f"Column '{name}' of the {what} is neither all text nor all numbers.",
+                "Give every column one kind of cells; null where there is none.",
+            ) from None
+    lengths = {len(array) for array in arrays.values()}
+    if len(lengths) > 1:
+        raise refusal(
+            422,
+            "uneven-columns",
+            f"The columns of the {what} have {min(lengths)} to {max(lengths)} cells.",
+            "Give every column one cell per row.",
+        )
+    return _checked(pa.table(arrays), what)
+
+
+def _read_arrow(body: bytes, *, planned: bool) -> tuple[pa.Table, pa.Table | None]:
+    """One stream, or two, the second being the plan."""
+    source = pa.BufferReader(body)
+    panel = _read_stream(source, len(body), "panel")
+    if source.tell() == len(body):
+        return panel, None
+    if not planned:
+        raise refusal(422, "malformed-arrow", "There is something after the Arrow stream.")
+    plan = _read_stream(source, len(body), "plan")
+    if source.tell() != len(body):
+        raise refusal(422, "malformed-arrow", "There is something after the second Arrow stream.")
+    return panel, plan
+
+
+def _read_stream(source: pa.BufferReader, size: int, what: str) -> pa.Table:
+    begin = source.tell()
+    try:
+        for message in pa.ipc.MessageReader.open_stream(source):
+            if _is_compressed(message.metadata.to_pybytes()):
+                raise refusal(
+                    415,
+                    "compressed-arrow",
+                    f"The Arrow stream of the {what} is compressed.",
+                    "Write it without compression of its buffers.",
+                )
+        source.seek(begin)
+        table = pa.ipc.open_stream(source).read_all()
+        table.validate(full=True)
+        names = list(table.schema.names)
+    # What Arrow raises for bytes that are none of its own
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, MemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise refusal(
+            422,
+            "malformed-arrow",
+            f"The {what} is no Arrow stream: {reason}",
+            f"Write it as {ARROW} (in Python: pyarrow.ipc.new_stream).",
+        ) from None
+    # A row takes a byte at least, except where a column repeats or lacks values in no space.
+    if table.num_rows > size or len(names) > size:
+        raise refusal(422, "malformed-arrow", f"The {what} has more rows than bytes.")
+    return _checked(table, what)
+
+
+def _is_compressed(metadata: bytes) -> bool:
+    """Whether a message is a record batch with compressed buffers, whose size is anyone's guess.
+
+    Reads the flatbuffer (Message.header -> RecordBatch.compression; a dictionary holds one more).
+    """
+    raw = bytearray(metadata)
+    root = flatbuffers.table.Table(raw, int.from_bytes(raw[:4], "little"))
+    kind, header = root.Offset(6), root.Offset(8)
+    if not kind or not header:
+        return False
+    number = raw[root.Pos + kind]
+    batch = flatbuffers.table.Table(raw, root.Indirect(root.Pos + header))
+    if number == 2:  # DictionaryBatch.data
+        data = batch.Offset(6)
+        if not data:
+            return False
+        batch = flatbuffers.table.Table(raw, batch.Indirect(batch.Pos + data))
+    return number in (2, 3) and batch.Offset(10) != 0
+
+
+def _checked(table: pa.Table, what: str) -> pa.Table:
+    for field in table.schema:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if not any(test(kind) for test in _PLAIN):
+            raise refusal(
+                422,
+                "unknown-type",
+                f"Column '{field.name}' of the {what} holds {kind}.",
+                "Columns hold text, numbers, booleans or dates.",
+            )
+    return table
+
+
+_PLAIN = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_boolean,
+    pa.types.is_null,
+    pa.types.is_date,
+    pa.types.is_timestamp,
+)
