@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -71,6 +72,22 @@ def test_a_table_gives_the_answers_of_the_model(panel: Panel, model: OnnxModel) 
     assert_same(score(table, model), model.predict(panel))
     assert_same(score(table, model, horizon=5), model.predict(panel, horizon=5))
     assert_same(score(table, model, what="graphs"), model.graphs(panel))
+
+
+def test_batches_of_an_engine_give_the_same_answers(panel: Panel, model: OnnxModel) -> None:
+    """As scoring.md has it: shuffled rows in batches, to a pickled copy, in two partitions."""
+
+    def forecasts(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        copy = pickle.loads(pickle.dumps(model))
+        yield from score(pa.Table.from_batches(list(batches)), copy).to_batches()
+
+    answers = []
+    for names in (panel.stores[:9].tolist(), panel.stores[9:].tolist()):
+        rows = panel.to_frame(names).sample(frac=1, random_state=0)
+        table = pa.Table.from_pandas(rows, preserve_index=False)
+        answers += forecasts(iter(table.to_batches(max_chunksize=100)))
+    found = pa.Table.from_batches(answers, answer_schema("forecasts"))
+    assert_same(found, model.predict(panel))
 
 
 def test_every_answer_has_the_promised_columns(panel: Panel, model: OnnxModel) -> None:
