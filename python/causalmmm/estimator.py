@@ -6,6 +6,7 @@ The mathematics lives in ``causalmmm.engine``; nothing is computed here that a t
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     import networkx as nx
 
     from causalmmm.simulation import Truth
+
+_FEW_STORES = 20  # see the table of small panels in the README
 
 
 class NotFittedError(RuntimeError):
@@ -189,6 +192,13 @@ class CausalMMM:
         panel = as_panel(panel)
         model_config, train_config = self.model_config(), self.train_config()
         check_lengths(panel, model_config)
+        if panel.n_stores < _FEW_STORES:
+            warnings.warn(
+                f"{panel.n_stores} stores are too few to learn graphs from: below {_FEW_STORES} "
+                "per-store tests are more reliable, and probabilities of edges too high",
+                UserWarning,
+                stacklevel=2,
+            )
         self.device_ = _device(self.device)
         self.nodes_ = list(panel.nodes)
         self.roles_ = panel.data.roles

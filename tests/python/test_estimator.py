@@ -40,6 +40,12 @@ def test_graphs_find_the_truth_on_stores_never_trained_on() -> None:
     assert np.mean(scores) > 0.93
 
 
+def test_too_few_stores_are_said_to_be_too_few(panel: Panel) -> None:
+    few = panel.select(panel.stores[:3])
+    with pytest.warns(UserWarning, match="3 stores are too few"):
+        CausalMMM(**{**QUICK, "epochs": 1}).fit(few, progress=False)
+
+
 def test_graph_table_names_every_ordered_pair(fitted: CausalMMM, panel: Panel) -> None:
     table = fitted.graphs()
     assert list(table.columns) == [
