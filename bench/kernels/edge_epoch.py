@@ -22,26 +22,25 @@ import causalmmm.engine.encoder as encoder
 from causalmmm import CausalMMM, simulate
 from causalmmm.kernels import EdgeSample, edge_mean, edge_sample
 from causalmmm.kernels.edge import reference
+from causalmmm.kernels.edge.operands import Draw, First, Second
 
 sys.path[:0] = [str(Path(__file__).parents[1])]
 from record import Row, record, table  # noqa: E402
 
 
 def plain_mean(*tensors: Tensor, features: Tensor | None, wf: Tensor | None) -> Tensor:
-    return reference.edge_mean(*tensors, features, wf)
+    return reference.edge_mean(First(*tensors, features, wf))
 
 
 def plain_sample(*tensors: Tensor, **options: Any) -> EdgeSample:
-    batch = tensors[0].shape[0]
+    *rest, log_prior = tensors
+    first, second = First(*rest[:4], options["features"], options["wf"]), Second(*rest[4:])
     tau = torch.as_tensor(options["temperature"], dtype=torch.float32)
     seed, store = options["seed"], options["store"]
-    rest = (
-        tau,
-        None if seed is None else torch.as_tensor(seed),
-        torch.arange(batch) if store is None else store,
-        False,
-    )
-    return EdgeSample(*reference.edge_sample(*tensors, options["features"], options["wf"], *rest))
+    seed = None if seed is None else torch.as_tensor(seed)
+    store = torch.arange(len(first.sender1)) if store is None else store
+    draw = Draw(log_prior, tau, seed, store, hard=False)
+    return EdgeSample(*reference.edge_sample(first, second, draw))
 
 
 FORMULATIONS = {

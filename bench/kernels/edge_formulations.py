@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from causalmmm.kernels import edge_mean, edge_sample
 from causalmmm.kernels.edge import reference
+from causalmmm.kernels.edge.operands import Draw, First, Second
 
 TYPES = 2
 TEMPERATURE = 0.5
@@ -54,17 +55,16 @@ class Factorised(Operators):
     """The same, well written in eager PyTorch: factorised first layer, LayerNorm."""
 
     def mean(self, first: tuple[Tensor, ...], features: Tensor, wf: Tensor) -> Tensor:
-        return reference.edge_mean(*first, features, wf)
+        return reference.edge_mean(First(*first, features, wf))
 
     def sample(
         self, first: tuple[Tensor, ...], second: tuple[Tensor, ...], features: Tensor, wf: Tensor
     ) -> tuple[Tensor, Tensor]:
         store = torch.arange(len(features), device=features.device)
         tau = torch.tensor(TEMPERATURE, device=features.device)
-        prior, seed = self.log_prior.float(), torch.tensor(1, device=features.device)
-        z, _, kl = reference.edge_sample(
-            *first, *second, prior, features, wf, tau, seed, store, False
-        )
+        seed = torch.tensor(1, device=features.device)
+        draw = Draw(self.log_prior.float(), tau, seed, store, hard=False)
+        z, _, kl = reference.edge_sample(First(*first, features, wf), Second(*second), draw)
         return z, kl
 
 

@@ -1,18 +1,19 @@
 """Edge operators: all-pairs message passing, and the sampling of each pair's edge type.
 
-The public functions live here, with what they accept. `reference` holds their plain PyTorch form,
-`ops` registers what runs.
+The public functions live here. `operands` says what they accept, `reference` holds their plain
+PyTorch form, `ops` registers what runs.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from causalmmm.kernels.edge import ops
 from causalmmm.kernels.edge.noise import edge_noise
+from causalmmm.kernels.edge.operands import Draw, First, Second, check, each
 
 __all__ = ["EdgeSample", "edge_mean", "edge_noise", "edge_sample"]
 
@@ -60,9 +61,9 @@ def edge_mean(
     Raises:
         ValueError: shapes do not fit together, or N < 2.
     """
-    _check_nodes("edge_mean", sender, receiver=receiver)
-    _check_first(sender, w2, b2, features, wf)
-    return ops.edge_mean(sender, *_cast(sender.dtype, receiver, w2, b2, features, wf))
+    first = First(sender, receiver, w2, b2, features, wf)
+    check("edge_mean", first)
+    return ops.edge_mean(each(lambda x: x.to(sender.dtype), first))
 
 
 def edge_sample(
@@ -121,32 +122,17 @@ def edge_sample(
     Raises:
         ValueError: shapes do not fit together, or N < 2 or K < 2.
     """
-    name = "edge_sample"
-    _check_nodes(name, sender1, receiver1=receiver1, sender2=sender2, receiver2=receiver2)
-    _check_first(sender1, w2, b2, features, wf)
-    batch, nodes, width = sender1.shape
-    types = wo.shape[0]
-    if types < 2:
-        raise ValueError(f"{name}: wo needs at least 2 rows, one per edge type, got {types}")
-    _check_shape(name, "w3", w3, (width, width))
-    _check_shape(name, "w4", w4, (width, width))
-    _check_shape(name, "b4", b4, (width,))
-    _check_shape(name, "wo", wo, (types, width))
-    _check_shape(name, "bo", bo, (types,))
-    if log_prior.ndim != 4:
-        _check_shape(name, "log_prior", log_prior, (nodes, nodes, types))
-    else:
-        _check_shape(name, "log_prior", log_prior, (batch, nodes, nodes, types))
-    if store is None:
-        store = torch.arange(batch, device=sender1.device)
-    _check_shape(name, "store", store, (batch,))
-    weights = _cast(sender1.dtype, receiver1, w2, b2, sender2, receiver2, w3, w4, b4, wo, bo)
-    features, wf = _cast(sender1.dtype, features, wf)
-    result = torch.float64 if sender1.dtype == torch.float64 else torch.float32
-    tau = torch.as_tensor(temperature, dtype=result, device=sender1.device).detach().reshape(())
-    noise = None if seed is None else _as_int64(seed, sender1.device)
-    rest = log_prior.to(result), features, wf, tau, noise, store, hard
-    return EdgeSample(*ops.edge_sample(sender1, *weights, *rest))
+    place, dtype = sender1.device, sender1.dtype
+    result = torch.float64 if dtype == torch.float64 else torch.float32
+    tau = torch.as_tensor(temperature, dtype=result, device=place).detach().reshape(())
+    noise = None if seed is None else _as_int64(seed, place)
+    store = torch.arange(len(sender1), device=place) if store is None else store
+    first = First(sender1, receiver1, w2, b2, features, wf)
+    second = Second(sender2, receiver2, w3, w4, b4, wo, bo)
+    draw = Draw(log_prior.to(result), tau, noise, store, hard)
+    check("edge_sample", first, second, draw)
+    first, second = each(lambda x: x.to(dtype), first), each(lambda x: x.to(dtype), second)
+    return EdgeSample(*ops.edge_sample(first, second, draw))
 
 
 def _as_int64(seed: int | Tensor, device: torch.device) -> Tensor:
@@ -154,37 +140,3 @@ def _as_int64(seed: int | Tensor, device: torch.device) -> Tensor:
         return seed.to(device, torch.int64).reshape(())
     signed = (seed + (1 << 63)) % (1 << 64) - (1 << 63)
     return torch.tensor(signed, device=device)
-
-
-def _cast(dtype: torch.dtype, *tensors: Tensor | None) -> list[Any]:
-    return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
-
-
-def _check_nodes(name: str, sender: Tensor, **others: Tensor) -> None:
-    if sender.ndim != 3 or sender.shape[1] < 2:
-        raise ValueError(
-            f"{name}: node tensors must be [stores, nodes, width] with at least 2 nodes, "
-            f"got {list(sender.shape)}"
-        )
-    for argument, value in others.items():
-        _check_shape(name, argument, value, tuple(sender.shape))
-
-
-def _check_first(
-    sender: Tensor, w2: Tensor, b2: Tensor, features: Tensor | None, wf: Tensor | None
-) -> None:
-    batch, nodes, width = sender.shape
-    _check_shape("edge pass 1", "w2", w2, (width, width))
-    _check_shape("edge pass 1", "b2", b2, (width,))
-    if (features is None) != (wf is None):
-        raise ValueError("edge pass 1: features and wf must be given together")
-    if features is not None and wf is not None:
-        _check_shape("edge pass 1", "features", features, (batch, nodes, nodes, wf.shape[-1]))
-        _check_shape("edge pass 1", "wf", wf, (width, features.shape[-1]))
-
-
-def _check_shape(name: str, argument: str, value: Tensor, expected: tuple[int, ...]) -> None:
-    if tuple(value.shape) != expected:
-        raise ValueError(
-            f"{name}: {argument} must have shape {list(expected)}, got {list(value.shape)}"
-        )

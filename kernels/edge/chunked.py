@@ -14,154 +14,94 @@ import torch
 from torch import Tensor
 
 from causalmmm.kernels.edge import reference, scores
+from causalmmm.kernels.edge.operands import Draw, First, Second
 
 # Edges at a time (and thread, on a CPU): few enough for its caches, too many to notice Python.
 CHUNK_ROWS = {"cpu": 4096, "gpu": 1 << 18}
 EPS = 1e-5
 
 
-def edge_mean(
-    sender: Tensor,
-    receiver: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-) -> Tensor:
+def edge_mean(first: First) -> Tensor:
     """See `reference.edge_mean`."""
-    first = _Pass(sender, receiver, wf, w2, b2)
-    out = torch.empty_like(sender)
-    for chunk in _chunks(sender):
-        states = first.forward(chunk, _features(features, chunk, first.room)).view(first.shape)
+    lower = _first_pass(first)
+    out = torch.empty_like(first.sender1)
+    for chunk in _chunks(out):
+        states = lower.forward(chunk, _features(first, chunk, lower.room)).view(lower.shape)
         own = states.diagonal(dim1=1, dim2=2).mT
-        out[chunk] = (states.sum(1) - own) / (sender.shape[1] - 1)
+        out[chunk] = (states.sum(1) - own) / (out.shape[1] - 1)
     return out
 
 
-def edge_mean_backward(
-    grad: Tensor,
-    sender: Tensor,
-    receiver: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-    features_grad: bool,
-) -> list[Tensor]:
-    """Gradients of sender, receiver, w2, b2, features, wf (empty where there is none)."""
-    first = _Pass(sender, receiver, wf, w2, b2)
-    d_features = _room_for_gradient(features, features_grad, sender)
-    for chunk in _chunks(sender):
-        feature = _features(features, chunk, first.room)
-        first.forward(chunk, feature)
-        above = first.room("above", *first.shape)
-        above.copy_(grad[chunk].unsqueeze(1)).div_(sender.shape[1] - 1)
+def edge_mean_backward(grad: Tensor, first: First, features_grad: bool) -> list[Tensor]:
+    """Gradients of the operands, in their order (empty where there is none)."""
+    lower = _first_pass(first)
+    d_features = _room_for_gradient(first, features_grad)
+    for chunk in _chunks(grad):
+        feature = _features(first, chunk, lower.room)
+        lower.forward(chunk, feature)
+        above = lower.room("above", *lower.shape)
+        above.copy_(grad[chunk].unsqueeze(1)).div_(grad.shape[1] - 1)
         _clear_self(above)
-        below = first.backward(chunk, feature, above.view(-1, above.shape[-1]), features_grad)
+        below = lower.backward(chunk, feature, above.view(-1, above.shape[-1]), features_grad)
         if below is not None:
             d_features[chunk] = below.view(d_features[chunk].shape)
-    *gradients, d_wf = first.gradients()
+    *gradients, d_wf = lower.gradients()
     return [*gradients, d_features, d_wf]
 
 
-def edge_sample(
-    sender1: Tensor,
-    receiver1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    sender2: Tensor,
-    receiver2: Tensor,
-    w3: Tensor,
-    w4: Tensor,
-    b4: Tensor,
-    wo: Tensor,
-    bo: Tensor,
-    log_prior: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-    temperature: Tensor,
-    seed: Tensor | None,
-    store: Tensor,
-    hard: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def edge_sample(first: First, second: Second, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
     """z, logits, kl; see `reference.edge_sample`."""
-    first = _Pass(sender1, receiver1, wf, w2, b2)
-    second = _Pass(sender2, receiver2, w3, w4, b4)
-    wo, bo = wo.to(first.room.dtype), bo.to(first.room.dtype)
-    batch, nodes, _ = sender1.shape
-    logits = sender1.new_empty(batch, nodes, nodes, wo.shape[0], dtype=first.room.dtype)
-    for chunk in _chunks(sender1):
-        edges = first.forward(chunk, _features(features, chunk, first.room))
-        states = second.forward(chunk, edges)
+    lower, upper = _first_pass(first), _second_pass(second)
+    dtype = lower.room.dtype
+    wo, bo = second.wo.to(dtype), second.bo.to(dtype)
+    batch, nodes, _ = first.sender1.shape
+    logits = wo.new_empty(batch, nodes, nodes, len(bo))
+    for chunk in _chunks(first.sender1):
+        edges = lower.forward(chunk, _features(first, chunk, lower.room))
+        states = upper.forward(chunk, edges)
         torch.addmm(bo, states, wo.mT, out=logits[chunk].view(-1, len(bo)))
     z, kl = torch.empty_like(logits), logits.new_empty(batch)
     for chunk in scores.chunks(logits):
-        prior = log_prior[chunk] if log_prior.ndim == 4 else log_prior
-        logits[chunk], kl[chunk] = reference.posterior(logits[chunk], prior)
-        noise = scores.draw(seed, store[chunk], logits)
-        z[chunk] = reference.sample(logits[chunk], noise, temperature, hard)
+        part = draw.of(chunk)
+        logits[chunk], kl[chunk] = reference.posterior(logits[chunk], part.log_prior)
+        noise = scores.noise(part, logits)
+        z[chunk] = reference.sample(logits[chunk], noise, draw.temperature, draw.hard)
     return z, logits, kl
 
 
 def edge_sample_backward(
-    grad_z: Tensor,
-    grad_logits: Tensor,
-    grad_kl: Tensor,
-    z: Tensor,
-    logits: Tensor,
-    sender1: Tensor,
-    receiver1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    sender2: Tensor,
-    receiver2: Tensor,
-    w3: Tensor,
-    w4: Tensor,
-    b4: Tensor,
-    wo: Tensor,
-    bo: Tensor,
-    log_prior: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-    temperature: Tensor,
-    seed: Tensor | None,
-    store: Tensor,
-    hard: bool,
+    grads: tuple[Tensor, Tensor, Tensor],
+    outputs: tuple[Tensor, Tensor],
+    first: First,
+    second: Second,
+    draw: Draw,
     features_grad: bool,
     prior_grad: bool,
 ) -> list[Tensor]:
-    """Gradients of the first fourteen arguments, in their order (empty where there is none)."""
-    above, d_prior = scores.backward(
-        (grad_z, grad_logits, grad_kl),
-        (z, logits),
-        log_prior,
-        (temperature, seed, store),
-        hard,
-        prior_grad,
-    )
-    first = _Pass(sender1, receiver1, wf, w2, b2)
-    second = _Pass(sender2, receiver2, w3, w4, b4)
-    d_features = _room_for_gradient(features, features_grad, sender1)
-    wo = wo.to(first.room.dtype)
-    d_wo, d_bo = torch.zeros_like(wo.mT), wo.new_zeros(len(bo))
-    for chunk in _chunks(sender1):
-        feature = _features(features, chunk, first.room)
-        edges = first.forward(chunk, feature)
-        states = second.forward(chunk, edges)
+    """Gradients of the operands up to log_prior, in their order (empty where there is none)."""
+    above, d_prior = scores.backward(grads, outputs, draw, prior_grad)
+    lower, upper = _first_pass(first), _second_pass(second)
+    d_features = _room_for_gradient(first, features_grad)
+    wo = second.wo.to(lower.room.dtype)
+    d_wo, d_bo = torch.zeros_like(wo.mT), wo.new_zeros(len(wo))
+    for chunk in _chunks(first.sender1):
+        feature = _features(first, chunk, lower.room)
+        edges = lower.forward(chunk, feature)
+        states = upper.forward(chunk, edges)
         grad = above[chunk].view(-1, above.shape[-1])
         d_wo.addmm_(states.mT, grad)
         d_bo += grad.sum(0)
-        grad = torch.mm(grad, wo, out=second.room("above", *states.shape))
-        d_edges = second.backward(chunk, edges, grad, extra_grad=True)
+        grad = torch.mm(grad, wo, out=upper.room("above", *states.shape))
+        d_edges = upper.backward(chunk, edges, grad, extra_grad=True)
         assert d_edges is not None
-        below = first.backward(chunk, feature, d_edges, features_grad)
+        below = lower.backward(chunk, feature, d_edges, features_grad)
         if below is not None:
             d_features[chunk] = below.view(d_features[chunk].shape)
-    *gradients, d_wf = first.gradients()
-    d_sender2, d_receiver2, d_w4, d_b4, d_w3 = second.gradients()
-    d_out = d_wo.mT.to(sender1.dtype), d_bo.to(sender1.dtype)
-    second_gradients = (d_sender2, d_receiver2, d_w3, d_w4, d_b4, *d_out)
-    return [*gradients, *second_gradients, d_prior, d_features, d_wf]
+    *gradients, d_wf = lower.gradients()
+    d_sender, d_receiver, d_w4, d_b4, d_w3 = upper.gradients()
+    d_out = d_wo.mT.to(second.wo.dtype), d_bo.to(second.bo.dtype)
+    seconds = d_sender, d_receiver, d_w3, d_w4, d_b4, *d_out
+    return [*gradients, d_features, d_wf, *seconds, d_prior]
 
 
 class _Workspace:
@@ -271,6 +211,14 @@ class _Pass:
         ]
 
 
+def _first_pass(first: First) -> _Pass:
+    return _Pass(first.sender1, first.receiver1, first.wf, first.w2, first.b2)
+
+
+def _second_pass(second: Second) -> _Pass:
+    return _Pass(second.sender2, second.receiver2, second.w3, second.w4, second.b4)
+
+
 def _chunks(x: Tensor) -> Iterator[slice]:
     batch, nodes = x.shape[:2]
     on_cpu = x.device.type == "cpu"
@@ -280,17 +228,20 @@ def _chunks(x: Tensor) -> Iterator[slice]:
         yield slice(start, min(start + size, batch))
 
 
-def _features(features: Tensor | None, chunk: slice, room: _Workspace) -> Tensor | None:
+def _features(first: First, chunk: slice, room: _Workspace) -> Tensor | None:
     """Features [rows, F] of a chunk, zero on self pairs, whose own values have no meaning."""
-    if features is None:
+    if first.features is None:
         return None
-    own = room("features", *features[chunk].shape).copy_(features[chunk])
+    features = first.features[chunk]
+    own = room("features", *features.shape).copy_(features)
     _clear_self(own)
     return own.view(-1, own.shape[-1])
 
 
-def _room_for_gradient(features: Tensor | None, wanted: bool, like: Tensor) -> Tensor:
-    return torch.empty_like(features) if wanted and features is not None else like.new_empty(0)
+def _room_for_gradient(first: First, wanted: bool) -> Tensor:
+    if first.features is None or not wanted:
+        return first.sender1.new_empty(0)
+    return torch.empty_like(first.features)
 
 
 def _clear_self(x: Tensor) -> None:

@@ -5,11 +5,14 @@ Nothing is computed here. The extension works on addresses; this module owns the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from causalmmm.kernels.edge.operands import Draw, First, Second, each
 
 if find_spec("causalmmm._C") is not None:
     from causalmmm import _C
@@ -17,8 +20,9 @@ else:  # a source tree without a build
     _C = None  # type: ignore[assignment]
 
 
-def supported(sender: Tensor, types: int, features: Tensor | None) -> bool:
+def supported(first: First, types: int) -> bool:
     """Whether the extension is there and covers these sizes and this dtype."""
+    sender, features = first.sender1, first.features
     return (
         _C is not None
         and sender.device.type == "cpu"
@@ -30,173 +34,103 @@ def supported(sender: Tensor, types: int, features: Tensor | None) -> bool:
     )
 
 
-def edge_mean(
-    sender: Tensor,
-    receiver: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-) -> Tensor:
+def edge_mean(first: First) -> Tensor:
     """As :func:`causalmmm.kernels.edge.reference.edge_mean`."""
-    first = _plain(sender, receiver, w2, b2, features, wf)
-    out = torch.empty_like(first[0])
-    _C.edge_forward(
-        _sizes(first), _addresses(first), (), (), _addresses([out]), torch.get_num_threads()
-    )
-    return out.to(sender.dtype)
+    plain = each(_plain, first)
+    out = torch.empty_like(plain.sender1)
+    _C.edge_forward(*_problem(plain), _addresses([out]), torch.get_num_threads())
+    return out.to(first.sender1.dtype)
 
 
-def edge_mean_backward(
-    grad: Tensor,
-    sender: Tensor,
-    receiver: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-    features_grad: bool,
-) -> list[Tensor]:
-    """Gradients of sender, receiver, w2, b2, features, wf (empty where there is none)."""
-    first = _plain(sender, receiver, w2, b2, features, wf)
-    above = _plain(grad)
-    gradients = _room(first, features_grad)
+def edge_mean_backward(grad: Tensor, first: First, features_grad: bool) -> list[Tensor]:
+    """Gradients of the operands, in their order (empty where there is none)."""
+    plain, above = each(_plain, first), _plain(grad)
+    gradients = _room(plain, features_grad)
     _C.edge_backward(
-        _sizes(first),
-        _addresses(first),
+        *_problem(plain),
         (),
-        (),
-        (),
-        _addresses(above),
+        _addresses([above]),
         _addresses(gradients),
         torch.get_num_threads(),
     )
-    return _first_gradients(gradients, sender)
+    return _first_gradients(gradients, first.sender1.dtype)
 
 
-def edge_sample(
-    sender1: Tensor,
-    receiver1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    sender2: Tensor,
-    receiver2: Tensor,
-    w3: Tensor,
-    w4: Tensor,
-    b4: Tensor,
-    wo: Tensor,
-    bo: Tensor,
-    log_prior: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-    temperature: Tensor,
-    seed: Tensor | None,
-    store: Tensor,
-    hard: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def edge_sample(first: First, second: Second, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
     """As :func:`causalmmm.kernels.edge.reference.edge_sample`."""
-    first = _plain(sender1, receiver1, w2, b2, features, wf)
-    second = _plain(sender2, receiver2, w3, w4, b4, wo, bo)
-    prior, store = log_prior.contiguous(), store.contiguous()
-    batch, nodes, _ = sender1.shape
-    z = prior.new_empty(batch, nodes, nodes, len(bo))
-    results = z, torch.empty_like(z), prior.new_empty(batch)
-    _C.edge_forward(
-        _sizes(first, second),
-        _addresses(first),
-        _addresses(second),
-        _draw(prior, temperature, seed, store, hard),
-        _addresses(results),
-        torch.get_num_threads(),
-    )
+    first, second = each(_plain, first), each(_plain, second)
+    draw = each(Tensor.contiguous, draw)
+    batch, nodes, _ = first.sender1.shape
+    z = draw.log_prior.new_empty(batch, nodes, nodes, len(second.bo))
+    results = z, torch.empty_like(z), z.new_empty(batch)
+    problem = _problem(first, second, draw)
+    _C.edge_forward(*problem, _addresses(results), torch.get_num_threads())
     return results
 
 
 def edge_sample_backward(
-    grad_z: Tensor | None,
-    grad_logits: Tensor | None,
-    grad_kl: Tensor | None,
-    z: Tensor,
-    logits: Tensor,
-    sender1: Tensor,
-    receiver1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    sender2: Tensor,
-    receiver2: Tensor,
-    w3: Tensor,
-    w4: Tensor,
-    b4: Tensor,
-    wo: Tensor,
-    bo: Tensor,
-    log_prior: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-    temperature: Tensor,
-    seed: Tensor | None,
-    store: Tensor,
-    hard: bool,
+    grads: tuple[Tensor, Tensor, Tensor],
+    outputs: tuple[Tensor, Tensor],
+    first: First,
+    second: Second,
+    draw: Draw,
     features_grad: bool,
     prior_grad: bool,
 ) -> list[Tensor]:
-    """Gradients of the first fourteen arguments, in their order (empty where there is none)."""
-    first = _plain(sender1, receiver1, w2, b2, features, wf)
-    second = _plain(sender2, receiver2, w3, w4, b4, wo, bo)
-    prior, store = log_prior.contiguous(), store.contiguous()
-    above = _plain(grad_z, grad_logits, grad_kl)
-    below = _room(first, features_grad)
-    gradients = [torch.empty_like(x) for x in second]
-    d_prior = torch.empty_like(z) if prior_grad else None
+    """Gradients of the operands up to log_prior, in their order (empty where there is none)."""
+    dtype = first.sender1.dtype
+    first, second = each(_plain, first), each(_plain, second)
+    draw = each(Tensor.contiguous, draw)
+    above = [_plain(grad) for grad in grads]
+    below, seconds = _room(first, features_grad), [torch.empty_like(x) for x in second]
+    d_prior = torch.empty_like(outputs[0]) if prior_grad else None
     _C.edge_backward(
-        _sizes(first, second),
-        _addresses(first),
-        _addresses(second),
-        _draw(prior, temperature, seed, store, hard),
-        _addresses([z, logits, None]),
+        *_problem(first, second, draw),
+        _addresses([*outputs, None]),
         _addresses(above),
-        _addresses([*below, *gradients, d_prior]),
+        _addresses([*below, *seconds, d_prior]),
         torch.get_num_threads(),
     )
-    *firsts, d_features, d_wf = _first_gradients(below, sender1)
     if d_prior is None:
-        d_prior = prior.new_empty(0)
-    elif prior.ndim == 3:
+        d_prior = draw.log_prior.new_empty(0)
+    elif draw.log_prior.ndim == 3:
         d_prior = d_prior.sum(0)
-    seconds = [x.to(sender1.dtype) for x in gradients]
-    return [*firsts, *seconds, d_prior, d_features, d_wf]
+    return [*_first_gradients(below, dtype), *(x.to(dtype) for x in seconds), d_prior]
 
 
-def _plain(*tensors: Tensor | None) -> list[Any]:
-    """Dense and float32, as the extension reads them."""
-    return [None if x is None else x.to(torch.float32).contiguous() for x in tensors]
+def _plain(x: Tensor) -> Tensor:
+    """Dense and float32, as the extension reads it."""
+    return x.to(torch.float32).contiguous()
 
 
-def _sizes(first: list[Any], second: list[Any] | None = None) -> tuple[int, ...]:
-    features = first[4]
-    count = 0 if features is None else features.shape[-1]
-    return (*first[0].shape, count, len(second[-1]) if second else 0)
+def _problem(
+    first: First, second: Second | None = None, draw: Draw | None = None
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], Any]:
+    """Sizes, then the addresses of what each record holds, as the extension takes them."""
+    features = 0 if first.features is None else first.features.shape[-1]
+    sizes = (*first.sender1.shape, features, len(second.bo) if second else 0)
+    if second is None or draw is None:
+        return sizes, _addresses(first), (), ()
+    prior, store = draw.log_prior, draw.store
+    seed = None if draw.seed is None else int(draw.seed)
+    shown = prior.data_ptr(), prior.ndim == 4, float(draw.temperature), seed
+    sampling = *shown, store.data_ptr(), draw.hard
+    return sizes, _addresses(first), _addresses(second), sampling
 
 
-def _addresses(tensors: Any) -> tuple[int, ...]:
+def _addresses(tensors: Iterable[Tensor | None]) -> tuple[int, ...]:
     return tuple(0 if x is None else x.data_ptr() for x in tensors)
 
 
-def _draw(
-    prior: Tensor, temperature: Tensor, seed: Tensor | None, store: Tensor, hard: bool
-) -> tuple[Any, ...]:
-    noise = None if seed is None else int(seed)
-    return (prior.data_ptr(), prior.ndim == 4, float(temperature), noise, store.data_ptr(), hard)
-
-
-def _room(first: list[Any], features_grad: bool) -> list[Any]:
-    """For the gradients of the first pass's arguments; that of wf comes transposed."""
-    *nodes, features, wf = first
+def _room(first: First, features_grad: bool) -> list[Tensor | None]:
+    """For the gradients of the first pass's operands; that of wf comes transposed."""
+    *dense, features, wf = first
     d_features = torch.empty_like(features) if features_grad and features is not None else None
     d_wf = None if wf is None else wf.new_empty(wf.shape[::-1])
-    return [*(torch.empty_like(x) for x in nodes), d_features, d_wf]
+    return [*(torch.empty_like(x) for x in dense), d_features, d_wf]
 
 
-def _first_gradients(gradients: list[Any], like: Tensor) -> list[Tensor]:
-    *nodes, d_features, d_wf = gradients
-    found = [*nodes, d_features, None if d_wf is None else d_wf.mT.contiguous()]
-    return [like.new_empty(0) if x is None else x.to(like.dtype) for x in found]
+def _first_gradients(gradients: list[Tensor | None], dtype: torch.dtype) -> list[Tensor]:
+    *rest, d_wf = gradients
+    found = [*rest, None if d_wf is None else d_wf.mT.contiguous()]
+    return [torch.empty(0, dtype=dtype) if x is None else x.to(dtype) for x in found]

@@ -15,57 +15,46 @@ from causalmmm.kernels.edge import triton_walks as device
 from causalmmm.kernels.edge.layers import (
     FirstLayers,
     SecondLayers,
-    contiguous,
-    either,
     feature_options,
     on_device,
+    pointers,
     row_for,
     settings,
 )
+from causalmmm.kernels.edge.operands import Draw, First, Second, each
 
 
-def supported(sender: Tensor, types: int, features: Tensor | None) -> bool:
+def supported(first: First, types: int) -> bool:
     """Whether the kernels cover these sizes and this dtype."""
-    nodes = sender.shape[1]
+    sender, features = first.sender1, first.features
     return (
         sender.dtype in (torch.float32, torch.bfloat16, torch.float16)
         and row_for(configs.LAYER, sender) is not None
         and row_for(configs.WEIGHT, sender) is not None
-        and nodes <= configs.MAX_NODES
+        and sender.shape[1] <= configs.MAX_NODES
         and types <= configs.MAX_TYPES
         and (features is None or 0 < features.shape[-1] <= configs.MAX_FEATURES)
     )
 
 
-def edge_mean(
-    sender: Tensor,
-    receiver: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-) -> Tensor:
+def edge_mean(first: First) -> Tensor:
     """As :func:`causalmmm.kernels.edge.reference.edge_mean`; nothing but the result is written."""
-    sender, receiver, w2, b2, features, wf = contiguous(sender, receiver, w2, b2, features, wf)
+    first = each(Tensor.contiguous, first)
+    sender = first.sender1
     batch, nodes, width = sender.shape
     out = torch.empty_like(sender)
     launch = row_for(configs.MEAN, sender)
     if launch is None:
-        return _mean_by_layers(FirstLayers(sender, receiver, w2, b2, features, wf, False), out)
+        return _mean_by_layers(FirstLayers(first), out)
     if batch:
         with on_device(sender):
             device.edge_mean_fwd_kernel[(triton.cdiv(batch * nodes, launch.rows),)](
-                sender,
-                receiver,
-                w2,
-                b2,
-                either(features, sender),
-                either(wf, sender),
+                *pointers(first),
                 out,
                 batch * nodes,
                 nodes,
                 width,
-                **feature_options(features),
+                **feature_options(first),
                 **settings(sender, launch),
             )
     return out
@@ -80,80 +69,40 @@ def _mean_by_layers(layers: FirstLayers, out: Tensor) -> Tensor:
     return out
 
 
-def edge_mean_backward(
-    grad: Tensor,
-    sender: Tensor,
-    receiver: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-    features_grad: bool,
-) -> list[Tensor]:
-    """Gradients of sender, receiver, w2, b2, features, wf (empty where there is none)."""
-    sender, receiver, w2, b2, features, wf = contiguous(sender, receiver, w2, b2, features, wf)
-    first = FirstLayers(sender, receiver, w2, b2, features, wf, features_grad)
+def edge_mean_backward(grad: Tensor, first: First, features_grad: bool) -> list[Tensor]:
+    """Gradients of the operands, in their order (empty where there is none)."""
+    layers = FirstLayers(each(Tensor.contiguous, first), features_grad)
     grad = grad.contiguous()
-    with on_device(sender):
-        for chunk in first.chunks():
-            first.state(chunk, first.room[2], grad[chunk])
-            first.backward(chunk, above=first.room[2], below=first.room[3])
-    return first.gradients()
+    with on_device(grad):
+        for chunk in layers.chunks():
+            layers.state(chunk, layers.room[2], grad[chunk])
+            layers.backward(chunk, above=layers.room[2], below=layers.room[3])
+    return layers.gradients()
 
 
-def edge_sample(
-    sender1: Tensor,
-    receiver1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    sender2: Tensor,
-    receiver2: Tensor,
-    w3: Tensor,
-    w4: Tensor,
-    b4: Tensor,
-    wo: Tensor,
-    bo: Tensor,
-    log_prior: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-    temperature: Tensor,
-    seed: Tensor | None,
-    store: Tensor,
-    hard: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def edge_sample(first: First, second: Second, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
     """As :func:`causalmmm.kernels.edge.reference.edge_sample`."""
-    first = contiguous(sender1, receiver1, w2, b2, features, wf)
-    second = contiguous(sender2, receiver2, w3, w4, b4)
-    ends = contiguous(wo, bo, log_prior)
-    wo, bo, log_prior = ends
-    sender1, features = first[0], first[4]
-    batch, nodes, width = sender1.shape
-    types = wo.shape[0]
-    z = log_prior.new_empty(batch, nodes, nodes, types)
+    first, second = each(Tensor.contiguous, first), each(Tensor.contiguous, second)
+    draw = each(Tensor.contiguous, draw)
+    sender, prior = first.sender1, draw.log_prior
+    batch, nodes, width = sender.shape
+    types = len(second.bo)
+    z = prior.new_empty(batch, nodes, nodes, types)
     logits = torch.empty_like(z)
     for tensor in (z, logits):
         tensor.diagonal(dim1=1, dim2=2).zero_()
     z.diagonal(dim1=1, dim2=2)[:, 0] = 1
-    noise = (temperature, either(seed, temperature), store.contiguous())
-    prior_step = nodes * nodes if log_prior.ndim == 4 else 0
-    options = {
-        "K": types,
-        "KP": triton.next_power_of_2(types),
-        "NOISE": seed is not None,
-        "HARD": hard,
-    }
-    launch = row_for(configs.SAMPLE, sender1)
+    prior_step = nodes * nodes if prior.ndim == 4 else 0
+    options = {**_type_options(types), "NOISE": draw.seed is not None, "HARD": draw.hard}
+    launch = row_for(configs.SAMPLE, sender)
     if launch is not None:
-        kl = log_prior.new_empty(batch, nodes)
+        kl = prior.new_empty(batch, nodes)
         if batch:
-            with on_device(sender1):
+            with on_device(sender):
                 device.edge_sample_fwd_kernel[(triton.cdiv(batch * nodes, launch.rows),)](
-                    *first[:4],
-                    either(features, sender1),
-                    either(first[5], sender1),
+                    *pointers(first),
                     *second,
-                    *ends,
-                    *noise,
+                    *pointers(draw),
                     z,
                     logits,
                     kl,
@@ -161,94 +110,52 @@ def edge_sample(
                     nodes,
                     prior_step,
                     width,
-                    **feature_options(features),
+                    **feature_options(first),
                     **options,
-                    **settings(sender1, launch),
+                    **settings(sender, launch),
                 )
         return z, logits, kl.sum(1)
-    kl = log_prior.new_empty(batch)
-    sender1, receiver1, w2, b2, features, wf = first
-    layers = FirstLayers(sender1, receiver1, w2, b2, features, wf, False)
-    tower = SecondLayers(*second, wo=wo, bo=bo, room=layers.room)
-    with on_device(sender1):
+    kl = prior.new_empty(batch)
+    layers = FirstLayers(first)
+    tower = SecondLayers(second, layers.room)
+    with on_device(sender):
         for chunk in layers.chunks():
             layers.state(chunk, layers.room[0])
             tower.inner(chunk, layers.room[0])
-            prior = log_prior[chunk] if log_prior.ndim == 4 else log_prior
-            per_edge = log_prior.new_empty(z[chunk].shape[0], nodes * nodes)
-            chunk_noise = (*noise[:2], noise[2][chunk])
-            tower.outer(
-                chunk,
-                (prior, *chunk_noise, z, z[chunk], logits[chunk], per_edge),
-                prior_step,
-                BACKWARD=False,
-                **options,
-            )
+            per_edge = prior.new_empty(z[chunk].shape[0], nodes * nodes)
+            tensors = *pointers(draw.of(chunk)), z, z[chunk], logits[chunk], per_edge
+            tower.outer(chunk, tensors, prior_step, BACKWARD=False, **options)
             kl[chunk] = per_edge.sum(1)
     return z, logits, kl
 
 
 def edge_sample_backward(
-    grad_z: Tensor,
-    grad_logits: Tensor,
-    grad_kl: Tensor,
-    z: Tensor,
-    logits: Tensor,
-    sender1: Tensor,
-    receiver1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    sender2: Tensor,
-    receiver2: Tensor,
-    w3: Tensor,
-    w4: Tensor,
-    b4: Tensor,
-    wo: Tensor,
-    bo: Tensor,
-    log_prior: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-    temperature: Tensor,
-    seed: Tensor | None,
-    store: Tensor,
-    hard: bool,
+    grads: tuple[Tensor, Tensor, Tensor],
+    outputs: tuple[Tensor, Tensor],
+    first: First,
+    second: Second,
+    draw: Draw,
     features_grad: bool,
     prior_grad: bool,
 ) -> list[Tensor]:
-    """Gradients of the first fourteen arguments, in their order (empty where there is none)."""
-    above, d_prior = scores.backward(
-        (grad_z, grad_logits, grad_kl),
-        (z, logits),
-        log_prior,
-        (temperature, seed, store),
-        hard,
-        prior_grad,
-    )
-    sender1, receiver1, w2, b2 = contiguous(sender1, receiver1, w2, b2)
-    features, wf = contiguous(features, wf)
-    first = FirstLayers(sender1, receiver1, w2, b2, features, wf, features_grad)
-    wo, bo = contiguous(wo, bo)
-    second = SecondLayers(
-        *contiguous(sender2, receiver2, w3, w4, b4), wo=wo, bo=bo, room=first.room
-    )
-    state, _, upper, lower = first.room
-    options = {"K": wo.shape[0], "KP": triton.next_power_of_2(wo.shape[0])}
-    with on_device(sender1):
-        for chunk in first.chunks():
-            first.state(chunk, state)
-            second.inner(chunk, state)
-            unused = (z, temperature, temperature, store)
-            second.outer(
-                chunk,
-                (*unused, above[chunk], upper, lower, temperature),
-                0,
-                BACKWARD=True,
-                NOISE=False,
-                HARD=False,
-                **options,
-            )
-            second.backward(chunk, above[chunk])
-            first.stage(chunk, "state", lower, second.w3, state, upper)
-            first.backward(chunk, above=upper, below=lower)
-    *gradients, d_features, d_wf = first.gradients()
-    return [*gradients, *second.gradients(), d_prior, d_features, d_wf]
+    """Gradients of the operands up to log_prior, in their order (empty where there is none)."""
+    above, d_prior = scores.backward(grads, outputs, draw, prior_grad)
+    lower = FirstLayers(each(Tensor.contiguous, first), features_grad)
+    upper = SecondLayers(each(Tensor.contiguous, second), lower.room)
+    state, _, above_state, below = lower.room
+    options = {**_type_options(len(second.bo)), "BACKWARD": True, "NOISE": False, "HARD": False}
+    with on_device(above):
+        for chunk in lower.chunks():
+            lower.state(chunk, state)
+            upper.inner(chunk, state)
+            unread = pointers(draw)
+            tensors = *unread, above[chunk], above_state, below, unread[0]
+            upper.outer(chunk, tensors, 0, **options)
+            upper.backward(chunk, above[chunk])
+            lower.stage(chunk, "state", below, upper.second.w3, state, above_state)
+            lower.backward(chunk, above=above_state, below=below)
+    return [*lower.gradients(), *upper.gradients(), d_prior]
+
+
+def _type_options(types: int) -> dict[str, int]:
+    return {"K": types, "KP": triton.next_power_of_2(types)}

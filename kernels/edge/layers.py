@@ -17,6 +17,7 @@ from triton import knobs
 
 from causalmmm.kernels.edge import configs
 from causalmmm.kernels.edge import triton_layers as device
+from causalmmm.kernels.edge.operands import Draw, First, Second
 
 
 class _Layers:
@@ -82,18 +83,10 @@ class _Layers:
 class FirstLayers(_Layers):
     """e = LN(elu(W2 elu(sender + receiver + Wf f) + b2))."""
 
-    def __init__(
-        self,
-        sender: Tensor,
-        receiver: Tensor,
-        w2: Tensor,
-        b2: Tensor,
-        features: Tensor | None,
-        wf: Tensor | None,
-        features_grad: bool,
-    ) -> None:
-        super().__init__(sender, receiver)
-        self.w2, self.b2, self.features, self.wf = w2, b2, features, wf
+    def __init__(self, first: First, features_grad: bool = False) -> None:
+        sender, features = first.sender1, first.features
+        super().__init__(sender, first.receiver1)
+        self.first = first
         self.d_features = sender.new_empty(0)
         if features_grad and features is not None:
             self.d_features = torch.empty_like(features)
@@ -112,17 +105,13 @@ class FirstLayers(_Layers):
         self.run(
             device.edge_state_kernel,
             chunk,
-            self.sender[chunk],
-            self.receiver[chunk],
-            self.w2,
-            self.b2,
-            *self._features(chunk),
+            *pointers(self.first.of(chunk)),
             either(above, out),
             out,
             *self.statistics,
             H=self.width,
             BACKWARD=above is not None,
-            **feature_options(self.features),
+            **feature_options(self.first),
         )
 
     def mean(self, chunk: slice, state: Tensor, out: Tensor) -> None:
@@ -134,6 +123,7 @@ class FirstLayers(_Layers):
     def stage(
         self, chunk: slice, kind: str, above: Tensor, weight: Tensor, value: Tensor, below: Tensor
     ) -> None:
+        sender, receiver, _, _, features, wf = pointers(self.first.of(chunk))
         self.run(
             device.edge_stage_kernel,
             chunk,
@@ -141,75 +131,62 @@ class FirstLayers(_Layers):
             weight,
             value,
             *self.statistics,
-            self.sender[chunk],
-            self.receiver[chunk],
-            *self._features(chunk),
+            sender,
+            receiver,
+            features,
+            wf,
             below,
             H=self.width,
             KIND=kind,
-            **feature_options(self.features),
+            **feature_options(self.first),
         )
 
     def backward(self, chunk: slice, above: Tensor, below: Tensor) -> None:
         """From the gradient below the last elu to the pass's inputs; `room[1]` gets overwritten."""
         inner = self.room[1]
-        self.stage(chunk, "first", above, self.w2, inner, below)
+        self.stage(chunk, "first", above, self.first.w2, inner, below)
         self.add_weight("w2", chunk, above, inner)
         self.add_nodes(chunk, below)
-        if self.features is None or self.wf is None:
+        features, wf = self.first.features, self.first.wf
+        if features is None or wf is None:
             return
-        stores, count = chunk.stop - chunk.start, self.features.shape[-1]
+        stores, count = chunk.stop - chunk.start, features.shape[-1]
         padded = below.new_zeros(stores, self.nodes, self.nodes, _padded(count))
-        padded[..., :count] = self.features[chunk].transpose(1, 2)
+        padded[..., :count] = features[chunk].transpose(1, 2)
         padded.diagonal(dim1=1, dim2=2).zero_()
         self.add_weight("wf", chunk, below, padded.view(-1, padded.shape[-1]))
         if self.d_features.numel():
-            below = below[: self.edges(chunk)] @ self.wf
+            below = below[: self.edges(chunk)] @ wf
             self.d_features[chunk] = below.view(padded[..., :count].shape).transpose(1, 2)
 
     def gradients(self) -> list[Tensor]:
-        d_wf = self.sender.new_empty(0)
-        if self.wf is not None:
-            wide = self.wf.new_zeros(self.width, _padded(self.wf.shape[1]))
-            d_wf = self.total("wf", wide)[:, : self.wf.shape[1]].contiguous()
-        weights = self.total("w2", self.w2), self.total("w2/bias", self.b2)
+        d_wf, wf = self.sender.new_empty(0), self.first.wf
+        if wf is not None:
+            wide = wf.new_zeros(self.width, _padded(wf.shape[1]))
+            d_wf = self.total("wf", wide)[:, : wf.shape[1]].contiguous()
+        weights = self.total("w2", self.first.w2), self.total("w2/bias", self.first.b2)
         return [self.d_sender, self.d_receiver, *weights, self.d_features, d_wf]
-
-    def _features(self, chunk: slice) -> tuple[Tensor, Tensor]:
-        if self.features is None or self.wf is None:
-            return self.sender, self.sender
-        return self.features[chunk], self.wf
 
 
 class SecondLayers(_Layers):
     """l = Wo LN(elu(W4 elu(sender + receiver + W3 e) + b4)) + bo."""
 
-    def __init__(
-        self,
-        sender: Tensor,
-        receiver: Tensor,
-        w3: Tensor,
-        w4: Tensor,
-        b4: Tensor,
-        *,
-        wo: Tensor,
-        bo: Tensor,
-        room: list[Tensor],
-    ) -> None:
-        super().__init__(sender, receiver)
-        self.w3, self.w4, self.b4, self.wo, self.bo, self.room = w3, w4, b4, wo, bo, room
-        self.d_bo = torch.zeros_like(bo, dtype=torch.float32)
+    def __init__(self, second: Second, room: list[Tensor]) -> None:
+        super().__init__(second.sender2, second.receiver2)
+        self.second, self.room = second, room
+        self.d_bo = torch.zeros_like(second.bo, dtype=torch.float32)
 
     def inner(self, chunk: slice, state: Tensor) -> None:
         nodes = self.sender[chunk], self.receiver[chunk]
+        inner = self.room[1]
         self.run(
-            device.edge_inner_kernel, chunk, *nodes, self.w3, state, self.room[1], H=self.width
+            device.edge_inner_kernel, chunk, *nodes, self.second.w3, state, inner, H=self.width
         )
 
     def outer(
         self, chunk: slice, tensors: tuple[Tensor, ...], prior_step: int, **options: Any
     ) -> None:
-        weights = self.w4, self.b4, self.wo, self.bo
+        _, _, _, *weights = self.second
         self.run(
             device.edge_outer_kernel,
             chunk,
@@ -235,7 +212,7 @@ class SecondLayers(_Layers):
             device.edge_stage_kernel,
             chunk,
             upper,
-            self.w4,
+            self.second.w4,
             inner,
             *unused,
             last,
@@ -248,16 +225,16 @@ class SecondLayers(_Layers):
         self.add_nodes(chunk, last)
 
     def gradients(self) -> list[Tensor]:
-        types = len(self.bo)
-        wide = self.wo.new_zeros(self.width, 16)
+        second = self.second
+        wide = second.wo.new_zeros(self.width, 16)
         return [
             self.d_sender,
             self.d_receiver,
-            self.total("w3", self.w3),
-            self.total("w4", self.w4),
-            self.total("w4/bias", self.b4),
-            self.total("wo", wide)[:, :types].mT.contiguous(),
-            self.d_bo.to(self.bo.dtype),
+            self.total("w3", second.w3),
+            self.total("w4", second.w4),
+            self.total("w4/bias", second.b4),
+            self.total("wo", wide)[:, : len(second.bo)].mT.contiguous(),
+            self.d_bo.to(second.bo.dtype),
         ]
 
 
@@ -284,8 +261,9 @@ def _device(device: torch.device) -> tuple[str, int]:
     return f"sm_{major}{minor}", limits["max_shared_mem"]
 
 
-def contiguous(*tensors: Tensor | None) -> list[Any]:
-    return [None if tensor is None else tensor.contiguous() for tensor in tensors]
+def pointers(record: First | Draw) -> list[Tensor]:
+    """Its tensors for a kernel, which does not read what stands in for an absent one."""
+    return [either(x, record[0]) for x in record if not isinstance(x, bool)]
 
 
 def either(tensor: Tensor | None, placeholder: Tensor) -> Tensor:
@@ -297,8 +275,8 @@ def _padded(features: int) -> int:
     return max(16, triton.next_power_of_2(features))
 
 
-def feature_options(features: Tensor | None) -> dict[str, int]:
-    count = 0 if features is None else features.shape[-1]
+def feature_options(first: First) -> dict[str, int]:
+    count = 0 if first.features is None else first.features.shape[-1]
     return {"F": count, "FP": _padded(count) if count else 0}
 
 

@@ -1,6 +1,7 @@
 """The edge operators registered with torch: implementation per device, shapes, and gradients.
 
-Opaque to torch.compile (custom_op, not triton_op, whose bodies are traced even on a CPU).
+Opaque to torch.compile (custom_op, not triton_op, whose bodies are traced even on a CPU). Arguments
+of torch's operators are flat: here, and nowhere else, records are unpacked and packed again.
 """
 
 from __future__ import annotations
@@ -14,134 +15,93 @@ import torch
 from torch import Tensor
 
 from causalmmm.kernels.edge import chunked, compiled
+from causalmmm.kernels.edge.operands import Draw, First, Second, schema
+
+_FIRST, _ALL = schema(First), schema(First, Second, Draw)
+_ABOVE = "Tensor grad_z, Tensor grad_logits, Tensor grad_kl, Tensor z, Tensor logits"
+_SECOND, _DRAW = len(First._fields), len(First._fields) + len(Second._fields)  # where they start
+_FEATURES = First._fields.index("features")
 
 
-@torch.library.custom_op("causalmmm::edge_mean", mutates_args=())
-def edge_mean(
-    sender: Tensor,
-    receiver: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-) -> Tensor:
-    path: Any = path_for(sender, 2, features)
-    return path.edge_mean(sender, receiver, w2, b2, features, wf)
+def edge_mean(first: First) -> Tensor:
+    return _edge_mean(*first)
 
 
-@torch.library.custom_op("causalmmm::edge_mean_backward", mutates_args=())
-def edge_mean_backward(
-    grad: Tensor,
-    sender: Tensor,
-    receiver: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-    features_grad: bool,
-) -> list[Tensor]:
-    path: Any = path_for(sender, 2, features)
-    return path.edge_mean_backward(grad, sender, receiver, w2, b2, features, wf, features_grad)
+def edge_sample(first: First, second: Second, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+    return _edge_sample(*first, *second, *draw)
 
 
-@torch.library.custom_op("causalmmm::edge_sample", mutates_args=())
-def edge_sample(
-    sender1: Tensor,
-    receiver1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    sender2: Tensor,
-    receiver2: Tensor,
-    w3: Tensor,
-    w4: Tensor,
-    b4: Tensor,
-    wo: Tensor,
-    bo: Tensor,
-    log_prior: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-    temperature: Tensor,
-    seed: Tensor | None,
-    store: Tensor,
-    hard: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    first = sender1, receiver1, w2, b2
-    second = sender2, receiver2, w3, w4, b4, wo, bo
-    path: Any = path_for(sender1, wo.shape[0], features)
-    return path.edge_sample(
-        *first, *second, log_prior, features, wf, temperature, seed, store, hard
-    )
-
-
-@torch.library.custom_op("causalmmm::edge_sample_backward", mutates_args=())
-def edge_sample_backward(
-    grad_z: Tensor,
-    grad_logits: Tensor,
-    grad_kl: Tensor,
-    z: Tensor,
-    logits: Tensor,
-    sender1: Tensor,
-    receiver1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    sender2: Tensor,
-    receiver2: Tensor,
-    w3: Tensor,
-    w4: Tensor,
-    b4: Tensor,
-    wo: Tensor,
-    bo: Tensor,
-    log_prior: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-    temperature: Tensor,
-    seed: Tensor | None,
-    store: Tensor,
-    hard: bool,
-    features_grad: bool,
-    prior_grad: bool,
-) -> list[Tensor]:
-    grads = grad_z, grad_logits, grad_kl
-    first = sender1, receiver1, w2, b2
-    second = sender2, receiver2, w3, w4, b4, wo, bo
-    tensors = *first, *second, log_prior, features, wf, temperature, seed, store
-    path: Any = path_for(sender1, wo.shape[0], features)
-    return path.edge_sample_backward(*grads, z, logits, *tensors, hard, features_grad, prior_grad)
-
-
-def path_for(sender: Tensor, types: int, features: Tensor | None) -> Any:
+def path_for(first: First, types: int = 2) -> Any:
     """The module that computes these sizes on this device; imports Triton only where it is used."""
-    on_gpu = sender.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
+    on_gpu = first.sender1.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
     if on_gpu and importlib.util.find_spec("triton") is not None:
         fused = importlib.import_module("causalmmm.kernels.edge.fused")
-        if fused.supported(sender, types, features):
+        if fused.supported(first, types):
             return fused
-    return compiled if compiled.supported(sender, types, features) else chunked
+    return compiled if compiled.supported(first, types) else chunked
 
 
-@edge_mean.register_fake
-def _(sender: Tensor, *rest: Any) -> Tensor:
-    return torch.empty_like(sender)
+def _op(name: str, schema: str) -> Any:
+    return torch.library.custom_op(f"causalmmm::{name}", mutates_args=(), schema=schema)
 
 
-@edge_mean_backward.register_fake
-def _(grad: Tensor, *inputs: Any) -> list[Tensor]:
-    *tensors, features_grad = inputs
-    return _like(tensors, {4: features_grad})
+@_op("edge_mean", f"({_FIRST}) -> Tensor")
+def _edge_mean(*flat: Any) -> Tensor:
+    first = First(*flat)
+    return path_for(first).edge_mean(first)
 
 
-@edge_sample.register_fake
-def _(sender1: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-    batch, nodes, _ = sender1.shape
-    bo, log_prior = rest[9], rest[10]
-    z = log_prior.new_empty(batch, nodes, nodes, bo.shape[0])
-    return z, torch.empty_like(z), log_prior.new_empty(batch)
+@_op("edge_mean_backward", f"(Tensor grad, {_FIRST}, bool features_grad) -> Tensor[]")
+def _edge_mean_backward(grad: Tensor, *flat: Any) -> list[Tensor]:
+    *operands, features_grad = flat
+    first = First(*operands)
+    return path_for(first).edge_mean_backward(grad, first, features_grad)
 
 
-@edge_sample_backward.register_fake
-def _(*arguments: Any) -> list[Tensor]:
-    features_grad, prior_grad = arguments[-2:]
-    return _like(arguments[5:19], {11: prior_grad, 12: features_grad})
+@_op("edge_sample", f"({_ALL}) -> (Tensor, Tensor, Tensor)")
+def _edge_sample(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
+    first, second, draw = _packed(flat)
+    return path_for(first, len(second.bo)).edge_sample(first, second, draw)
+
+
+@_op(
+    "edge_sample_backward",
+    f"({_ABOVE}, {_ALL}, bool features_grad, bool prior_grad) -> Tensor[]",
+)
+def _edge_sample_backward(*flat: Any) -> list[Tensor]:
+    grads, outputs, operands, wishes = flat[:3], flat[3:5], flat[5:-2], flat[-2:]
+    first, second, draw = _packed(operands)
+    path = path_for(first, len(second.bo))
+    return path.edge_sample_backward(grads, outputs, first, second, draw, *wishes)
+
+
+def _packed(flat: tuple[Any, ...]) -> tuple[First, Second, Draw]:
+    return First(*flat[:_SECOND]), Second(*flat[_SECOND:_DRAW]), Draw(*flat[_DRAW:])
+
+
+@_edge_mean.register_fake
+def _(*flat: Any) -> Tensor:
+    return torch.empty_like(flat[0])
+
+
+@_edge_mean_backward.register_fake
+def _(grad: Tensor, *flat: Any) -> list[Tensor]:
+    *operands, features_grad = flat
+    return _like(operands, {_FEATURES: features_grad})
+
+
+@_edge_sample.register_fake
+def _(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
+    first, second, draw = _packed(flat)
+    batch, nodes, _ = first.sender1.shape
+    z = draw.log_prior.new_empty(batch, nodes, nodes, second.bo.shape[0])
+    return z, torch.empty_like(z), draw.log_prior.new_empty(batch)
+
+
+@_edge_sample_backward.register_fake
+def _(*flat: Any) -> list[Tensor]:
+    features_grad, prior_grad = flat[-2:]
+    return _like(flat[5 : 5 + _DRAW + 1], {_FEATURES: features_grad, _DRAW: prior_grad})
 
 
 def _like(tensors: Any, wanted: dict[int, bool]) -> list[Tensor]:
@@ -160,7 +120,7 @@ def _save_mean(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _edge_mean_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = edge_mean_backward(grad, *ctx.saved_tensors, ctx.needs_input_grad[4])
+    gradients = _edge_mean_backward(grad, *ctx.saved_tensors, ctx.needs_input_grad[_FEATURES])
     return _wanted(ctx, gradients)
 
 
@@ -170,9 +130,8 @@ def _save_sample(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) 
 
 
 def _edge_sample_gradients(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-    needs = ctx.needs_input_grad
-    gradients = edge_sample_backward(*grads, *ctx.saved_tensors, ctx.hard, needs[12], needs[11])
-    return _wanted(ctx, gradients)
+    wishes = ctx.needs_input_grad[_FEATURES], ctx.needs_input_grad[_DRAW]
+    return _wanted(ctx, _edge_sample_backward(*grads, *ctx.saved_tensors, ctx.hard, *wishes))
 
 
 def _wanted(ctx: Any, gradients: list[Tensor]) -> tuple[Tensor | None, ...]:
@@ -181,5 +140,5 @@ def _wanted(ctx: Any, gradients: list[Tensor]) -> tuple[Tensor | None, ...]:
     return tuple(g if need else None for g, need in zip(padded, needs, strict=True))
 
 
-edge_mean.register_autograd(_edge_mean_gradients, setup_context=_save_mean)
-edge_sample.register_autograd(_edge_sample_gradients, setup_context=_save_sample)
+_edge_mean.register_autograd(_edge_mean_gradients, setup_context=_save_mean)
+_edge_sample.register_autograd(_edge_sample_gradients, setup_context=_save_sample)

@@ -10,65 +10,33 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from causalmmm.kernels.edge.noise import edge_noise
+from causalmmm.kernels.edge.operands import Draw, First, Second
 
 
-def edge_mean(
-    sender: Tensor,
-    receiver: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-) -> Tensor:
+def edge_mean(first: First) -> Tensor:
     """Mean of incoming edge states; see :func:`causalmmm.kernels.edge_mean`."""
-    edges = edge_states(sender, receiver, w2, b2, features, wf)
-    return (_without_self(edges).sum(1) / (sender.shape[1] - 1)).to(sender.dtype)
+    edges = edge_states(first)
+    return (_without_self(edges).sum(1) / (edges.shape[1] - 1)).to(first.sender1.dtype)
 
 
-def edge_sample(
-    sender1: Tensor,
-    receiver1: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    sender2: Tensor,
-    receiver2: Tensor,
-    w3: Tensor,
-    w4: Tensor,
-    b4: Tensor,
-    wo: Tensor,
-    bo: Tensor,
-    log_prior: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-    temperature: Tensor,
-    seed: int | Tensor | None,
-    store: Tensor,
-    hard: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def edge_sample(first: First, second: Second, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
     """Sampled edge types, logits and divergence; see :func:`causalmmm.kernels.edge_sample`."""
-    first = edge_states(sender1, receiver1, w2, b2, features, wf)
-    hidden = F.elu(_all_pairs(sender2, receiver2) + first @ w3.mT)
-    scores = normalise(F.elu(F.linear(hidden, w4, b4))) @ wo.mT + bo
-    logits, kl = posterior(scores.to(log_prior.dtype), log_prior)
+    hidden = _all_pairs(second.sender2, second.receiver2) + edge_states(first) @ second.w3.mT
+    states = normalise(F.elu(F.linear(F.elu(hidden), second.w4, second.b4)))
+    scores = states @ second.wo.mT + second.bo
+    logits, kl = posterior(scores.to(draw.log_prior.dtype), draw.log_prior)
     noise = None
-    if seed is not None:
-        noise = edge_noise(seed, store, logits.shape[1], logits.shape[-1], dtype=logits.dtype)
-    return sample(logits, noise, temperature, hard), logits, kl
+    if draw.seed is not None:
+        noise = edge_noise(draw.seed, draw.store, *logits.shape[2:], dtype=logits.dtype)
+    return sample(logits, noise, draw.temperature, draw.hard), logits, kl
 
 
-def edge_states(
-    sender: Tensor,
-    receiver: Tensor,
-    w2: Tensor,
-    b2: Tensor,
-    features: Tensor | None,
-    wf: Tensor | None,
-) -> Tensor:
+def edge_states(first: First) -> Tensor:
     """e [B, N, N, H] of the first pass; the diagonal holds finite values without meaning."""
-    pairs = _all_pairs(sender, receiver)
-    if features is not None and wf is not None:
-        pairs = pairs + _without_self(features) @ wf.mT
-    return normalise(F.elu(F.linear(F.elu(pairs), w2, b2)))
+    pairs = _all_pairs(first.sender1, first.receiver1)
+    if first.features is not None and first.wf is not None:
+        pairs = pairs + _without_self(first.features) @ first.wf.mT
+    return normalise(F.elu(F.linear(F.elu(pairs), first.w2, first.b2)))
 
 
 def posterior(scores: Tensor, log_prior: Tensor) -> tuple[Tensor, Tensor]:

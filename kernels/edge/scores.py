@@ -12,43 +12,38 @@ from torch import Tensor
 
 from causalmmm.kernels.edge import reference
 from causalmmm.kernels.edge.noise import edge_noise
+from causalmmm.kernels.edge.operands import Draw
 
 CHUNK_EDGES = 1 << 16  # at a time, and for each thread of a CPU
 
 
-def draw(seed: Tensor | None, store: Tensor, like: Tensor) -> Tensor | None:
+def noise(draw: Draw, like: Tensor) -> Tensor | None:
     """Gumbel noise for tensors shaped like [B, N, N, K], if there is a seed."""
-    if seed is None:
+    if draw.seed is None:
         return None
-    return edge_noise(seed, store, like.shape[1], like.shape[-1], dtype=like.dtype)
+    return edge_noise(draw.seed, draw.store, like.shape[1], like.shape[-1], dtype=like.dtype)
 
 
 def backward(
     grads: tuple[Tensor, Tensor, Tensor],
     outputs: tuple[Tensor, Tensor],
-    log_prior: Tensor,
-    noise: tuple[Tensor, Tensor | None, Tensor],
-    hard: bool,
+    draw: Draw,
     prior_grad: bool,
 ) -> tuple[Tensor, Tensor]:
     """Gradient of the scores, and that of `log_prior` in its own shape (empty if not wanted).
 
-    `grads` of z, logits and kl; `outputs` z and logits; `noise` temperature, seed and store ids.
+    `grads` of z, logits and kl; `outputs` z and logits.
     """
-    temperature, seed, store = noise
-    above = torch.empty_like(outputs[0])
-    d_prior = torch.zeros_like(log_prior) if prior_grad else log_prior.new_empty(0)
+    (grad_z, grad_logits, grad_kl), (z, logits), prior = grads, outputs, draw.log_prior
+    above = torch.empty_like(z)
+    d_prior = torch.zeros_like(prior) if prior_grad else prior.new_empty(0)
     for chunk in chunks(above):
         above[chunk], wanted = _backward(
-            (grads[0][chunk], grads[1][chunk], grads[2][chunk]),
-            (outputs[0][chunk], outputs[1][chunk]),
-            log_prior[chunk] if log_prior.ndim == 4 else log_prior,
-            temperature,
-            seed,
-            store[chunk],
-            hard,
+            (grad_z[chunk], grad_logits[chunk], grad_kl[chunk]),
+            (z[chunk], logits[chunk]),
+            draw.of(chunk),
         )
-        if prior_grad and log_prior.ndim == 4:
+        if prior_grad and prior.ndim == 4:
             d_prior[chunk] = wanted
         elif prior_grad:
             d_prior += wanted.sum(0)
@@ -64,13 +59,7 @@ def chunks(x: Tensor) -> Iterator[slice]:
 
 
 def _backward(
-    grads: tuple[Tensor, Tensor, Tensor],
-    outputs: tuple[Tensor, Tensor],
-    log_prior: Tensor,
-    temperature: Tensor,
-    seed: Tensor | None,
-    store: Tensor,
-    hard: bool,
+    grads: tuple[Tensor, Tensor, Tensor], outputs: tuple[Tensor, Tensor], draw: Draw
 ) -> tuple[Tensor, Tensor]:
     """Gradients of scores and of log prior, both [B, N, N, K], zero on self pairs.
 
@@ -79,14 +68,14 @@ def _backward(
     """
     grad_z, grad_logits, grad_kl = grads
     z, logits = outputs
-    if hard:  # the gradient is that of the soft sample, which was not kept
-        z = reference.sample(logits, draw(seed, store, logits), temperature, hard=False)
+    if draw.hard:  # the gradient is that of the soft sample, which was not kept
+        z = reference.sample(logits, noise(draw, logits), draw.temperature, hard=False)
     slope = z * (grad_z - (z * grad_z).sum(-1, keepdim=True))
-    slope = slope if seed is None else slope / temperature
+    slope = slope if draw.seed is None else slope / draw.temperature
     allowed = logits > -torch.inf
     log_q = reference.log_softmax(logits)
     q = log_q.exp()
-    surprise = torch.where(allowed, log_q - log_prior, 0.0)
+    surprise = torch.where(allowed, log_q - draw.log_prior, 0.0)
     weight = q * grad_kl.view(-1, 1, 1, 1)
     through_kl = weight * (surprise - (q * surprise).sum(-1, keepdim=True))
     total = (slope + grad_logits + through_kl).masked_fill_(~allowed, 0)

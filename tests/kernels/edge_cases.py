@@ -7,6 +7,7 @@ from torch import Tensor
 
 from causalmmm.kernels import edge_mean, edge_sample
 from causalmmm.kernels.edge import ops, reference
+from causalmmm.kernels.edge.operands import Draw, First, Second
 
 FIRST = ("sender1", "receiver1", "w2", "b2")
 SECOND = ("sender2", "receiver2", "w3", "w4", "b4", "wo", "bo")
@@ -48,8 +49,15 @@ def problem(
 
 def path_of(values: Values) -> str:
     """The module of `causalmmm.kernels.edge` that computes these values."""
-    path = ops.path_for(values["sender1"], len(values["wo"]), values["features"])
-    return path.__name__.rpartition(".")[2]
+    return ops.path_for(first_of(values), len(values["wo"])).__name__.rpartition(".")[2]
+
+
+def first_of(values: Values) -> First:
+    return First(**{name: values[name] for name in First._fields})
+
+
+def second_of(values: Values) -> Second:
+    return Second(**{name: values[name] for name in Second._fields})
 
 
 def run(values: Values, exact=False, seed=3, hard=False, kind=None) -> dict[str, Tensor]:
@@ -63,19 +71,19 @@ def run(values: Values, exact=False, seed=3, hard=False, kind=None) -> dict[str,
         for k, v in values.items()
     }
     place = values["sender1"].device
-    first, second = [held[n] for n in FIRST], [held[n] for n in SECOND]
-    pair = {n: held[n] for n in PAIR}
+    first, second = first_of(held), second_of(held)
     store = torch.arange(len(values["sender1"]), device=place) * 3 + 2**33
     if exact:
         noise = None if seed is None else torch.tensor(seed, device=place)
         prior = held["log_prior"]
-        rest = torch.tensor(0.7, dtype=prior.dtype, device=place), noise, store, hard
-        mean = reference.edge_mean(*first, *pair.values())
-        sampled = reference.edge_sample(*first, *second, prior, *pair.values(), *rest)
+        tau = torch.tensor(0.7, dtype=prior.dtype, device=place)
+        mean = reference.edge_mean(first)
+        sampled = reference.edge_sample(first, second, Draw(prior, tau, noise, store, hard))
     else:
         options = {"temperature": 0.7, "seed": seed, "store": store, "hard": hard}
-        mean = edge_mean(*first, **pair)
-        sampled = edge_sample(*first, *second, held["log_prior"], **pair, **options)
+        pair = {n: held[n] for n in PAIR}
+        mean = edge_mean(*first[:4], **pair)
+        sampled = edge_sample(*first[:4], *second, held["log_prior"], **pair, **options)
     outputs = {"mean": mean, **dict(zip(("z", "logits", "kl"), sampled, strict=True))}
     outputs["logits"] = outputs["logits"].nan_to_num(neginf=0.0)
     random = torch.Generator().manual_seed(1)
@@ -85,6 +93,19 @@ def run(values: Values, exact=False, seed=3, hard=False, kind=None) -> dict[str,
     )
     loss.backward()
     return {**outputs, **{f"d {k}": v.grad for k, v in held.items() if v is not None}}
+
+
+def check_registration(values: Values) -> None:
+    """The operators as torch sees them pass its own checks; the prior is a proper one."""
+    first, second = first_of(values), second_of(values)
+    prior = values["log_prior"].nan_to_num(neginf=-5.0)
+    for tensor in (*first, *second, prior):
+        tensor.requires_grad_()
+    place, kind = prior.device, {"dtype": prior.dtype, "device": prior.device}
+    seed, store = torch.tensor(3, device=place), torch.arange(len(first.sender1), device=place)
+    draw = Draw(prior, torch.tensor(0.5, **kind), seed, store, False)
+    torch.library.opcheck(torch.ops.causalmmm.edge_mean.default, first)
+    torch.library.opcheck(torch.ops.causalmmm.edge_sample.default, (*first, *second, *draw))
 
 
 def distance(got: Tensor, true: Tensor) -> float:

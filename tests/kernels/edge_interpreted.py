@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import pytest
 import torch
-from edge_cases import FIRST, PAIR, SECOND, distance, path_of, problem, run
+from edge_cases import (
+    FIRST,
+    SECOND,
+    check_registration,
+    distance,
+    first_of,
+    path_of,
+    problem,
+    run,
+)
 from torch import Tensor
 
 from causalmmm.kernels import edge_mean, edge_sample
-from causalmmm.kernels.edge import chunked, configs, ops, reference
+from causalmmm.kernels.edge import chunked, configs, reference
 
 TOLERANCE = {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
@@ -100,14 +109,7 @@ def test_sizes_the_kernels_do_not_cover_take_the_other_path():
 
 
 def test_registered_operators_pass_torchs_own_checks():
-    values = problem(2, 3, 32, 2, 2, torch.float32)
-    tensors = [values[n].requires_grad_() for n in FIRST]
-    pair = [values[n].requires_grad_() for n in PAIR]
-    torch.library.opcheck(ops.edge_mean, (*tensors, *pair))
-    second = [values[n].requires_grad_() for n in SECOND]
-    prior = torch.zeros(3, 3, 2, requires_grad=True)
-    rest = torch.tensor(0.5), torch.tensor(3), torch.arange(2), False
-    torch.library.opcheck(ops.edge_sample, (*tensors, *second, prior, *pair, *rest))
+    check_registration(problem(2, 3, 32, 2, 2, torch.float32))
 
 
 def poison_fresh_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +125,6 @@ def poison_fresh_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_two_paths_agree_on_the_same_problem():
     values = problem(3, 4, 64, 2, 3, torch.float32)
-    first = [values[n] for n in (*FIRST, *PAIR)]
-    expected = chunked.edge_mean(*first)
-    torch.testing.assert_close(edge_mean(*first[:4], features=first[4], wf=first[5]), expected)
+    first = first_of(values)
+    found = edge_mean(*first[:4], features=first.features, wf=first.wf)
+    torch.testing.assert_close(found, chunked.edge_mean(first))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from edge_cases import FIRST, PAIR, SECOND, distance, path_of, problem, run
+from edge_cases import FIRST, PAIR, SECOND, check_registration, distance, path_of, problem, run
 from torch import Tensor
 
 from causalmmm.kernels import edge_mean, edge_noise, edge_sample
-from causalmmm.kernels.edge import configs, ops, scores
+from causalmmm.kernels.edge import configs, scores
 from causalmmm.kernels.edge.noise import edge_words
 
 pytestmark = [
@@ -169,15 +169,7 @@ def test_sizes_without_a_kernel_take_the_plain_path():
 
 
 def test_registered_operators_pass_torchs_own_checks():
-    values = problem(3, 4, 32, 2, 2, device="cuda")
-    first = [values[n].requires_grad_() for n in FIRST]
-    pair = [values[n].requires_grad_() for n in PAIR]
-    second = [values[n].requires_grad_() for n in SECOND]
-    torch.library.opcheck(ops.edge_mean, (*first, *pair))
-    prior = torch.zeros(4, 4, 2, device="cuda", requires_grad=True)
-    noise = torch.tensor(0.5, device="cuda"), torch.tensor(3, device="cuda")
-    store = torch.arange(3, device="cuda")
-    torch.library.opcheck(ops.edge_sample, (*first, *second, prior, *pair, *noise, store, False))
+    check_registration(problem(3, 4, 32, 2, 2, device="cuda"))
 
 
 def test_operators_stay_whole_under_compilation():

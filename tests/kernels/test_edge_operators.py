@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from edge_cases import FIRST, SECOND, check_registration, first_of, second_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from causalmmm.kernels import edge_mean, edge_noise, edge_sample
-from causalmmm.kernels.edge import chunked, ops, reference
-
-FIRST = ("sender1", "receiver1", "w2", "b2")
-SECOND = ("sender2", "receiver2", "w3", "w4", "b4", "wo", "bo")
+from causalmmm.kernels.edge import chunked, reference
+from causalmmm.kernels.edge.operands import Draw
 
 
 def problem(stores=2, nodes=3, width=4, types=2, features=2, seed=0, dtype=torch.float64):
@@ -244,14 +243,12 @@ def test_narrow_dtypes_err_no_more_than_plain_pytorch_in_the_same_dtype(dtype):
     seed, store = torch.tensor(6), torch.arange(4)
 
     def plain(v: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        first, pair = [v[name] for name in FIRST], (v["features"], v["wf"])
-        second = [v[name] for name in SECOND]
+        first, second = first_of(v), second_of(v)
         prior = v["log_prior"].to(
             torch.float64 if v["w2"].dtype == torch.float64 else torch.float32
         )
-        tau = torch.tensor(0.5, dtype=prior.dtype)
-        out = reference.edge_sample(*first, *second, prior, *pair, tau, seed, store, False)
-        return reference.edge_mean(*first, *pair), *out
+        draw = Draw(prior, torch.tensor(0.5, dtype=prior.dtype), seed, store, False)
+        return reference.edge_mean(first), *reference.edge_sample(first, second, draw)
 
     ours = mean_of(values), *sample_of(values, seed=6, temperature=0.5)
     assert [x.dtype for x in ours] == [dtype] + [torch.float32] * 3
@@ -264,14 +261,7 @@ def test_narrow_dtypes_err_no_more_than_plain_pytorch_in_the_same_dtype(dtype):
 
 
 def test_registered_operators_pass_torchs_own_checks():
-    values = problem(stores=3, types=3)
-    tensors = [values[name].requires_grad_() for name in FIRST]
-    pair = values["features"].requires_grad_(), values["wf"].requires_grad_()
-    torch.library.opcheck(ops.edge_mean, (*tensors, *pair))
-    second = [values[name].requires_grad_() for name in SECOND]
-    prior = torch.randn(3, 3, 3, dtype=torch.float64).log_softmax(-1).requires_grad_()
-    rest = torch.tensor(0.5).double(), torch.tensor(3), torch.arange(3), False
-    torch.library.opcheck(ops.edge_sample, (*tensors, *second, prior, *pair, *rest))
+    check_registration(problem(stores=3, types=3))
 
 
 def test_operators_stay_whole_under_compilation():

@@ -1,0 +1,104 @@
+"""What the edge operators take, said once: names, order, types and shapes of their operands.
+
+Every path is handed these records, and torch's flat schemas are spelled from them. No arithmetic.
+Letters of a shape: B stores, N nodes, H hidden width, F features, K edge types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
+
+from torch import Tensor
+
+
+class First(NamedTuple):
+    """Of the first pass: e_ij = LN(elu(w2 elu(sender1_i + receiver1_j + wf f_ij) + b2))."""
+
+    sender1: Annotated[Tensor, "BNH"]
+    receiver1: Annotated[Tensor, "BNH"]
+    w2: Annotated[Tensor, "HH"]
+    b2: Annotated[Tensor, "H"]
+    features: Annotated[Tensor | None, "BNNF"]
+    wf: Annotated[Tensor | None, "HF"]
+
+    def of(self, stores: slice) -> First:
+        """Those of some of the stores."""
+        sender, receiver = self.sender1[stores], self.receiver1[stores]
+        features = None if self.features is None else self.features[stores]
+        return self._replace(sender1=sender, receiver1=receiver, features=features)
+
+
+class Second(NamedTuple):
+    """Of the second: scores wo LN(elu(w4 elu(sender2_i + receiver2_j + w3 e_ij) + b4)) + bo."""
+
+    sender2: Annotated[Tensor, "BNH"]
+    receiver2: Annotated[Tensor, "BNH"]
+    w3: Annotated[Tensor, "HH"]
+    w4: Annotated[Tensor, "HH"]
+    b4: Annotated[Tensor, "H"]
+    wo: Annotated[Tensor, "KH"]
+    bo: Annotated[Tensor, "K"]
+
+
+class Draw(NamedTuple):
+    """Of the sample: softmax((log_prior + scores + gumbel) / temperature)."""
+
+    log_prior: Annotated[Tensor, "NNK", "BNNK"]
+    temperature: Annotated[Tensor, ""]
+    seed: Annotated[Tensor | None, ""]  # int64; None for no noise
+    store: Annotated[Tensor, "B"]  # int64
+    hard: bool
+
+    def of(self, stores: slice) -> Draw:
+        """That of some of the stores."""
+        prior = self.log_prior[stores] if self.log_prior.ndim == 4 else self.log_prior
+        return self._replace(log_prior=prior, store=self.store[stores])
+
+
+Record = TypeVar("Record", First, Second, Draw)
+
+# What a field's shape may be, by number of axes.
+_SHAPES: dict[str, dict[int, str]] = {
+    name: {len(axes): axes for axes in getattr(hint, "__metadata__", ())}
+    for record in (First, Second, Draw)
+    for name, hint in get_type_hints(record, include_extras=True).items()
+}
+_AT_LEAST_TWO = {"N": "nodes", "K": "edge types"}
+_IN_SCHEMA: dict[Any, str] = {Tensor: "Tensor", Tensor | None: "Tensor?", bool: "bool"}
+
+
+def each(change: Callable[[Tensor], Tensor], record: Record) -> Record:
+    """The record with all of its tensors changed."""
+    return type(record)._make(change(x) if isinstance(x, Tensor) else x for x in record)
+
+
+def schema(*records: type) -> str:
+    """Their fields as the arguments of an operator."""
+    hints = [hint for record in records for hint in get_type_hints(record).items()]
+    return ", ".join(f"{_IN_SCHEMA[kind]} {name}" for name, kind in hints)
+
+
+def check(operator: str, first: First, *rest: Second | Draw) -> None:
+    """Raise ValueError unless all shapes fit together; a letter stands for one size everywhere."""
+    if (first.features is None) != (first.wf is None):
+        raise ValueError(f"{operator}: features and wf must be given together")
+    sizes: dict[str, int] = {}
+    for record in (first, *rest):
+        for field, value in zip(record._fields, record, strict=True):
+            if not isinstance(value, Tensor):
+                continue
+            name = field if rest else field.removesuffix("1")
+            shapes = _SHAPES[field]
+            axes = shapes.get(value.ndim, "")
+            fits = value.ndim in shapes
+            for axis, size in zip(axes, value.shape, strict=False):
+                if axis in _AT_LEAST_TWO and size < 2:
+                    few = f"at least 2 {_AT_LEAST_TWO[axis]} are needed"
+                    raise ValueError(f"{operator}: {few}, {name} has {list(value.shape)}")
+                fits = fits and sizes.setdefault(axis, size) == size
+            if not fits:
+                axes = axes or next(iter(shapes.values()))
+                expected = ", ".join(str(sizes.get(axis, axis)) for axis in axes)
+                found = list(value.shape)
+                raise ValueError(f"{operator}: {name} must have shape [{expected}], got {found}")
