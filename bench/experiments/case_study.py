@@ -16,7 +16,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +28,6 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from dots import INK, OURS, PALE  # noqa: E402
 from record import Row, record, table  # noqa: E402
 
-from causalmmm.engine.calendar import Calendar  # noqa: E402
-from causalmmm.engine.windows import Windows  # noqa: E402
 from causalmmm.estimator import CausalMMM  # noqa: E402
 from causalmmm.panel import Panel  # noqa: E402
 from causalmmm.simulation import PRESETS, Truth, simulate  # noqa: E402
@@ -44,14 +41,15 @@ WRONG = "#c2410c"
 
 @dataclass(frozen=True)
 class Curve:
-    """What a constant level of the sender adds to the receiver in the long run, in its units.
+    """What constant spend on a channel adds to the target per day, directly, in the units of both.
 
-    level [K], from no spend to twice the usual; learned, with its central 90 % interval; true.
+    amount [K], from nothing to twice the most ever spent; learned, with its central 90 % interval,
+    and true. ``usual`` is the mean spend.
     """
 
-    source: str
-    target: str
-    level: Array
+    channel: str
+    usual: float
+    amount: Array
     learned: Array
     lower: Array
     upper: Array
@@ -122,39 +120,22 @@ def edge_rows(
     return rows
 
 
-@torch.no_grad()
 def response_curves(
     model: CausalMMM, panel: Panel, truth: Truth, store: int, names: Sequence[str]
 ) -> list[Curve]:
-    """Curves of all true edges, learned and true, both with what the receiver's own past adds."""
-    data = panel.data
-    calendar = Calendar(model.calendar_, data.grid)
-    windows = Windows(data, calendar, len(data.grid), model.config_.memory)
-    batch, scale = windows.full(np.array([store])), windows.scale[store]
-    decoder, inferred = model.model_.decoder, model.model_.infer(batch)
-    posterior = inferred.posterior
-    mean, sd = posterior.effect_mean[0].numpy(), posterior.effect_log_sd[0].exp().numpy()
-    slope, half = (p[0, :, 0].numpy() for p in decoder.curve(batch.context))
-    beta = decoder.beta.sum(-1).numpy()  # at a constant level all components are equal
-    lasting = 1.0 / (1.0 - inferred.own[0].sum(-1).numpy())
+    """Curves of the channels that truly drive the target."""
+    own = panel.select([panel.stores[store]])
+    spend, levels = own.to_frame(), truth.levels[store]
     curves = []
-    for i, j in np.argwhere(truth.edges[store]):
-        level = np.linspace(0.0, 2.0, 60) * float(scale[i])
-        shape = hill(level / scale[i], slope[i], half[i]) * beta[i, j] * scale[j] * lasting[j]
-        true = hill(level / truth.levels[store, i], *_true_curve(truth, store, i))
-        true = true * truth.effects[store, i, j] / (1.0 - truth.own_memory[j])
-        middle = np.exp(mean[i, j] + 0.5 * sd[i, j] ** 2)
-        ends = (np.exp(mean[i, j] + side * 1.645 * sd[i, j]) for side in (-1.0, 1.0))
-        lower, upper = (shape * end for end in ends)
-        curves.append(
-            Curve(names[i], names[j], level, shape * middle, lower, upper,
-                  true * truth.levels[store, j])
-        )  # fmt: skip
+    for i in np.flatnonzero(truth.edges[store, : LAW.channels, -1]):
+        frame = model.response_curves(names[i], panel=own, points=200)
+        amount, *learned = (
+            frame[column].to_numpy(np.float64) for column in ("amount", "effect", "lower", "upper")
+        )
+        shape = hill(amount / levels[i], truth.slope[store, i], truth.half_saturation[store, i])
+        true = shape * truth.effects[store, i, -1] * levels[-1]
+        curves.append(Curve(names[i], float(spend[names[i]].mean()), amount, *learned, true))
     return curves
-
-
-def _true_curve(truth: Truth, store: int, sender: int) -> tuple[Any, Any]:
-    return truth.slope[store, sender], truth.half_saturation[store, sender]
 
 
 def conclusions(
@@ -187,12 +168,12 @@ def conclusions(
             f"there is {'an' if is_edge else 'no'} edge",
         )
     for curve in curves:
-        if (curve.source, curve.target) not in found:
+        if (curve.channel, gmv) not in found:
             continue
-        usual, twice = len(curve.level) // 2, len(curve.level) - 1
-        gains = [(c[usual] - c[0], c[twice] - c[usual]) for c in (curve.learned, curve.true)]
+        at = [0.0, curve.usual, 2.0 * curve.usual]
+        gains = [np.diff(np.interp(at, curve.amount, c)) for c in (curve.learned, curve.true)]
         say(
-            f"The usual {curve.source} adds {gains[0][0]:,.0f} a day to {curve.target}, "
+            f"The usual spend on {curve.channel} directly adds {gains[0][0]:,.0f} a day to {gmv}, "
             f"and doubling it {gains[0][1]:,.0f} more.",
             all(0.5 <= ours / actual <= 2.0 for ours, actual in zip(*gains, strict=True)),
             f"{gains[1][0]:,.0f} and {gains[1][1]:,.0f} in truth",
@@ -213,7 +194,7 @@ def conclusions(
 def picture(
     rows: Sequence[Row], curves: Sequence[Curve], names: Sequence[str], brand: int
 ) -> Figure:
-    """True and learned graph side by side, and the response curves of the true edges."""
+    """True and learned graph side by side, and the response curves of the channels that sell."""
     across = max(2, min(4, len(curves)))
     down = -(-len(curves) // across)
     figure = Figure(figsize=(12.0, 4.6 + 2.5 * down))
@@ -232,18 +213,18 @@ def picture(
     for k, curve in enumerate(curves):
         column = 2 * (k % across)
         axes = figure.add_subplot(grid[1 + k // across, column : column + 2])
-        axes.fill_between(curve.level, curve.lower, curve.upper, color=OURS, alpha=0.2, lw=0)
-        axes.plot(curve.level, curve.learned, color=OURS, lw=1.8, label="learned, 90 % interval")
-        axes.plot(curve.level, curve.true, color=INK, lw=1.2, ls="--", label="true")
-        axes.axvline(curve.level[-1] / 2, color=PALE, lw=0.8)
-        axes.set_title(f"{curve.source} → {curve.target}", fontsize=9.5, loc="left")
+        axes.fill_between(curve.amount, curve.lower, curve.upper, color=OURS, alpha=0.2, lw=0)
+        axes.plot(curve.amount, curve.learned, color=OURS, lw=1.8, label="learned, 90 % interval")
+        axes.plot(curve.amount, curve.true, color=INK, lw=1.2, ls="--", label="true")
+        axes.axvline(curve.usual, color=PALE, lw=0.8)
+        axes.set_title(f"{curve.channel} → {names[-1]}", fontsize=9.5, loc="left")
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=7.5)
         if k == 0:
             axes.legend(frameon=False, fontsize=7.5)
     figure.suptitle(
-        "A beauty store: what drives what, and what a constant level adds in the long run "
-        "(upright line: the usual level)",
+        f"A beauty store: what drives what, and what constant spend directly adds to {names[-1]} "
+        "per day (upright line: the usual spend)",
         x=0.01, ha="left", fontsize=11,
     )  # fmt: skip
     figure.tight_layout()
