@@ -1,6 +1,6 @@
-"""``CausalMMM``: the estimator. Turns panels and plans into tensors, and tensors into named frames.
+"""``CausalMMM``: the estimator. Its parameters, fitting, evaluation and keeping live here.
 
-The mathematics lives in ``causalmmm.engine``; nothing is computed here that a tensor could say.
+What a fitted model can be asked is in ``answers``, training itself in ``causalmmm.engine``.
 """
 
 from __future__ import annotations
@@ -15,33 +15,25 @@ import numpy as np
 import pandas as pd
 import torch
 
-from causalmmm.engine.calendar import Calendar, CalendarSpec, extend_grid
+from causalmmm.answers import Answers
+from causalmmm.answers import NotFittedError as NotFittedError
+from causalmmm.engine.calendar import CalendarSpec
 from causalmmm.engine.config import ModelConfig, TrainConfig
 from causalmmm.engine.data import SeriesData
 from causalmmm.engine.model import CausalModel, edge_log_prior
 from causalmmm.engine.train import EpochReport, train
-from causalmmm.engine.windows import Windows
-from causalmmm.frames import levels_of, steps_of, store_graph
 from causalmmm.knowledge import Pair, edge_probability, positive_effects, spend_series
-from causalmmm.matching import as_panel, check_lengths, check_names
+from causalmmm.matching import as_panel, check_lengths
 from causalmmm.panel import Panel
-from causalmmm.plan import validate_plan
 from causalmmm.storage import training_record
-from causalmmm.tables import contribution_table, curve_table, forecast_table, graph_table
 
 if TYPE_CHECKING:
-    import networkx as nx
-
     from causalmmm.simulation import Truth
 
 _FEW_STORES = 20  # see the table of small panels in the README
 
 
-class NotFittedError(RuntimeError):
-    """Raised by every question asked of a model before ``fit`` or ``load``."""
-
-
-class CausalMMM:
+class CausalMMM(Answers):
     """Per-store causal marketing mix model: one amortised model for all stores of a panel.
 
     Parameters name the fields of ``engine.config`` (``hidden`` ... ``store_effects`` shape the
@@ -199,7 +191,7 @@ class CausalMMM:
                 UserWarning,
                 stacklevel=2,
             )
-        self.device_ = _device(self.device)
+        self.device_ = device_named(self.device)
         self.nodes_ = list(panel.nodes)
         self.roles_ = panel.data.roles
         self.context_names_ = list(panel.context_names)
@@ -238,7 +230,7 @@ class CausalMMM:
                 resume=resume,
             )
         self.history_ = pd.DataFrame([vars(r) for r in history])
-        self.panel_: Panel | None = panel
+        self.panel_ = panel
         self.trained_on_ = training_record(panel)
         self.source_: dict[str, Any] | None = None  # where the command line read the panel
         return self
@@ -256,97 +248,7 @@ class CausalMMM:
             self.nodes_, self.prior, self.edge_prior, self.forbidden, self.required
         )
 
-    # ---- questions ---------------------------------------------------------------------------
-
-    def graphs(self, panel: Panel | Any | None = None, *, threshold: float = 0.0) -> pd.DataFrame:
-        """Posterior graphs: store, source, target, probability, effect, lower, upper.
-
-        A new store is scored without training. ``effect`` is what the source adds to the target per
-        step on average over the store's window, in the target's units, where the edge is present;
-        ``lower`` and ``upper`` bound it with 90 % posterior probability. Rows with a probability
-        below ``threshold`` are left out.
-        """
-        panel = self._known(panel)
-        return graph_table(self.model_, self._windows(panel.data), panel, threshold, self.device_)
-
-    def graph(
-        self, store: str, *, threshold: float = 0.5, panel: Panel | Any | None = None
-    ) -> nx.DiGraph[str]:
-        """The graph of one store: nodes with role; edges with probability, effect, lower, upper."""
-        panel = self._known(panel).select([store])
-        edges = self.graphs(panel, threshold=threshold)
-        return store_graph(store, threshold, self.nodes_, self.roles_, edges)
-
-    def predict(
-        self,
-        panel: Panel | Any | None = None,
-        horizon: int | None = None,
-        plan: Any | None = None,
-        level: Sequence[int] = (80, 95),
-    ) -> pd.DataFrame:
-        """Forecast every series of every store: store, date, series, mean, lower_80, upper_80, ...
-
-        panel    histories to continue (the training panel by default); carry-over, seasonality and
-                 the graph are read from them.
-        horizon  steps ahead; by default the plan's length, or the model's ``horizon``.
-        plan     future spend and controls, a frame with one row per store and date that continues
-                 each history; planned series are taken as given, the others are forecast. Controls
-                 without a plan, and context that moves, stay at their last value.
-        level    central intervals in percent.
-
-        ``mean`` and bounds are those of ``draws`` simulated futures. Equal seeds give equal bits.
-        """
-        panel = self._known(panel)
-        levels = levels_of(level)
-        if self.draws < 1:
-            raise ValueError(f"draws must be at least 1, got {self.draws}")
-        future_plan = None if plan is None else validate_plan(plan, panel)
-        steps = steps_of(horizon, future_plan, self.horizon)
-        return forecast_table(
-            self.model_,
-            self._windows(panel.data, ahead=steps),
-            panel,
-            future_plan,
-            steps=steps,
-            levels=levels,
-            draws=self.draws,
-            seed=self.seed,
-            device=self.device_,
-        )
-
-    def decompose(self, panel: Panel | Any | None = None) -> pd.DataFrame:
-        """What the target is made of, step by step: store, date, component, value.
-
-        Components: ``baseline`` (calendar and controls, with every other series at zero), ``own
-        past`` (the target's own earlier deviations), each other series by name (its direct effect,
-        carry-over and saturation included, weighed by the probability of its edge), and
-        ``remainder``. Those of one date sum to the observed value; without the remainder they sum
-        to the model's one-step prediction. Covers the last ``window`` steps of each history but
-        the first, which has no past.
-        """
-        panel = self._known(panel)
-        return contribution_table(self.model_, self._windows(panel.data), panel, self.device_)
-
-    def response_curves(
-        self,
-        channel: str | None = None,
-        store: str | None = None,
-        panel: Panel | Any | None = None,
-        *,
-        points: int = 50,
-    ) -> pd.DataFrame:
-        """What constant spend adds to the target per step, once carry-over has settled.
-
-        store, channel, amount, expected, effect, lower, upper: ``amount`` runs from zero to twice
-        the largest of the store's window, in the channel's units (exposure where it has one);
-        ``effect`` is the direct effect while the edge is present, with its central 90 % interval;
-        ``expected`` is the effect times the probability of the edge, as in :meth:`decompose`.
-        """
-        panel = self._known(panel)
-        if store is not None:
-            panel = panel.select([store])
-        windows = self._windows(panel.data)
-        return curve_table(self.model_, windows, panel, channel, points, self.device_)
+    # ---- judging, keeping --------------------------------------------------------------------
 
     def evaluate(
         self,
@@ -421,41 +323,14 @@ class CausalMMM:
 
         return load(directory, device=device)
 
-    # ---- common ground -----------------------------------------------------------------------
-
-    def _known(self, panel: Panel | Any | None) -> Panel:
-        """The panel to answer for, checked to have the series the model was fitted on."""
-        self._known_fitted()
-        if panel is None:
-            if self.panel_ is None:
-                raise ValueError("a loaded model holds no data: pass the panel to answer for")
-            return self.panel_
-        panel = as_panel(panel, self.schema_)
-        if panel is not self.panel_:
-            names = {
-                "series": self.nodes_,
-                "context": self.context_names_,
-                "controls": self.control_names_,
-            }
-            check_names(panel, names, self.calendar_.freq)
-            check_lengths(panel, self.config_)
-        return panel
-
-    def _known_fitted(self) -> None:
-        if not hasattr(self, "model_"):
-            raise NotFittedError("this CausalMMM is not fitted: call fit(panel), or load a model")
-
-    def _windows(self, data: SeriesData, ahead: int = 0) -> Windows:
-        grid = extend_grid(data.grid, data.freq, ahead) if ahead else data.grid
-        return Windows(data, Calendar(self.calendar_, grid), int(self.window), self.config_.memory)
-
 
 def _config(kind: Any, params: Mapping[str, Any]) -> Any:
     values = {k: params[k] for k in kind.__dataclass_fields__}
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """The device of that name; "auto" is a GPU where there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)

@@ -93,7 +93,7 @@ def load(directory: str | Path, *, device: str | None = None) -> CausalMMM:
     from causalmmm.engine.calendar import CalendarSpec
     from causalmmm.engine.config import ModelConfig, from_json
     from causalmmm.engine.model import CausalModel, edge_log_prior
-    from causalmmm.estimator import CausalMMM
+    from causalmmm.estimator import CausalMMM, device_named
     from causalmmm.knowledge import spend_series
     from causalmmm.schema import Schema
 
@@ -122,7 +122,7 @@ def load(directory: str | Path, *, device: str | None = None) -> CausalMMM:
         ) from None
     model.nodes_, model.roles_ = list(header["nodes"]), tuple(header["roles"])
     model.context_names_, model.control_names_ = list(header["context"]), list(header["controls"])
-    model.device_ = _device(str(parameters["device"]))
+    model.device_ = device_named(str(parameters["device"]))
     module = CausalModel(
         model.config_,
         model.calendar_.groups,
@@ -345,18 +345,10 @@ def _put_in_place(written: Path, target: Path) -> None:
 
 
 def _refuse_unfitted(model: CausalMMM) -> None:
-    from causalmmm.estimator import NotFittedError
+    from causalmmm.answers import NotFittedError
 
     if not hasattr(model, "model_"):
         raise NotFittedError("this CausalMMM is not fitted: there is nothing to save")
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
 
 
 def package_version() -> str:
