@@ -1,12 +1,10 @@
 // Python module causalmmm._C: turns addresses, sizes and strides into the core's structures, and its
 // refusals into exceptions. No arithmetic here; who owns the memory is the caller's matter.
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include <atomic>
 #include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "edge.h"
 #include "response.h"
@@ -69,8 +67,6 @@ Problem problem(int dtype, const py::tuple& sizes, std::int64_t steps, const py:
 void refuse(const char* wrong) {
   if (wrong) throw std::invalid_argument(std::string("adstock_hill: ") + wrong);
 }
-
-
 
 void forward(int dtype, const py::tuple& sizes, std::int64_t steps, const py::tuple& inputs,
              const py::object& response, const py::object& final, int threads) {

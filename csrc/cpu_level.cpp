@@ -15,6 +15,10 @@ CpuLevel detected_cpu_level() {
   return CpuLevel::kPortable;
 }
 
+bool usable(CpuLevel level) {
+  return static_cast<int>(level) <= static_cast<int>(detected_cpu_level());
+}
+
 const char* name(CpuLevel level) {
   switch (level) {
     case CpuLevel::kAvx512: return "avx512";

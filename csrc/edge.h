@@ -41,7 +41,7 @@ struct EdgeResults {
   float *z = nullptr, *logits = nullptr, *kl = nullptr;
 };
 
-// Incoming; null counts as zero.
+// Incoming; null counts as zero, but for that of the mean.
 struct EdgeIncoming {
   const float* mean = nullptr;
   const float *z = nullptr, *logits = nullptr, *kl = nullptr;

@@ -34,7 +34,7 @@ struct Parts {
 // Floats that start on a cache line, handed out piece by piece.
 class Room {
  public:
-  explicit Room(std::size_t floats, std::size_t pieces)
+  Room(std::size_t floats, std::size_t pieces)
       : memory_(new float[floats + (pieces + 1) * kLine]) {
     const auto start = reinterpret_cast<std::uintptr_t>(memory_.get());
     next_ = memory_.get() + (kLine - start / sizeof(float) % kLine) % kLine;
@@ -54,12 +54,12 @@ class Room {
 class TileRoom {
  public:
   explicit TileRoom(const EdgeProblem& p)
-      : room_(kTile * (6 * p.width + 2 * padded(p.features) + padded(p.types)), 9) {
+      : room_(kTile * (6 * p.width + p.features + padded(p.features) + padded(p.types)), 9) {
     for (float** rows : {&tile.inner1, &tile.state1, &tile.inner2, &tile.state2, &tile.grad,
                          &tile.lower}) {
       *rows = room_.take(kTile * p.width);
     }
-    tile.features = room_.take(kTile * padded(p.features));
+    tile.features = room_.take(kTile * p.features);
     tile.below = room_.take(kTile * padded(p.features));
     tile.scores = room_.take(kTile * padded(p.types));
   }

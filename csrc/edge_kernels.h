@@ -8,7 +8,7 @@
 namespace causalmmm {
 
 constexpr int kTile = 96;  // edges at a time: their layers stay in the second-level cache
-constexpr int kScorePad = 16;  // scores and features of a tile have rows of a multiple of this
+constexpr int kScorePad = 16;  // rows of scores and of the gradient of features are a multiple of this
 
 inline std::int64_t padded(std::int64_t count) {
   return (count + kScorePad - 1) / kScorePad * kScorePad;
@@ -22,7 +22,7 @@ struct EdgeWeights {
   const float* wot;              // [width, padded types]
 };
 
-// Sums of one part of the stores; laid out as `edge_cpu.cpp` says.
+// Gradients of weights, summed over one part of the stores; wf as [features, width].
 struct EdgeSums {
   float *w2, *b2, *wf, *w3, *w4, *b4, *wo, *bo;
 };
@@ -34,7 +34,8 @@ struct Tile {
   std::int64_t pair[kTile];                     // rows of edge arrays
   float mean1[kTile], sd1[kTile], mean2[kTile], sd2[kTile];
   float *inner1, *state1, *inner2, *state2, *grad, *lower;  // [kTile, width]
-  float *features, *below;                                  // [kTile, features], padded
+  float* features;                                          // [kTile, features]
+  float* below;  // its gradient                               [kTile, padded features]
   float* scores;                                            // [kTile, padded types]
 };
 

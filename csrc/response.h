@@ -62,8 +62,7 @@ Shared shared_gradients(const Problem& problem, const Gradients& gradients);
 const char* check(const Problem& problem);
 const char* check(const Problem& problem, const Gradients& gradients);
 
-// CPU. `threads` is the caller's limit. `level` must be one this processor has (usable()).
-bool usable(CpuLevel level);
+// CPU. `threads` is the caller's limit. `level` must be usable().
 void forward_cpu(const Problem& problem, const Outputs& outputs, int threads, CpuLevel level);
 void backward_cpu(const Problem& problem, const Gradients& gradients, int threads, CpuLevel level);
 

@@ -99,10 +99,6 @@ const char* check(const Problem& p, const Gradients& g) {
   return nullptr;
 }
 
-bool usable(CpuLevel level) {
-  return static_cast<int>(level) <= static_cast<int>(detected_cpu_level());
-}
-
 void forward_cpu(const Problem& problem, const Outputs& outputs, int threads, CpuLevel level) {
   const RowKernels& kernels = rows_for(problem, level);
   const std::int64_t rows = span(problem, 0, problem.axes);

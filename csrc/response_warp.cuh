@@ -199,10 +199,10 @@ struct Curve {
 
 // --- recurrence across a chunk ---------------------------------------------------------------------
 
-// Decay constant along the row.
 template <int V, bool kMoving>
 struct Recurrence;
 
+// Decay constant along the row.
 template <int V>
 struct Recurrence<V, false> {
   float decay, lane_decay;      // decay over one step, over a lane's V steps

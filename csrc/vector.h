@@ -1,4 +1,4 @@
-// Vectors of CAUSALMMM_WIDTH floats and the few functions on them that the response rows need.
+// Vectors of CAUSALMMM_WIDTH floats and the few functions on them that the operators need.
 // Included by one translation unit per instruction set, each compiled with its own flags; all names
 // are therefore local to the unit, and nothing of the standard library that emits code is used.
 #pragma once
@@ -18,7 +18,7 @@ typedef std::int32_t Ints __attribute__((vector_size(4 * CAUSALMMM_WIDTH)));
 typedef std::uint32_t Bits __attribute__((vector_size(4 * CAUSALMMM_WIDTH)));
 typedef std::uint16_t Halves __attribute__((vector_size(2 * CAUSALMMM_WIDTH)));
 
-// Everything is inlined into one loop per kind of row, where a whole vector's lane count is constant.
+// Everything is inlined into the loops that use it, where a whole vector's lane count is constant.
 #define CAUSALMMM_INLINE inline __attribute__((always_inline))
 #define CAUSALMMM_INLINE_LAMBDA __attribute__((always_inline))
 

@@ -305,7 +305,6 @@ void backward(const EdgeProblem& p, const EdgeWeights& w, const EdgeResults& fou
 
 }  // namespace
 
-extern const EdgeKernels CAUSALMMM_EDGES;
 const EdgeKernels CAUSALMMM_EDGES = {forward, backward};
 
 }  // namespace causalmmm

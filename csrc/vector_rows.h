@@ -40,6 +40,7 @@ CAUSALMMM_INLINE int steps_in_block(std::int64_t steps, std::int64_t t) {
   return steps - t < kBlock ? static_cast<int>(steps - t) : kBlock;
 }
 
+// Not a number where half-saturation is not positive: log2_of() does not look at signs.
 CAUSALMMM_INLINE Log2 log2_of_half(Floats half) {
   const Log2 log = log2_of(half);
   return {log.whole, half > 0.0f ? log.part : splat(__builtin_nanf(""))};
