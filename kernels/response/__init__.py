@@ -53,9 +53,11 @@ def adstock_hill(
         computation, and `final`, are float64 for float64 `x` and float32 otherwise.
 
     A stock below the smallest normal number counts as zero: response and gradients are zero there.
-    Sources: the saturation is Hill's equation in the form
-    used by Jin et al. (2017), "Bayesian methods for media mix modeling", section 2.2, and the
-    carry-over is their geometric adstock, normalised to sum to one.
+    So may what is left of a larger stock once decay has made its share that small.
+
+    Sources: the saturation is Hill's equation in the form used by Jin et al. (2017), "Bayesian
+    methods for media mix modeling", section 2.2, and the carry-over is their geometric adstock,
+    normalised to sum to one.
 
     Raises:
         ValueError: a shape does not broadcast, or T is 0.
