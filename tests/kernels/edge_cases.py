@@ -16,10 +16,19 @@ Values = dict[str, Tensor | None]
 
 
 def problem(
-    stores, nodes, width, types, features, dtype=torch.float32, prior_per_store=False, device="cpu"
+    stores,
+    nodes,
+    width,
+    types,
+    features,
+    dtype=torch.float32,
+    *,
+    seed=0,
+    prior_per_store=False,
+    device="cpu",
 ) -> Values:
     """Random arguments by name; the prior forbids one edge type and requires another."""
-    random = torch.Generator().manual_seed(stores + 10 * nodes + width + types)
+    random = torch.Generator().manual_seed(stores + 10 * nodes + width + types + seed)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=random, dtype=torch.float64)
@@ -44,7 +53,8 @@ def problem(
     prior = draw(*shape).log_softmax(-1)
     prior[..., 0, 1, 1:] = -torch.inf  # no edge 0 -> 1
     prior[..., 1, 0, :-1] = -torch.inf  # 1 -> 0 is of the last type
-    return {**values, "log_prior": prior.to(device, torch.float32)}
+    kind = torch.float64 if dtype == torch.float64 else torch.float32
+    return {**values, "log_prior": prior.to(device, kind)}
 
 
 def path_of(values: Values) -> str:

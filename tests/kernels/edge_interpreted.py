@@ -8,24 +8,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from edge_cases import (
-    FIRST,
-    SECOND,
-    check_registration,
-    distance,
-    first_of,
-    path_of,
-    problem,
-    run,
-)
+from edge_cases import FIRST, SECOND, check_registration, distance, path_of, problem, run
 from torch import Tensor
 
-from causalmmm.kernels import edge_mean, edge_sample
-from causalmmm.kernels.edge import chunked, configs, reference
+from causalmmm.kernels import edge_sample
+from causalmmm.kernels.edge import configs, reference
 
 TOLERANCE = {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
-
-
 CASES = [
     # stores, nodes, width, types, features, dtype
     (3, 2, 32, 2, 3, torch.float32),
@@ -121,10 +110,3 @@ def poison_fresh_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Tensor, "new_empty", lambda *a, **k: poisoned(empty(*a, **k)))
     monkeypatch.setattr(torch, "empty_like", lambda *a, **k: poisoned(empty_like(*a, **k)))
-
-
-def test_the_two_paths_agree_on_the_same_problem():
-    values = problem(3, 4, 64, 2, 3, torch.float32)
-    first = first_of(values)
-    found = edge_mean(*first[:4], features=first.features, wf=first.wf)
-    torch.testing.assert_close(found, chunked.edge_mean(first))

@@ -90,13 +90,6 @@ def test_a_missing_value_spoils_its_store_and_no_other(level):
     assert found["kl"].isnan().tolist() == [b == 2 for b in range(5)]
 
 
-def test_no_stores_give_empty_results_and_zero_gradients(level):
-    found = run(problem(0, 3, 16, 2, 2))
-    assert found["z"].shape == (0, 3, 3, 2)
-    assert not found["d w4"].any()
-    assert not found["d log_prior"].any()
-
-
 def test_sizes_that_the_extension_does_not_cover_are_refused_by_name():
     with pytest.raises(ValueError, match="width must be a multiple of 16"):
         _C.edge_forward((1, 2, 8, 0, 0), (1, 1, 1, 1, 0, 0), (), (), (1,), 1)

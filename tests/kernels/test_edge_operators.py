@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import edge_cases
 import numpy as np
 import pytest
 import torch
-from edge_cases import FIRST, SECOND, check_registration, first_of, second_of
+from edge_cases import FIRST, SECOND, check_registration, first_of, run, second_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -15,38 +16,9 @@ from causalmmm.kernels.edge import chunked, reference
 from causalmmm.kernels.edge.operands import Draw
 
 
-def problem(stores=2, nodes=3, width=4, types=2, features=2, seed=0, dtype=torch.float64):
-    """Random arguments by name; a prior that forbids and requires, and differs between pairs."""
-    random = torch.Generator().manual_seed(seed)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=random, dtype=torch.float64)
-
-    shapes = {
-        "sender1": (stores, nodes, width),
-        "receiver1": (stores, nodes, width),
-        "w2": (width, width),
-        "b2": (width,),
-        "sender2": (stores, nodes, width),
-        "receiver2": (stores, nodes, width),
-        "w3": (width, width),
-        "w4": (width, width),
-        "b4": (width,),
-        "wo": (types, width),
-        "bo": (types,),
-        "features": (stores, nodes, nodes, features),
-        "wf": (width, features),
-    }
-    values = {name: draw(*shape) for name, shape in shapes.items()}
-    for name in ("w2", "w3", "w4"):
-        values[name] /= width**0.5
-    if not features:
-        values["features"] = values["wf"] = None
-    prior = draw(nodes, nodes, types).log_softmax(-1)
-    prior[0, 1, 1:] = -torch.inf  # no edge 0 -> 1
-    prior[1, 0, :-1] = -torch.inf  # 1 -> 0 is of the last type
-    values["log_prior"] = prior
-    return {k: None if v is None else v.to(dtype) for k, v in values.items()}
+def problem(**sizes):
+    usual = {"stores": 2, "nodes": 3, "width": 4, "types": 2, "features": 2}
+    return edge_cases.problem(**{**usual, "dtype": torch.float64, **sizes})
 
 
 def mean_of(values):
@@ -243,10 +215,7 @@ def test_narrow_dtypes_err_no_more_than_plain_pytorch_in_the_same_dtype(dtype):
     seed, store = torch.tensor(6), torch.arange(4)
 
     def plain(v: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        first, second = first_of(v), second_of(v)
-        prior = v["log_prior"].to(
-            torch.float64 if v["w2"].dtype == torch.float64 else torch.float32
-        )
+        first, second, prior = first_of(v), second_of(v), v["log_prior"]
         draw = Draw(prior, torch.tensor(0.5, dtype=prior.dtype), seed, store, False)
         return reference.edge_mean(first), *reference.edge_sample(first, second, draw)
 
@@ -276,6 +245,11 @@ def test_operators_stay_whole_under_compilation():
     torch.testing.assert_close(whole, plain)
     gradients = [torch.autograd.grad(x, values["w4"])[0] for x in (whole, plain)]
     torch.testing.assert_close(*gradients)
+
+
+def test_no_stores_give_zero_gradients():
+    found = run(problem(stores=0))
+    assert not any(found[f"d {name}"].any() for name in (*FIRST, *SECOND, "wf", "log_prior"))
 
 
 @pytest.mark.parametrize(

@@ -301,7 +301,7 @@ def test_bad_arguments_are_refused_before_anything_is_written(
 
 
 def isolated(code: str, *arguments: object) -> str:
-    """Run Python in a process in which torch and pandas' plotting cannot be imported."""
+    """Run Python in a process in which nothing but the runtime's own needs can be imported."""
     blocked = """
         import sys
         class Blocker:
@@ -338,11 +338,6 @@ def test_the_runtime_needs_no_torch(exported: Exported, tmp_path: Path) -> None:
     took, means = json.loads(isolated(code, exported.path, tmp_path / "panel.csv"))
     np.testing.assert_allclose(means, exported.file.predict(panel, horizon=3)["mean"], rtol=1e-4)
     assert took < 0.5
-
-
-def test_importing_the_package_pulls_no_torch() -> None:
-    loaded = isolated("import causalmmm; print('torch' in sys.modules, 'pandas' in sys.modules)")
-    assert loaded.split() == ["False", "False"]
 
 
 def test_export_without_onnx_says_what_to_install(

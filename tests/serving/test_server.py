@@ -161,11 +161,9 @@ def test_limits_hold(model: OnnxModel, panel: Panel) -> None:
     assert codes(answer(Limits(stores=2), **body), 413) == {"too-many-stores"}
     assert codes(answer(Limits(bytes=size // 2), **body), 413) == {"too-large"}
     assert codes(answer(Limits(seconds=1e-9), **body), 503) == {"too-slow"}
-    read_ = []
 
     def unannounced() -> Iterator[bytes]:
         for _ in range(100):
-            read_.append(1000)
             yield b" " * 1000
 
     assert codes(answer(Limits(bytes=5000), content=unannounced()), 413) == {"too-large"}
