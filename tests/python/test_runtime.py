@@ -277,18 +277,9 @@ def test_the_graph_is_standard_and_its_shapes_can_be_inferred(exported: Exported
     }
 
 
-def test_another_opset_gives_the_same_answers_and_the_same_bytes_again(
-    exported: Exported, tmp_path: Path
-) -> None:
-    paths = [
-        exported.model.export_onnx(tmp_path / name, max_horizon=HORIZON, opset=21)
-        for name in ("first.onnx", "again.onnx")
-    ]
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-    panel = draw([60, 45], seed=2)
-    for question in ("graphs", "predict", "decompose"):
-        ours, theirs = (getattr(m, question)(panel) for m in (exported.file, OnnxModel(paths[0])))
-        pd.testing.assert_frame_equal(ours, theirs, rtol=1e-5)
+def test_exporting_again_gives_the_same_bytes(exported: Exported, tmp_path: Path) -> None:
+    again = exported.model.export_onnx(tmp_path / "again.onnx", max_horizon=HORIZON)
+    assert again.read_bytes() == exported.path.read_bytes()
 
 
 def test_bad_arguments_are_refused_before_anything_is_written(
