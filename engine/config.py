@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
+STRUCTURES = ("learned", "evidence", "full", "empty")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -23,7 +25,8 @@ class ModelConfig:
     prior        prior probability of an edge.
     prototypes   prototype graphs whose mixture, learned from all stores, is each store's prior.
     effect_spread  prior standard deviation of a store's log effect around the shared effect.
-    structure    "learned", "full" (every edge present) or "empty" (none).
+    structure    where graphs come from: "learned" from all stores together, "evidence" from each
+                 store alone in closed form, "full" (every edge present) or "empty" (none).
     saturation   False replaces Hill by the identity.
     carryover    False fixes every decay at zero (the paper's Markov ablation).
     store_effects  False shares every effect across stores.
@@ -53,9 +56,11 @@ class ModelConfig:
             raise ValueError(f"a delay is a number of steps, 0 or more, got {self.delays}")
         if not 0.0 < self.prior < 1.0:
             raise ValueError(f"prior is a probability strictly between 0 and 1, got {self.prior}")
-        if self.structure not in ("learned", "full", "empty"):
-            raise ValueError(f'structure is "learned", "full" or "empty", got {self.structure!r}')
+        if self.structure not in STRUCTURES:
+            raise ValueError(f"structure is one of {STRUCTURES}, got {self.structure!r}")
         leasts = {"hidden": 4, "lags": 0, "raw_window": 1, "own_lags": 1, "prototypes": 1}
+        if self.structure == "evidence":
+            leasts["lags"] = 1
         for name, least in leasts.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")

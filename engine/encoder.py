@@ -87,10 +87,14 @@ class RelationalEncoder(nn.Module):
         self.register_buffer("log_odds", odds)
         self.prototypes = nn.Parameter(odds + 0.5 * torch.randn(config.prototypes, nodes, nodes))
         self.mixture = nn.Parameter(torch.zeros(config.prototypes))
-        with torch.no_grad():  # start undecided: an effect is learned only through an open gate
-            typical = odds[~torch.eye(nodes, dtype=torch.bool)].median()
-            self.out.weight.mul_(0.1)
-            self.out.bias.copy_(torch.stack([typical, -typical]) / 2)
+        self.silent = config.structure == "evidence"
+        if self.silent:
+            self._say_nothing(odds)
+        else:
+            with torch.no_grad():  # start undecided: an effect is learned only through an open gate
+                typical = odds[~torch.eye(nodes, dtype=torch.bool)].median()
+                self.out.weight.mul_(0.1)
+                self.out.bias.copy_(torch.stack([typical, -typical]) / 2)
 
     def forward(
         self,
@@ -99,13 +103,15 @@ class RelationalEncoder(nn.Module):
         context: Tensor,
         factor: Tensor | None,
         *,
+        alone: Tensor | None = None,
         temperature: float | Tensor = 1.0,
         seed: int | None = None,
         store: Tensor | None = None,
     ) -> Posterior:
         """nodes [B, N, G], edges [B, N, N, F] or None, context [B, C] -> :class:`Posterior`.
 
-        ``seed=None`` gives the posterior mean instead of a sample.
+        ``seed=None`` gives the posterior mean instead of a sample. ``alone`` [B, N, N] are log
+        Bayes factors of each store alone, to which a silent encoder adds nothing but the prior.
         """
         batch, count, _ = nodes.shape
         shared = context.unsqueeze(1).expand(batch, count, context.shape[-1])
@@ -119,7 +125,7 @@ class RelationalEncoder(nn.Module):
         whole = first.mean(1, keepdim=True).expand_as(first)
         state = self.node(torch.cat([first, whole, h], dim=-1))
         log_prior, divergence = self.prior(factor, batch)
-        ratio = self.evidence_ratio(edges)
+        ratio = alone if self.silent else self.evidence_ratio(edges)
         informed = log_prior
         if ratio is not None:
             informed = log_prior + torch.stack([torch.zeros_like(ratio), ratio], dim=-1)
@@ -158,6 +164,14 @@ class RelationalEncoder(nn.Module):
             state=state,
             ratio=ratio,
         )
+
+    @torch.no_grad()
+    def _say_nothing(self, odds: Tensor) -> None:
+        """Leave the logits to prior and evidence: no network, one prototype, the user's."""
+        self.prototypes = nn.Parameter(odds.clone().unsqueeze(0), requires_grad=False)
+        self.mixture = nn.Parameter(torch.zeros(1), requires_grad=False)
+        for parameter in self.out.parameters():
+            parameter.zero_().requires_grad_(False)
 
     def evidence_ratio(self, edges: Tensor | None) -> Tensor | None:
         """Log Bayes factor of every edge [B, N, N] from its features; the diagonal is zero."""

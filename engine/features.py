@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.linalg import spd_inverse, spd_solve
+from causalmmm.engine.linalg import diagonal_blocks, ridge_inverse, spd_solve
 from causalmmm.engine.scan import State, roll
 
-_RIDGE = 10.0  # prior precision of a standardised VAR coefficient, in units of the noise variance
+RIDGE = 10.0  # prior precision of a standardised VAR coefficient, in units of the noise variance
 _CLIP = 8.0
 _SWEEPS = 3  # of the mean-field solution over senders
 RESPONSE_WIDTH = 8
@@ -84,12 +84,12 @@ def window_statistics(
     past = past.transpose(1, 2).reshape(stores, steps - lags, nodes * lags)
     gram = (past * used).mT @ past
     cross = past.mT @ present  # [B, N L, N]
-    inverse = _inverse(gram)
+    inverse = ridge_inverse(gram, RIDGE)
     weight = inverse @ cross  # [B, N L, N]
-    freedom = nodes * lags - _RIDGE * inverse.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)
+    freedom = nodes * lags - RIDGE * inverse.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)
     squares = (present.square().sum(1) - (weight * cross).sum(1)).clamp_min(1e-6)
     noise = squares / (share * n - freedom).clamp_min(0.2 * share * n)  # [B, N]
-    blocks = _blocks(inverse, nodes)  # [B, N, L, L]
+    blocks = diagonal_blocks(inverse, nodes)  # [B, N, L, L]
     weight = weight.view(stores, nodes, lags, nodes)
     solved = spd_solve(blocks, weight)
     evidence = (weight * solved).sum(2) / noise.unsqueeze(1)  # [B, N, N]
@@ -177,17 +177,17 @@ def response_evidence(
     share = counted.sum(-1) / rows.sum(-1).clamp_min(1.0)  # a receiver's rows stand for all rows
     scaled = (errors * (-log_noise).exp().unsqueeze(-1)).clamp(-_CLIP, _CLIP) * counted
     gram, cross = flat @ flat.mT, flat @ scaled.mT
-    inverse = _inverse(gram)
+    inverse = ridge_inverse(gram, RIDGE)
     weight = (inverse @ cross).view(stores, nodes, parts, nodes)
-    own = _blocks(gram, nodes)
-    group = (weight * spd_solve(_blocks(inverse, nodes), weight)).sum(2)
+    own = diagonal_blocks(gram, nodes)
+    group = (weight * spd_solve(diagonal_blocks(inverse, nodes), weight)).sum(2)
     unit = size.view(stores, nodes, parts, 1) * (-log_noise).exp().view(stores, 1, 1, nodes)
     effect = beta.transpose(1, 2) * unit
     power = (effect * (own @ effect)).sum(2) * share.unsqueeze(1)
     root = power.clamp_min(1e-6).sqrt()
     statistics = [group.sqrt() - parts**0.5]
     # (G + cI) w = G'e, so what the other senders leave for sender i is c w_i + G_ii w_i
-    for signal in (cross.view_as(weight), _RIDGE * weight + own @ weight):
+    for signal in (cross.view_as(weight), RIDGE * weight + own @ weight):
         hit = (effect * signal).sum(2)
         ratio = hit - 0.5 * power
         statistics += [hit / root, ratio.sign() * ratio.abs().log1p()]
@@ -245,18 +245,3 @@ def _log_bayes_factor(hit: Tensor, power: Tensor, spread: float) -> tuple[Tensor
     mean = (hit + precision) / (power + precision)
     gain = 0.5 * mean.square() * (power + precision)
     return gain - 0.5 * (torch.log1p(power / precision) + precision), mean
-
-
-def _inverse(gram: Tensor) -> Tensor:
-    """(gram + ridge)^-1 of [B, M, M]."""
-    ridge = _RIDGE * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    return spd_inverse(gram + ridge)
-
-
-def _blocks(matrix: Tensor, nodes: int) -> Tensor:
-    """Diagonal blocks [B, N, M, M] of [B, N M, N M]."""
-    size = matrix.shape[-1] // nodes
-    inside = torch.arange(size, device=matrix.device)
-    row = torch.arange(nodes, device=matrix.device).view(-1, 1, 1) * size + inside.unsqueeze(-1)
-    place = row * (nodes * size) + (row - inside.unsqueeze(-1) + inside)
-    return matrix.flatten(1)[:, place]

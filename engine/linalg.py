@@ -1,4 +1,4 @@
-"""Symmetric positive definite matrices: inverse, Cholesky factor, solution.
+"""Symmetric positive definite matrices: inverse, Cholesky factor, solution, diagonal blocks.
 
 Eagerly these are torch's own; in an exported graph they are operators of their own name, because
 ONNX has no factorisation (``engine.export.operators`` spells them in standard operators).
@@ -27,6 +27,21 @@ def spd_solve(matrix: Tensor, right: Tensor) -> Tensor:
     if torch.compiler.is_exporting():
         return exported_solve(matrix, right)
     return torch.linalg.solve(matrix, right)
+
+
+def ridge_inverse(gram: Tensor, ridge: float) -> Tensor:
+    """(gram + ridge I)^-1 of [..., M, M]."""
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    return spd_inverse(gram + ridge * identity)
+
+
+def diagonal_blocks(matrix: Tensor, count: int) -> Tensor:
+    """The ``count`` blocks [..., count, M, M] on the diagonal of [..., count M, count M]."""
+    size = matrix.shape[-1] // count
+    inside = torch.arange(size, device=matrix.device)
+    row = torch.arange(count, device=matrix.device).view(-1, 1, 1) * size + inside.unsqueeze(-1)
+    place = row * (count * size) + (row - inside.unsqueeze(-1) + inside)
+    return matrix.flatten(-2)[..., place]
 
 
 @torch.library.custom_op("causalmmm::spd_inverse", mutates_args=())

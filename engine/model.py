@@ -13,6 +13,7 @@ from causalmmm.engine.config import ModelConfig
 from causalmmm.engine.decoder import ResponseDecoder
 from causalmmm.engine.encoder import Posterior, RelationalEncoder
 from causalmmm.engine.features import ResponseEvidence, response_evidence, window_statistics
+from causalmmm.engine.relevance import relevance_evidence
 from causalmmm.engine.windows import Batch
 from causalmmm.kernels import EdgeSample
 
@@ -41,6 +42,8 @@ class Inference:
     responses     [B, N, D, T - 1]: responses of all senders, centred on the calendar.
     own           [B, N, P]: autoregressive weights.
     evidence      of every edge under the decoder; None for the raw-window encoder.
+    alone         [B, N, N], log Bayes factors of every edge from each store alone; None unless
+                  graphs come from them.
     running       [B, N, T], 1 where a series can be explained and 0 where a channel pauses.
     """
 
@@ -52,6 +55,7 @@ class Inference:
     log_noise: Tensor
     own: Tensor
     evidence: ResponseEvidence | None
+    alone: Tensor | None
     running: Tensor
 
 
@@ -78,7 +82,7 @@ class CausalModel(nn.Module):
         self.config = config
         self.autocast = False  # bfloat16 in the encoder; statistics and decoder stay in float32
         nodes = len(positive)
-        if config.structure != "learned":
+        if config.structure in ("full", "empty"):
             log_prior = fixed_graph(nodes, present=config.structure == "full")
         self.baseline = CalendarBaseline(nodes, groups)
         self.encoder = RelationalEncoder(config, nodes, context, log_prior)
@@ -86,9 +90,17 @@ class CausalModel(nn.Module):
         self.register_buffer("spend", spend)
 
     def infer(
-        self, batch: Batch, *, temperature: float = 1.0, seed: int | None = None
+        self,
+        batch: Batch,
+        *,
+        temperature: float = 1.0,
+        seed: int | None = None,
+        alone: Tensor | None = None,
     ) -> Inference:
-        """Baseline and posterior of a batch from the rows it may see."""
+        """Baseline and posterior of a batch from the rows it may see.
+
+        ``alone`` are log Bayes factors of each store alone, where they are needed and known.
+        """
         config = self.config
         projection = self.baseline.project(batch.basis, batch.seen)
         received, running = self._received(batch)
@@ -115,6 +127,10 @@ class CausalModel(nn.Module):
             nodes, edges = statistics.nodes, torch.cat([statistics.edges, evidence.edges], dim=-1)
         else:
             nodes, edges, evidence = self._raw_window(still, batch.seen), None, None
+        if config.structure == "evidence" and alone is None:
+            alone = relevance_evidence(
+                sent, still, running, batch.seen, self.decoder.positive, config.lags
+            )
         fixed = batch.context.mean(-1) if batch.context.ndim == 3 else batch.context
         with torch.autocast(still.device.type, torch.bfloat16, enabled=self.autocast):
             posterior = self.encoder(
@@ -122,6 +138,7 @@ class CausalModel(nn.Module):
                 edges,
                 fixed,
                 None if evidence is None else evidence.factor,
+                alone=alone,
                 temperature=temperature,
                 seed=seed,
                 store=batch.store,
@@ -135,6 +152,7 @@ class CausalModel(nn.Module):
             log_noise=log_noise,
             own=self.decoder.own_weights(posterior.state.float()),
             evidence=evidence,
+            alone=alone,
             running=running,
         )
 
@@ -146,14 +164,16 @@ class CausalModel(nn.Module):
         seed: int,
         kl_weight: float = 1.0,
         stores: int = 1,
+        alone: Tensor | None = None,
     ) -> Losses:
         """Negative ELBO of the scored rows under graphs drawn from the rows the encoder saw.
 
         The likelihood of the scored rows stands for that of the whole window, so a posterior
         weighs as much evidence whatever share was hidden. ``stores`` is the number that training
-        draws from: the hyperprior of the prototypes counts once for all of them.
+        draws from: the hyperprior of the prototypes counts once for all of them. ``alone`` as in
+        :meth:`infer`.
         """
-        inferred = self.infer(batch, temperature=temperature, seed=seed)
+        inferred = self.infer(batch, temperature=temperature, seed=seed, alone=alone)
         posterior = inferred.posterior
         effect, kl_effect = self._draw_effects(posterior, seed)
         weights = self.decoder.weights(causal(posterior.edges), effect)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.features import _blocks, _inverse
+from causalmmm.engine.features import RIDGE
+from causalmmm.engine.linalg import diagonal_blocks, ridge_inverse
 
 _PSEUDO_STORES = 1.0  # weight of the user's prior in each prototype
 _NUMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)  # of prototypes to choose from
@@ -66,9 +67,7 @@ def fit_mixture(factor: Tensor, prior: Tensor, most: int, *, seed: int) -> Mixtu
     return Mixture(full, weight, share)
 
 
-def _em(
-    excess: Tensor, before: Tensor, count: int, rng: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _em(excess: Tensor, before: Tensor, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Rates [P, E] and log weights [P] of ``count`` prototypes; excess [S, E] is e - 1."""
     single = before * (excess + 1) / (1 + before * excess)
     found, best = None, -math.inf
@@ -126,9 +125,9 @@ def revise(
         if stores < _SPLIT_FROM:
             continue
         ridge = torch.diag_embed(torch.where(own, _LARGE * gram[p].diagonal(dim1=1, dim2=2), 0.0))
-        inverse = _inverse(gram[p] + ridge)
+        inverse = ridge_inverse(gram[p] + ridge, RIDGE)
         joint = (inverse @ cross[p].unsqueeze(-1)).view(nodes, nodes, parts)  # receiver first
-        information = torch.linalg.inv(_blocks(inverse, nodes)).transpose(0, 1)
+        information = torch.linalg.inv(diagonal_blocks(inverse, nodes)).transpose(0, 1)
         signal = torch.einsum("ijde,ije->ijd", information, joint.transpose(0, 1))
         best, gain = _one_sign(signal, information, positive)
         cost = math.log(stores * steps) - prior.logit(1e-6) + _NATS_A_STORE * stores

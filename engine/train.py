@@ -81,6 +81,7 @@ def train(
     optimiser = torch.optim.AdamW(_parameter_groups(model, config), lr=config.learning_rate)
     schedule = _Schedule(config, epochs * per_epoch)
     state = TrainState()
+    alone = _evidence_alone(model, windows, at_once, device)  # before weights are restored
     if resume:
         if checkpoint is None or not checkpoint.exists():
             raise FileNotFoundError(f"nothing to resume: no checkpoint at {checkpoint}")
@@ -107,6 +108,7 @@ def train(
                 seed=_sampling_seed(seed, 0, position),
                 kl_weight=schedule.kl(position),
                 stores=len(fit_stores),
+                alone=None if alone is None else alone[batch.store],
             )
             optimiser.zero_grad(set_to_none=True)
             loss.total.backward()
@@ -124,7 +126,7 @@ def train(
         state.epoch += 1
         if state.epoch % validate_every == 0 or state.epoch == epochs:
             batches = _validation_batches(windows, validation_stores, at_once, config, seed)
-            state.score = _validate(model, batches, config, device, seed, len(fit_stores))
+            state.score = _validate(model, batches, config, device, seed, len(fit_stores), alone)
             if state.score < state.best:
                 state.best, state.stale = state.score, 0
                 state.best_weights = copy.deepcopy(model.state_dict())
@@ -147,6 +149,20 @@ def train(
     model.eval()
     model.autocast = False
     return state.history
+
+
+def _evidence_alone(
+    model: CausalModel, windows: Windows, at_once: int, device: torch.device
+) -> Tensor | None:
+    """[S, N, N]: what each store alone says of its edges, where graphs come from that. It does not
+    depend on what is learned, and is worked out once."""
+    if model.config.structure != "evidence":
+        return None
+    everyone = np.arange(windows.data.n_stores)
+    parts = [everyone[k : k + at_once] for k in range(0, len(everyone), at_once)]
+    with torch.no_grad():
+        found = [model.infer(windows.full(part).to(device)).alone for part in parts]
+    return torch.cat([alone for alone in found if alone is not None])
 
 
 def _refits(epochs: int) -> set[int]:
@@ -278,6 +294,7 @@ def _validate(
     device: torch.device,
     seed: int,
     stores: int,
+    alone: Tensor | None,
 ) -> float:
     """Negative ELBO per store at the floor temperature."""
     model.eval()
@@ -288,6 +305,7 @@ def _validate(
             temperature=config.temperature[1],
             seed=_sampling_seed(seed, 1, index),
             stores=stores,
+            alone=None if alone is None else alone[batch.store],
         )
         total += loss.total.item() * len(batch.store)
         count += len(batch.store)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,6 +22,7 @@ from causalmmm.engine.calendar import CalendarSpec
 from causalmmm.engine.config import ModelConfig, TrainConfig
 from causalmmm.engine.data import SeriesData
 from causalmmm.engine.model import CausalModel, edge_log_prior
+from causalmmm.engine.sharing import gain_of_sharing
 from causalmmm.engine.train import EpochReport, train
 from causalmmm.knowledge import Pair, edge_probability, positive_effects, spend_series
 from causalmmm.matching import as_panel, check_lengths
@@ -30,7 +32,7 @@ from causalmmm.storage import training_record
 if TYPE_CHECKING:
     from causalmmm.simulation import Truth
 
-_FEW_STORES = 20  # see the table of small panels in the README
+_FEW_STORES = 40  # fewer teach each other less than their own evidence says (README, few stores)
 
 
 class CausalMMM(Answers):
@@ -39,6 +41,9 @@ class CausalMMM(Answers):
     Parameters name the fields of ``engine.config`` (``hidden`` ... ``store_effects`` shape the
     model, ``epochs`` ... ``amp`` its training) and what the user knows beforehand:
 
+    structure   where graphs come from (see ``ModelConfig``). "auto" learns them from all stores
+                together, but takes each store's own evidence below 40 stores, and where stores
+                prove to share no effects (with a warning; the model is then fitted twice).
     prior       prior probability of an edge.
     edge_prior  {(source, target): probability} for single edges; 0 forbids an edge, 1 requires it.
     forbidden   pairs (source, target) that cannot be edges; "*" stands for every series.
@@ -73,7 +78,7 @@ class CausalMMM(Answers):
         yearly: int = 3,
         prototypes: int = 8,
         effect_spread: float = 0.3,
-        structure: str = "learned",
+        structure: str = "auto",
         saturation: bool = True,
         carryover: bool = True,
         store_effects: bool = True,
@@ -182,15 +187,8 @@ class CausalMMM(Answers):
         Raises ``PanelError`` when a store's history is too short for the model's lags.
         """
         panel = as_panel(panel)
-        model_config, train_config = self.model_config(), self.train_config()
+        model_config, train_config = self.model_config(panel.n_stores), self.train_config()
         check_lengths(panel, model_config)
-        if panel.n_stores < _FEW_STORES:
-            warnings.warn(
-                f"{panel.n_stores} stores are too few to learn graphs from: below {_FEW_STORES} "
-                "per-store tests are more reliable, and probabilities of edges too high",
-                UserWarning,
-                stacklevel=2,
-            )
         self.device_ = device_named(self.device)
         self.nodes_ = list(panel.nodes)
         self.roles_ = panel.data.roles
@@ -198,6 +196,52 @@ class CausalMMM(Answers):
         self.control_names_ = list(panel.control_names)
         self.schema_ = panel.schema
         self.calendar_ = _calendar_spec(panel.data, self.yearly, self.holidays)
+        history = self._train(
+            panel,
+            model_config,
+            train_config,
+            progress,
+            on_epoch,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+            resume=resume,
+        )
+        if self.structure == "auto" and model_config.structure == "learned" and self.lags:
+            gain = gain_of_sharing(
+                self.model_,
+                self._windows(panel.data),
+                train_config,
+                seed=self.seed,
+                device=self.device_,
+            )
+            if gain < 0:
+                warnings.warn(
+                    "the stores of this panel do not share effects: a regression of each store "
+                    f"alone predicts hidden steps better, by {-gain:.2f} nats a step. Graphs now "
+                    "come from each store's own evidence (structure='evidence')",
+                    UserWarning,
+                    stacklevel=2,
+                )
+                alone = replace(model_config, structure="evidence")
+                history = self._train(panel, alone, train_config, progress, on_epoch)
+        self.history_ = pd.DataFrame([vars(r) for r in history])
+        self.panel_ = panel
+        self.trained_on_ = training_record(panel)
+        self.source_: dict[str, Any] | None = None  # where the command line read the panel
+        return self
+
+    def _train(
+        self,
+        panel: Panel,
+        model_config: ModelConfig,
+        train_config: TrainConfig,
+        progress: bool,
+        on_epoch: Callable[[EpochReport], None] | None,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+    ) -> list[EpochReport]:
+        """Give ``model_`` a fresh model and train it."""
+        from causalmmm.progress import training_progress
+
         self.config_ = model_config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -209,9 +253,6 @@ class CausalMMM(Answers):
                 edge_log_prior(self._edge_probability()),
                 spend_series(self.roles_),
             ).to(self.device_)
-        windows = self._windows(panel.data)
-        from causalmmm.progress import training_progress
-
         with training_progress(enabled=progress) as bar:
 
             def report(epoch: EpochReport) -> None:
@@ -219,25 +260,24 @@ class CausalMMM(Answers):
                 if on_epoch is not None:
                     on_epoch(epoch)
 
-            history = train(
+            return train(
                 self.model_,
-                windows,
+                self._windows(panel.data),
                 train_config,
                 seed=self.seed,
                 device=self.device_,
                 on_epoch=report,
-                checkpoint=None if checkpoint is None else Path(checkpoint),
+                checkpoint=checkpoint,
                 resume=resume,
             )
-        self.history_ = pd.DataFrame([vars(r) for r in history])
-        self.panel_ = panel
-        self.trained_on_ = training_record(panel)
-        self.source_: dict[str, Any] | None = None  # where the command line read the panel
-        return self
 
-    def model_config(self) -> ModelConfig:
-        """The part of the parameters that shapes the model, checked."""
-        return _config(ModelConfig, self.get_params())
+    def model_config(self, stores: int = _FEW_STORES) -> ModelConfig:
+        """The part of the parameters that shapes a model of so many stores, checked."""
+        params = self.get_params()
+        if self.structure == "auto":
+            few = stores < _FEW_STORES and self.lags > 0
+            params["structure"] = "evidence" if few else "learned"
+        return _config(ModelConfig, params)
 
     def train_config(self) -> TrainConfig:
         """The part of the parameters that drives training, checked."""
