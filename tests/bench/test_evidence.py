@@ -9,6 +9,8 @@ from baselines.evidence import _posterior, edge_probability, group_evidence
 from scenarios import draw
 from scores import edge_scores
 
+from causalmmm.engine.relevance import relevance_evidence
+
 
 def driven_by_lag(lag: int, *, stores: int = 8, steps: int = 120, size: float = 0.8) -> np.ndarray:
     """Series 0 drives series 2 after ``lag`` steps; series 1 is alone."""
@@ -75,3 +77,19 @@ def test_lag_seven_and_the_published_law_are_found_with_spare_lags():
 
 def test_no_evidence_leaves_the_prior():
     np.testing.assert_allclose(edge_probability(np.array([-800.0, 0.0, 800.0]), 0.2), [0, 0.2, 1])
+
+
+def test_the_engines_evidence_agrees_with_it() -> None:
+    """Two implementations of one idea: this one in float64 for all methods' benches, and that of
+    the package, which knows of pauses and signs besides."""
+    rng = np.random.default_rng(1)
+    series = rng.standard_normal((6, 200, 4))
+    for sender, receiver, effect in [(0, 1, 0.5), (1, 2, 0.35), (3, 0, 0.2), (2, 3, 0.1)]:
+        series[:, 1:, receiver] += effect * series[:, :-1, sender]
+    theirs = group_evidence(series, 3, period=2)
+    x = torch.from_numpy(series.transpose(0, 2, 1))
+    seen, unsigned = torch.ones(6, 200, dtype=torch.bool), torch.zeros(4, 4, dtype=torch.bool)
+    ours = relevance_evidence(x, x, torch.ones_like(x), seen, unsigned, 3).numpy()
+    pairs = ~np.eye(4, dtype=bool)
+    np.testing.assert_allclose(ours[:, pairs], theirs[:, pairs], rtol=0.2, atol=1.0)
+    assert theirs[:, pairs].max() > 20

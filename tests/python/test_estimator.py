@@ -13,7 +13,15 @@ from causalmmm.estimator import CausalMMM, NotFittedError
 from causalmmm.metrics import auroc
 from causalmmm.simulation import simulate
 
-QUICK = {"epochs": 2, "hidden": 8, "lags": 2, "own_lags": 2, "draws": 20, "device": "cpu"}
+QUICK = {
+    "structure": "learned",
+    "epochs": 2,
+    "hidden": 8,
+    "lags": 2,
+    "own_lags": 2,
+    "draws": 20,
+    "device": "cpu",
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +46,36 @@ def test_graphs_find_the_truth_on_stores_never_trained_on() -> None:
         guess = [table[store, panel.nodes[i], panel.nodes[j]] for i, j in pairs]
         scores.append(auroc(np.array([edges[i, j] for i, j in pairs]), np.array(guess)))
     assert np.mean(scores) > 0.93
+    assert model.config_.structure == "learned"
 
 
-def test_too_few_stores_are_said_to_be_too_few(panel: Panel) -> None:
-    few = panel.select(panel.stores[:3])
-    with pytest.warns(UserWarning, match="3 stores are too few"):
-        CausalMMM(**{**QUICK, "epochs": 1}).fit(few, progress=False)
+def test_one_store_alone_is_judged_by_its_own_evidence() -> None:
+    panel, truth = simulate("paper-small", seed=4, stores=1, steps=300)
+    model = CausalMMM(epochs=2, device="cpu").fit(panel, progress=False)
+    assert model.config_.structure == "evidence"
+    probability = model.graphs()["probability"].to_numpy()
+    edges = truth.edges[0][~np.eye(len(panel.nodes), dtype=bool)]
+    assert auroc(edges, probability) > 0.9
+    assert probability[~edges].mean() < 0.2 < probability[edges].mean()
+
+
+def test_stores_that_share_no_effects_are_each_judged_by_their_own_evidence() -> None:
+    """One channel drives the target, with a course over lags, of either sign, for every store."""
+    rng = np.random.default_rng(0)
+    stores, steps = 40, 150
+    x = rng.standard_normal((stores, steps, 3)) * [1.0, 1.0, 0.5]
+    driver = rng.integers(2, size=stores)
+    course = rng.choice([-1.0, 1.0], (stores, 5))
+    for lag in range(1, 6):
+        x[:, lag:, 2] += course[:, lag - 1, None] * x[np.arange(stores), :-lag, driver]
+    schema = Schema(store="s", date="d", target="sales", channels=["tv", "web"])
+    panel = Panel.from_arrays(x + 10.0, schema=schema, first_date="2024-01-01", freq="D")
+    with pytest.warns(UserWarning, match="do not share effects"):
+        model = CausalMMM(steps=30, signed=[("*", "*")], device="cpu").fit(panel, progress=False)
+    assert model.config_.structure == "evidence"
+    table = model.graphs().set_index(["source", "target"])["probability"]
+    for position, channel in enumerate(["tv", "web"]):
+        assert ((table[channel, "sales"].to_numpy() > 0.5) == (driver == position)).mean() > 0.95
 
 
 def test_graph_table_names_every_ordered_pair(fitted: CausalMMM, panel: Panel) -> None:
@@ -250,7 +282,7 @@ def test_scikit_learn_can_clone_and_set_parameters() -> None:
     [
         ({"prior": 1.5}, "prior is a probability"),
         ({"decays": (0.5,), "delays": (0, 1)}, "one entry per response component each"),
-        ({"structure": "guess"}, '"learned", "full" or "empty"'),
+        ({"structure": "guess"}, "'learned', 'evidence', 'full', 'empty'"),
         ({"forbidden": [("x0", "nowhere")]}, "no series of the panel"),
         ({"forbidden": ["x0"]}, "pairs"),
         ({"forbidden": [("x0", "gmv")], "required": [("x0", "gmv")]}, "forbidden and required"),

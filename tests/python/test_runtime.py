@@ -91,7 +91,15 @@ class Exported:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     model = CausalMMM(
-        epochs=6, hidden=16, horizon=7, draws=40, window=400, seed=3, holidays="US", device="cpu"
+        structure="learned",
+        epochs=6,
+        hidden=16,
+        horizon=7,
+        draws=40,
+        window=400,
+        seed=3,
+        holidays="US",
+        device="cpu",
     )
     model.fit(draw([120] * 24), progress=False)
     path = model.export_onnx(tmp_path_factory.mktemp("onnx") / "model.onnx", max_horizon=HORIZON)
