@@ -50,7 +50,10 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'causalmmm' has no attribute '{name}'")
-    value = getattr(import_module(f"causalmmm.{_HOME[name]}"), name)
+    from causalmmm.extras import needing
+
+    with needing(name):
+        value = getattr(import_module(f"causalmmm.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 

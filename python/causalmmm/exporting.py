@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from causalmmm.extras import needing
 from causalmmm.signature import FORMAT, KEY, SEAL, seal
 from causalmmm.storage import package_version
 
@@ -33,13 +34,9 @@ def export_onnx(
     opset: int = 18,
 ) -> Path:
     """Write a fitted model to one ONNX file; see ``CausalMMM.export_onnx``."""
-    try:
+    with needing("export"):
         import onnx
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"export needs the package {error.name}: pip install 'causalmmm[onnx]'"
-        ) from error
     from causalmmm.engine.export.build import build
 
     draws = model.draws if draws is None else draws

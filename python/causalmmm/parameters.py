@@ -5,22 +5,33 @@ What the parameters mean is said in ``causalmmm.estimator``.
 
 from __future__ import annotations
 
-import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import ConfigDict, ValidationError, create_model
 
+from causalmmm.engine.config import ModelConfig, TrainConfig
 from causalmmm.findings import ConfigError, Finding
+
+# Those that neither part of ``engine.config`` has.
+_OWN: dict[str, Any] = {
+    "horizon": int,
+    "edge_prior": Mapping[tuple[str, str], float] | None,
+    "forbidden": Sequence[tuple[str, str]],
+    "required": Sequence[tuple[str, str]],
+    "signed": Sequence[tuple[str, str]],
+    "holidays": str | None,
+    "draws": int,
+    "seed": int,
+    "device": str,
+}
 
 
 def parameter_names() -> list[str]:
-    """The constructor's parameters, in its order."""
-    from causalmmm.estimator import CausalMMM
-
-    return list(CausalMMM().get_params())
+    """The parameters of ``CausalMMM``."""
+    return list(_types())
 
 
 def check_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,24 +40,17 @@ def check_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
     Pairs are lists of two names, ``edge_prior`` is {source: {target: probability}}. Raises
     ``ConfigError`` that names every key whose value is of another type or out of range.
     """
-    from causalmmm.estimator import CausalMMM
-
-    hints = typing.get_type_hints(CausalMMM.__init__)
-    signature = inspect.signature(CausalMMM.__init__).parameters
-    fields: dict[str, Any] = {
-        name: (hints[name], parameter.default)
-        for name, parameter in signature.items()
-        if name != "self"
-    }
     config = ConfigDict(extra="forbid", protected_namespaces=())
+    fields: dict[str, Any] = {name: (kind, None) for name, kind in _types().items()}
     kind = create_model("Parameters", __config__=config, **fields)
     _check_nesting(values.get("edge_prior"))
     given = parameters_from_json(values)
     try:
         checked = kind.model_validate(given).model_dump(include=set(given))
-        model = CausalMMM(**checked)
-        model.model_config()
-        model.train_config()
+        settled = {k: v for k, v in checked.items() if (k, v) != ("structure", "auto")}
+        for part in (ModelConfig, TrainConfig):
+            names = typing.get_type_hints(part)
+            part(**{name: value for name, value in settled.items() if name in names})
         for name in ("horizon", "draws"):
             if checked.get(name, 1) < 1:
                 raise ValueError(f"{name} must be at least 1, got {checked[name]}")
@@ -56,6 +60,13 @@ def check_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
         remedy = "Correct the section 'model', or the option that sets it."
         raise ConfigError([Finding("error", "invalid-value", f"{error}.", remedy)]) from None
     return checked
+
+
+def _types() -> dict[str, Any]:
+    parts = (ModelConfig, TrainConfig)
+    return _OWN | {
+        name: kind for part in parts for name, kind in typing.get_type_hints(part).items()
+    }
 
 
 def _check_nesting(prior: Any) -> None:

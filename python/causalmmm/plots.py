@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causalmmm.extras import needing
+
 if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
@@ -136,10 +138,8 @@ def plot_forecast(
 
 
 def _figure(size: tuple[float, float]) -> Figure:
-    try:
+    with needing("a picture"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("pictures need matplotlib: pip install 'causalmmm[plot]'") from error
     return Figure(figsize=size, dpi=150, facecolor="white")
 
 

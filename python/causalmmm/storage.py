@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causalmmm.extras import needing
 from causalmmm.findings import Finding, RefusedInput, closest
 from causalmmm.parameters import parameters_from_json, parameters_to_json
 
@@ -88,7 +89,9 @@ def load(directory: str | Path, *, device: str | None = None) -> CausalMMM:
     or written by a newer version.
     """
     import pandas as pd
-    import torch
+
+    with needing("a saved model"):
+        import torch
 
     from causalmmm.engine.calendar import CalendarSpec
     from causalmmm.engine.config import ModelConfig, from_json

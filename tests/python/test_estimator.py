@@ -11,6 +11,7 @@ import pytest
 from causalmmm import Panel, PanelError, Schema
 from causalmmm.estimator import CausalMMM, NotFittedError
 from causalmmm.metrics import auroc
+from causalmmm.parameters import parameter_names
 from causalmmm.simulation import simulate
 
 QUICK = {
@@ -271,6 +272,7 @@ def test_scikit_learn_can_clone_and_set_parameters() -> None:
     model = CausalMMM(hidden=16, forbidden=[("a", "b")])
     copy = base.clone(model)
     assert copy.get_params() == model.get_params()
+    assert set(parameter_names()) == set(model.get_params())  # what a YAML file may hold
     assert copy.set_params(hidden=24).hidden == 24
     with pytest.raises(ValueError, match="unknown parameters"):
         copy.set_params(hiden=3)

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
+from causalmmm.extras import needing
 from causalmmm.findings import Finding, RefusedInput, Report, counted
 
 if TYPE_CHECKING:
@@ -219,7 +220,8 @@ def check_device(device: str | None) -> str | None:
     """The name, when the device is here; refuses it otherwise."""
     if device is None or device in ("auto", "cpu"):
         return device
-    import torch
+    with needing("a device"):
+        import torch
 
     if not device.startswith("cuda"):
         raise typer.BadParameter(f"'{device}' is no device: auto, cpu, cuda or cuda:1")

@@ -40,8 +40,8 @@ def demo(
     causalmmm demo -o demo
     """
     terminal.start(quiet=quiet, json=json)
+    from causalmmm import CausalMMM
     from causalmmm.cli.common import check_device
-    from causalmmm.estimator import CausalMMM
     from causalmmm.plots import plot_graph
     from causalmmm.simulation import simulate
 

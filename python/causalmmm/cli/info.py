@@ -10,7 +10,10 @@ import typer
 
 from causalmmm.cli.common import JsonOption, terminal
 
-_PACKAGES = ("torch", "triton", "numpy", "pandas", "pyarrow", "matplotlib", "holidays", "onnx")
+_PACKAGES = (
+    *("torch", "triton", "numpy", "pandas", "pyarrow", "matplotlib", "holidays"),
+    *("onnx", "onnxruntime"),
+)
 
 
 def info(
@@ -46,8 +49,6 @@ def installation() -> dict[str, Any]:
     """Versions, devices and the compiled module."""
     from importlib.metadata import PackageNotFoundError, version
 
-    import torch
-
     from causalmmm.storage import package_version
 
     def installed(name: str) -> str | None:
@@ -62,14 +63,20 @@ def installation() -> dict[str, Any]:
         compiled: Any = dict(_C.build_info())
     except ImportError:
         compiled = None
-    gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+    try:
+        import torch
+    except ImportError:
+        gpus, threads = [], None
+    else:
+        gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+        threads = torch.get_num_threads()
     return {
         "causalmmm": package_version(),
         "python": platform.python_version(),
         **{name: installed(name) for name in _PACKAGES},
         "compiled module": compiled,
         "cuda devices": gpus,
-        "threads": torch.get_num_threads(),
+        "threads": threads,
     }
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from causalmmm.cli.common import JsonOption, QuietOption, terminal
+from causalmmm.extras import needing
 from causalmmm.findings import counted
 
 ExportedArgument = Annotated[
@@ -50,7 +51,8 @@ def score(
     \b
     causalmmm score model.onnx --input panel/ --output scores/ --workers 8
     """
-    from causalmmm.scoring import score_dataset
+    with needing("scoring"):
+        from causalmmm.scoring import score_dataset
 
     terminal.start(quiet=quiet, json=json)
     with terminal.working(f"scoring {data}"):
@@ -97,14 +99,10 @@ def serve(
     from causalmmm.runtime import OnnxModel
 
     terminal.start(quiet=quiet)
-    try:
+    with needing("serving"):
         import uvicorn
 
         from causalmmm.serving import Limits, create_app
-    except ImportError as error:
-        raise ImportError(
-            f"serving needs the package {error.name}: pip install 'causalmmm[serve]'"
-        ) from error
     limits = Limits(max_bytes, max_stores, max_seconds)
     at_once = threads or len(os.sched_getaffinity(0))
     app = create_app(OnnxModel(model, threads=1), limits, at_once=at_once)

@@ -54,7 +54,7 @@ def fit(
     causalmmm fit -c causalmmm.yml -o runs/b --holdout 28 --set model.epochs=50
     """
     terminal.start(quiet=quiet, json=json)
-    from causalmmm.estimator import CausalMMM
+    from causalmmm import CausalMMM
     from causalmmm.parameters import check_parameters
     from causalmmm.storage import check_place
 

@@ -6,6 +6,9 @@ making frames takes pandas, which is imported when the first question is asked.
 
 from __future__ import annotations
 
-from causalmmm.runtime.model import OnnxModel
+from causalmmm.extras import needing
+
+with needing("causalmmm.runtime"):
+    from causalmmm.runtime.model import OnnxModel
 
 __all__ = ["OnnxModel"]

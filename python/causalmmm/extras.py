@@ -1,0 +1,36 @@
+"""Packages that come with an extra, and what is said where one of them is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# A package and the extra that brings it, as in pyproject.toml.
+_EXTRA = {
+    "torch": "torch",
+    "safetensors": "torch",
+    "onnxruntime": "runtime",
+    "pyarrow": "runtime",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "fastapi": "serve",
+    "flatbuffers": "serve",
+    "prometheus_client": "serve",
+    "uvicorn": "serve",
+    "matplotlib": "plot",
+}
+
+
+@contextmanager
+def needing(what: str) -> Iterator[None]:
+    """Imports for the sake of ``what``: the error for a missing package says what to install."""
+    try:
+        yield
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA:
+            raise
+        raise ImportError(
+            f"{what} needs the package {package}: pip install 'causalmmm[{_EXTRA[package]}]'",
+            name=package,
+        ) from error
