@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test lint typecheck bench gpu-check gpu-python triton-check foreign-check clean
+.PHONY: help run test lint typecheck bench gpu-check gpu-python triton-check foreign-check runtime-check clean
 
 PYTHON  ?= python3
 CUDA    ?= OFF# ON or AUTO compiles the CUDA kernels too (needs nvcc)
@@ -82,6 +82,16 @@ triton-check: .venv/.installed-$(CUDA) ## test the Triton kernels on another Tri
 foreign-check: .venv/.installed-$(CUDA) ## run an exported model in onnxruntime-web under Node.js
 	npm install --silent --ignore-scripts --no-audit --no-fund --prefix build/node onnxruntime-web@1.30.0
 	$(BIN)/python -P -m pytest tests/python/test_runtime.py -k onnxruntime_web $(ARGS)
+
+runtime-check: .venv/.installed-$(CUDA) ## build a wheel, and use it where torch is not installed
+	@echo "== building the wheel, and installing it with [runtime] into build/runtime"
+	rm -rf build/runtime
+	$(PIP) wheel -q --no-deps -w build/runtime .
+	$(PYTHON) -m venv build/runtime/venv
+	build/runtime/venv/bin/python -m pip install -q --no-compile \
+	  "$$(echo build/runtime/causalmmm-*.whl)[runtime]"
+	CAUSALMMM_RUNTIME_PYTHON=$(CURDIR)/build/runtime/venv/bin/python OMP_NUM_THREADS=1 \
+	  $(BIN)/python -P -m pytest tests/serving/test_installed.py $(ARGS)
 
 clean: ## remove builds and results, keep .venv
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
