@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test lint typecheck bench gpu-check gpu-python triton-check foreign-check runtime-check clean
+.PHONY: help run test lint typecheck bench gpu-check gpu-python triton-check foreign-check runtime-check engines-check clean
 
 PYTHON  ?= python3
 CUDA    ?= OFF# ON or AUTO compiles the CUDA kernels too (needs nvcc)
@@ -83,15 +83,14 @@ foreign-check: .venv/.installed-$(CUDA) ## run an exported model in onnxruntime-
 	npm install --silent --ignore-scripts --no-audit --no-fund --prefix build/node onnxruntime-web@1.30.0
 	$(BIN)/python -P -m pytest tests/python/test_runtime.py -k onnxruntime_web $(ARGS)
 
-runtime-check: .venv/.installed-$(CUDA) ## build a wheel, and use it where torch is not installed
-	@echo "== building the wheel, and installing it with [runtime] into build/runtime"
-	rm -rf build/runtime
-	$(PIP) wheel -q --no-deps -w build/runtime .
-	$(PYTHON) -m venv build/runtime/venv
-	build/runtime/venv/bin/python -m pip install -q --no-compile \
-	  "$$(echo build/runtime/causalmmm-*.whl)[runtime]"
-	CAUSALMMM_RUNTIME_PYTHON=$(CURDIR)/build/runtime/venv/bin/python OMP_NUM_THREADS=1 \
+runtime-check: .venv/.installed-$(CUDA) build/runtime/.installed ## use the wheel where torch is not installed
+	CAUSALMMM_RUNTIME_PYTHON=$(CURDIR)/build/runtime/bin/python OMP_NUM_THREADS=1 \
 	  $(BIN)/python -P -m pytest tests/serving/test_installed.py $(ARGS)
+
+engines-check: .venv/.installed-$(CUDA) build/engines/.installed ## score on Ray and on Spark (needs Java)
+	@java -version || { echo "engines-check: Spark needs Java, 17 or later, on the PATH"; exit 1; }
+	CAUSALMMM_ENGINES_PYTHON=$(CURDIR)/build/engines/bin/python OMP_NUM_THREADS=1 \
+	  $(BIN)/python -P -m pytest tests/serving/test_engines.py $(ARGS)
 
 clean: ## remove builds and results, keep .venv
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
@@ -113,4 +112,26 @@ clean: ## remove builds and results, keep .venv
 	@echo "== building and installing causalmmm (CUDA $(CUDA))"
 	$(PIP) install -q --no-compile --no-build-isolation '.[torch,triton,parquet,plot,holidays,onnx,serve]'
 	@rm -f .venv/.installed-*
+	@touch $@
+
+# Built in isolation: neither torch nor anything else of .venv is needed for a wheel.
+build/wheel/.built: .venv/.tools $(SOURCES)
+	@echo "== building the wheel"
+	rm -rf build/wheel
+	$(PIP) wheel -q --no-deps -w build/wheel .
+	@touch $@
+
+build/runtime/.installed: build/wheel/.built
+	@echo "== installing the wheel with [runtime] alone, into build/runtime"
+	rm -rf build/runtime
+	$(PYTHON) -m venv build/runtime
+	$(PIP) --python build/runtime install -q --no-compile "$$(echo build/wheel/*.whl)[runtime]"
+	@touch $@
+
+build/engines/.installed: build/wheel/.built
+	@echo "== installing the wheel beside Ray and Spark, into build/engines"
+	test -x build/engines/bin/python || $(PYTHON) -m venv build/engines
+	$(PIP) --python build/engines install -q --no-compile --force-reinstall --no-deps build/wheel/*.whl
+	$(PIP) --python build/engines install -q --no-compile --group engines \
+	  "$$(echo build/wheel/*.whl)[runtime]"
 	@touch $@

@@ -1,7 +1,7 @@
 """What it takes to begin with an exported file: import, load, first answer, memory, space on disk.
 
     make runtime-check                               # an installation of [runtime], without torch
-    python bench/runtime.py --python build/runtime/venv/bin/python --out bench/results
+    python bench/runtime.py --python build/runtime/bin/python --out bench/results
 
 A model of N = 13 series with default settings is exported; every figure but the space is the median
 over ``--rounds`` fresh processes of the interpreter ``--python``.
