@@ -13,8 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,34 @@ def test_limits_hold(model: OnnxModel, panel: Panel) -> None:
     assert codes(answer(Limits(bytes=5000), content=unannounced()), 413) == {"too-large"}
 
 
+def test_no_more_requests_wait_than_may(
+    model: OnnxModel, panel: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, done, graphs = threading.Event(), threading.Event(), model.graphs
+
+    def slow(some: Panel, *, threshold: float) -> pd.DataFrame:
+        begun.set()
+        assert done.wait(60)
+        return graphs(some, threshold=threshold)
+
+    monkeypatch.setattr(model, "graphs", slow)
+    body = {"panel": columns_of(panel.select(["1"]))}
+    app = create_app(model, Limits(waiting=1), at_once=1)
+    with TestClient(app) as client, ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(client.post, "/graph", json=body)]
+        assert begun.wait(60)
+        asked.append(pool.submit(client.post, "/graph", json=body))
+        while "causalmmm_requests_running 3.0" not in client.get("/metrics").text:
+            time.sleep(0.01)  # the third is this one
+        answer = client.post("/decompose", json=body)
+        assert codes(answer, 503) == {"busy"}
+        assert int(answer.headers["retry-after"]) > 0
+        assert client.get("/healthz").status_code == 200
+        done.set()
+        assert [found.result().status_code for found in asked] == [200, 200]
+        assert client.post("/decompose", json=body).status_code == 200
+
+
 def test_arrow_that_would_unfold_or_is_torn_is_refused(client: TestClient, panel: Panel) -> None:
     def refused(content: bytes) -> set[str]:
         answer = client.post("/graph", content=content, headers={"content-type": ARROW})
@@ -292,6 +322,7 @@ def test_a_request_that_has_begun_is_answered_after_sigterm(exported: Path, pane
 def test_what_there_is_not_is_said_in_the_same_form(client: TestClient, panel: Panel) -> None:
     assert codes(client.get("/nothing"), 404) == {"no-such-question"}
     assert codes(client.get("/graph"), 405) == {"no-such-question"}
+    assert codes(client.post("/optimize", json={}), 404) == {"no-such-question"}  # no budgets yet
     answer = client.post("/graph", content=b"a,b\n", headers={"content-type": "text/csv"})
     assert codes(answer, 415) == {"unknown-format"}
     uneven = columns_of(panel) | {"tv": [1.0]}

@@ -85,6 +85,9 @@ def serve(
     max_bytes: Annotated[int, typer.Option(min=1, help="Largest body.")] = 32_000_000,
     max_stores: Annotated[int, typer.Option(min=1, help="Most stores in a request.")] = 2_000,
     max_seconds: Annotated[float, typer.Option(min=0.001, help="Longest time of a request.")] = 30,
+    max_waiting: Annotated[
+        int, typer.Option(min=0, help="Most requests that wait; others get a 503 at once.")
+    ] = 64,
     quiet: QuietOption = False,
 ) -> None:
     """Answer over HTTP with an exported model: /graph, /predict, /decompose; /docs describes them.
@@ -103,7 +106,7 @@ def serve(
         import uvicorn
 
         from causalmmm.serving import Limits, create_app
-    limits = Limits(max_bytes, max_stores, max_seconds)
+    limits = Limits(max_bytes, max_stores, max_seconds, max_waiting)
     at_once = threads or len(os.sched_getaffinity(0))
     app = create_app(OnnxModel(model, threads=1), limits, at_once=at_once)
     level = "warning" if quiet else "info"

@@ -38,6 +38,7 @@ from causalmmm.serving.limits import (
     Deadline,
     Limits,
     Refusal,
+    Room,
     check_stores,
     read_body,
     refusal,
@@ -74,7 +75,7 @@ def create_app(model: OnnxModel, limits: Limits | None = None, *, at_once: int =
     """The application.
 
     model    opened with ``threads=1`` it takes one core per request.
-    at_once  requests computed side by side; others wait, within their time.
+    at_once  requests computed side by side; others wait, within their time and within ``limits``.
     """
     app = FastAPI(
         title="causalmmm",
@@ -159,6 +160,7 @@ class _Service:
     def __init__(self, model: OnnxModel, limits: Limits, metrics: Metrics, at_once: int) -> None:
         self.model, self.limits, self.metrics = model, limits, metrics
         self.limiter = anyio.CapacityLimiter(at_once)
+        self.room = Room(at_once + limits.waiting)
 
     async def answer(self, request: Request, ask: Ask, *, planned: bool = False) -> Response:
         deadline = Deadline(self.limits.seconds)
@@ -178,7 +180,7 @@ class _Service:
             return write_table(pd.concat(frames, ignore_index=True), wanted), panel.n_stores
 
         try:
-            with anyio.fail_after(deadline.seconds):
+            with self.room.place(), anyio.fail_after(deadline.seconds):
                 announced = request.headers.get("content-length")
                 body = await read_body(request.stream(), announced, self.limits)
                 content, stores = await anyio.to_thread.run_sync(work, body, limiter=self.limiter)
@@ -218,7 +220,7 @@ def _documented(body: type[BaseModel]) -> dict[str, Any]:
             413: "Too many bytes or stores.",
             415: "Neither JSON nor plain Arrow.",
             422: "The panel, the plan or a setting cannot be used.",
-            503: "Too slow.",
+            503: "Too slow, or too many requests wait.",
         }.items()
     }
     answer = {"model": AnswerBody, "content": {ARROW: binary}}

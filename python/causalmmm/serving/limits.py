@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from causalmmm.findings import Finding
@@ -11,15 +12,17 @@ from causalmmm.findings import Finding
 
 @dataclass(frozen=True)
 class Limits:
-    """bytes of a body; stores in it; seconds from its first byte to the answer."""
+    """bytes of a body; stores in it; seconds from its first byte to the answer; requests that may
+    wait while others are computed."""
 
     bytes: int = 32_000_000
     stores: int = 2_000
     seconds: float = 30.0
+    waiting: int = 64
 
     def __post_init__(self) -> None:
-        if min(self.bytes, self.stores, self.seconds) <= 0:
-            raise ValueError("limits must be positive")
+        if min(self.bytes, self.stores, self.seconds) <= 0 or self.waiting < 0:
+            raise ValueError("limits must be positive, and waiting at least 0")
 
 
 class Refusal(Exception):
@@ -33,6 +36,26 @@ class Refusal(Exception):
 
 def refusal(status: int, code: str, message: str, remedy: str = "") -> Refusal:
     return Refusal(status, [Finding("error", code, message, remedy)])
+
+
+class Room:
+    """Places for requests: those that are computed and those that wait, with their bodies."""
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+        self._taken = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """One of the places; raises ``Refusal`` at once where all are taken."""
+        if self._taken >= self.places:
+            message = f"{self.places} requests are being answered or wait already."
+            raise refusal(503, "busy", message, "Try again later.")
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
 
 
 class Deadline:
