@@ -12,14 +12,16 @@ from causalmmm.cli.common import (
     DataOption,
     DeviceOption,
     ForceOption,
+    FormatOption,
     JsonOption,
     ModelArgument,
+    OutOption,
     QuietOption,
     SeedOption,
     SetOption,
+    StoreOption,
     fresh,
-    panel_of,
-    read_model,
+    model_and_panel,
     terminal,
 )
 from causalmmm.cli.output import (
@@ -29,9 +31,12 @@ from causalmmm.cli.output import (
     file_name,
     format_of,
     graph_record,
+    json_text,
+    write_answer,
     write_graph,
     write_picture,
     write_table,
+    write_text,
     wrote,
 )
 from causalmmm.findings import counted
@@ -42,13 +47,6 @@ if TYPE_CHECKING:
 
     from causalmmm.estimator import CausalMMM
     from causalmmm.panel import Panel
-
-OutOption = Annotated[
-    Path | None, typer.Option("-o", "--out", help="File to write, else standard output.")
-]
-FormatOption = Annotated[
-    str | None, typer.Option("--format", help="In place of what the suffix of --out says.")
-]
 
 
 def predict(
@@ -61,7 +59,7 @@ def predict(
         Path | None, typer.Option(help="Table of future spend and controls per store and date.")
     ] = None,
     level: Annotated[str, typer.Option(help="Central intervals in percent.")] = "80,95",
-    store: Annotated[list[str] | None, typer.Option("--store", help="Only these stores.")] = None,
+    store: StoreOption = None,
     out: OutOption = None,
     format: FormatOption = None,
     seed: SeedOption = None,
@@ -80,15 +78,13 @@ def predict(
     causalmmm predict runs/a --plan plan.csv --store 434 -o forecast.png
     """
     terminal.start(quiet=quiet, json=json)
-    kind = format_of(out, "json" if json and out is None else format, (*TABLES, *PICTURES))
+    kind = format_of(out, format, (*TABLES, *PICTURES), json=json)
     if out is not None:
         fresh(out, force)
     if kind in PICTURES and (out is None or not store or len(store) != 1):
         raise typer.BadParameter("a picture needs a file, -o, and one --store")
-    fitted = read_model(model, device=device, seed=seed)
-    panel = panel_of(fitted, config, overrides, data)
-    if store and plan is None:
-        panel = panel.select(store)
+    some = store if plan is None else None  # a plan is of all stores
+    fitted, panel = model_and_panel(model, data, config, overrides, some, device=device, seed=seed)
     with terminal.working(f"forecasting {counted(panel.n_stores, 'store')}"):
         frame = fitted.predict(panel, horizon=horizon, plan=plan, level=_levels(level))
     if store:
@@ -98,9 +94,9 @@ def predict(
         assert out is not None
         assert store
         write_picture(forecast_picture(frame, panel, store[0]), out, force=force)
+        wrote(out, rows=len(frame))
     else:
-        write_table(frame, out, kind, force=force)
-    wrote(out, rows=len(frame))
+        write_answer(frame, out, kind, force=force)
 
 
 def forecast_picture(
@@ -126,9 +122,7 @@ def forecast_picture(
 
 def graph(
     model: ModelArgument,
-    store: Annotated[
-        list[str] | None, typer.Option("--store", help="Only these stores; default: all.")
-    ] = None,
+    store: StoreOption = None,
     data: DataOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -154,7 +148,7 @@ def graph(
     causalmmm graph runs/a --threshold 0.8 --format graphml -o graphs/
     """
     terminal.start(quiet=quiet, json=json)
-    kind = format_of(out, "json" if json and out is None else format, (*GRAPHS, *PICTURES))
+    kind = format_of(out, format, (*GRAPHS, *PICTURES), json=json)
     one = store is not None and len(store) == 1
     if kind in PICTURES and (out is None or not one):
         raise typer.BadParameter("a picture needs a file, -o, and one --store")
@@ -163,10 +157,7 @@ def graph(
     apart = kind in ("graphml", "dot") and not one
     if out is not None:
         fresh(out, force, "folder" if apart else "file")
-    fitted = read_model(model, device=device)
-    panel = panel_of(fitted, config, overrides, data)
-    if store:
-        panel = panel.select(store)
+    fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
     with terminal.working(f"reading the graphs of {counted(panel.n_stores, 'store')}"):
         if kind in ("csv", "parquet"):
             frame = fitted.graphs(panel, threshold=threshold)
@@ -186,7 +177,8 @@ def graph(
     elif one:
         write_graph(graphs[0], out, kind, force=force)
     else:
-        _write_list([graph_record(single) for single in graphs], out, force)
+        records = [graph_record(single) for single in graphs]
+        write_text(json_text(records), out, force=force)
     return wrote(out, edges=sum(g.number_of_edges() for g in graphs), stores=len(graphs))
 
 
@@ -206,18 +198,6 @@ def _graphs(fitted: CausalMMM, panel: Panel, threshold: float) -> list[nx.DiGrap
             graph.add_edge(row["source"], row["target"], **values)
         graphs.append(graph)
     return graphs
-
-
-def _write_list(records: list[dict[str, Any]], out: Path | None, force: bool) -> None:
-    import json
-
-    text = json.dumps(records, indent=1, ensure_ascii=False) + "\n"
-    if out is None:
-        typer.echo(text, nl=False)
-        return
-    fresh(out, force)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
 
 
 def evaluate(
@@ -255,14 +235,13 @@ def evaluate(
     from causalmmm.simulation import Truth
 
     terminal.start(quiet=quiet, json=json)
-    kind = format_of(out, "json" if json and out is None else format, TABLES)
+    kind = format_of(out, format, TABLES, json=json)
     if out is not None:
         fresh(out, force)
     chosen = [name.strip() for name in tests.split(",")] if tests is not None else None
     if truth is not None and not (truth / "truth.json").is_file():
         raise typer.BadParameter(f"'{truth}' holds no truth: give the folder truth/ of 'simulate'")
-    fitted = read_model(model, device=device, seed=seed)
-    panel = panel_of(fitted, config, overrides, data)
+    fitted, panel = model_and_panel(model, data, config, overrides, device=device, seed=seed)
     known = None if truth is None else Truth.load(truth)
     with terminal.working("evaluating"), warnings.catch_warnings(record=True) as doubts:
         warnings.simplefilter("always", UserWarning)
@@ -273,8 +252,7 @@ def evaluate(
     if out is None and not json and format is None:
         show_scores(frame)
     else:
-        write_table(frame, out, kind, force=force)
-    wrote(out, rows=len(frame))
+        write_answer(frame, out, kind, force=force)
 
 
 def show_scores(frame: pd.DataFrame) -> None:

@@ -49,6 +49,13 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Machine-readable output on standard output.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
+StoreOption = Annotated[list[str] | None, typer.Option("--store", help="Only these stores.")]
+OutOption = Annotated[
+    Path | None, typer.Option("-o", "--out", help="File to write, else standard output.")
+]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", help="In place of what the suffix of --out says.")
+]
 ModelArgument = Annotated[Path, typer.Argument(help="Directory that 'fit' wrote.", metavar="MODEL")]
 
 
@@ -191,6 +198,22 @@ def read_model(directory: Path, *, device: str | None = None, seed: int | None =
     with terminal.working(f"loading {directory}"):
         model = load(directory, device=check_device(device))
     return model if seed is None else model.set_params(seed=seed)
+
+
+def model_and_panel(
+    directory: Path,
+    data: Path | None,
+    config: Path | None,
+    overrides: Sequence[str] | None,
+    store: Sequence[str] | None = None,
+    *,
+    device: str | None,
+    seed: int | None = None,
+) -> tuple[CausalMMM, Panel]:
+    """A saved model, and the panel to answer for, of some stores where they are named."""
+    model = read_model(directory, device=device, seed=seed)
+    panel = panel_of(model, config, overrides, data)
+    return model, panel.select(store) if store else panel
 
 
 def panel_of(

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from causalmmm.cli.answers import FormatOption, OutOption
 from causalmmm.cli.common import (
     ConfigOption,
     DataOption,
     DeviceOption,
     ForceOption,
+    FormatOption,
     JsonOption,
     ModelArgument,
+    OutOption,
     QuietOption,
     SetOption,
+    StoreOption,
     fresh,
+    model_and_panel,
     panel_of,
     read_model,
     terminal,
 )
-from causalmmm.cli.output import TABLES, format_of, write_table, wrote
+from causalmmm.cli.output import TABLES, format_of, write_answer, wrote
 from causalmmm.findings import counted
 
-if TYPE_CHECKING:
-    from causalmmm.estimator import CausalMMM
-    from causalmmm.panel import Panel
-
-StoreOption = Annotated[list[str] | None, typer.Option("--store", help="Only these stores.")]
 _CHECKED_STORES = 16
 
 
@@ -106,13 +104,13 @@ def decompose(
     causalmmm decompose runs/a --store 434 -o contributions.csv
     """
     terminal.start(quiet=quiet, json=json)
-    kind, fitted, panel = _asked(
-        model, store, data, config, overrides, out, format, device, force, json
-    )
+    kind = format_of(out, format, TABLES, json=json)
+    if out is not None:
+        fresh(out, force)
+    fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
     with terminal.working(f"decomposing {counted(panel.n_stores, 'store')}"):
         frame = fitted.decompose(panel)
-    write_table(frame, out, kind, force=force)
-    wrote(out, rows=len(frame))
+    write_answer(frame, out, kind, force=force)
 
 
 def curves(
@@ -140,30 +138,9 @@ def curves(
     causalmmm curves runs/a --channel search --store 434 -o search.csv
     """
     terminal.start(quiet=quiet, json=json)
-    kind, fitted, panel = _asked(
-        model, store, data, config, overrides, out, format, device, force, json
-    )
-    frame = fitted.response_curves(channel, panel=panel, points=points)
-    write_table(frame, out, kind, force=force)
-    wrote(out, rows=len(frame))
-
-
-def _asked(
-    model: Path,
-    store: list[str] | None,
-    data: Path | None,
-    config: Path | None,
-    overrides: list[str] | None,
-    out: Path | None,
-    format: str | None,
-    device: str | None,
-    force: bool,
-    json: bool,
-) -> tuple[str, CausalMMM, Panel]:
-    """The format to write, the model, and the panel of the stores asked for."""
-    kind = format_of(out, "json" if json and out is None else format, TABLES)
+    kind = format_of(out, format, TABLES, json=json)
     if out is not None:
         fresh(out, force)
-    fitted = read_model(model, device=device)
-    panel = panel_of(fitted, config, overrides, data)
-    return kind, fitted, panel.select(store) if store else panel
+    fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
+    frame = fitted.response_curves(channel, panel=panel, points=points)
+    write_answer(frame, out, kind, force=force)

@@ -26,9 +26,14 @@ PICTURES = ("png", "svg", "pdf")
 _SUFFIXES = {"pq": "parquet", "gv": "dot", "xml": "graphml"}
 
 
-def format_of(out: Path | None, named: str | None, known: tuple[str, ...]) -> str:
-    """The format that was named, else that of the suffix, else CSV; refuses what is not known."""
-    chosen = named
+def format_of(
+    out: Path | None, named: str | None, known: tuple[str, ...], *, json: bool = False
+) -> str:
+    """The format that was named, else that of the suffix, else CSV; refuses what is not known.
+
+    ``json`` without a file asks for JSON on standard output.
+    """
+    chosen = "json" if json and out is None else named
     if chosen is None and out is not None and out.suffix:
         chosen = out.suffix[1:].lower()
     chosen = _SUFFIXES.get(chosen or "csv", chosen or "csv")
@@ -39,17 +44,29 @@ def format_of(out: Path | None, named: str | None, known: tuple[str, ...]) -> st
 
 def write_table(frame: pd.DataFrame, out: Path | None, kind: str, *, force: bool) -> None:
     """To the file, or to standard output, as ``csv``, ``parquet`` or ``json``."""
+    if kind != "parquet":
+        return write_text(table_text(frame, kind), out, force=force)
     if out is None:
-        if kind == "parquet":
-            raise typer.BadParameter("Parquet needs a file: add -o")
-        typer.echo(table_text(frame, kind), nl=False)
+        raise typer.BadParameter("Parquet needs a file: add -o")
+    fresh(out, force)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return frame.to_parquet(out, index=False)
+
+
+def write_text(text: str, out: Path | None, *, force: bool) -> None:
+    """To the file, or to standard output."""
+    if out is None:
+        typer.echo(text, nl=False)
         return
     fresh(out, force)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "parquet":
-        frame.to_parquet(out, index=False)
-    else:
-        out.write_text(table_text(frame, kind), encoding="utf-8")
+    out.write_text(text, encoding="utf-8")
+
+
+def write_answer(frame: pd.DataFrame, out: Path | None, kind: str, *, force: bool) -> None:
+    """``write_table``, and say so."""
+    write_table(frame, out, kind, force=force)
+    wrote(out, rows=len(frame))
 
 
 def table_text(frame: pd.DataFrame, kind: str) -> str:
@@ -68,12 +85,16 @@ def graph_text(graph: nx.DiGraph[Any], kind: str) -> str:
     import networkx as nx
 
     if kind == "json":
-        return json.dumps(graph_record(graph), indent=1, ensure_ascii=False) + "\n"
+        return json_text(graph_record(graph))
     if kind == "dot":
         return _dot(graph)
     buffer = io.BytesIO()
     nx.write_graphml(graph, buffer, encoding="utf-8")
     return buffer.getvalue().decode()
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
 def graph_record(graph: nx.DiGraph[Any]) -> dict[str, Any]:
@@ -84,13 +105,7 @@ def graph_record(graph: nx.DiGraph[Any]) -> dict[str, Any]:
 
 
 def write_graph(graph: nx.DiGraph[Any], out: Path | None, kind: str, *, force: bool) -> None:
-    text = graph_text(graph, kind)
-    if out is None:
-        typer.echo(text, nl=False)
-        return
-    fresh(out, force)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
+    write_text(graph_text(graph, kind), out, force=force)
 
 
 def file_name(store: str, kind: str) -> str:
