@@ -13,6 +13,7 @@ import textwrap
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -118,6 +119,26 @@ def test_all_answers_are_the_models_for_any_length(exported: Exported, lengths: 
 @pytest.mark.parametrize("size", [1e-6, 1e9])
 def test_all_answers_are_the_models_for_extreme_amounts(exported: Exported, size: float) -> None:
     assert worst(exported, draw([90, 90], seed=8, size=size)) < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "ablations",
+    [
+        {"structure": "learned", "prototypes": 1, "store_effects": False, "carryover": False},
+        {"structure": "evidence"},
+        {"structure": "full", "saturation": False},
+        {"structure": "empty"},
+    ],
+    ids=lambda ablations: " ".join(f"{name}={value}" for name, value in ablations.items()),
+)
+def test_all_answers_of_an_ablated_model_are_its_own(
+    ablations: dict[str, Any], tmp_path: Path
+) -> None:
+    """Several at once where they do not undo each other: an export takes seconds."""
+    model = CausalMMM(epochs=2, hidden=8, horizon=5, draws=12, seed=1, device="cpu", **ablations)
+    model.fit(draw([60] * 20), progress=False)
+    path = model.export_onnx(tmp_path / "model.onnx", max_horizon=5)
+    assert max(differences(model, path, draw([70, 45, 70], seed=3)).values()) < TOLERANCE
 
 
 def test_all_answers_are_the_models_for_odd_series(exported: Exported) -> None:
