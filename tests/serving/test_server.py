@@ -296,10 +296,10 @@ def test_memory_is_steady_over_many_requests(exported: Path, panel: Panel) -> No
             pages = Path(f"/proc/{server.pid}/statm").read_text().split()[1]
             return int(pages) * os.sysconf("SC_PAGESIZE")
 
-        settled = memory_after(120)
+        settled = memory_after(480)  # until then the allocator's arenas fill
         assert memory_after(240) - settled < 240 * 10_000  # a body alone has 70,000 bytes
         connection.close()
-    assert (statuses.count(200), statuses.count(422)) == (324, 36)
+    assert (statuses.count(200), statuses.count(422)) == (648, 72)
 
 
 def test_a_request_that_has_begun_is_answered_after_sigterm(exported: Path, panel: Panel) -> None:
