@@ -232,9 +232,8 @@ class CausalModel(nn.Module):
         rows = seen.to(residual.dtype).unsqueeze(1)
         spread = (residual.square() * rows).sum(-1, keepdim=True) / rows.sum(-1, keepdim=True)
         series = residual * rows / spread.sqrt().clamp_min(1e-6)
-        short = self.config.raw_window - series.shape[-1]
-        series = nn.functional.pad(series, (max(short, 0), 0))
-        return series[..., -self.config.raw_window :]
+        width = self.config.raw_window
+        return nn.functional.pad(series, (width, 0))[..., -width:]
 
 
 def causal(edges: EdgeSample) -> Tensor:

@@ -125,6 +125,7 @@ def test_all_answers_are_the_models_for_extreme_amounts(exported: Exported, size
     "ablations",
     [
         {"structure": "learned", "prototypes": 1, "store_effects": False, "carryover": False},
+        {"structure": "learned", "lags": 0, "raw_window": 40},
         {"structure": "evidence"},
         {"structure": "full", "saturation": False},
         {"structure": "empty"},
