@@ -6,6 +6,8 @@ zero the sender's series is multiplied by exact zeros.
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -101,13 +103,16 @@ class ResponseDecoder(nn.Module):
         """Response [B, N, D, T] with component d shifted by its delay; first values fill gaps."""
         if not any(self.config.delays):
             return response
-        parts = []
-        for part, delay in zip(response.unbind(2), self.config.delays, strict=True):
+        begin, parts = 0, []
+        for delay, same in groupby(self.config.delays):
+            end = begin + len(list(same))
+            part = response[:, :, begin:end, : response.shape[-1] - delay]
             if delay:
                 gap = part[..., :1].expand(*part.shape[:-1], delay)
-                part = torch.cat([gap, part[..., :-delay]], dim=-1)
+                part = torch.cat([gap, part], dim=-1)
             parts.append(part)
-        return torch.stack(parts, dim=2)
+            begin = end
+        return torch.cat(parts, dim=2)
 
     def weights(self, gate: Tensor, log_effect: Tensor) -> Tensor:
         """[B, N, D, N]: gate_ij exp(log_effect_ij) beta_ijd, from [B, N, N] gates and effects."""

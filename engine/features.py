@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.linalg import diagonal_blocks, ridge_inverse, spd_solve
-from causalmmm.engine.scan import State, roll
+from causalmmm.engine.linalg import diagonal_blocks, whitening
 
 RIDGE = 10.0  # prior precision of a standardised VAR coefficient, in units of the noise variance
 _CLIP = 8.0
@@ -74,30 +73,30 @@ def window_statistics(
     series = (residual / spread.clamp_min(_FLAT).unsqueeze(-1)).clamp(-_CLIP, _CLIP)
     outcome = (received / spread.clamp_min(_FLAT).unsqueeze(-1)).clamp(-_CLIP, _CLIP)
     # rows predicted: all seen rows that have `lags` predecessors inside the window
-    used = rows[:, lags:].unsqueeze(-1)
-    n = used.sum(1).clamp_min(2.0)  # [B, 1]
-    counted = used * running[..., lags:].mT
-    present = outcome[..., lags:].mT * counted  # [B, T', N]
-    share = counted.sum(1).clamp_min(2.0) / n  # [B, N]
-    shifted = [series[..., lag : steps - lags + lag] for lag in range(lags)]
-    past = torch.stack(shifted, dim=-1)  # [B, N, T', L], lag 1 last
-    past = past.transpose(1, 2).reshape(stores, steps - lags, nodes * lags)
-    gram = (past * used).mT @ past
-    cross = past.mT @ present  # [B, N L, N]
-    inverse = ridge_inverse(gram, RIDGE)
-    weight = inverse @ cross  # [B, N L, N]
-    freedom = nodes * lags - RIDGE * inverse.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True)
-    squares = (present.square().sum(1) - (weight * cross).sum(1)).clamp_min(1e-6)
+    used = rows[:, lags:].unsqueeze(1)
+    n = used.sum(-1).clamp_min(2.0)  # [B, 1]
+    counted = used * running[..., lags:]
+    present = outcome[..., lags:] * counted  # [B, N, T']
+    share = counted.sum(-1).clamp_min(2.0) / n  # [B, N]
+    single = series.unsqueeze(2)
+    shifted = [single[..., lag : steps - lags + lag] for lag in range(lags)]
+    past = torch.cat(shifted, dim=2).flatten(1, 2)  # [B, N L, T'], lag 1 last
+    gram = (past * used) @ past.mT
+    cross = past @ present.mT  # [B, N L, N]
+    white = _whitening(gram)
+    half = white @ cross
+    weight = white.mT @ half  # [B, N L, N]
+    freedom = nodes * lags - RIDGE * white.square().sum((1, 2)).unsqueeze(-1)
+    squares = (present.square().sum(-1) - half.square().sum(1)).clamp_min(1e-6)
     noise = squares / (share * n - freedom).clamp_min(0.2 * share * n)  # [B, N]
-    blocks = diagonal_blocks(inverse, nodes)  # [B, N, L, L]
+    blocks = _inverse_blocks(white, nodes)  # [B, N, L, L]
     weight = weight.view(stores, nodes, lags, nodes)
-    solved = spd_solve(blocks, weight)
-    evidence = (weight * solved).sum(2) / noise.unsqueeze(1)  # [B, N, N]
+    evidence = (whitening(blocks) @ weight).square().sum(2) / noise.unsqueeze(1)  # [B, N, N]
     deviation = (blocks.diagonal(dim1=-2, dim2=-1).unsqueeze(-1) * noise[:, None, None]).sqrt()
     ratio = (weight / deviation).transpose(2, 3)  # [B, N, N, L]
     root = n.sqrt().view(-1, 1, 1, 1)
     lagged = cross.view(stores, nodes, lags, nodes).transpose(2, 3) / root
-    same = ((present.mT @ present) / root.squeeze(-1)).unsqueeze(-1)
+    same = ((present @ present.mT) / root.squeeze(-1)).unsqueeze(-1)
     group = (evidence.sqrt() - lags**0.5).unsqueeze(-1)
     total = (weight.sum(2) * root.squeeze(-1) / lags**0.5).unsqueeze(-1)
     size = torch.log(n / 100).view(-1, 1, 1, 1).expand(-1, nodes, nodes, 1)
@@ -171,16 +170,17 @@ def response_evidence(
     stores, nodes, parts, _ = responses.shape
     rows = seen.to(errors.dtype).unsqueeze(1)
     flat = responses.flatten(1, 2) * rows
-    size = (flat.square().sum(-1) / rows.sum(-1).clamp_min(2.0)).sqrt().clamp_min(1e-3)
-    flat = flat / size.unsqueeze(-1)
     counted = rows * running
     share = counted.sum(-1) / rows.sum(-1).clamp_min(1.0)  # a receiver's rows stand for all rows
     scaled = (errors * (-log_noise).exp().unsqueeze(-1)).clamp(-_CLIP, _CLIP) * counted
-    gram, cross = flat @ flat.mT, flat @ scaled.mT
-    inverse = ridge_inverse(gram, RIDGE)
-    weight = (inverse @ cross).view(stores, nodes, parts, nodes)
+    plain_gram, plain_cross = flat @ flat.mT, flat @ scaled.mT
+    power = plain_gram.diagonal(dim1=1, dim2=2) / rows.sum(-1).clamp_min(2.0)
+    size = power.clamp_min(1e-6).sqrt().unsqueeze(-1)
+    gram, cross = plain_gram / (size * size.mT), plain_cross / size
+    white = _whitening(gram)
+    weight = (white.mT @ (white @ cross)).view(stores, nodes, parts, nodes)
     own = diagonal_blocks(gram, nodes)
-    group = (weight * spd_solve(diagonal_blocks(inverse, nodes), weight)).sum(2)
+    group = (whitening(_inverse_blocks(white, nodes)) @ weight).square().sum(2)
     unit = size.view(stores, nodes, parts, 1) * (-log_noise).exp().view(stores, 1, 1, nodes)
     effect = beta.transpose(1, 2) * unit
     power = (effect * (own @ effect)).sum(2) * share.unsqueeze(1)
@@ -192,16 +192,26 @@ def response_evidence(
         ratio = hit - 0.5 * power
         statistics += [hit / root, ratio.sign() * ratio.abs().log1p()]
     hits = (effect * cross.view_as(weight)).sum(2).mT  # receiver first from here on
-    sides = gram.view(stores, nodes * parts, nodes, parts).transpose(1, 2) @ effect
-    sides = sides.view(stores, nodes, nodes, parts, nodes)
-    overlap = torch.einsum("bkidj,bidj->bjik", sides, effect) * share[:, :, None, None]
+    overlap = _overlap(plain_gram, beta) * ((-2 * log_noise).exp() * share)
+    overlap = overlap.permute(2, 3, 0, 1)
     first, _ = mean_field(hits, overlap, log_odds.mT, spread)
     factor, amount = mean_field(hits, overlap, store_odds(first.mT).mT, spread)
     left = hits - (overlap @ amount.unsqueeze(-1)).squeeze(-1) + power.mT * amount
     statistics += [left.mT / root, 2 * factor.mT / EVIDENCE_UNIT, root.log1p()]
     edges = torch.stack(statistics, dim=-1).clamp(-_CLIP, _CLIP) / 2
-    size = size.unsqueeze(-1)
-    return ResponseEvidence(edges, first.mT, size * gram * size.mT, size * cross, share)
+    return ResponseEvidence(edges, first.mT, plain_gram, plain_cross, share)
+
+
+def _overlap(gram: Tensor, beta: Tensor) -> Tensor:
+    """[N, N, B, N]: sums over components d, e of beta_ijd gram_idke beta_kje, as [i, k, b, j].
+
+    gram [B, N D, N D] and beta [N, N, D]; in this order both steps are whole matrices.
+    """
+    nodes, parts = len(beta), beta.shape[-1]
+    sides = gram.unflatten(2, (nodes, parts)).unflatten(1, (nodes, parts))  # b i d k e
+    sides = sides.permute(1, 3, 4, 0, 2).flatten(1, 3) @ beta.mT  # i (k e b) j
+    sides = sides.unflatten(1, (nodes, parts, -1)) * beta.permute(0, 2, 1).unsqueeze(2)
+    return sides.sum(2)
 
 
 def mean_field(
@@ -214,29 +224,36 @@ def mean_field(
     ``overlap`` [B, N, N, N] (receiver first in all), coordinate ascent on the mean-field posterior
     gives log Bayes factors of z_i given the others, and E[z_i a_i], both [B, N, N].
     """
-    stores, nodes, _ = hits.shape
+    log_odds = log_odds.expand_as(hits)
+    if torch.compiler.is_exporting():
+        return exported_mean_field(hits, overlap, log_odds, spread, _SWEEPS)
+    return _mean_field(hits, overlap, log_odds, spread, _SWEEPS)
+
+
+def _mean_field(
+    hits: Tensor, overlap: Tensor, log_odds: Tensor, spread: float, sweeps: int
+) -> tuple[Tensor, Tensor]:
     power = overlap.diagonal(dim1=2, dim2=3)
-    here = torch.eye(nodes, dtype=hits.dtype, device=hits.device)
+    others = overlap - torch.diag_embed(power)
+    amount, factor = torch.zeros_like(hits), torch.zeros_like(hits)
+    for _ in range(sweeps):
+        for i in range(hits.shape[-1]):
+            hit = hits[..., i] - (others[:, :, i] * amount).sum(-1)
+            factor[..., i], mean = _log_bayes_factor(hit, power[..., i], spread)
+            amount[..., i] = torch.sigmoid(factor[..., i] + log_odds[..., i]) * mean
+    return factor, amount
 
-    def one(state: State, now: State) -> tuple[State, Tensor]:
-        (amount,), (place, hit, share, own, odds) = state, now
-        before = amount @ place
-        hit = hit - (share * amount).sum(-1) + own * before
-        factor, mean = _log_bayes_factor(hit, own, spread)
-        after = torch.sigmoid(factor + odds) * mean
-        amount = amount + (after - before).unsqueeze(-1) * place
-        return (amount,), torch.stack([factor, after])
 
-    senders = (
-        here,
-        hits.permute(2, 0, 1),
-        overlap.permute(2, 0, 1, 3),
-        power.permute(2, 0, 1),
-        log_odds.expand(stores, nodes, nodes).permute(2, 0, 1),
-    )
-    rounds = tuple(part.repeat(_SWEEPS, *[1] * (part.ndim - 1)) for part in senders)
-    last = roll(one, (torch.zeros_like(hits),), rounds)[-nodes:].permute(1, 2, 3, 0)
-    return last[0], last[1]
+@torch.library.custom_op("causalmmm::mean_field", mutates_args=())
+def exported_mean_field(
+    hits: Tensor, overlap: Tensor, log_odds: Tensor, spread: float, sweeps: int
+) -> tuple[Tensor, Tensor]:
+    return _mean_field(hits, overlap, log_odds, spread, sweeps)
+
+
+exported_mean_field.register_fake(
+    lambda hits, *_: (torch.empty_like(hits), torch.empty_like(hits))
+)
 
 
 def _log_bayes_factor(hit: Tensor, power: Tensor, spread: float) -> tuple[Tensor, Tensor]:
@@ -245,3 +262,16 @@ def _log_bayes_factor(hit: Tensor, power: Tensor, spread: float) -> tuple[Tensor
     mean = (hit + precision) / (power + precision)
     gain = 0.5 * mean.square() * (power + precision)
     return gain - 0.5 * (torch.log1p(power / precision) + precision), mean
+
+
+
+def _whitening(gram: Tensor) -> Tensor:
+    """W with W'W = (gram + ridge)^-1 of [B, M, M]."""
+    ridge = RIDGE * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    return whitening(gram + ridge)
+
+
+def _inverse_blocks(white: Tensor, nodes: int) -> Tensor:
+    """Diagonal blocks [B, N, M, M] of W'W, W = ``white`` [B, N M, N M]."""
+    columns = white.mT.unflatten(1, (nodes, -1))
+    return columns @ columns.mT

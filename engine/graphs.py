@@ -35,8 +35,8 @@ def store_graphs(
     inferred = model.infer(batch) if inferred is None else inferred
     posterior = inferred.posterior
     response, _ = model.decoder.respond(batch.x, batch.context)
-    seen = batch.seen.to(response.dtype)[:, None, None]
-    level = (response * seen).sum(-1) / seen.sum(-1)  # [B, N, D]
+    seen = batch.seen.to(response.dtype).unsqueeze(-1)  # [B, T, 1]
+    level = (response.flatten(1, 2) @ seen / seen.sum(1, keepdim=True)).view(response.shape[:-1])
     shared = torch.einsum("bid,ijd->bij", level, model.decoder.beta)
     effects = effect_interval(model, posterior.effect_mean, posterior.effect_log_sd, shared)
     return GraphTable(causal_probability(posterior.edges), *effects)

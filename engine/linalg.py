@@ -1,4 +1,4 @@
-"""Symmetric positive definite matrices: inverse, Cholesky factor, solution, diagonal blocks.
+"""Symmetric positive definite matrices: inverse, Cholesky factor, its inverse, diagonal blocks.
 
 Eagerly these are torch's own; in an exported graph they are operators of their own name, because
 ONNX has no factorisation (``engine.export.operators`` spells them in standard operators).
@@ -22,11 +22,12 @@ def cholesky(matrix: Tensor) -> Tensor:
     return exported_cholesky(matrix) if torch.compiler.is_exporting() else _cholesky(matrix)
 
 
-def spd_solve(matrix: Tensor, right: Tensor) -> Tensor:
-    """``matrix^-1 right`` of [..., M, M] and [..., M, R]."""
-    if torch.compiler.is_exporting():
-        return exported_solve(matrix, right)
-    return torch.linalg.solve(matrix, right)
+def whitening(matrix: Tensor) -> Tensor:
+    """Lower triangular W of [..., M, M] with ``W matrix W' = I``; ``W'W`` is the inverse.
+
+    Half the way to the inverse, and often all that is needed of it: x' matrix^-1 x = |W x|^2.
+    """
+    return exported_whitening(matrix) if torch.compiler.is_exporting() else _whitening(matrix)
 
 
 def ridge_inverse(gram: Tensor, ridge: float) -> Tensor:
@@ -54,9 +55,9 @@ def exported_cholesky(matrix: Tensor) -> Tensor:
     return _cholesky(matrix)
 
 
-@torch.library.custom_op("causalmmm::spd_solve", mutates_args=())
-def exported_solve(matrix: Tensor, right: Tensor) -> Tensor:
-    return torch.linalg.solve(matrix, right)
+@torch.library.custom_op("causalmmm::whitening", mutates_args=())
+def exported_whitening(matrix: Tensor) -> Tensor:
+    return _whitening(matrix)
 
 
 def _cholesky(matrix: Tensor) -> Tensor:
@@ -64,6 +65,12 @@ def _cholesky(matrix: Tensor) -> Tensor:
     return factor
 
 
+def _whitening(matrix: Tensor) -> Tensor:
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    root: Tensor = torch.linalg.solve_triangular(_cholesky(matrix), identity, upper=False)
+    return root
+
+
 exported_inverse.register_fake(torch.empty_like)
 exported_cholesky.register_fake(torch.empty_like)
-exported_solve.register_fake(lambda matrix, right: torch.empty_like(right))
+exported_whitening.register_fake(torch.empty_like)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.linalg import cholesky, diagonal_blocks, spd_inverse, spd_solve
+from causalmmm.engine.linalg import diagonal_blocks, spd_inverse, whitening
 
 _ROUNDS = 6  # more change nothing that matters and make evidence overconfident
 _LEAST, _MOST = 1e-10, 1e3  # of prior variances; series have unit variance
@@ -62,8 +62,9 @@ def relevance_evidence(
     fit = _fit(sent, received, running, seen, lags)
     blocks = diagonal_blocks(fit.covariance, nodes)  # [B, N, N, L, L]
     mean, scale = (part.unflatten(-1, (nodes, lags)) for part in (fit.mean, fit.scale))
-    root = cholesky(blocks).diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    factor = root + 0.5 * (mean * spd_solve(blocks, mean.unsqueeze(-1)).squeeze(-1)).sum(-1)
+    white = whitening(blocks)
+    distance = (white @ mean.unsqueeze(-1)).square().sum((-2, -1))
+    factor = 0.5 * distance - white.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     total = (scale * mean).sum(-1)
     spread = (scale * (blocks @ scale.unsqueeze(-1)).squeeze(-1)).sum(-1)
     certain = total * spread.clamp_min(1e-20).rsqrt()

@@ -17,12 +17,13 @@ from onnxscript import FLOAT, graph, ir, script
 from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops.core import aten_diagonal
 
+import causalmmm.engine.features
 import causalmmm.engine.linalg
 import causalmmm.kernels  # noqa: F401  (registers the operators)
 
 _DOMAIN = onnxscript.values.Opset("causalmmm", 1)
-_BLOCK = 12  # steps of carry-over at once
-_LEAF = 12  # matrices up to this size are inverted row by row, larger ones by halves
+_BLOCK = 24  # steps of carry-over at once
+_LEAF = 8  # matrices up to this size are eliminated pivot by pivot, larger ones by halves
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
@@ -30,10 +31,11 @@ def translations() -> dict[Any, Callable[..., Any]]:
     ours = torch.ops.causalmmm
     return {
         ours.spd_inverse.default: spd_inverse,
-        ours.spd_solve.default: spd_solve,
+        ours.whitening.default: whitening,
         ours.cholesky.default: cholesky,
         ours.adstock_hill.default: adstock_hill,
         ours.central_intervals.default: central_intervals,
+        ours.mean_field.default: mean_field,
         torch.ops.aten.sigmoid.default: sigmoid,
         torch.ops.aten.elu.default: elu,
         torch.ops.aten.diagonal.default: diagonal,
@@ -45,47 +47,84 @@ def spd_inverse(matrix: Any) -> Any:
 
     Half as accurate ways cost less, but small effects would feel it.
     """
-    rank = len(matrix.shape)
-    whitening = _whitening(matrix, matrix.shape[-1], rank)
-    return op.MatMul(op.Transpose(whitening, perm=_flip(rank)), whitening)
+    white = whitening(matrix)
+    return op.MatMul(op.Transpose(white, perm=_flip(len(matrix.shape))), white)
 
 
-def spd_solve(matrix: Any, right: Any) -> Any:
-    """``matrix^-1 right`` as W' (W right)."""
-    rank = len(matrix.shape)
-    whitening = _whitening(matrix, matrix.shape[-1], rank)
-    return op.MatMul(op.Transpose(whitening, perm=_flip(rank)), op.MatMul(whitening, right))
-
-
-def _whitening(matrix: Any, size: int, rank: int) -> Any:
+def whitening(matrix: Any) -> Any:
     """W = L^-1 for matrix = L L', by halves, so that nearly all work is matrix products."""
+    return _by_halves(matrix, matrix.shape[-1], len(matrix.shape))
+
+
+def _by_halves(matrix: Any, size: int, rank: int) -> Any:
     if size <= _LEAF:
-        _, rows = op.Split(_factor_rows(matrix, _eye(size)), num_outputs=2, axis=-1)
-        return op.Transpose(op.Squeeze(rows, [-2]), perm=[*range(1, rank - 1), 0, rank - 1])
-    first = (size + 1) // 2  # as Split divides
-    top, bottom = op.Split(matrix, num_outputs=2, axis=-2)
-    corner, _ = op.Split(top, num_outputs=2, axis=-1)
-    side, other = op.Split(bottom, num_outputs=2, axis=-1)
-    upper = _whitening(corner, first, rank)
+        return _leaf(matrix, size, rank)[1]
+    first = (size + 1) // 2
+    corner = _part(matrix, rank, (0, first), (0, first))
+    side = _part(matrix, rank, (first, size), (0, first))
+    other = _part(matrix, rank, (first, size), (first, size))
+    upper = _by_halves(corner, first, rank)
     below = op.MatMul(side, op.Transpose(upper, perm=_flip(rank)))
     rest = op.Sub(other, op.MatMul(below, op.Transpose(below, perm=_flip(rank))))
-    lower = _whitening(rest, size - first, rank)
+    lower = _by_halves(rest, size - first, rank)
     across = op.Neg(op.MatMul(lower, op.MatMul(below, upper)))
-    nothing = op.Mul(op.Transpose(across, perm=_flip(rank)), op.Constant(value_float=0.0))
-    return op.Concat(
-        op.Concat(upper, nothing, axis=-1), op.Concat(across, lower, axis=-1), axis=-2
-    )
-
-
-def _flip(rank: int) -> list[int]:
-    return [*range(rank - 2), rank - 1, rank - 2]
+    right = _tensor(np.array([0] * (2 * rank - 1) + [size - first]))
+    return op.Concat(op.Pad(upper, right), op.Concat(across, lower, axis=-1), axis=-2)
 
 
 def cholesky(matrix: Any) -> Any:
     """Lower triangular factor of [..., M, M]."""
-    rank = len(matrix.shape)
-    rows, _ = op.Split(_factor_rows(matrix, _eye(matrix.shape[-1])), num_outputs=2, axis=-1)
-    return op.Transpose(op.Squeeze(rows, [-2]), perm=[*range(1, rank), 0])
+    return _leaf(matrix, matrix.shape[-1], len(matrix.shape))[0]
+
+
+def _leaf(matrix: Any, size: int, rank: int) -> tuple[Any, Any]:
+    """L and W = L^-1 of matrix = L L' by elimination of [matrix | I], pivot after pivot.
+
+    All matrices of the batch take a pivot together: they lie along the last axis, and every
+    pivot is a few operators that run through it.
+    """
+    last = op.Reshape(matrix, [-1, size, size]) if rank != 3 else matrix
+    last = op.Transpose(last, perm=[1, 2, 0])
+    count = op.Shape(last, start=2, end=3)
+    unit = op.Expand(_tensor(np.eye(size, dtype=np.float32)[:, :, None]), _joined(size, size, count))
+    rest = op.Concat(last, unit, axis=1)  # [M, 2 M, B]
+    rows, pivots = [], []
+    for k in range(size):
+        used = _slice(rest, (0, 1), 0)
+        pivot = _slice(used, (k, k + 1), 1)
+        if k + 1 < size:
+            rest = _slice(rest, (1, size), 0)
+            rest = op.Sub(rest, op.Mul(_slice(rest, (k, k + 1), 1), op.Div(used, pivot)))
+        rows.append(used)
+        pivots.append(pivot)
+    found = op.Div(op.Concat(*rows, axis=0), op.Sqrt(op.Concat(*pivots, axis=0)))
+    upper, white = op.Split(found, num_outputs=2, axis=1)
+    results = op.Transpose(upper, perm=[2, 1, 0]), op.Transpose(white, perm=[2, 0, 1])
+    if rank == 3:
+        return results
+    shape = op.Shape(matrix)
+    return op.Reshape(results[0], shape), op.Reshape(results[1], shape)
+
+
+def _part(x: Any, rank: int, rows: tuple[int, int], columns: tuple[int, int]) -> Any:
+    begin, end = zip(rows, columns, strict=True)
+    axes = np.array([rank - 2, rank - 1])
+    return op.Slice(x, _tensor(np.array(begin)), _tensor(np.array(end)), _tensor(axes))
+
+
+def _slice(x: Any, part: tuple[int, int], axis: int) -> Any:
+    begin, end = part
+    return op.Slice(x, [begin], [end], [axis])
+
+
+def _joined(*sizes: Any) -> Any:
+    """A shape from numbers and one-element tensors."""
+    parts = [_tensor(np.array([s])) if isinstance(s, int) else s for s in sizes]
+    return op.Concat(*parts, axis=0)
+
+
+def _flip(rank: int) -> list[int]:
+    return [*range(rank - 2), rank - 1, rank - 2]
 
 
 def adstock_hill(x: Any, decay: Any, slope: Any, half_saturation: Any, initial: Any = None) -> Any:
@@ -101,14 +140,17 @@ def adstock_hill(x: Any, decay: Any, slope: Any, half_saturation: Any, initial: 
 
 
 def _adstock_by_blocks(x: Any, decay: Any, initial: Any) -> Any:
-    """Stocks [B, N, D, T]; the last block is filled up with zeros, which are cut off again."""
+    """Stocks [B, N, D, T]; the last block is filled up with zeros, which are cut off again.
+
+    What a block adds and what remains of the stock before it are one product.
+    """
     nodes, parts = decay.shape[:2]
     steps = np.arange(_BLOCK)
     ahead = np.maximum(steps - steps[:, None], 0).astype(np.float32)  # [from, to]
     within = (steps[:, None] <= steps).astype(np.float32)
-    one, size = _tensor(np.array([1])), _tensor(np.array([_BLOCK]))
+    size = _tensor(np.array([_BLOCK]))
     length = op.Shape(x, start=3, end=4)
-    blocks = op.Div(op.Sub(op.Add(length, size), one), size)
+    blocks = op.Div(op.Add(length, _tensor(np.array([_BLOCK - 1]))), size)
     filling = op.Sub(op.Mul(blocks, size), length)
     filled = op.Pad(x, op.Concat(_tensor(np.zeros(7, np.int64)), filling, axis=0))
     lead = op.Shape(x, start=0, end=2)
@@ -116,15 +158,17 @@ def _adstock_by_blocks(x: Any, decay: Any, initial: Any) -> Any:
     flat = op.Reshape(decay, [nodes, 1, parts, 1])
     fresh = op.Sub(op.Constant(value_float=1.0), flat)
     power = op.Mul(op.Pow(flat, _tensor(ahead[:, None])), _tensor(within[:, None]))
-    kernel = op.Reshape(op.Mul(fresh, power), [nodes, _BLOCK, parts * _BLOCK])
-    inside = op.MatMul(rows, kernel)
-    inside = op.Reshape(inside, op.Concat(lead, blocks, _tensor(np.array([parts, _BLOCK])), axis=0))
-    gained = op.Squeeze(op.Slice(inside, [_BLOCK - 1], [_BLOCK], [4]), [4])
+    kernel = op.Mul(fresh, power)  # [N, from, D, to]
+    last = op.Squeeze(op.Slice(kernel, [_BLOCK - 1], [_BLOCK], [3]), [3])
+    gained = op.MatMul(rows, last)  # [B, N, blocks, D]
     rate = op.Reshape(op.Pow(flat, op.Constant(value_float=float(_BLOCK))), [nodes, parts])
     starts = _block_starts(initial, rate, op.Transpose(gained, perm=[2, 0, 1, 3]))
-    starts = op.Unsqueeze(op.Transpose(starts, perm=[1, 2, 0, 3]), [4])
+    starts = op.Transpose(starts, perm=[1, 2, 0, 3])
     fading = op.Pow(flat, _tensor((steps + 1).astype(np.float32)))  # [N, 1, D, to]
-    stock = op.Add(inside, op.Mul(starts, fading))
+    fading = op.Mul(fading, _tensor(np.eye(parts, dtype=np.float32)[:, :, None]))
+    kernel = op.Reshape(op.Concat(kernel, fading, axis=1), [nodes, _BLOCK + parts, parts * _BLOCK])
+    stock = op.MatMul(op.Concat(rows, starts, axis=-1), kernel)
+    stock = op.Reshape(stock, op.Concat(lead, blocks, _tensor(np.array([parts, _BLOCK])), axis=0))
     stock = op.Transpose(stock, perm=[0, 1, 3, 2, 4])
     stock = op.Reshape(stock, op.Concat(lead, _tensor(np.array([parts, -1])), axis=0))
     return op.Slice(stock, [0], length, [3])
@@ -139,6 +183,48 @@ def _plain_adstock_hill(x: Any, decay: Any, slope: Any, half: Any, initial: Any)
     stock = _adstock(moved, op.Squeeze(decay, [-1]), initial)
     final = op.Squeeze(op.Slice(stock, [-1], [2**62], [0]), [0])
     return _hill(op.Transpose(stock, perm=[*range(1, rank), 0]), slope, half), final
+
+
+def mean_field(hits: Any, overlap: Any, log_odds: Any, spread: float, sweeps: int) -> Any:
+    """``engine.features.mean_field``, sender after sender, all stores and receivers at once.
+
+    Amounts are kept halved, which spares an operator at every turn.
+    """
+    nodes = hits.shape[-1]
+    precision = op.Constant(value_float=spread**-2)
+    two = op.Constant(value_float=2.0)
+    base = op.Add(op.Transpose(hits, perm=[2, 0, 1]), precision)  # [sender, B, receiver]
+    around = op.Transpose(overlap, perm=[2, 3, 0, 1])  # [sender, other sender, B, receiver]
+    flat = op.Reshape(around, op.Concat(_tensor(np.array([-1])), op.Shape(hits, end=2), axis=0))
+    power = op.Gather(flat, _tensor(np.arange(nodes) * (nodes + 1)), axis=0)
+    apart = _tensor(2 * (1 - np.eye(nodes, dtype=np.float32))[:, :, None, None])
+    others = op.Mul(around, apart)
+    total = op.Add(power, precision)
+    gain = op.Div(op.Constant(value_float=0.5), total)
+    cost = op.Log(op.Div(total, precision))
+    cost = op.Mul(op.Add(cost, precision), op.Constant(value_float=0.5))
+    against = op.Sub(cost, op.Transpose(log_odds, perm=[2, 0, 1]))
+    given = [
+        [_slice(part, (i, i + 1), 0) for part in (base, gain, against)] for i in range(nodes)
+    ]
+    shares = [op.Squeeze(_slice(others, (i, i + 1), 0), [0]) for i in range(nodes)]
+    amounts: list[Any] = [None] * nodes
+    gains: list[Any] = [None] * nodes
+    for sweep in range(sweeps):
+        for i in range(nodes):
+            hit, half, limit = given[i]
+            if nodes > 1 and (sweep or i):
+                known = nodes if sweep else i
+                share = shares[i] if sweep else _slice(shares[i], (0, i), 0)
+                felt = op.Mul(share, op.Concat(*amounts[:known], axis=0))
+                hit = op.Sub(hit, op.ReduceSum(felt, [0]))
+            mean = op.Mul(hit, half)
+            gains[i] = op.Mul(hit, mean)
+            odds = op.Exp(op.Sub(limit, gains[i]))
+            amounts[i] = op.Div(mean, op.Add(odds, op.Constant(value_float=1.0)))
+    factor = op.Sub(op.Concat(*gains, axis=0), cost)
+    amount = op.Mul(op.Concat(*amounts, axis=0), two)
+    return op.Transpose(factor, perm=[1, 2, 0]), op.Transpose(amount, perm=[1, 2, 0])
 
 
 def central_intervals(draws: Any, level: Any) -> Any:
@@ -177,36 +263,8 @@ def sigmoid(x: Any) -> Any:
     return op.Reciprocal(op.Add(op.Exp(op.Neg(x)), op.Constant(value_float=1.0)))
 
 
-def _eye(size: int) -> Any:
-    return _tensor(np.eye(size, dtype=np.float32))
-
-
 def _tensor(array: Any) -> Any:
     return op.Constant(value=ir.tensor(array))
-
-
-@script(_DOMAIN, default_opset=op)
-def _factor_rows(matrix: FLOAT[...], eye: FLOAT[...]) -> FLOAT[...]:
-    """Rows of [L' | L^-1] for matrix = L L', one after the other: [M, ..., 1, 2 M].
-
-    Elimination of [matrix | I] by outer products; a row that has been used is left as zero.
-    """
-
-    @graph()
-    def body(state: FLOAT[...], unit: FLOAT[...], place: FLOAT[...]):
-        used = op.MatMul(unit, state)
-        column = op.MatMul(state, place)
-        pivot = op.MatMul(unit, column)
-        rest = state - op.MatMul(column / pivot, used)
-        return rest, used, pivot
-
-    width = op.Shape(matrix, start=-1)
-    both = op.Concat(matrix, op.Expand(eye, op.Shape(matrix)), axis=-1)
-    wide = op.Pad(eye, op.Concat(op.Constant(value_ints=[0, 0, 0]), width, axis=0))
-    units = op.Unsqueeze(eye, op.Constant(value_ints=[1]))
-    places = op.Unsqueeze(wide, op.Constant(value_ints=[2]))
-    _rest, rows, pivots = op.Scan(both, units, places, body=body, num_scan_inputs=2)
-    return rows / op.Sqrt(pivots)
 
 
 @script(_DOMAIN, default_opset=op)
@@ -261,7 +319,9 @@ def _central_intervals(draws: FLOAT[...], level: FLOAT[...]) -> FLOAT[...]:
 
 @script(_DOMAIN, default_opset=op)
 def _hill(stock: FLOAT[...], slope: FLOAT[...], half: FLOAT[...]) -> FLOAT[...]:
+    """stock / size is the sign, for less than ``Sign`` costs; zero stays zero."""
     tiny = op.Constant(value_float=1.1754943508222875e-38)
     one = op.Constant(value_float=1.0)
-    ratio = slope * (op.Log(half) - op.Log(op.Max(op.Abs(stock), tiny)))
-    return op.Sign(stock) / (one + op.Exp(ratio))
+    size = op.Max(op.Abs(stock), tiny)
+    ratio = slope * (op.Log(half) - op.Log(size))
+    return stock / (size * (one + op.Exp(ratio)))

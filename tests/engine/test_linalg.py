@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import torch
 
-from causalmmm.engine.linalg import cholesky, spd_inverse, spd_solve
+from causalmmm.engine.linalg import cholesky, spd_inverse, whitening
 
 
-def test_inverse_factor_and_solution_agree_with_their_definitions() -> None:
+def test_inverse_and_factors_agree_with_their_definitions() -> None:
     torch.manual_seed(0)
     root = torch.randn(3, 9, 9, dtype=torch.float64)
     matrix = root @ root.mT + torch.eye(9, dtype=torch.float64)
-    right = torch.randn(3, 9, 2, dtype=torch.float64)
     identity = torch.eye(9, dtype=torch.float64).expand(3, 9, 9)
     torch.testing.assert_close(matrix @ spd_inverse(matrix), identity)
-    torch.testing.assert_close(matrix @ spd_solve(matrix, right), right)
+    white = whitening(matrix)
+    torch.testing.assert_close(white @ matrix @ white.mT, identity)
+    assert torch.equal(white, white.tril())
     factor = cholesky(matrix)
     torch.testing.assert_close(factor @ factor.mT, matrix)
     assert torch.equal(factor, factor.tril())
