@@ -27,7 +27,7 @@ import torch
 from record import Row, record, table
 
 from causalmmm import CausalMMM, Panel
-from causalmmm.engine.forecast import Future, draw_noise, roll_forward, summary
+from causalmmm.engine.forecast import Future, draw_noise, forecast
 from causalmmm.engine.graphs import store_graphs
 from causalmmm.engine.windows import Batch
 from causalmmm.frames import groups
@@ -115,7 +115,7 @@ def answer(model: CausalMMM, batch: Batch, future: Future, draws: int) -> None:
     noise = draw_noise(
         nodes, terms, STEPS_AHEAD, draws=draws, seed=0, device=torch.device("cpu")
     )
-    summary(roll_forward(module, batch, inferred, future, noise), torch.tensor(LEVELS) / 100)
+    forecast(module, batch, inferred, future, noise, torch.tensor(LEVELS) / 100)
 
 
 def interval_error(model: CausalMMM, panel: Panel, draws: int, seeds: int = 8) -> float:
@@ -171,7 +171,7 @@ def _future(model: CausalMMM, panel: Panel, stores: np.ndarray[Any, Any]) -> Fut
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--draws", type=int, nargs="+", default=[200, 100, 50, 20])
+    parser.add_argument("--draws", type=int, nargs="+", default=[64, 32, 16])
     parser.add_argument("--stores", type=int, default=512)
     parser.add_argument("--steps", type=int, default=180)
     parser.add_argument("--hidden", type=int, default=64)

@@ -192,8 +192,8 @@ def response_evidence(
         ratio = hit - 0.5 * power
         statistics += [hit / root, ratio.sign() * ratio.abs().log1p()]
     hits = (effect * cross.view_as(weight)).sum(2).mT  # receiver first from here on
-    overlap = _overlap(plain_gram, beta) * ((-2 * log_noise).exp() * share)
-    overlap = overlap.permute(2, 3, 0, 1)
+    precision = (-2 * log_noise).exp() * share
+    overlap = _overlap(plain_gram, beta) * precision[:, :, None, None]
     first, _ = mean_field(hits, overlap, log_odds.mT, spread)
     factor, amount = mean_field(hits, overlap, store_odds(first.mT).mT, spread)
     left = hits - (overlap @ amount.unsqueeze(-1)).squeeze(-1) + power.mT * amount
@@ -203,15 +203,15 @@ def response_evidence(
 
 
 def _overlap(gram: Tensor, beta: Tensor) -> Tensor:
-    """[N, N, B, N]: sums over components d, e of beta_ijd gram_idke beta_kje, as [i, k, b, j].
+    """[B, N, N, N]: sums over components d, e of beta_ijd gram_idke beta_kje, as [b, j, i, k].
 
-    gram [B, N D, N D] and beta [N, N, D]; in this order both steps are whole matrices.
+    gram [B, N D, N D] and beta [N, N, D]; the second factor is spread out to [N, N D, N], so that
+    both steps are whole matrices.
     """
-    nodes, parts = len(beta), beta.shape[-1]
-    sides = gram.unflatten(2, (nodes, parts)).unflatten(1, (nodes, parts))  # b i d k e
-    sides = sides.permute(1, 3, 4, 0, 2).flatten(1, 3) @ beta.mT  # i (k e b) j
-    sides = sides.unflatten(1, (nodes, parts, -1)) * beta.permute(0, 2, 1).unsqueeze(2)
-    return sides.sum(2)
+    nodes, parts = beta.shape[1:]
+    sides = beta @ gram.unflatten(1, (nodes, parts))  # [B, i, j, k e]
+    spread = torch.diag_embed(beta.permute(1, 2, 0)).transpose(1, 2).flatten(1, 2)  # [j, k e, k]
+    return sides.transpose(1, 2) @ spread
 
 
 def mean_field(

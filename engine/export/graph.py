@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from causalmmm.engine.attribution import contributions
 from causalmmm.engine.calendar import STEPS_PER_YEAR, Calendar, CalendarSpec, period_of
 from causalmmm.engine.curves import response_curves
-from causalmmm.engine.forecast import Future, Noise, draw_noise, roll_forward, summary
+from causalmmm.engine.forecast import Future, Noise, draw_noise, forecast
 from causalmmm.engine.graphs import store_graphs
 from causalmmm.engine.model import CausalModel
 from causalmmm.engine.windows import Batch
@@ -92,8 +92,8 @@ class ExportedModel(nn.Module):
             "effect_upper": graph.upper * unit,
         }
         future = self._future(inputs, batch)
-        futures = roll_forward(self.model, batch, inferred, future, self._noise(future))
-        mean, bounds = summary(futures, inputs["level"])
+        noise = self._noise(future)
+        mean, bounds = forecast(self.model, batch, inferred, future, noise, inputs["level"])
         results["mean"] = mean * scale[:, :, None]
         results["bounds"] = bounds * scale[:, :, None, None]
         parts = contributions(self.model, batch, inferred)

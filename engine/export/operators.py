@@ -7,7 +7,7 @@ runtimes accept.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,10 @@ def translations() -> dict[Any, Callable[..., Any]]:
         ours.whitening.default: whitening,
         ours.cholesky.default: cholesky,
         ours.adstock_hill.default: adstock_hill,
-        ours.central_intervals.default: central_intervals,
         ours.mean_field.default: mean_field,
         torch.ops.aten.sigmoid.default: sigmoid,
         torch.ops.aten.elu.default: elu,
+        torch.ops.aten.softplus.default: softplus,
         torch.ops.aten.diagonal.default: diagonal,
     }
 
@@ -86,7 +86,8 @@ def _leaf(matrix: Any, size: int, rank: int) -> tuple[Any, Any]:
     last = op.Reshape(matrix, [-1, size, size]) if rank != 3 else matrix
     last = op.Transpose(last, perm=[1, 2, 0])
     count = op.Shape(last, start=2, end=3)
-    unit = op.Expand(_tensor(np.eye(size, dtype=np.float32)[:, :, None]), _joined(size, size, count))
+    unit = _tensor(np.eye(size, dtype=np.float32)[:, :, None])
+    unit = op.Expand(unit, _joined(size, size, count))
     rest = op.Concat(last, unit, axis=1)  # [M, 2 M, B]
     rows, pivots = [], []
     for k in range(size):
@@ -110,6 +111,11 @@ def _part(x: Any, rank: int, rows: tuple[int, int], columns: tuple[int, int]) ->
     begin, end = zip(rows, columns, strict=True)
     axes = np.array([rank - 2, rank - 1])
     return op.Slice(x, _tensor(np.array(begin)), _tensor(np.array(end)), _tensor(axes))
+
+
+def _rows(x: Any, count: int) -> Sequence[Any]:
+    """[count, ...] as ``count`` parts [1, ...]."""
+    return op.Split(x, num_outputs=count, axis=0) if count > 1 else [x]
 
 
 def _slice(x: Any, part: tuple[int, int], axis: int) -> Any:
@@ -204,10 +210,8 @@ def mean_field(hits: Any, overlap: Any, log_odds: Any, spread: float, sweeps: in
     cost = op.Log(op.Div(total, precision))
     cost = op.Mul(op.Add(cost, precision), op.Constant(value_float=0.5))
     against = op.Sub(cost, op.Transpose(log_odds, perm=[2, 0, 1]))
-    given = [
-        [_slice(part, (i, i + 1), 0) for part in (base, gain, against)] for i in range(nodes)
-    ]
-    shares = [op.Squeeze(_slice(others, (i, i + 1), 0), [0]) for i in range(nodes)]
+    given = list(zip(*(_rows(part, nodes) for part in (base, gain, against)), strict=True))
+    shares = [op.Squeeze(share, [0]) for share in _rows(others, nodes)]
     amounts: list[Any] = [None] * nodes
     gains: list[Any] = [None] * nodes
     for sweep in range(sweeps):
@@ -220,16 +224,10 @@ def mean_field(hits: Any, overlap: Any, log_odds: Any, spread: float, sweeps: in
                 hit = op.Sub(hit, op.ReduceSum(felt, [0]))
             mean = op.Mul(hit, half)
             gains[i] = op.Mul(hit, mean)
-            odds = op.Exp(op.Sub(limit, gains[i]))
-            amounts[i] = op.Div(mean, op.Add(odds, op.Constant(value_float=1.0)))
+            amounts[i] = op.Mul(mean, op.Sigmoid(op.Sub(gains[i], limit)))
     factor = op.Sub(op.Concat(*gains, axis=0), cost)
     amount = op.Mul(op.Concat(*amounts, axis=0), two)
     return op.Transpose(factor, perm=[1, 2, 0]), op.Transpose(amount, perm=[1, 2, 0])
-
-
-def central_intervals(draws: Any, level: Any) -> Any:
-    """``engine.intervals.central_intervals`` of draws [B, N, H, D]: only the tails are sorted."""
-    return _central_intervals(draws, level)
 
 
 def elu(x: Any, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Any:
@@ -238,6 +236,14 @@ def elu(x: Any, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0
         raise ValueError("only the plain elu is exported")
     below = op.Sub(op.Exp(op.Min(x, op.Constant(value_float=0.0))), op.Constant(value_float=1.0))
     return op.Max(x, below)
+
+
+def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+    """Of parts that runtimes vectorise, as ``elu``."""
+    if (beta, threshold) != (1.0, 20.0):
+        raise ValueError("only the plain softplus is exported")
+    small = op.Log(op.Add(op.Exp(op.Neg(op.Abs(x))), op.Constant(value_float=1.0)))
+    return op.Add(op.Max(x, op.Constant(value_float=0.0)), small)
 
 
 def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
@@ -293,28 +299,6 @@ def _block_starts(initial: FLOAT[...], rate: FLOAT[...], gained: FLOAT[...]) -> 
 
     _final, _rate, starts = op.Scan(initial, rate, gained, body=body, num_scan_inputs=1)
     return starts
-
-
-@script(_DOMAIN, default_opset=op)
-def _central_intervals(draws: FLOAT[...], level: FLOAT[...]) -> FLOAT[...]:
-    count = op.Shape(draws, start=3, end=4)
-    one = op.Constant(value_ints=[1])
-    place = (1.0 - level) / 2.0 * op.Cast(count - one, to=1)
-    floor = op.Floor(place)
-    before = op.Cast(floor, to=7)
-    kept = op.Min(op.ReduceMax(before) + one + one, count)
-    after = op.Min(before + one, kept - one)
-    low, _low_at = op.TopK(draws, kept, axis=-1, largest=0)
-    high, _high_at = op.TopK(draws, kept, axis=-1, largest=1)
-    share = place - floor
-    low_end = op.Gather(low, before, axis=-1)
-    high_end = op.Gather(high, before, axis=-1)
-    lower = low_end + share * (op.Gather(low, after, axis=-1) - low_end)
-    upper = high_end + share * (op.Gather(high, after, axis=-1) - high_end)
-    last = op.Constant(value_ints=[-1])
-    both = op.Concat(op.Unsqueeze(lower, last), op.Unsqueeze(upper, last), axis=-1)
-    ends = op.Reshape(both, op.Constant(value_ints=[0, 0, 0, -1]))
-    return ends
 
 
 @script(_DOMAIN, default_opset=op)

@@ -85,7 +85,8 @@ class Answers:
                  without a plan, and context that moves, stay at their last value.
         level    central intervals in percent.
 
-        ``mean`` and bounds are those of ``draws`` simulated futures. Equal seeds give equal bits.
+        ``mean`` and bounds are those of ``draws`` simulated futures, of which every step's value is
+        integrated in closed form given the steps before. Equal seeds give equal bits.
         """
         panel = self._known(panel)
         levels = levels_of(level)

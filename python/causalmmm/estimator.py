@@ -52,7 +52,7 @@ class CausalMMM(Answers):
                 (all others are non-negative).
     holidays    country code of a public-holiday calendar for the baseline, or None.
     horizon     steps that ``predict`` forecasts by default.
-    draws       futures drawn per store for intervals.
+    draws       futures drawn per store for forecasts.
     seed, device   the same seed on the same device gives the same bits; device "auto" takes a GPU.
 
     After ``fit``: ``nodes_`` (series in order), ``history_`` (frame of losses per epoch),
@@ -95,7 +95,7 @@ class CausalMMM(Answers):
         validation: float = 0.1,
         patience: int = 20,
         amp: bool = True,
-        draws: int = 200,
+        draws: int = 32,
         seed: int = 0,
         device: str = "auto",
     ) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from causalmmm import frames
 from causalmmm.engine.attribution import contributions
 from causalmmm.engine.curves import response_curves
-from causalmmm.engine.forecast import Future, simulate_futures, summary
+from causalmmm.engine.forecast import Future, draw_noise, forecast
 from causalmmm.engine.graphs import store_graphs
 from causalmmm.engine.model import CausalModel
 from causalmmm.engine.windows import Windows
@@ -60,15 +60,13 @@ def forecast_table(
     data, grid = panel.data, windows.calendar.grid
     level = torch.tensor(levels, dtype=torch.float32, device=device) / 100
     parts = []
-    for stores in _groups(panel, windows, copies=max(1, draws // 4)):
-        drawn = simulate_futures(
-            model,
-            windows.full(stores).to(device),
-            _future(windows, panel, plan, stores, steps, device),
-            draws=draws,
-            seed=seed,
-        )
-        mean, bounds = summary(drawn, level)
+    copies = max(1, draws // 4) * (1 + len(levels) * steps // 60)
+    for stores in _groups(panel, windows, copies):
+        batch = windows.full(stores).to(device)
+        future = _future(windows, panel, plan, stores, steps, device)
+        nodes, terms = batch.x.shape[1], future.basis.shape[2]
+        noise = draw_noise(nodes, terms, steps, draws=draws, seed=seed, device=device)
+        mean, bounds = forecast(model, batch, model.infer(batch), future, noise, level)
         values = _numpy(torch.cat([mean.unsqueeze(-1), bounds], dim=-1))
         values = values * windows.scale[stores][:, :, None, None]
         first = data.start[stores] + data.lengths[stores]

@@ -8,7 +8,7 @@ from small import NODES, build
 
 from causalmmm.engine.calendar import extend_grid
 from causalmmm.engine.data import SeriesData
-from causalmmm.engine.forecast import Future, simulate_futures
+from causalmmm.engine.forecast import Future, draw_noise, forecast, simulate_futures
 from causalmmm.engine.model import CausalModel, causal_probability, own_prediction
 from causalmmm.engine.windows import Batch, Calendar, Windows
 
@@ -61,6 +61,23 @@ def test_a_floor_keeps_mean_and_spread(windows: Windows, data: SeriesData) -> No
     assert floored.min() > 0
     torch.testing.assert_close(free.mean(1), floored.mean(1), rtol=0.02, atol=0.01)
     torch.testing.assert_close(free.std(1), floored.std(1), rtol=0.1, atol=0.01)
+
+
+def test_forecasts_are_means_and_quantiles_of_many_futures(
+    windows: Windows, data: SeriesData
+) -> None:
+    """A few futures, each with its last step integrated, say what very many say."""
+    model, batch = build(), windows.full(np.arange(3))
+    future = future_of(windows, data, 5)
+    future.floor[:, :, 1:] = True
+    drawn = simulate_futures(model, batch, future, draws=40_000, seed=0)
+    noise = draw_noise(NODES, future.basis.shape[2], 5, draws=400, seed=1, device=batch.x.device)
+    level = torch.tensor([0.8, 0.5])
+    mean, bounds = forecast(model, batch, model.infer(batch), future, noise, level)
+    spread = drawn.std(1)
+    assert ((mean - drawn.mean(1)).abs() / spread).max() < 0.06
+    for k, place in enumerate((0.1, 0.9, 0.25, 0.75)):
+        assert ((bounds[..., k] - drawn.quantile(place, dim=1)).abs() / spread).max() < 0.12
 
 
 def test_draws_are_mirrored(windows: Windows, data: SeriesData) -> None:
