@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnxscript
 import torch
-from onnxscript import FLOAT, graph, ir, script
+from onnxscript import FLOAT, INT64, graph, ir, script
 from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops.core import aten_diagonal
 
@@ -24,6 +24,8 @@ import causalmmm.kernels  # noqa: F401  (registers the operators)
 _DOMAIN = onnxscript.values.Opset("causalmmm", 1)
 _BLOCK = 24  # steps of carry-over at once
 _LEAF = 8  # matrices up to this size are eliminated pivot by pivot, larger ones by halves
+_SPELLED = 128  # of larger ones, and where a store has many, pivots are a loop: files open faster
+_LOOP_LEAF = 24
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
@@ -53,20 +55,22 @@ def spd_inverse(matrix: Any) -> Any:
 
 def whitening(matrix: Any) -> Any:
     """W = L^-1 for matrix = L L', by halves, so that nearly all work is matrix products."""
-    return _by_halves(matrix, matrix.shape[-1], len(matrix.shape))
+    size, rank = matrix.shape[-1], len(matrix.shape)
+    looped = size > _SPELLED or (rank > 3 and size > _LEAF)
+    return _by_halves(matrix, size, rank, looped)
 
 
-def _by_halves(matrix: Any, size: int, rank: int) -> Any:
-    if size <= _LEAF:
-        return _leaf(matrix, size, rank)[1]
+def _by_halves(matrix: Any, size: int, rank: int, looped: bool) -> Any:
+    if size <= (_LOOP_LEAF if looped else _LEAF):
+        return _leaf(matrix, size, rank, looped)[1]
     first = (size + 1) // 2
     corner = _part(matrix, rank, (0, first), (0, first))
     side = _part(matrix, rank, (first, size), (0, first))
     other = _part(matrix, rank, (first, size), (first, size))
-    upper = _by_halves(corner, first, rank)
+    upper = _by_halves(corner, first, rank, looped)
     below = op.MatMul(side, op.Transpose(upper, perm=_flip(rank)))
     rest = op.Sub(other, op.MatMul(below, op.Transpose(below, perm=_flip(rank))))
-    lower = _by_halves(rest, size - first, rank)
+    lower = _by_halves(rest, size - first, rank, looped)
     across = op.Neg(op.MatMul(lower, op.MatMul(below, upper)))
     right = _tensor(np.array([0] * (2 * rank - 1) + [size - first]))
     return op.Concat(op.Pad(upper, right), op.Concat(across, lower, axis=-1), axis=-2)
@@ -74,10 +78,10 @@ def _by_halves(matrix: Any, size: int, rank: int) -> Any:
 
 def cholesky(matrix: Any) -> Any:
     """Lower triangular factor of [..., M, M]."""
-    return _leaf(matrix, matrix.shape[-1], len(matrix.shape))[0]
+    return _leaf(matrix, matrix.shape[-1], len(matrix.shape), looped=False)[0]
 
 
-def _leaf(matrix: Any, size: int, rank: int) -> tuple[Any, Any]:
+def _leaf(matrix: Any, size: int, rank: int, looped: bool) -> tuple[Any, Any]:
     """L and W = L^-1 of matrix = L L' by elimination of [matrix | I], pivot after pivot.
 
     All matrices of the batch take a pivot together: they lie along the last axis, and every
@@ -88,7 +92,18 @@ def _leaf(matrix: Any, size: int, rank: int) -> tuple[Any, Any]:
     count = op.Shape(last, start=2, end=3)
     unit = _tensor(np.eye(size, dtype=np.float32)[:, :, None])
     unit = op.Expand(unit, _joined(size, size, count))
-    rest = op.Concat(last, unit, axis=1)  # [M, 2 M, B]
+    both = op.Concat(last, unit, axis=1)  # [M, 2 M, B]
+    found = _pivot_loop(both, _tensor(np.arange(size))) if looped else _eliminated(both, size)
+    upper, white = op.Split(found, num_outputs=2, axis=1)
+    results = op.Transpose(upper, perm=[2, 1, 0]), op.Transpose(white, perm=[2, 0, 1])
+    if rank == 3:
+        return results
+    shape = op.Shape(matrix)
+    return op.Reshape(results[0], shape), op.Reshape(results[1], shape)
+
+
+def _eliminated(rest: Any, size: int) -> Any:
+    """Rows [L' | L^-1] of matrices [matrix | I], both [M, 2 M, B]."""
     rows, pivots = [], []
     for k in range(size):
         used = _slice(rest, (0, 1), 0)
@@ -98,13 +113,7 @@ def _leaf(matrix: Any, size: int, rank: int) -> tuple[Any, Any]:
             rest = op.Sub(rest, op.Mul(_slice(rest, (k, k + 1), 1), op.Div(used, pivot)))
         rows.append(used)
         pivots.append(pivot)
-    found = op.Div(op.Concat(*rows, axis=0), op.Sqrt(op.Concat(*pivots, axis=0)))
-    upper, white = op.Split(found, num_outputs=2, axis=1)
-    results = op.Transpose(upper, perm=[2, 1, 0]), op.Transpose(white, perm=[2, 0, 1])
-    if rank == 3:
-        return results
-    shape = op.Shape(matrix)
-    return op.Reshape(results[0], shape), op.Reshape(results[1], shape)
+    return op.Div(op.Concat(*rows, axis=0), op.Sqrt(op.Concat(*pivots, axis=0)))
 
 
 def _part(x: Any, rank: int, rows: tuple[int, int], columns: tuple[int, int]) -> Any:
@@ -271,6 +280,25 @@ def sigmoid(x: Any) -> Any:
 
 def _tensor(array: Any) -> Any:
     return op.Constant(value=ir.tensor(array))
+
+
+@script(_DOMAIN, default_opset=op)
+def _pivot_loop(both: FLOAT[...], places: INT64[...]) -> FLOAT[...]:
+    """As ``_eliminated``; a row that has been used is left as zero."""
+
+    @graph()
+    def body(state: FLOAT[...], place: INT64):
+        used = op.Gather(state, place, axis=0)
+        column = op.Gather(state, place, axis=1)
+        pivot = op.Gather(column, place, axis=0)
+        first = op.Constant(value_ints=[0])
+        second = op.Constant(value_ints=[1])
+        taken = op.Unsqueeze(column, second) * op.Unsqueeze(used / pivot, first)
+        rest = state - taken
+        return rest, used, pivot
+
+    _rest, rows, pivots = op.Scan(both, places, body=body, num_scan_inputs=1)
+    return rows / op.Sqrt(op.Unsqueeze(pivots, op.Constant(value_ints=[1])))
 
 
 @script(_DOMAIN, default_opset=op)
