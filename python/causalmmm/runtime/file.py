@@ -66,14 +66,10 @@ def _facts(text: str) -> Any:
 
 
 def _options() -> onnxruntime.SessionOptions:
-    """One thread a run, since several batches run side by side; no thread spins while it waits.
-
-    Densities far out are denormal numbers, with which processors are slow: they count as zero.
-    """
+    """One thread a run, since several batches run side by side; no thread spins while it waits."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     options.log_severity_level = 3
     return options
 
