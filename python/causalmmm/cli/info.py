@@ -99,6 +99,7 @@ def description(directory: Path) -> dict[str, Any]:
         "dates": f"{trained['first']} to {trained['last']} ({trained['freq']})",
         "data": (header.get("source") or {}).get("path"),
         "fingerprint": trained["fingerprint"],
+        "structure": header["config"]["structure"],
         "epochs": len(history),
         "best held-out loss": min(losses) if losses else None,
         "weights": sum(_size(t["shape"]) for t in header["tensors"].values()),
