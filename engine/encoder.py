@@ -28,14 +28,12 @@ class Posterior:
     edges   ``EdgeSample``: z and logits [B, N, N, 2], kl [B].
     effect_mean, effect_log_sd  [B, N, N]: posterior of a store's log effect around the shared one.
     state   [B, N, H]: node states after the first pass.
-    ratio   [B, N, N]: log Bayes factors that the edge features state, None without features.
     """
 
     edges: EdgeSample
     effect_mean: Tensor
     effect_log_sd: Tensor
     state: Tensor
-    ratio: Tensor | None
 
 
 class RelationalEncoder(nn.Module):
@@ -162,7 +160,6 @@ class RelationalEncoder(nn.Module):
             effect_mean=mean.float().clamp(-3, 3),
             effect_log_sd=log_sd.float().clamp(-6, 1),
             state=state,
-            ratio=ratio,
         )
 
     @torch.no_grad()

@@ -174,6 +174,18 @@ class CausalModel(nn.Module):
         :meth:`infer`.
         """
         inferred = self.infer(batch, temperature=temperature, seed=seed, alone=alone)
+        return self.score(batch, inferred, seed=seed, kl_weight=kl_weight, stores=stores)
+
+    def score(
+        self,
+        batch: Batch,
+        inferred: Inference,
+        *,
+        seed: int,
+        kl_weight: float = 1.0,
+        stores: int = 1,
+    ) -> Losses:
+        """What :meth:`forward` gives, from graphs that were drawn already."""
         posterior = inferred.posterior
         effect, kl_effect = self._draw_effects(posterior, seed)
         weights = self.decoder.weights(causal(posterior.edges), effect)

@@ -35,8 +35,8 @@ def gain_of_sharing(
     for k in range(0, len(some), _AT_ONCE):
         batch = windows.cross(some[k : k + _AT_ONCE], config.scored, rng).to(device)
         rows = batch.scored.sum().item()
-        loss = model(batch, temperature=config.temperature[1], seed=seed + k)
-        inferred = model.infer(batch)
+        inferred = model.infer(batch, temperature=config.temperature[1], seed=seed + k)
+        loss = model.score(batch, inferred, seed=seed + k)
         sent = model.baseline(batch.x, inferred.projection)[1]
         mean, sd = relevance_forecast(sent, inferred.residual, inferred.running, batch.seen, lags)
         density = torch.distributions.Normal(mean, sd).log_prob(inferred.residual[..., lags:])
