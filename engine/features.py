@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.linalg import diagonal_blocks, whitening
+from causalmmm.engine.linalg import diagonal_blocks, ridged, whitening
 
 RIDGE = 10.0  # prior precision of a standardised VAR coefficient, in units of the noise variance
 _CLIP = 8.0
@@ -83,7 +83,7 @@ def window_statistics(
     past = torch.cat(shifted, dim=2).flatten(1, 2)  # [B, N L, T'], lag 1 last
     gram = (past * used) @ past.mT
     cross = past @ present.mT  # [B, N L, N]
-    white = _whitening(gram)
+    white = whitening(ridged(gram, RIDGE))
     half = white @ cross
     weight = white.mT @ half  # [B, N L, N]
     freedom = nodes * lags - RIDGE * white.square().sum((1, 2)).unsqueeze(-1)
@@ -177,7 +177,7 @@ def response_evidence(
     power = plain_gram.diagonal(dim1=1, dim2=2) / rows.sum(-1).clamp_min(2.0)
     size = power.clamp_min(1e-6).sqrt().unsqueeze(-1)
     gram, cross = plain_gram / (size * size.mT), plain_cross / size
-    white = _whitening(gram)
+    white = whitening(ridged(gram, RIDGE))
     weight = (white.mT @ (white @ cross)).view(stores, nodes, parts, nodes)
     own = diagonal_blocks(gram, nodes)
     group = (whitening(_inverse_blocks(white, nodes)) @ weight).square().sum(2)
@@ -263,12 +263,6 @@ def _log_bayes_factor(hit: Tensor, power: Tensor, spread: float) -> tuple[Tensor
     gain = 0.5 * mean.square() * (power + precision)
     return gain - 0.5 * (torch.log1p(power / precision) + precision), mean
 
-
-
-def _whitening(gram: Tensor) -> Tensor:
-    """W with W'W = (gram + ridge)^-1 of [B, M, M]."""
-    ridge = RIDGE * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    return whitening(gram + ridge)
 
 
 def _inverse_blocks(white: Tensor, nodes: int) -> Tensor:

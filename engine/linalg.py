@@ -30,10 +30,9 @@ def whitening(matrix: Tensor) -> Tensor:
     return exported_whitening(matrix) if torch.compiler.is_exporting() else _whitening(matrix)
 
 
-def ridge_inverse(gram: Tensor, ridge: float) -> Tensor:
-    """(gram + ridge I)^-1 of [..., M, M]."""
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    return spd_inverse(gram + ridge * identity)
+def ridged(gram: Tensor, ridge: float) -> Tensor:
+    """gram + ridge I of [..., M, M]."""
+    return gram + ridge * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
 
 
 def diagonal_blocks(matrix: Tensor, count: int) -> Tensor:

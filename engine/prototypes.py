@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.features import RIDGE
-from causalmmm.engine.linalg import diagonal_blocks, ridge_inverse
+from causalmmm.engine.linalg import diagonal_blocks, ridged, spd_inverse
 
 _PSEUDO_STORES = 1.0  # weight of the user's prior in each prototype
 _NUMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)  # of prototypes to choose from
@@ -125,7 +125,7 @@ def revise(
         if stores < _SPLIT_FROM:
             continue
         ridge = torch.diag_embed(torch.where(own, _LARGE * gram[p].diagonal(dim1=1, dim2=2), 0.0))
-        inverse = ridge_inverse(gram[p] + ridge, RIDGE)
+        inverse = spd_inverse(ridged(gram[p] + ridge, RIDGE))
         joint = (inverse @ cross[p].unsqueeze(-1)).view(nodes, nodes, parts)  # receiver first
         information = torch.linalg.inv(diagonal_blocks(inverse, nodes)).transpose(0, 1)
         signal = torch.einsum("ijde,ije->ijd", information, joint.transpose(0, 1))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.linalg import diagonal_blocks, spd_inverse, whitening
+from causalmmm.engine.linalg import diagonal_blocks, ridged, spd_inverse, whitening
 
 _ROUNDS = 6  # more change nothing that matters and make evidence overconfident
 _LEAST, _MOST = 1e-10, 1e3  # of prior variances; series have unit variance
@@ -133,8 +133,7 @@ def _posterior(
 ) -> tuple[Tensor, Tensor]:
     """Covariance [B, N, M, M] and mean [B, N, M] of coefficients in units of their prior spread."""
     spread = variance.flatten(2).sqrt()
-    identity = torch.eye(spread.shape[-1], dtype=gram.dtype, device=gram.device)
     scaled = spread.unsqueeze(-1) * gram * spread.unsqueeze(-2) / noise[..., None, None]
-    covariance = spd_inverse(scaled + identity)
+    covariance = spd_inverse(ridged(scaled, 1.0))
     mean = covariance @ (spread * cross / noise.unsqueeze(-1)).unsqueeze(-1)
     return covariance, mean.squeeze(-1)
