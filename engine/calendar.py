@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 STEPS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0}
+_HARMONICS = 3
 
 
 def period_of(freq: str) -> str:
@@ -19,6 +20,13 @@ def period_of(freq: str) -> str:
     if kind not in STEPS_PER_YEAR:
         raise ValueError(f"frequency {freq!r} is not daily (D), weekly (W-...) or monthly (MS)")
     return kind
+
+
+def usual_harmonics(freq: str, lengths: NDArray[np.int64]) -> int:
+    """Yearly harmonics for histories of ``lengths`` [S]: none where most are shorter than a year,
+    since cycles extrapolated from a part of one make graphs and forecasts worse."""
+    year = int(STEPS_PER_YEAR[period_of(freq)])
+    return _HARMONICS if np.median(lengths) >= year else 0
 
 
 def extend_grid(grid: NDArray[np.datetime64], freq: str, steps: int) -> NDArray[np.datetime64]:

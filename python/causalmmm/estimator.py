@@ -18,7 +18,7 @@ import torch
 
 from causalmmm.answers import Answers
 from causalmmm.answers import NotFittedError as NotFittedError
-from causalmmm.engine.calendar import CalendarSpec
+from causalmmm.engine.calendar import CalendarSpec, usual_harmonics
 from causalmmm.engine.config import ModelConfig, TrainConfig
 from causalmmm.engine.data import SeriesData
 from causalmmm.engine.model import CausalModel, edge_log_prior
@@ -75,7 +75,7 @@ class CausalMMM(Answers):
         decays: Sequence[float] = (0.1, 0.5, 0.8, 0.3, 0.3, 0.3),
         delays: Sequence[int] = (0, 0, 0, 2, 4, 6),
         own_lags: int = 7,
-        yearly: int = 3,
+        yearly: int | None = None,
         prototypes: int = 8,
         effect_spread: float = 0.3,
         structure: str = "auto",
@@ -376,12 +376,12 @@ def device_named(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _calendar_spec(data: SeriesData, yearly: int, country: str | None) -> CalendarSpec:
+def _calendar_spec(data: SeriesData, yearly: int | None, country: str | None) -> CalendarSpec:
     mean = data.controls.mean(0, dtype=np.float64)
     scale = data.controls.std(0, dtype=np.float64)
     return CalendarSpec(
         freq=data.freq,
-        yearly=yearly,
+        yearly=usual_harmonics(data.freq, data.lengths) if yearly is None else yearly,
         country=country,
         control_mean=tuple(float(v) for v in mean),
         control_scale=tuple(float(v) if v > 0 else 1.0 for v in scale),

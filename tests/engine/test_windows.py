@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causalmmm.engine.calendar import Calendar, CalendarSpec, extend_grid
+from causalmmm.engine.calendar import Calendar, CalendarSpec, extend_grid, usual_harmonics
 from causalmmm.engine.data import SeriesData
 from causalmmm.engine.windows import Windows, series_scale
 
@@ -114,6 +114,12 @@ def test_weekly_terms_repeat_every_seven_days_and_trend_ends_at_zero() -> None:
 def test_the_grid_goes_on_in_its_own_frequency(freq: str, start: str, expected: str) -> None:
     grid = np.array([start], dtype="datetime64[D]")
     assert extend_grid(grid, freq, 1)[-1] == np.datetime64(expected)
+
+
+@pytest.mark.parametrize(("freq", "year"), [("D", 365), ("W-MON", 52), ("MS", 12)])
+def test_only_histories_of_a_year_have_yearly_terms(freq: str, year: int) -> None:
+    assert usual_harmonics(freq, np.array([year, year, 9])) > 0
+    assert usual_harmonics(freq, np.array([5 * year, year - 1, year - 1])) == 0
 
 
 def test_holidays_count_in_the_period_they_fall_into() -> None:
