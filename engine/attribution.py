@@ -36,7 +36,7 @@ def contributions(model: CausalModel, batch: Batch, inferred: Inference) -> Cont
     """Contributions to the target (the last node), every edge weighed by its probability."""
     decoder = model.decoder
     weight = expected_weights(model, inferred)[..., -1:]  # [B, N, D, 1]
-    response, _ = decoder.respond(batch.x, batch.context)
+    response, _ = decoder.respond(batch.x, batch.context, batch.level)
     response = decoder.delayed(response)[..., :-1]
     senders = (weight * response).sum(2)
     centred = (weight * inferred.responses).sum((1, 2))

@@ -74,15 +74,14 @@ class ResponseDecoder(nn.Module):
         return slope.clamp(-2, 2).exp(), half.clamp(-4, 4).exp()
 
     def respond(
-        self, x: Tensor, context: Tensor, initial: Tensor | None = None
+        self, x: Tensor, context: Tensor, initial: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Responses [B, N, D, T] of scaled series x [B, N, T], undelayed, and the final state.
 
-        ``initial`` [B, N, D] continues an earlier stretch; by default the window's mean, so that
-        spend before the window is taken to be like spend inside it.
+        ``initial`` [B, N, D] or [B, N, 1] is the carry-over before the first row: that of an
+        earlier stretch, or ``Batch.level``, as if spend had been the same before the window.
         """
-        if initial is None:
-            initial = x.mean(-1, keepdim=True).expand(*x.shape[:2], len(self.config.decays))
+        initial = initial.expand(*x.shape[:2], len(self.config.decays))
         slope, half = self.curve(context)
         if self.config.saturation:
             return adstock_hill(

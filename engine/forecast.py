@@ -164,7 +164,7 @@ def _rollout(
     spread, floor = wide(inferred.log_noise.exp()), wide(future.floor[:, 0]) > 0
     stays, resumes = (wide(rate) for rate in _pauses(inferred.running, batch.seen))
     # senders: centring coefficients of every response, its recent past, and its carry-over state
-    response, carried = decoder.respond(batch.x, batch.context)
+    response, carried = decoder.respond(batch.x, batch.context, batch.level)
     centre = inferred.projection.ahead().coefficients(
         decoder.delayed(response)[..., :-1].flatten(1, 2)
     )

@@ -34,7 +34,7 @@ def store_graphs(
     """Posterior graphs of a batch, read from all rows it may see."""
     inferred = model.infer(batch) if inferred is None else inferred
     posterior = inferred.posterior
-    response, _ = model.decoder.respond(batch.x, batch.context)
+    response, _ = model.decoder.respond(batch.x, batch.context, batch.level)
     seen = batch.seen.to(response.dtype).unsqueeze(-1)  # [B, T, 1]
     level = (response.flatten(1, 2) @ seen / seen.sum(1, keepdim=True)).view(response.shape[:-1])
     shared = torch.einsum("bid,ijd->bij", level, model.decoder.beta)

@@ -217,7 +217,7 @@ class CausalModel(nn.Module):
 
     def _responses(self, batch: Batch, projection: Projection) -> Tensor:
         """[B, N, D, T - 1]: responses of rows 0..T-2, centred on the calendar of the next row."""
-        response, _ = self.decoder.respond(batch.x, batch.context)
+        response, _ = self.decoder.respond(batch.x, batch.context, batch.level)
         response = self.decoder.delayed(response)[..., :-1]
         ahead = projection.ahead()
         return ahead.residual(response.flatten(1, 2)).unflatten(1, response.shape[1:3])

@@ -37,6 +37,12 @@ class Batch:
     scored: Tensor
     store: Tensor
 
+    @property
+    def level(self) -> Tensor:
+        """[B, N, 1]: mean of each series over the rows seen, so that it tells nothing of others."""
+        rows = self.seen.to(self.x.dtype).unsqueeze(-1)
+        return self.x @ rows / rows.sum(1, keepdim=True)
+
     def to(self, device: torch.device) -> Batch:
         return Batch(*(t.to(device, non_blocking=True) for t in vars(self).values()))
 

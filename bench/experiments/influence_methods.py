@@ -124,9 +124,7 @@ class Fitted:
         return roll_forward(self.model, batch, inferred, self.future, noise).mean(1)
 
     def _responses(self, x: Tensor) -> Tensor:
-        start = self.batch.x.mean(-1, keepdim=True)
-        start = start.expand(*start.shape[:2], len(self.model.config.decays))
-        response, _ = self.model.decoder.respond(x, self.batch.context, start)
+        response, _ = self.model.decoder.respond(x, self.batch.context, self.batch.level)
         return self.model.decoder.delayed(response)
 
     def _pulsed(self, at: int, sender: int | None) -> Tensor:

@@ -31,7 +31,7 @@ def expected_next(model: CausalModel, batch: Batch, future: Future) -> torch.Ten
     weights = model.decoder.weights(
         causal_probability(inferred.posterior.edges), mean + 0.5 * sd.square()
     )
-    response, _ = model.decoder.respond(batch.x, batch.context)
+    response, _ = model.decoder.respond(batch.x, batch.context, batch.level)
     felt = model.decoder.delayed(response)
     centre = inferred.projection.ahead().coefficients(felt[..., :-1].flatten(1, 2))
     row = future.basis[:, 0]

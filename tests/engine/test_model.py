@@ -55,15 +55,12 @@ def test_no_series_causes_itself(windows: Windows) -> None:
 
 
 def test_the_encoder_does_not_see_the_scored_rows(windows: Windows) -> None:
-    """Scored rows can hold anything; their mean alone counts, as the stock to begin with."""
     model, batch = build(), scored_batch(windows)
     # carry-over reaches past the block, so the test alters scored rows at the end of the window
     batch.seen[:], batch.scored[:] = True, False
     batch.seen[:, 60:], batch.scored[:, 60:] = False, True
     before = model.infer(batch)
-    hidden = batch.x[..., 60:]
-    other = torch.rand_like(hidden) * 2
-    batch.x[..., 60:] = other + (hidden - other).mean(-1, keepdim=True)
+    batch.x[..., 60:] = 5 * torch.rand_like(batch.x[..., 60:])
     after = model.infer(batch)
     torch.testing.assert_close(before.coefficients, after.coefficients, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(
@@ -129,9 +126,9 @@ def test_every_ablation_trains(windows: Windows, ablation: dict[str, object]) ->
 def test_without_saturation_the_response_is_the_adstock(windows: Windows) -> None:
     model = build(saturation=False)
     x = windows.full(np.arange(3)).x
-    response, _ = model.decoder.respond(x, torch.zeros(3, 2))
     decay = model.decoder.decay.detach().double()
-    state = x.double().mean(-1, keepdim=True).expand(3, 4, decay.shape[-1])
+    state = torch.rand(3, 4, decay.shape[-1], dtype=torch.float64)
+    response, _ = model.decoder.respond(x, torch.zeros(3, 2), state.float())
     for t in range(x.shape[-1]):
         state = decay * state + (1 - decay) * x[..., t : t + 1].double()
         torch.testing.assert_close(response[..., t].double(), state, rtol=2e-3, atol=2e-3)
@@ -139,12 +136,12 @@ def test_without_saturation_the_response_is_the_adstock(windows: Windows) -> Non
 
 def test_context_that_moves_in_time_moves_the_response(windows: Windows) -> None:
     model, batch = build(), windows.full(np.arange(3))
-    still, _ = model.decoder.respond(batch.x, batch.context)
+    still, _ = model.decoder.respond(batch.x, batch.context, batch.level)
     moving = batch.context.unsqueeze(-1).repeat(1, 1, batch.x.shape[-1])
-    same, _ = model.decoder.respond(batch.x, moving)
+    same, _ = model.decoder.respond(batch.x, moving, batch.level)
     torch.testing.assert_close(still, same)
     moving[..., 50:] += 1.0
-    moved, _ = model.decoder.respond(batch.x, moving)
+    moved, _ = model.decoder.respond(batch.x, moving, batch.level)
     torch.testing.assert_close(still[..., :50], moved[..., :50])
     assert (still[..., 50:] - moved[..., 50:]).abs().max() > 1e-3
 
