@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from cases import draw_case  # noqa: E402
 from dots import dot_plot  # noqa: E402
 from forecast import model_forecast  # noqa: E402
-from forecast_task import HORIZONS, rolling_origins, score  # noqa: E402
-from record import Row, record, table  # noqa: E402
+from forecast_task import HORIZONS, Task, rolling_origins, score  # noqa: E402
+from ledger import Ledger  # noqa: E402
+from record import Row, table  # noqa: E402
 from scores import edge_scores  # noqa: E402
 
 from causalmmm.estimator import CausalMMM  # noqa: E402
@@ -59,24 +60,20 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
 
 
 def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
-    """One row per ablation and seed; written after every row, since a night may end early."""
-    rows: list[Row] = []
+    """One row per ablation and seed on one scenario, those of earlier runs included."""
+    ledger = Ledger(options.out, f"ablations-{scenario}", vars(options))
     for seed in options.seeds:
         panel, truth, declared = draw_case(scenario, seed, options.stores)
         if truth is None:
             raise ValueError(f"{scenario} has no truth in the simulator's terms")
         for name in options.ablations:
             settings = {"seed": seed, **declared, **json.loads(options.settings), **ABLATIONS[name]}
-            began = time.perf_counter()
             used = without_context(panel) if name == NO_CONTEXT else panel
-            row: Row = {"scenario": scenario, "seed": seed, "ablation": name}
-            row |= held_out_structure(used, truth.edges, seed, settings)
+            key: Row = {"scenario": scenario, "seed": seed, "stores": panel.n_stores}
+            key |= {"settings": options.settings, "ablation": name}
             task = rolling_origins(used, options.origins, options.every, seed=seed)
-            for errors in score(task, model_forecast(used, task, settings)):
-                if errors["kind"] == "at step":
-                    row[f"mse_{errors['horizon']}"] = errors["mse"]
-            rows.append(row | {"seconds": time.perf_counter() - began})
-            record(options.out, f"ablations-{scenario}", rows, vars(options))
+            ledger.add(key, partial(ablated, used, truth.edges, task, settings))
+    rows = ledger.rows
     errors_at = [f"mse_{h}" for h in HORIZONS]
     print(table(rows, ["ablation"], [*STRUCTURE, *errors_at, "seconds"], f"\n{scenario}"))
     figure = dot_plot(
@@ -91,6 +88,17 @@ def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
     )
     figure.savefig(options.out / f"ablations-{scenario}.png", dpi=120)
     return rows
+
+
+def ablated(
+    panel: Panel, edges: NDArray[np.bool_], task: Task, settings: dict[str, Any]
+) -> list[Row]:
+    """One row: scores of held-out graphs, and errors of forecasts at each horizon."""
+    row: Row = held_out_structure(panel, edges, task.seed, settings)
+    for errors in score(task, model_forecast(panel, task, settings)):
+        if errors["kind"] == "at step":
+            row[f"mse_{errors['horizon']}"] = errors["mse"]
+    return [row]
 
 
 def held_out_structure(
@@ -132,6 +140,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--settings", default=None, help="parameters of CausalMMM as JSON")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
+    parser.add_argument("--again", action="store_true", help="measure what is there already too")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     usual: dict[str, Any] = {"seeds": [0, 1, 2, 3, 4], "origins": 20, "settings": "{}"}

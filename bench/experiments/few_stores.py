@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
                 began = time.perf_counter()
                 found = METHODS[method](task)
                 seconds = time.perf_counter() - began
-                row = {"stores": size, "seed": seed, **scored(method, found, task)}
+                row = {"stores": size, "seed": seed, "method": method, **scored(found, task)}
                 rows.append(row | {"stores": size, "seconds": seconds})
     print(table(rows, ["stores", "method"], VALUES, f"\n{options.scenario}, few stores"))
     record(options.out, f"few-stores-{options.scenario}", rows, vars(options))

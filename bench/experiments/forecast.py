@@ -4,7 +4,8 @@
     python bench/experiments/forecast.py --quick       # a few stores and origins, into runs/
 
 All methods learn from the steps before the first origin only and read each later history as it
-becomes known; nobody is told future spend. Every scenario has a CSV, a JSON and a figure.
+becomes known; nobody is told future spend. Every scenario has a CSV, a JSON and a figure; what the
+CSV holds already is not measured again, unless ``--again``.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ from baselines.forecast_neural import lstm, wide_deep  # noqa: E402
 from cases import draw_case  # noqa: E402
 from dots import dot_plot  # noqa: E402
 from forecast_task import HORIZONS, LEVELS, Forecast, Task, rolling_origins, score  # noqa: E402
-from record import Row, record, table  # noqa: E402
+from ledger import Ledger  # noqa: E402
+from record import Row, table  # noqa: E402
 
 from causalmmm.panel import Panel  # noqa: E402
 
@@ -61,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
 
 
 def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
-    """Rows of all methods and seeds on one scenario; written after every seed."""
-    rows: list[Row] = []
+    """Rows of all methods and seeds on one scenario, those of earlier runs included."""
+    ledger = Ledger(options.out, f"forecast-{scenario}", vars(options))
     settings = json.loads(options.settings)
     for seed in options.seeds:
         panel, _, declared = draw_case(scenario, seed, options.stores, options.steps)
@@ -70,15 +72,12 @@ def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
             panel, options.origins, options.every, seed=seed, quick=options.quick
         )
         for method in options.methods:
-            began = time.perf_counter()
+            key = {"scenario": scenario, "seed": seed, "stores": panel.n_stores}
+            key |= {"origins": len(task.origins), "method": method}
             if method == OURS:
-                forecast = model_forecast(panel, task, declared | settings)
-            else:
-                forecast = BASELINES[method](task)
-            seconds = time.perf_counter() - began
-            head = {"scenario": scenario, "seed": seed, "method": method}
-            rows += [{**head, **row, "seconds": seconds} for row in score(task, forecast)]
-        record(options.out, f"forecast-{scenario}", rows, vars(options))
+                key["settings"] = options.settings
+            ledger.add(key, partial(forecast_rows, method, panel, task, declared | settings))
+    rows = ledger.rows
     for kind in ("at step", "steps up to"):
         chosen = [row for row in rows if row["kind"] == kind]
         print(table(chosen, ["horizon", "method"], VALUES, f"\n{scenario}, {kind} horizon"))
@@ -91,6 +90,12 @@ def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
     )
     figure.savefig(options.out / f"forecast-{scenario}.png", dpi=120)
     return rows
+
+
+def forecast_rows(method: str, panel: Panel, task: Task, settings: dict[str, Any]) -> list[Row]:
+    if method == OURS:
+        return score(task, model_forecast(panel, task, settings))
+    return score(task, BASELINES[method](task))
 
 
 def model_forecast(panel: Panel, task: Task, settings: dict[str, Any]) -> Forecast:
@@ -128,6 +133,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--settings", default="{}", help="parameters of CausalMMM as JSON")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
+    parser.add_argument("--again", action="store_true", help="measure what is there already too")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     usual: dict[str, Any] = {"seeds": [0, 1, 2, 3, 4], "origins": 20}

@@ -11,20 +11,19 @@ again, unless ``--again``.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from record import Row, environment, record, table  # noqa: E402
+from ledger import Ledger, read_rows  # noqa: E402
+from record import Row, table  # noqa: E402
 from scenarios import SCENARIOS, draw  # noqa: E402
 from scores import calibration, decision_scores, edge_scores  # noqa: E402
 from structure_methods import METHODS, Found, Task  # noqa: E402
@@ -50,9 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
 
 def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
     """Rows of all methods and seeds on one scenario, those of earlier runs included."""
-    name = f"structure-{scenario}"
-    rows = read(options.out / f"{name}.csv")
-    revision = environment()["revision"]
+    ledger = Ledger(options.out, f"structure-{scenario}", vars(options))
     for seed in options.seeds:
         case = draw(scenario, seed, options.stores, options.steps)
         train, held_out = split(case.panel.n_stores, options.held_out, seed)
@@ -67,29 +64,23 @@ def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
             "settings": options.settings,
         }
         for method in options.methods:
-            same = known | {"method": method}
-            at = [k for k, row in enumerate(rows) if _matches(row, same)]
-            if at and not options.again:
-                continue
-            rows = [row for k, row in enumerate(rows) if k not in at]
-            began = time.perf_counter()
-            found = METHODS[method](task)
-            seconds = time.perf_counter() - began
-            rows.append(known | scored(method, found, task) | {"seconds": seconds})
-            rows[-1] |= found.extra | {"revision": revision}
-            record(options.out, name, rows, vars(options))
-    print(table(rows, ["method"], VALUES, f"\n{scenario}, held-out stores"))
-    return rows
+            ledger.add(known | {"method": method}, partial(method_rows, method, task))
+    print(table(ledger.rows, ["method"], VALUES, f"\n{scenario}, held-out stores"))
+    return ledger.rows
 
 
-def scored(method: str, found: Found, task: Task) -> Row:
+def method_rows(method: str, task: Task) -> list[Row]:
+    return [scored(METHODS[method](task), task)]
+
+
+def scored(found: Found, task: Task) -> Row:
     edges = task.edges[: len(found.scores)]
-    row: Row = {"method": method, "scored stores": len(edges), **edge_scores(found.scores, edges)}
+    row: Row = {"scored stores": len(edges), **edge_scores(found.scores, edges)}
     if found.edges is not None:
         row |= decision_scores(found.edges, edges)
     if found.probability is not None:
         row |= calibration(found.probability, edges)
-    return row
+    return row | found.extra
 
 
 def split(stores: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -99,36 +90,15 @@ def split(stores: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDAr
     return np.sort(order[count:]), np.sort(order[:count])
 
 
-def read(path: Path) -> list[Row]:
-    """Rows of an earlier run; numbers as numbers."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{k: _number(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
-
-
 def draw_table(out: Path) -> list[Row]:
     """All that is measured in ``out`` as one table, one CSV and one picture."""
-    rows = [row for name in SCENARIOS for row in read(out / f"structure-{name}.csv")]
+    rows = [row for name in SCENARIOS for row in read_rows(out / f"structure-{name}.csv")]
     if not rows:
         raise SystemExit(f"nothing measured yet: no structure-*.csv in {out}")
     print(table(rows, ["scenario", "method"], VALUES, "held-out stores"))
     picture(rows, "heterogeneous_auroc").savefig(out / "structure.png", dpi=150)
     print(f"\npicture: {out / 'structure.png'}")
     return rows
-
-
-def _matches(row: Row, wanted: Row) -> bool:
-    return all(str(row.get(key)) == str(value) for key, value in wanted.items())
-
-
-def _number(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
