@@ -18,7 +18,7 @@ from causalmmm.engine.linalg import diagonal_blocks, ridged, whitening
 RIDGE = 10.0  # prior precision of a standardised VAR coefficient, in units of the noise variance
 _CLIP = 8.0
 _SWEEPS = 3  # of the mean-field solution over senders
-RESPONSE_WIDTH = 5
+RESPONSE_WIDTH = 8
 EVIDENCE = -2  # position of the log Bayes factor among the edge features, in units of EVIDENCE_UNIT
 EVIDENCE_UNIT = 4.0
 _FLAT = 0.01  # a residual spread below this share of a series' level counts as constant
@@ -162,9 +162,10 @@ def response_evidence(
                [B, N, N] from a first round of log Bayes factors [B, N, N].
     spread     of a store's effect around beta.
 
-    Features per pair: for the shared effect alone, the matched filter and the signed logarithm of
-    the likelihood ratio of "edge" against "no edge"; the matched filter and log Bayes factor given
-    the other senders' mean-field posterior (see :func:`mean_field`); and the effect's size.
+    Features per pair: the group statistic of a ridge regression of the receiver on all responses;
+    for the shared effect alone, and given that regression's other senders, the matched filter and
+    the signed logarithm of the likelihood ratio of "edge" against "no edge"; and the matched filter
+    and log Bayes factor given the other senders' mean-field posterior (see :func:`mean_field`).
     """
     stores, nodes, parts, _ = responses.shape
     rows = seen.to(errors.dtype).unsqueeze(1)
@@ -176,22 +177,28 @@ def response_evidence(
     power = plain_gram.diagonal(dim1=1, dim2=2) / rows.sum(-1).clamp_min(2.0)
     size = power.clamp_min(1e-6).sqrt().unsqueeze(-1)
     gram, cross = plain_gram / (size * size.mT), plain_cross / size
+    white = whitening(ridged(gram, RIDGE))
+    weight = (white.mT @ (white @ cross)).view(stores, nodes, parts, nodes)
     own = diagonal_blocks(gram, nodes)
+    group = (whitening(_inverse_blocks(white, nodes)) @ weight).square().sum(2)
     unit = size.view(stores, nodes, parts, 1) * (-log_noise).exp().view(stores, 1, 1, nodes)
     effect = beta.transpose(1, 2) * unit
     power = (effect * (own @ effect)).sum(2) * share.unsqueeze(1)
     root = power.clamp_min(1e-6).sqrt()
-    hit = (effect * cross.view_as(effect)).sum(2)
-    ratio = hit - 0.5 * power
-    alone = [hit / root, ratio.sign() * ratio.abs().log1p()]
-    hits = hit.mT  # receiver first from here on
+    statistics = [group.sqrt() - parts**0.5]
+    # (G + cI) w = G'e, so what the other senders leave for sender i is c w_i + G_ii w_i
+    for signal in (cross.view_as(weight), RIDGE * weight + own @ weight):
+        hit = (effect * signal).sum(2)
+        ratio = hit - 0.5 * power
+        statistics += [hit / root, ratio.sign() * ratio.abs().log1p()]
+    hits = (effect * cross.view_as(weight)).sum(2).mT  # receiver first from here on
     precision = (-2 * log_noise).exp() * share
     overlap = _overlap(plain_gram, beta) * precision[:, :, None, None]
     first, _ = mean_field(hits, overlap, log_odds.mT, spread)
     factor, amount = mean_field(hits, overlap, store_odds(first.mT).mT, spread)
     left = hits - (overlap @ amount.unsqueeze(-1)).squeeze(-1) + power.mT * amount
-    given_others = [left.mT / root, 2 * factor.mT / EVIDENCE_UNIT]
-    edges = torch.stack([*alone, *given_others, root.log1p()], dim=-1).clamp(-_CLIP, _CLIP) / 2
+    statistics += [left.mT / root, 2 * factor.mT / EVIDENCE_UNIT, root.log1p()]
+    edges = torch.stack(statistics, dim=-1).clamp(-_CLIP, _CLIP) / 2
     return ResponseEvidence(edges, first.mT, plain_gram, plain_cross, share)
 
 
@@ -255,6 +262,7 @@ def _log_bayes_factor(hit: Tensor, power: Tensor, spread: float) -> tuple[Tensor
     mean = (hit + precision) / (power + precision)
     gain = 0.5 * mean.square() * (power + precision)
     return gain - 0.5 * (torch.log1p(power / precision) + precision), mean
+
 
 
 def _inverse_blocks(white: Tensor, nodes: int) -> Tensor:

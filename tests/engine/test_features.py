@@ -106,7 +106,7 @@ def test_likelihood_ratio_is_that_of_the_two_gaussian_models() -> None:
         torch.zeros(2, 2),
         torch.zeros_like,
         0.3,
-    ).edges[0, 0, 1, 1]
+    ).edges[0, 0, 1, 2]
     ratio = (errors**2 - (errors - effect * response) ** 2).sum() / (2 * noise**2)
     np.testing.assert_allclose(got, np.sign(ratio) * np.log1p(abs(ratio)) / 2, rtol=1e-4)
 
