@@ -23,10 +23,10 @@ def period_of(freq: str) -> str:
 
 
 def usual_harmonics(freq: str, lengths: NDArray[np.int64]) -> int:
-    """Yearly harmonics for histories of ``lengths`` [S]: none where most are shorter than a year,
-    since cycles extrapolated from a part of one make graphs and forecasts worse."""
-    year = int(STEPS_PER_YEAR[period_of(freq)])
-    return _HARMONICS if np.median(lengths) >= year else 0
+    """Yearly harmonics for histories of ``lengths`` [S]: none where most are shorter than half a
+    year, as graphs and forecasts are better without a cycle made up from so little of it."""
+    half = STEPS_PER_YEAR[period_of(freq)] / 2
+    return _HARMONICS if np.median(lengths) >= half else 0
 
 
 def extend_grid(grid: NDArray[np.datetime64], freq: str, steps: int) -> NDArray[np.datetime64]:

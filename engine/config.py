@@ -21,8 +21,8 @@ class ModelConfig:
     decays       initial carry-over of each response component; one component per entry.
     delays       integer delay in steps of each response component, on top of the one-step lag.
     own_lags     autoregressive lags of every series on itself.
-    yearly       harmonics of the yearly cycle in the baseline; None takes 3 where half of the
-                 histories span a year, else none. Weekly cycles are always complete.
+    yearly       harmonics of the yearly cycle in the baseline; None takes 3 where most histories
+                 span half a year, else none. Weekly cycles are always complete.
     prior        prior probability of an edge.
     prototypes   prototype graphs whose mixture, learned from all stores, is each store's prior.
     effect_spread  prior standard deviation of a store's log effect around the shared effect.
