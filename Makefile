@@ -65,11 +65,12 @@ gpu-check: ## on a machine with a GPU: build the CUDA kernels, check them, then 
 	@$(MAKE) --no-print-directory gpu-python
 	$(GPU_PYTHON) -c "import torch; assert torch.cuda.is_available(), 'torch sees no GPU'"
 	@echo "== correctness"
-	$(GPU_PYTHON) -m pytest -m gpu $$(grep -rl --include='test_*.py' 'pytest.mark.gpu' tests)
+	$(GPU_PYTHON) -m pytest -m gpu $(ARGS) $$(grep -rl --include='test_*.py' 'pytest.mark.gpu' tests)
 	@echo "== speed"
 	$(GPU_PYTHON) bench/kernels/response.py --device cuda --out bench/results
 	$(GPU_PYTHON) bench/kernels/response.py --device cuda --dtype bfloat16 --out bench/results
 	$(GPU_PYTHON) bench/kernels/edge_sweep.py --out bench/results
+	$(GPU_PYTHON) bench/kernels/edge_sweep.py --graphs --out bench/results
 	$(GPU_PYTHON) -m pytest -m gpu bench/kernels/edge_speed.py
 
 triton-check: .venv/.installed-$(CUDA) ## test the Triton kernels on another Triton as well (TRITON=3.6.0)

@@ -12,9 +12,6 @@ namespace {
 
 constexpr int kWarps = 4;  // rows, or groups of rows, per block
 
-// How many of a lane's V steps exist when `left` remain, counted from its first.
-__device__ __forceinline__ int lane_steps(int left, int most) { return max(0, min(left, most)); }
-
 // Steps that remain from `begin`, at most `most`.
 __device__ __forceinline__ int steps_left(std::int64_t steps, std::int64_t begin, int most) {
   const std::int64_t left = steps - begin;
@@ -41,20 +38,20 @@ __global__ void __launch_bounds__(kLanes * kWarps)
   float last = 0.0f;
   for (std::int64_t t0 = 0; t0 < p.steps; t0 += kChunk<X>) {
     const std::int64_t t = t0 + lane * V;
-    const int n = lane_steps(steps_left(p.steps, t0, kChunk<X>) - lane * V, V);
+    const int left = steps_left(p.steps, t0, kChunk<X>) - lane * V;
     float a[V];
-    load(x + t, n, wide, 0.0f, a);
-    recurrence.read(p, t, n);
+    load(x + t, left, wide, 0.0f, a);
+    recurrence.read(p, t, left);
     recurrence.stock(a, carried, lane);
-    curve.read(p, t, n);
+    curve.read(p, t, left);
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const int c = curve.at(i);
-      last = i < n ? a[i] : last;
+      last = i < left ? a[i] : last;
       a[i] = Saturation(a[i], curve.slope[c], curve.log2_half[c]).response(a[i]);
     }
-    store(response + t, n, wide, a);
-    if (n > 0 && t + n == p.steps) *at.at<float>(o.final) = last;
+    store(response + t, left, wide, a);
+    if (left > 0 && left <= V && t + left == p.steps) *at.at<float>(o.final) = last;
   }
 }
 
@@ -113,30 +110,30 @@ __global__ void __launch_bounds__(kLanes * kWarps, kChunks == 1 ? 3 : 2)  // eno
     float flow = 0.0f;  // gradient that leaves the chunk behind
     for (std::int64_t segment = segments - 1; segment >= 0; --segment) {
       const std::int64_t begin = kLong ? segment * kSegment : 0;
-      const int left = steps_left(p.steps, begin, kSegment);
+      const int in_segment = steps_left(p.steps, begin, kSegment);
       const float before_segment = kLong && segment ? saved[segment - 1] : initial;
       float x[kChunks][V], a[kChunks][V];
       stock = before_segment;
 #pragma unroll
       for (int c = 0; c < kChunks; ++c) {
         const int first = c * kChunk<X> + lane * V;
-        const int n = lane_steps(left - first, V);
-        load(x_at + begin + c * kChunk<X>, n, wide, 0.0f, x[c]);
+        const int left = in_segment - first;
+        load(x_at + begin + c * kChunk<X>, left, wide, 0.0f, x[c]);
 #pragma unroll
         for (int i = 0; i < V; ++i) a[c][i] = x[c][i];
-        recurrence.read(p, begin + first, n);
+        recurrence.read(p, begin + first, left);
         recurrence.stock(a[c], stock, lane);
       }
 #pragma unroll
       for (int cc = 0; cc < kChunks; ++cc) {
         const int c = kChunks - 1 - cc;
         const int first = c * kChunk<X> + lane * V;
-        const int n = lane_steps(left - first, V);
-        recurrence.read(p, begin + first, n);
-        curve.read(p, begin + first, n);
+        const int left = in_segment - first;
+        recurrence.read(p, begin + first, left);
+        curve.read(p, begin + first, left);
         float grad[V], by_slope[V], by_half[V];
-        load(response_at + begin + c * kChunk<X>, n, wide, 0.0f, grad);
-        const bool has_last = n > 0 && begin + first + n == p.steps;
+        load(response_at + begin + c * kChunk<X>, left, wide, 0.0f, grad);
+        const bool has_last = left > 0 && left <= V && begin + first + left == p.steps;
 #pragma unroll
         for (int i = 0; i < V; ++i) {
           const int j = curve.at(i);
@@ -150,13 +147,13 @@ __global__ void __launch_bounds__(kLanes * kWarps, kChunks == 1 ? 3 : 2)  // eno
           half_total += by_half[i];
           grad[i] =
               s.absent ? 0.0f : by_logit * curve.slope[j] * __fdividef(1.0f, fabsf(a[c][i]));
-          if (has_last && i == n - 1) grad[i] += *at.at<const float>(g.final);
+          if (has_last && i == left - 1) grad[i] += *at.at<const float>(g.final);
         }
         if (kMoving && p.slope.step && g.slope.data) {
-          put(at.at<float>(g.slope) + begin + first, n, false, add && shared.slope, by_slope);
+          put(at.at<float>(g.slope) + begin + first, left, false, add && shared.slope, by_slope);
         }
         if (kMoving && p.half_saturation.step && g.half_saturation.data) {
-          put(at.at<float>(g.half_saturation) + begin + first, n, false,
+          put(at.at<float>(g.half_saturation) + begin + first, left, false,
               add && shared.half_saturation, by_half);
         }
         recurrence.gradient(grad, flow, lane);
@@ -176,12 +173,12 @@ __global__ void __launch_bounds__(kLanes * kWarps, kChunks == 1 ? 3 : 2)  // eno
           grad[i] *= recurrence.rest(i);
         }
         if (kMoving && p.decay.step && g.decay.data) {
-          put(at.at<float>(g.decay) + begin + first, n, false, add && shared.decay, by_decay);
+          put(at.at<float>(g.decay) + begin + first, left, false, add && shared.decay, by_decay);
         }
         if (grad_x && g.shared_axes) {
-          put(reinterpret_cast<float*>(grad_x) + begin + first, n, wide, add && shared.x, grad);
+          put(reinterpret_cast<float*>(grad_x) + begin + first, left, wide, add && shared.x, grad);
         } else if (grad_x) {
-          store(reinterpret_cast<X*>(grad_x) + begin + first, n, wide, grad);
+          store(reinterpret_cast<X*>(grad_x) + begin + first, left, wide, grad);
         }
       }
     }

@@ -24,12 +24,14 @@ constexpr int kPerLane = 16 / sizeof(X);  // elements of a lane in one chunk
 template <class X>
 constexpr int kChunk = kLanes * kPerLane<X>;
 
-// --- memory: the first n of V elements of a lane; `wide` where 16-byte access is aligned -----------
+// --- memory: of a lane's V elements those that exist, `left` from its first on, which may be none or
+// more than V; `wide` where 16-byte access is aligned. Never clamp `left` to [0, V] and compare with V:
+// ptxas of CUDA 13.0 then takes the predicate of VIMNMX.RELU for that comparison, which it is not.
 
 template <int V>
-__device__ __forceinline__ void load(const float* p, int n, bool wide, float fill,
+__device__ __forceinline__ void load(const float* p, int left, bool wide, float fill,
                                      float (&v)[V]) {
-  if (wide && n == V) {
+  if (wide && left >= V) {
 #pragma unroll
     for (int i = 0; i < V; i += 4) {
       const float4 four = *reinterpret_cast<const float4*>(p + i);
@@ -37,13 +39,13 @@ __device__ __forceinline__ void load(const float* p, int n, bool wide, float fil
     }
   } else {
 #pragma unroll
-    for (int i = 0; i < V; ++i) v[i] = i < n ? p[i] : fill;
+    for (int i = 0; i < V; ++i) v[i] = i < left ? p[i] : fill;
   }
 }
 
 template <int V>
-__device__ __forceinline__ void store(float* p, int n, bool wide, const float (&v)[V]) {
-  if (wide && n == V) {
+__device__ __forceinline__ void store(float* p, int left, bool wide, const float (&v)[V]) {
+  if (wide && left >= V) {
 #pragma unroll
     for (int i = 0; i < V; i += 4) {
       *reinterpret_cast<float4*>(p + i) = make_float4(v[i], v[i + 1], v[i + 2], v[i + 3]);
@@ -51,7 +53,7 @@ __device__ __forceinline__ void store(float* p, int n, bool wide, const float (&
   } else {
 #pragma unroll
     for (int i = 0; i < V; ++i) {
-      if (i < n) p[i] = v[i];
+      if (i < left) p[i] = v[i];
     }
   }
 }
@@ -62,9 +64,9 @@ __device__ __forceinline__ std::uint32_t narrow(float v) {
   return __bfloat16_as_ushort(__float2bfloat16_rn(v));
 }
 
-__device__ __forceinline__ void load(const __nv_bfloat16* p, int n, bool wide, float fill,
+__device__ __forceinline__ void load(const __nv_bfloat16* p, int left, bool wide, float fill,
                                      float (&v)[8]) {
-  if (wide && n == 8) {
+  if (wide && left >= 8) {
     const uint4 raw = *reinterpret_cast<const uint4*>(p);
     const std::uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
 #pragma unroll
@@ -74,33 +76,33 @@ __device__ __forceinline__ void load(const __nv_bfloat16* p, int n, bool wide, f
     }
   } else {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) v[i] = i < n ? __bfloat162float(p[i]) : fill;
+    for (int i = 0; i < 8; ++i) v[i] = i < left ? __bfloat162float(p[i]) : fill;
   }
 }
 
-__device__ __forceinline__ void store(__nv_bfloat16* p, int n, bool wide, const float (&v)[8]) {
-  if (wide && n == 8) {
+__device__ __forceinline__ void store(__nv_bfloat16* p, int left, bool wide, const float (&v)[8]) {
+  if (wide && left >= 8) {
     *reinterpret_cast<uint4*>(p) =
         make_uint4(narrow(v[0]) | narrow(v[1]) << 16, narrow(v[2]) | narrow(v[3]) << 16,
                    narrow(v[4]) | narrow(v[5]) << 16, narrow(v[6]) | narrow(v[7]) << 16);
   } else {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      if (i < n) p[i] = __float2bfloat16_rn(v[i]);
+      if (i < left) p[i] = __float2bfloat16_rn(v[i]);
     }
   }
 }
 
 template <int V>
-__device__ __forceinline__ void put(float* p, int n, bool wide, bool add, float (&v)[V]) {
+__device__ __forceinline__ void put(float* p, int left, bool wide, bool add, float (&v)[V]) {
   if (!p) return;
   if (add) {
     float before[V];
-    load(p, n, wide, 0.0f, before);
+    load(p, left, wide, 0.0f, before);
 #pragma unroll
     for (int i = 0; i < V; ++i) v[i] += before[i];
   }
-  store(p, n, wide, v);
+  store(p, left, wide, v);
 }
 
 __device__ __forceinline__ bool aligned(const void* p) {
@@ -112,15 +114,18 @@ __device__ __forceinline__ bool aligned(const void* p) {
 // Index along every leading axis of a row. 32 bits: the host splits problems of more rows, since
 // 64-bit division is a slow function call here.
 struct Position {
+  int axes;
   std::uint32_t index[kMaxAxes];
 
-  __device__ Position(const Problem& p, std::uint32_t row) {
+  __device__ Position(const Problem& p, std::uint32_t row) : axes(p.axes) {
 #pragma unroll
     for (int kk = 0; kk < kMaxAxes; ++kk) {
       const int k = kMaxAxes - 1 - kk;
-      const auto size = static_cast<std::uint32_t>(k < p.axes ? p.size[k] : 1);
-      index[k] = row % size;
-      row /= size;
+      index[k] = row;
+      if (k == 0 || k >= axes) continue;
+      const auto size = static_cast<std::uint32_t>(p.size[k]);
+      row = index[k] / size;
+      index[k] -= row * size;
     }
   }
 
@@ -129,7 +134,9 @@ struct Position {
   __device__ T* at(const Operand& operand, std::size_t size = sizeof(T)) const {
     std::int64_t offset = 0;
 #pragma unroll
-    for (int k = 0; k < kMaxAxes; ++k) offset += index[k] * operand.stride[k];
+    for (int k = 0; k < kMaxAxes; ++k) {
+      if (k < axes) offset += index[k] * operand.stride[k];
+    }
     offset *= static_cast<std::int64_t>(size);
     return operand.data ? reinterpret_cast<T*>(static_cast<char*>(operand.data) + offset) : nullptr;
   }
@@ -144,7 +151,7 @@ struct Saturation {
   __device__ __forceinline__ Saturation(float a, float slope, float log2_half) {
     const float size = fabsf(a);
     absent = size < FLT_MIN;
-    log2_ratio = log2f(size) - log2_half;
+    log2_ratio = __log2f(size) - log2_half;
     const float u = slope * log2_ratio;
     above = u >= 0.0f;
     e = exp2f(-fabsf(u));
@@ -169,27 +176,27 @@ struct Curve {
       wide = aligned(slope_at) && aligned(half_at) && p.slope.step && p.half_saturation.step;
     } else {
       slope[0] = *slope_at;
-      log2_half[0] = log2f(*half_at);
+      log2_half[0] = __log2f(*half_at);
       per_half[0] = __fdividef(1.0f, *half_at);
     }
   }
 
-  __device__ __forceinline__ void read(const Problem& p, std::int64_t t, int n) {
+  __device__ __forceinline__ void read(const Problem& p, std::int64_t t, int left) {
     if constexpr (kMoving) {
-      if (wide && n == V) {
-        load(slope_at + t, n, true, 1.0f, slope);
-        load(half_at + t, n, true, 1.0f, log2_half);
+      if (wide && left >= V) {
+        load(slope_at + t, V, true, 1.0f, slope);
+        load(half_at + t, V, true, 1.0f, log2_half);
       } else {
 #pragma unroll
         for (int i = 0; i < V; ++i) {
-          slope[i] = i < n ? slope_at[(t + i) * p.slope.step] : 1.0f;
-          log2_half[i] = i < n ? half_at[(t + i) * p.half_saturation.step] : 1.0f;
+          slope[i] = i < left ? slope_at[(t + i) * p.slope.step] : 1.0f;
+          log2_half[i] = i < left ? half_at[(t + i) * p.half_saturation.step] : 1.0f;
         }
       }
 #pragma unroll
       for (int i = 0; i < V; ++i) {
         per_half[i] = __fdividef(1.0f, log2_half[i]);
-        log2_half[i] = log2f(log2_half[i]);
+        log2_half[i] = __log2f(log2_half[i]);
       }
     }
   }
@@ -278,12 +285,12 @@ struct Recurrence<V, true> {
   __device__ __forceinline__ Recurrence(const Problem& p, const Position& at, int)
       : decay_at(at.at<const float>(p.decay)), wide(aligned(decay_at) && p.decay.step) {}
 
-  __device__ __forceinline__ void read(const Problem& p, std::int64_t t, int n) {
-    if (wide && n == V) {
-      load(decay_at + t, n, true, 0.0f, decay);
+  __device__ __forceinline__ void read(const Problem& p, std::int64_t t, int left) {
+    if (wide && left >= V) {
+      load(decay_at + t, V, true, 0.0f, decay);
     } else {
 #pragma unroll
-      for (int i = 0; i < V; ++i) decay[i] = i < n ? decay_at[(t + i) * p.decay.step] : 0.0f;
+      for (int i = 0; i < V; ++i) decay[i] = i < left ? decay_at[(t + i) * p.decay.step] : 0.0f;
     }
     next = t + V < p.steps ? decay_at[(t + V) * p.decay.step] : 0.0f;
   }

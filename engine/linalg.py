@@ -14,7 +14,7 @@ def spd_inverse(matrix: Tensor) -> Tensor:
     """Inverse of [..., M, M]."""
     if torch.compiler.is_exporting():
         return exported_inverse(matrix)
-    return torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+    return _inverse(matrix)
 
 
 def cholesky(matrix: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def diagonal_blocks(matrix: Tensor, count: int) -> Tensor:
 
 @torch.library.custom_op("causalmmm::spd_inverse", mutates_args=())
 def exported_inverse(matrix: Tensor) -> Tensor:
-    return torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+    return _inverse(matrix)
 
 
 @torch.library.custom_op("causalmmm::cholesky", mutates_args=())
@@ -59,8 +59,16 @@ def exported_whitening(matrix: Tensor) -> Tensor:
     return _whitening(matrix)
 
 
+def _inverse(matrix: Tensor) -> Tensor:
+    if matrix.is_cuda:  # there the other way takes one matrix after another
+        white = _whitening(matrix)
+        return white.mT @ white
+    return torch.cholesky_inverse(_cholesky(matrix))
+
+
 def _cholesky(matrix: Tensor) -> Tensor:
-    factor: Tensor = torch.linalg.cholesky(matrix)
+    # unchecked: a check would stop a GPU after every factorisation, and all matrices here are ridged
+    factor: Tensor = torch.linalg.cholesky_ex(matrix).L
     return factor
 
 

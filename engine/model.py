@@ -93,8 +93,8 @@ class CausalModel(nn.Module):
         self,
         batch: Batch,
         *,
-        temperature: float = 1.0,
-        seed: int | None = None,
+        temperature: float | Tensor = 1.0,
+        seed: int | Tensor | None = None,
         alone: Tensor | None = None,
     ) -> Inference:
         """Baseline and posterior of a batch from the rows it may see.
@@ -160,34 +160,35 @@ class CausalModel(nn.Module):
         self,
         batch: Batch,
         *,
-        temperature: float,
-        seed: int,
-        kl_weight: float = 1.0,
+        temperature: float | Tensor,
+        seed: int | Tensor,
+        noise: Tensor,
+        kl_weight: float | Tensor = 1.0,
         stores: int = 1,
         alone: Tensor | None = None,
     ) -> Losses:
         """Negative ELBO of the scored rows under graphs drawn from the rows the encoder saw.
 
         The likelihood of the scored rows stands for that of the whole window, so a posterior
-        weighs as much evidence whatever share was hidden. ``stores`` is the number that training
-        draws from: the hyperprior of the prototypes counts once for all of them. ``alone`` as in
-        :meth:`infer`.
+        weighs as much evidence whatever share was hidden. ``noise`` [B, N, N] draws the effects
+        (:func:`effect_noise`). ``stores`` is the number that training draws from: the hyperprior of
+        the prototypes counts once for all of them. ``alone`` as in :meth:`infer`.
         """
         inferred = self.infer(batch, temperature=temperature, seed=seed, alone=alone)
-        return self.score(batch, inferred, seed=seed, kl_weight=kl_weight, stores=stores)
+        return self.score(batch, inferred, noise=noise, kl_weight=kl_weight, stores=stores)
 
     def score(
         self,
         batch: Batch,
         inferred: Inference,
         *,
-        seed: int,
-        kl_weight: float = 1.0,
+        noise: Tensor,
+        kl_weight: float | Tensor = 1.0,
         stores: int = 1,
     ) -> Losses:
         """What :meth:`forward` gives, from graphs that were drawn already."""
         posterior = inferred.posterior
-        effect, kl_effect = self._draw_effects(posterior, seed)
+        effect, kl_effect = self._draw_effects(posterior, noise)
         weights = self.decoder.weights(causal(posterior.edges), effect)
         predicted = self.decoder.message(inferred.responses, weights)
         predicted = predicted + own_prediction(inferred.own, inferred.residual)
@@ -222,7 +223,7 @@ class CausalModel(nn.Module):
         ahead = projection.ahead()
         return ahead.residual(response.flatten(1, 2)).unflatten(1, response.shape[1:3])
 
-    def _draw_effects(self, posterior: Posterior, seed: int) -> tuple[Tensor, Tensor]:
+    def _draw_effects(self, posterior: Posterior, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Log effects [B, N, N] drawn from their posterior, and their KL [B].
 
         An effect matters only where its edge is present: q(effect | no edge) is the prior, so each
@@ -231,8 +232,6 @@ class CausalModel(nn.Module):
         mean, log_sd = posterior.effect_mean, posterior.effect_log_sd
         if not self.config.store_effects:
             return torch.zeros_like(mean), mean.new_zeros(len(mean))
-        generator = torch.Generator(device=mean.device).manual_seed(seed)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         prior = self.config.effect_spread
         ratio = log_sd - math.log(prior)
         kl = 0.5 * ((2 * ratio).exp() + (mean / prior).square() - 1) - ratio
@@ -246,6 +245,13 @@ class CausalModel(nn.Module):
         series = residual * rows / spread.sqrt().clamp_min(1e-6)
         width = self.config.raw_window
         return nn.functional.pad(series, (width, 0))[..., -width:]
+
+
+def effect_noise(batch: Batch, seed: int) -> Tensor:
+    """Standard normal numbers [B, N, N] that draw the effects of a batch, on its device."""
+    stores, nodes = batch.x.shape[:2]
+    generator = torch.Generator(device=batch.x.device).manual_seed(seed)
+    return torch.randn(stores, nodes, nodes, generator=generator, device=batch.x.device)
 
 
 def causal(edges: EdgeSample) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from causalmmm.engine.config import TrainConfig
-from causalmmm.engine.model import CausalModel
+from causalmmm.engine.model import CausalModel, effect_noise
 from causalmmm.engine.relevance import relevance_forecast
 from causalmmm.engine.windows import Windows
 
@@ -36,7 +36,7 @@ def gain_of_sharing(
         batch = windows.cross(some[k : k + _AT_ONCE], config.scored, rng).to(device)
         rows = batch.scored.sum().item()
         inferred = model.infer(batch, temperature=config.temperature[1], seed=seed + k)
-        loss = model.score(batch, inferred, seed=seed + k)
+        loss = model.score(batch, inferred, noise=effect_noise(batch, seed + k))
         sent = model.baseline(batch.x, inferred.projection)[1]
         mean, sd = relevance_forecast(sent, inferred.residual, inferred.running, batch.seen, lags)
         density = torch.distributions.Normal(mean, sd).log_prob(inferred.residual[..., lags:])

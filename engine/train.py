@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from causalmmm.engine.config import TrainConfig
-from causalmmm.engine.model import CausalModel, Losses
+from causalmmm.engine.model import CausalModel, effect_noise
 from causalmmm.engine.prototypes import fit_mixture, revise
+from causalmmm.engine.update import Updates
 from causalmmm.engine.windows import Batch, Windows
 
 _VALUES_PER_UPDATE = 100_000
@@ -78,45 +79,40 @@ def train(
     at_once = config.batch_stores or _stores_per_update(windows)
     per_epoch = math.ceil(len(fit_stores) / at_once)
     epochs = config.epochs or max(5, round(config.steps / per_epoch))
-    optimiser = torch.optim.AdamW(_parameter_groups(model, config), lr=config.learning_rate)
+    groups = _parameter_groups(model, config)
+    update = Updates(model, groups, config, stores=len(fit_stores), device=device)
     schedule = _Schedule(config, epochs * per_epoch)
     state = TrainState()
     alone = _evidence_alone(model, windows, at_once, device)  # before weights are restored
     if resume:
         if checkpoint is None or not checkpoint.exists():
             raise FileNotFoundError(f"nothing to resume: no checkpoint at {checkpoint}")
-        state = _restore(checkpoint, model, optimiser, epochs)
+        state = _restore(checkpoint, model, update.optimiser, epochs)
     validate_every = math.ceil(_UPDATES_PER_VALIDATION / per_epoch)
     model.autocast = config.amp and device.type == "cuda"
     refits = _refits(epochs)
     while state.epoch < epochs and state.stale < config.patience:
         if state.epoch in refits and model.config.structure == "learned":
-            refit_prototypes(model, windows, fit_stores, optimiser, at_once, device, seed)
+            refit_prototypes(model, windows, fit_stores, update.optimiser, at_once, device, seed)
         began = time.perf_counter()
         rng = np.random.default_rng((seed, 1, state.epoch))
         order = rng.permutation(fit_stores)
         model.train()
-        totals, divergences = [], []
+        losses = []
         for step, stores in enumerate(np.array_split(order, per_epoch)):
             position = state.epoch * per_epoch + step
-            for group in optimiser.param_groups:
-                group["lr"] = config.learning_rate * schedule.rate(position) * group["pace"]
             batch = windows.cross(np.sort(stores), config.scored, rng, same=config.same_window)
-            loss: Losses = model(
-                batch.to(device),
-                temperature=schedule.temperature(position),
-                seed=_sampling_seed(seed, 0, position),
-                kl_weight=schedule.kl(position),
-                stores=len(fit_stores),
-                alone=None if alone is None else alone[batch.store],
+            losses.append(
+                update(
+                    batch,
+                    rate=config.learning_rate * schedule.rate(position),
+                    temperature=schedule.temperature(position),
+                    seed=_sampling_seed(seed, 0, position),
+                    kl_weight=schedule.kl(position),
+                    alone=None if alone is None else alone[batch.store],
+                )
             )
-            optimiser.zero_grad(set_to_none=True)
-            loss.total.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            optimiser.step()
-            totals.append(loss.total.detach())
-            divergences.append(loss.kl_edges)
-        mean_total = torch.stack(totals).mean().item()
+        mean_total, mean_kl = torch.stack(losses).mean(0).tolist()
         if not math.isfinite(mean_total):
             raise FloatingPointError(
                 f"the loss is not finite in epoch {state.epoch + 1}; lower learning_rate "
@@ -137,12 +133,12 @@ def train(
             epochs=epochs,
             train=mean_total,
             validation=state.score,
-            kl_edges=torch.stack(divergences).mean().item(),
+            kl_edges=mean_kl,
             stores_per_second=len(fit_stores) / elapsed,
         )
         state.history.append(report)
         if checkpoint is not None:
-            _store(checkpoint, model, optimiser, state, epochs)
+            _store(checkpoint, model, update.optimiser, state, epochs)
         if on_epoch is not None:
             on_epoch(report)
     model.load_state_dict(state.best_weights)
@@ -300,10 +296,13 @@ def _validate(
     model.eval()
     total, count = 0.0, 0
     for index, batch in enumerate(batches):
+        batch = batch.to(device)
+        draw = _sampling_seed(seed, 1, index)
         loss = model(
-            batch.to(device),
+            batch,
             temperature=config.temperature[1],
-            seed=_sampling_seed(seed, 1, index),
+            seed=draw,
+            noise=effect_noise(batch, draw),
             stores=stores,
             alone=None if alone is None else alone[batch.store],
         )

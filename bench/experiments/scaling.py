@@ -2,6 +2,7 @@
 
     python bench/experiments/scaling.py                       # all four parts
     python bench/experiments/scaling.py --parts epochs --rounds 3
+    python bench/experiments/scaling.py --parts epochs --device cuda --stores 1000 100000
     python bench/experiments/scaling.py --quick               # small sizes, into runs/
 
 epochs   seconds per epoch against stores (N = 8, T = 100, H = 32): the fastest epoch, first ones
@@ -66,7 +67,7 @@ MEMORY_GIB = 4.0
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
     options = _options(arguments)
     torch.set_num_threads(options.threads)
-    settings = json.loads(options.settings)
+    settings = {"device": options.device, **json.loads(options.settings)}
     if options.measure_memory:
         print(json.dumps(peak_memory(options.memory_stores, options.memory_steps, settings)))
         return []
@@ -81,14 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
         parts["quality"] = quality(options.training, options.held_out, options.seeds, settings)
     if "memory" in options.parts:
         parts["memory"] = [_peak_memory_of_own_process(options)]
+    suffix = "" if options.device == "cpu" else f"-{options.device}"
     for part, rows in parts.items():
         notes = {"limit_gib": MEMORY_GIB} if part == "memory" else {}
         if part in ("epochs", "series"):
             notes = {"slope": slope(rows, "stores" if part == "epochs" else "series")}
-        record(options.out, f"scaling-{part}", rows, vars(options) | notes)
+        record(options.out, f"scaling-{part}{suffix}", rows, vars(options) | notes)
         _print(part, rows, notes)
     if set(parts) - {"memory"}:
-        picture(parts).savefig(options.out / "scaling.png", dpi=120)
+        picture(parts).savefig(options.out / f"scaling{suffix}.png", dpi=120)
     return [row for rows in parts.values() for row in rows]
 
 
@@ -106,7 +108,7 @@ def epochs(
     for stores, series in [size for _ in range(rounds) for size in sizes]:
         panel, _ = simulate("paper-small", stores=stores, channels=series - 2, seed=0)
         # Patience beyond the run: early stopping must not decide how many epochs are timed.
-        fixed = {"hidden": 32, "epochs": count, "patience": count + 1, "seed": 0, "device": "cpu"}
+        fixed = {"hidden": 32, "epochs": count, "patience": count + 1, "seed": 0}
         began = time.perf_counter()
         model = CausalMMM(**{**fixed, **settings}).fit(panel, progress=False)
         total = time.perf_counter() - began
@@ -165,7 +167,7 @@ def peak_memory(stores: int, steps: int | None, settings: dict[str, Any]) -> Row
     panel, truth = simulate("marketplace", stores=stores, steps=steps, seed=0)
     drawn = _peak_gib()
     del truth
-    model = CausalMMM(**{"epochs": 1, "device": "cpu", **settings}).fit(panel, progress=False)
+    model = CausalMMM(epochs=1, **settings).fit(panel, progress=False)
     return {
         "stores": panel.n_stores,
         "steps": int(panel.lengths.max()),
@@ -231,6 +233,7 @@ def _print(part: str, rows: Sequence[Row], notes: dict[str, float]) -> None:
 def _peak_memory_of_own_process(options: argparse.Namespace) -> Row:
     command = [sys.executable, __file__, "--measure-memory", "--settings", options.settings]
     command += ["--memory-stores", str(options.memory_stores), "--threads", str(options.threads)]
+    command += ["--device", options.device]
     if options.memory_steps is not None:
         command += ["--memory-steps", str(options.memory_steps)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -256,6 +259,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--memory-stores", type=int)
     parser.add_argument("--memory-steps", type=int)
     parser.add_argument("--settings", help="parameters of CausalMMM as JSON")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
     parser.add_argument("--measure-memory", action="store_true", help=argparse.SUPPRESS)

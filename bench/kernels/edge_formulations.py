@@ -61,7 +61,7 @@ class Factorised(Operators):
         self, first: tuple[Tensor, ...], second: tuple[Tensor, ...], features: Tensor, wf: Tensor
     ) -> tuple[Tensor, Tensor]:
         store = torch.arange(len(features), device=features.device)
-        tau = torch.tensor(TEMPERATURE, device=features.device)
+        tau = torch.full((), TEMPERATURE, device=features.device)
         seed = torch.tensor(1, device=features.device)
         draw = Draw(self.log_prior.float(), tau, seed, store, hard=False)
         z, _, kl = reference.edge_sample(First(*first, features, wf), Second(*second), draw)

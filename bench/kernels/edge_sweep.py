@@ -1,11 +1,13 @@
 """The edge passes over a grid of sizes: time, peak memory, and share of the roofline, with a plot.
 
     python bench/kernels/edge_sweep.py --out bench/results                  # a GPU: the whole grid
+    python bench/kernels/edge_sweep.py --graphs --out bench/results         # without launch times
     python bench/kernels/edge_sweep.py --device cpu --out bench/results     # a reduced one
 
 Beside the operators: the same passes in eager PyTorch (concatenated with BatchNorm; factorised with
 LayerNorm), and under torch.compile for the sizes given by --compile, in the same dtype. Caches are
-flushed before each timed step. Results are checked against eager PyTorch before anything is timed
+flushed before each timed step. With --graphs all are timed as replays of CUDA graphs, as in training:
+launched one by one from Python, the kernels of a small step run for less time than that takes. Results are checked against eager PyTorch before anything is timed
 (the tests marked gpu check more). A formulation that does not fit the memory gets no time, and what
 is not reached within --minutes is recorded as such; small sizes come first.
 """
@@ -54,11 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     where = "8192x16x128 8192x32x128"
     parser.add_argument("--compile", default=where, help="stores x nodes x width ..; '' for none")
     parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--graphs", action="store_true", help="on a GPU: replay, do not launch")
     parser.add_argument("--threads", type=int, default=1, help="on a CPU")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     place = options.device
+    if options.graphs and place != "cuda":
+        parser.error("--graphs are CUDA graphs")
     if place == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no CUDA device: nothing was measured (--device cpu runs a reduced grid)")
     options.dtype = options.dtype or {"cuda": "bfloat16", "cpu": "float32"}[place]
@@ -80,11 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         names = list(NAMES)
         if "x".join(map(str, size)) in compiled:
             names += [f"{name}, compiled" for name in NAMES[1:]]
-        found = cells(size, names, dtype, place, device, deadline)
+        found = cells(size, names, dtype, place, device, deadline, options.graphs)
         print(table(found, BY, ["milliseconds", "peak_mib", "share_of_floor"]), flush=True)
         rows += found
     if options.out:
-        name = f"edge_sweep_{place}"
+        name = f"edge_sweep_{place}" + "_graphs" * options.graphs
         record(options.out, name, rows, vars(options))
         draw(options.out / f"{name}.csv")
 
@@ -96,6 +101,7 @@ def cells(
     place: str,
     device: roofline.Device | None,
     deadline: float,
+    graphs: bool,
 ) -> list[Row]:
     """Both passes of every formulation at one size."""
     stores, nodes, width = size
@@ -114,7 +120,7 @@ def cells(
             elif place == "cpu" and name != "operators" and kept(size) > CPU_MEMORY:
                 row["note"] = "does not fit"
             else:
-                row |= measure(name, what, size, dtype, place)
+                row |= measure(name, what, size, dtype, place, graphs)
             if "milliseconds" in row and floors:
                 row["floor_milliseconds"] = floors[what] * 1e3
                 if name == "operators":
@@ -134,7 +140,7 @@ def kept(size: tuple[int, int, int]) -> int:
 
 
 def measure(
-    name: str, what: str, size: tuple[int, int, int], dtype: torch.dtype, place: str
+    name: str, what: str, size: tuple[int, int, int], dtype: torch.dtype, place: str, graphs: bool
 ) -> Row:
     stores, nodes, width = size
     torch.manual_seed(0)
@@ -159,14 +165,30 @@ def measure(
         work = infer if what == "forward" else train
         work()
         memory = peak(work, place)
-        return {"milliseconds": cold(work, place), "peak_mib": memory / 2**20}
+        timed = as_graph(work) if graphs else work
+        return {"milliseconds": cold(timed, place), "peak_mib": memory / 2**20}
     except torch.OutOfMemoryError:
         return {"note": "does not fit"}
     finally:
-        model = h = features = work = None  # type: ignore[assignment]
+        model = h = features = work = timed = None  # type: ignore[assignment]
         gc.collect()
         if place == "cuda":
             torch.cuda.empty_cache()
+
+
+def as_graph(work: Callable[[], None]) -> Callable[[], None]:
+    """The kernels of one call, launched together."""
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(2):
+            work()
+    torch.cuda.current_stream().wait_stream(stream)
+    gc.collect()
+    torch.cuda.empty_cache()
+    with torch.cuda.graph(graph, stream=stream):
+        work()
+    return graph.replay
 
 
 def peak(work: Callable[[], None], place: str) -> float:

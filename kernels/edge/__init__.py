@@ -124,7 +124,9 @@ def edge_sample(
     """
     place, dtype = sender1.device, sender1.dtype
     result = torch.float64 if dtype == torch.float64 else torch.float32
-    tau = torch.as_tensor(temperature, dtype=result, device=place).detach().reshape(())
+    if not isinstance(temperature, Tensor):  # filled there: a copy would wait, and end a capture
+        temperature = torch.full((), temperature, dtype=result, device=place)
+    tau = temperature.detach().to(place, result).reshape(())
     noise = None if seed is None else _as_int64(seed, place)
     store = torch.arange(len(sender1), device=place) if store is None else store
     first = First(sender1, receiver1, w2, b2, features, wf)
@@ -139,4 +141,4 @@ def _as_int64(seed: int | Tensor, device: torch.device) -> Tensor:
     if isinstance(seed, Tensor):
         return seed.to(device, torch.int64).reshape(())
     signed = (seed + (1 << 63)) % (1 << 64) - (1 << 63)
-    return torch.tensor(signed, device=device)
+    return torch.full((), signed, dtype=torch.int64, device=device)

@@ -66,7 +66,6 @@ MEAN: Table = {
     ("sm_90", 256, 2): Launch(64, 8, stages=2, spill=672, shared=159744),
     ("sm_90", 32, 4): Launch(64, 4, registers=128, shared=20480),
     ("sm_90", 64, 4): Launch(64, 4, shared=57344),
-    ("sm_90", 128, 4): Launch(64, 8, spill=640, shared=180224),
 }
 SAMPLE: Table = {
     ("sm_90", 32, 2): Launch(64, 4, registers=120, shared=11264),
@@ -82,8 +81,8 @@ LAYER: Table = {
     ("sm_90", 256, 2): Launch(64, 8, spill=320, shared=180224),
     ("sm_90", 32, 4): Launch(64, 4, registers=112, shared=8192),
     ("sm_90", 64, 4): Launch(64, 4, registers=184, shared=32768),
-    ("sm_90", 128, 4): Launch(64, 8, spill=352, shared=131072),
-    ("sm_90", 256, 4): Launch(64, 8, depth=32, spill=512, shared=73728),
+    ("sm_90", 128, 4): Launch(128, 8, depth=32, spill=128, shared=65536),
+    ("sm_90", 256, 4): Launch(64, 4, depth=32, spill=2048, shared=73728),
 }
 WEIGHT: Table = {
     ("sm_90", 32, 2): Launch(64, 4, registers=72, shared=4096),

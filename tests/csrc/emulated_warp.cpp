@@ -91,6 +91,7 @@ float __shfl_xor_sync(unsigned, float v, int mask) {
 }
 void __syncwarp() { warp::exchange(0, 0); }
 float __fdividef(float a, float b) { return a / b; }
+float __log2f(float v) { return std::log2(v); }
 float __uint_as_float(std::uint32_t bits) {
   float v;
   std::memcpy(&v, &bits, sizeof v);

@@ -41,6 +41,10 @@ def test_no_kernel_uses_the_stack_or_spills_registers(tmp_path: Path) -> None:
         )
         assert len(kernels) == 14, arch
         assert usage == [("0", "0", "0")] * 14, f"{arch}\n{report}"
+    nvdisasm = pytest.importorskip("triton", reason="disassembler").knobs.nvidia.nvdisasm.path
+    code = _run([nvdisasm, str(tmp_path / "sm_90")])
+    assert "SHFL" in code
+    assert "VIMNMX.RELU" not in code, "see `load` in response_warp.cuh"
 
 
 def test_kernels_run_lane_by_lane_agree_with_the_plain_loops(tmp_path: Path) -> None:

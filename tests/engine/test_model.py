@@ -9,7 +9,7 @@ import pytest
 import torch
 from small import NODES, build
 
-from causalmmm.engine.model import causal, causal_probability
+from causalmmm.engine.model import causal, causal_probability, effect_noise
 from causalmmm.engine.windows import Batch, Windows
 
 
@@ -86,7 +86,8 @@ def test_a_model_with_one_prototype_has_the_textbook_divergence(windows: Windows
 
 def test_empty_graph_scores_the_gaussian_likelihood_of_own_history(windows: Windows) -> None:
     model, batch = build(structure="empty", store_effects=False), scored_batch(windows)
-    inferred, losses = model.infer(batch), model(batch, temperature=1.0, seed=0)
+    inferred = model.infer(batch)
+    losses = model(batch, temperature=1.0, seed=0, noise=effect_noise(batch, 0))
     residual, own = inferred.residual.detach(), inferred.own.detach()
     total = torch.zeros(NODES)
     for b in range(3):
@@ -115,7 +116,8 @@ def test_empty_graph_scores_the_gaussian_likelihood_of_own_history(windows: Wind
 )
 def test_every_ablation_trains(windows: Windows, ablation: dict[str, object]) -> None:
     model = build(**ablation)
-    losses = model(scored_batch(windows), temperature=0.7, seed=3)
+    batch = scored_batch(windows)
+    losses = model(batch, temperature=0.7, seed=3, noise=effect_noise(batch, 3))
     losses.total.backward()
     assert torch.isfinite(losses.total)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]

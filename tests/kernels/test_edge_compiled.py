@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("triton", reason="needs the optional extra triton")
 
-from edge_compile import KERNELS, compile_kernel
+from edge_compile import KERNELS, compile_kernel, sound
 
 from causalmmm.kernels.edge import configs
 
@@ -40,6 +40,12 @@ def test_each_row_of_the_table_compiles_within_its_budget(name, width, size):
     assert found.spill <= launch.spill * SLACK
     if width >= 64:
         assert found.tensor_core_instructions > 0
+
+
+@pytest.mark.parametrize("table", ["MEAN", "SAMPLE", "LAYER", "WEIGHT"])
+def test_no_row_is_one_that_triton_compiles_wrongly(table):
+    rows = getattr(configs, table)
+    assert all(sound(table, width, size, row) for (_, width, size), row in rows.items())
 
 
 def test_a_row_is_found_for_its_own_architecture_then_for_the_measured_one_if_it_fits():

@@ -60,7 +60,7 @@ def test_tensor_cores_win_then_less_spilling_then_occupancy_then_what_is_there()
 
 def test_a_row_is_ranked_by_compiling_and_written_with_its_measurements(tmp_path, monkeypatch):
     few = [Launch(64, 4), Launch(128, 4)]
-    monkeypatch.setattr(edge_tune, "candidates", lambda now, width: iter(few))
+    monkeypatch.setattr(edge_tune, "candidates", lambda *_: iter(few))
     copy = tmp_path / "configs.py"
     copy.write_text(SOURCE, encoding="utf-8")
     options = ["--compile-only", "--tables", "WEIGHT", "--width", "32", "--bytes", "2"]
