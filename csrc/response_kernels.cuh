@@ -64,11 +64,15 @@ __device__ __forceinline__ void put_total(float* p, float value, int lane) {
   if (lane == 0) *p = value;
 }
 
+// Blocks on a multiprocessor that registers are kept low for, without spills.
+template <class X, int kChunks>
+constexpr int kBlocks = kChunks > 1 && kChunks * kPerLane<X> <= 16 ? 4 : 3;
+
 // The stocks of kChunks chunks are recomputed into registers, then the gradient runs back over them.
 // Rows longer than that do so segment by segment, from the last to the first; `workspace` then holds
 // the stock before each segment but the first.
 template <class X, bool kMoving, int kChunks>
-__global__ void __launch_bounds__(kLanes * kWarps, kChunks == 1 ? 3 : 2)  // enough registers: no spills
+__global__ void __launch_bounds__(kLanes * kWarps, kBlocks<X, kChunks>)
     adstock_hill_bwd_kernel(const __grid_constant__ Problem p, const __grid_constant__ Gradients g,
                             const __grid_constant__ Shared shared, float* workspace,
                             std::uint32_t groups, std::uint32_t rows_per_group) {
