@@ -67,7 +67,7 @@ def _inverse(matrix: Tensor) -> Tensor:
 
 
 def _cholesky(matrix: Tensor) -> Tensor:
-    # unchecked: a check would stop a GPU after every factorisation, and all matrices here are ridged
+    # unchecked: a check would stop a GPU after every factorisation, and all matrices are ridged
     factor: Tensor = torch.linalg.cholesky_ex(matrix).L
     return factor
 

@@ -1,4 +1,4 @@
-"""Updates of the weights: step by step on a CPU; on a GPU as CUDA graphs, captured once and replayed.
+"""Updates of the weights: on a CPU step by step; on a GPU as CUDA graphs, captured and replayed.
 
 An update of a small batch is some three thousand small kernels. A GPU waits for the program that
 launches them one by one; a graph of them all is launched by one call.
@@ -58,7 +58,7 @@ class Captured:
 
 
 class Updates:
-    """Takes AdamW steps on ``model``, which stays on ``device``; ``stores`` as in its forward pass."""
+    """AdamW steps on ``model``, which stays on ``device``; ``stores`` as in its forward pass."""
 
     def __init__(
         self,
@@ -89,8 +89,8 @@ class Updates:
         kl_weight: float,
         alone: Tensor | None,
     ) -> Tensor:
-        """One update at learning rate ``rate``. Gives [2], detached: the negative ELBO and the KL of
-        the edges, both per store."""
+        """One update at learning rate ``rate``. Gives [2], detached: the negative ELBO and the KL
+        of the edges, both per store."""
         for group, held in zip(self.optimiser.param_groups, self.rates, strict=True):
             at = rate * group["pace"]
             group["lr"] = at if self.stream is None else held.fill_(at)
@@ -150,7 +150,7 @@ class Updates:
             self.capturing = False
             reason = str(refused).splitlines()[0]
             warnings.warn(
-                f"updates are launched kernel by kernel, which is slow: no graph of them ({reason})",
+                f"updates go kernel by kernel, which is slow: no graph of them ({reason})",
                 stacklevel=2,
             )
             return None

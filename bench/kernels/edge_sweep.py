@@ -6,10 +6,11 @@
 
 Beside the operators: the same passes in eager PyTorch (concatenated with BatchNorm; factorised with
 LayerNorm), and under torch.compile for the sizes given by --compile, in the same dtype. Caches are
-flushed before each timed step. With --graphs all are timed as replays of CUDA graphs, as in training:
-launched one by one from Python, the kernels of a small step run for less time than that takes. Results are checked against eager PyTorch before anything is timed
-(the tests marked gpu check more). A formulation that does not fit the memory gets no time, and what
-is not reached within --minutes is recorded as such; small sizes come first.
+flushed before each timed step. With --graphs all are timed as replays of CUDA graphs, which is how
+training runs them: from Python, launching the kernels of a small step takes longer than they do.
+Results are checked against eager PyTorch before anything is timed (the tests marked gpu check
+more). A formulation that does not fit the memory gets no time, and what is not reached within
+--minutes is recorded as such; small sizes come first.
 """
 
 from __future__ import annotations
