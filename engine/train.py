@@ -22,6 +22,7 @@ from causalmmm.engine.update import Updates
 from causalmmm.engine.windows import Batch, Windows
 
 _VALUES_PER_UPDATE = 100_000
+_FEW_SERIES = 8
 _UPDATES_PER_VALIDATION = 10
 _FAST = 4.0  # learning rate of parameters with a meaning, relative to that of the networks
 _MEANINGS = ("prototypes", "mixture")
@@ -78,7 +79,8 @@ def train(
     fit_stores, validation_stores = _split(windows.data.n_stores, config.validation, seed)
     at_once = config.batch_stores or _stores_per_update(windows)
     per_epoch = math.ceil(len(fit_stores) / at_once)
-    epochs = config.epochs or max(5, round(config.steps / per_epoch))
+    updates = config.steps * max(1.0, windows.data.n_nodes / _FEW_SERIES)
+    epochs = config.epochs or max(5, round(updates / per_epoch))
     groups = _parameter_groups(model, config)
     update = Updates(model, groups, config, stores=len(fit_stores), device=device)
     schedule = _Schedule(config, epochs * per_epoch)
