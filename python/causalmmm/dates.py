@@ -96,7 +96,8 @@ def _parse_numbers(numbers: NDArray[np.float64]) -> tuple[Days, list[Finding]]:
     """20240131 as a day, 202401 as a month; other numbers are no dates."""
     import pandas as pd
 
-    whole = np.where(np.isfinite(numbers), numbers, 0).astype(np.int64)
+    possible = (numbers > 0) & (numbers < 1e8)
+    whole = np.where(possible, numbers, 0).astype(np.int64)
     whole = np.where((whole >= 190001) & (whole <= 221112), whole * 100 + 1, whole)
     distinct, place = np.unique(whole, return_inverse=True)
     texts = pd.Series(distinct).astype(str).where((distinct > 1900_00_00) & (distinct < 2212_00_00))

@@ -302,6 +302,15 @@ def test_whole_numbers_are_dates_when_they_look_like_them() -> None:
     assert_equal(read(numbers), read(monthly))
 
 
+def test_a_number_far_too_large_for_a_date_is_named() -> None:
+    frame = good()
+    frame["day"] = frame["day"].str.replace("-", "").astype(float)
+    assert_equal(read(frame), read(good()))
+    frame.loc[3, "day"] = 1e300
+    with pytest.raises(PanelError, match=r"1e\+300.*'A'"):
+        read(frame)
+
+
 def test_midnights_in_a_local_zone_keep_their_date() -> None:
     frame = good()
     frame["day"] = pd.to_datetime(frame["day"]).dt.tz_localize("Europe/Berlin")
