@@ -63,3 +63,11 @@ def test_training_goes_as_on_a_cpu(windows: Windows) -> None:
         histories.append(train(model, windows, config, seed=0, device=torch.device(place)))
     on_cpu, on_gpu = ([report.train for report in history] for history in histories)
     np.testing.assert_allclose(on_gpu, on_cpu, rtol=5e-3)
+
+
+def test_the_same_seed_gives_the_same_bits(windows: Windows) -> None:
+    models = [build(hidden=32).cuda() for _ in range(2)]
+    for model in models:
+        train(model, windows, TrainConfig(epochs=12), seed=0, device=torch.device("cuda"))
+    for mine, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(mine, other)
