@@ -103,7 +103,7 @@ class RelationalEncoder(nn.Module):
         *,
         alone: Tensor | None = None,
         temperature: float | Tensor = 1.0,
-        seed: int | None = None,
+        seed: int | Tensor | None = None,
         store: Tensor | None = None,
     ) -> Posterior:
         """nodes [B, N, G], edges [B, N, N, F] or None, context [B, C] -> :class:`Posterior`.

@@ -67,9 +67,11 @@ def _inverse(matrix: Tensor) -> Tensor:
 
 
 def _cholesky(matrix: Tensor) -> Tensor:
-    # unchecked: a check would stop a GPU after every factorisation, and all matrices are ridged
-    factor: Tensor = torch.linalg.cholesky_ex(matrix).L
-    return factor
+    if not matrix.is_cuda:
+        return torch.linalg.cholesky(matrix)  # type: ignore[no-any-return]
+    # the check would make a GPU wait after every factorisation: what has none is missing instead
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    return torch.where((failed > 0)[..., None, None], torch.nan, factor)
 
 
 def _whitening(matrix: Tensor) -> Tensor:

@@ -340,6 +340,8 @@ def _restore(
             "resume with the settings the run began with"
         )
     model.load_state_dict(saved["model"])
+    for there, here in zip(saved["optimiser"]["param_groups"], optimiser.param_groups, strict=True):
+        there |= {name: here[name] for name in ("lr", "fused", "capturable")}  # of this device
     optimiser.load_state_dict(saved["optimiser"])
     state = saved["state"]
     return TrainState(**{**state, "history": [EpochReport(**r) for r in state["history"]]})

@@ -99,9 +99,9 @@ class Updates:
             batch=batch,
             alone=alone,
             noise=effect_noise(batch, seed),
-            temperature=torch.tensor(temperature, device=self.device),
-            seed=torch.tensor(seed, device=self.device),
-            kl_weight=torch.tensor(kl_weight, device=self.device),
+            temperature=torch.full((), temperature, device=self.device),
+            seed=torch.full((), seed, dtype=torch.int64, device=self.device),
+            kl_weight=torch.full((), kl_weight, device=self.device),
         )
         if self.stream is None:
             return self._run(inputs)
@@ -142,13 +142,14 @@ class Updates:
         if len(self.captured) == _MOST_GRAPHS:
             return None
         pool = next((known.graph.pool() for known in self.captured.values()), None)
-        graph = torch.cuda.CUDAGraph()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
         try:
             with torch.cuda.graph(graph, pool=pool, stream=self.stream):
                 losses = self._run(inputs)
         except RuntimeError as refused:
+            torch.cuda.set_stream(current)  # a capture that breaks off leaves its own
             self.capturing = False
-            reason = str(refused).splitlines()[0]
+            reason = str(refused.__context__ or refused).splitlines()[0]
             warnings.warn(
                 f"updates go kernel by kernel, which is slow: no graph of them ({reason})",
                 stacklevel=2,

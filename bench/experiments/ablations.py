@@ -70,6 +70,7 @@ def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
             settings = {"seed": seed, **declared, **json.loads(options.settings), **ABLATIONS[name]}
             used = without_context(panel) if name == NO_CONTEXT else panel
             key: Row = {"scenario": scenario, "seed": seed, "stores": panel.n_stores}
+            key |= {"origins": options.origins, "every": options.every}
             key |= {"settings": options.settings, "ablation": name}
             task = rolling_origins(used, options.origins, options.every, seed=seed)
             ledger.add(key, partial(ablated, used, truth.edges, task, settings))

@@ -73,7 +73,7 @@ def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
         )
         for method in options.methods:
             key = {"scenario": scenario, "seed": seed, "stores": panel.n_stores}
-            key |= {"origins": len(task.origins), "method": method}
+            key |= {"origins": len(task.origins), "every": options.every, "method": method}
             if method == OURS:
                 key["settings"] = options.settings
             ledger.add(key, partial(forecast_rows, method, panel, task, declared | settings))

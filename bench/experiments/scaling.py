@@ -167,7 +167,7 @@ def peak_memory(stores: int, steps: int | None, settings: dict[str, Any]) -> Row
     panel, truth = simulate("marketplace", stores=stores, steps=steps, seed=0)
     drawn = _peak_gib()
     del truth
-    model = CausalMMM(epochs=1, **settings).fit(panel, progress=False)
+    model = CausalMMM(**{"epochs": 1, **settings}).fit(panel, progress=False)
     return {
         "stores": panel.n_stores,
         "steps": int(panel.lengths.max()),

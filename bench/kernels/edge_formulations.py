@@ -62,7 +62,7 @@ class Factorised(Operators):
     ) -> tuple[Tensor, Tensor]:
         store = torch.arange(len(features), device=features.device)
         tau = torch.full((), TEMPERATURE, device=features.device)
-        seed = torch.tensor(1, device=features.device)
+        seed = torch.full((), 1, device=features.device)
         draw = Draw(self.log_prior.float(), tau, seed, store, hard=False)
         z, _, kl = reference.edge_sample(First(*first, features, wf), Second(*second), draw)
         return z, kl

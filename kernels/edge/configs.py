@@ -58,7 +58,8 @@ def find(
 
 # `MEAN` and `SAMPLE` kernels walk over senders with a tile of receivers, `LAYER` kernels pass once
 # over scratch, `WEIGHT` sums over edges. Where MEAN or SAMPLE has no row, its weights do not fit
-# shared memory together, and it goes layer by layer.
+# shared memory together, or only in launches that Triton compiles wrongly (`edge_compile.sound`),
+# and it goes layer by layer.
 MEAN: Table = {
     ("sm_90", 32, 2): Launch(64, 4, registers=96, shared=7168),
     ("sm_90", 64, 2): Launch(64, 4, registers=168, shared=18432),
