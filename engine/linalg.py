@@ -68,7 +68,8 @@ def _inverse(matrix: Tensor) -> Tensor:
 
 def _cholesky(matrix: Tensor) -> Tensor:
     if not matrix.is_cuda:
-        return torch.linalg.cholesky(matrix)  # type: ignore[no-any-return]
+        checked: Tensor = torch.linalg.cholesky(matrix)
+        return checked
     # the check would make a GPU wait after every factorisation: what has none is missing instead
     factor, failed = torch.linalg.cholesky_ex(matrix)
     return torch.where((failed > 0)[..., None, None], torch.nan, factor)
