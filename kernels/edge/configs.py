@@ -83,7 +83,7 @@ LAYER: Table = {
     ("sm_90", 32, 4): Launch(64, 4, registers=112, shared=8192),
     ("sm_90", 64, 4): Launch(64, 4, registers=184, shared=32768),
     ("sm_90", 128, 4): Launch(128, 8, depth=32, spill=128, shared=65536),
-    ("sm_90", 256, 4): Launch(64, 4, depth=32, spill=2048, shared=73728),
+    ("sm_90", 256, 4): Launch(64, 4, depth=32, spill=2784, shared=73728),
 }
 WEIGHT: Table = {
     ("sm_90", 32, 2): Launch(64, 4, registers=72, shared=4096),
