@@ -77,8 +77,9 @@ class TrainConfig:
     """How the model is fitted.
 
     epochs        passes over the stores; None chooses as many as give about ``steps`` updates.
-    steps         optimiser updates aimed at when ``epochs`` is None, with up to 8 series; with more
-                  series proportionally more, as an update then holds fewer stores.
+    steps         optimiser updates aimed at when ``epochs`` is None, with up to 8 series and so few
+                  stores that they pass the stores 50 times. With more series or stores there are
+                  more updates: an update then holds fewer of the stores.
     batch_stores  stores per update; None takes about 100,000 values (8 to 256 stores).
     window        longest stretch of a history used at once, in steps.
     scored        share of each window that is hidden from the encoder and scored (cross-window

@@ -22,7 +22,7 @@ from causalmmm.engine.update import Updates
 from causalmmm.engine.windows import Batch, Windows
 
 _VALUES_PER_UPDATE = 100_000
-_FEW_SERIES = 8
+_FEW_SERIES, _PASSES, _LONGEST = 8, 50, 4.0
 _UPDATES_PER_VALIDATION = 10
 _FAST = 4.0  # learning rate of parameters with a meaning, relative to that of the networks
 _MEANINGS = ("prototypes", "mixture")
@@ -79,8 +79,7 @@ def train(
     fit_stores, validation_stores = _split(windows.data.n_stores, config.validation, seed)
     at_once = config.batch_stores or _stores_per_update(windows)
     per_epoch = math.ceil(len(fit_stores) / at_once)
-    updates = config.steps * max(1.0, windows.data.n_nodes / _FEW_SERIES)
-    epochs = config.epochs or max(5, round(updates / per_epoch))
+    epochs = config.epochs or _epochs(config.steps, windows.data.n_nodes, per_epoch)
     groups = _parameter_groups(model, config)
     update = Updates(model, groups, config, stores=len(fit_stores), device=device)
     schedule = _Schedule(config, epochs * per_epoch)
@@ -147,6 +146,14 @@ def train(
     model.eval()
     model.autocast = False
     return state.history
+
+
+def _epochs(steps: int, nodes: int, per_epoch: int) -> int:
+    """Of about ``steps`` updates; of more where an update holds few stores because series are many,
+    and where so many would not pass the stores 50 times, up to four times as many."""
+    updates = steps * max(1.0, nodes / _FEW_SERIES)
+    updates = min(max(updates, _PASSES * per_epoch), _LONGEST * updates)
+    return max(5, round(updates / per_epoch))
 
 
 def _evidence_alone(
