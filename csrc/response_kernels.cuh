@@ -18,6 +18,11 @@ __device__ __forceinline__ int steps_left(std::int64_t steps, std::int64_t begin
   return left < most ? static_cast<int>(left) : most;
 }
 
+// Whether the row ends among a lane's `most` steps from `t` on, where `left` remain.
+__device__ __forceinline__ bool ends_here(const Problem& p, std::int64_t t, int left, int most) {
+  return left > 0 && left <= most && t + left == p.steps;
+}
+
 // kMoving: some parameter moves in time; those that do not are then read again at every step.
 template <class X, bool kMoving>
 __global__ void __launch_bounds__(kLanes * kWarps)
@@ -51,7 +56,7 @@ __global__ void __launch_bounds__(kLanes * kWarps)
       a[i] = Saturation(a[i], curve.slope[c], curve.log2_half[c]).response(a[i]);
     }
     store(response + t, left, wide, a);
-    if (left > 0 && left <= V && t + left == p.steps) *at.at<float>(o.final) = last;
+    if (ends_here(p, t, left, V)) *at.at<float>(o.final) = last;
   }
 }
 
@@ -137,7 +142,7 @@ __global__ void __launch_bounds__(kLanes * kWarps, kBlocks<X, kChunks>)
         curve.read(p, begin + first, left);
         float grad[V], by_slope[V], by_half[V];
         load(response_at + begin + c * kChunk<X>, left, wide, 0.0f, grad);
-        const bool has_last = left > 0 && left <= V && begin + first + left == p.steps;
+        const bool has_last = ends_here(p, begin + first, left, V);
 #pragma unroll
         for (int i = 0; i < V; ++i) {
           const int j = curve.at(i);

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,10 +35,7 @@ class Inputs:
 
     def tensors(self) -> Iterator[Tensor]:
         for holder in (self.batch, self):
-            for name in (field.name for field in fields(holder)):
-                value = getattr(holder, name)
-                if isinstance(value, Tensor):
-                    yield value
+            yield from (value for value in vars(holder).values() if isinstance(value, Tensor))
 
     def shape(self) -> tuple[torch.Size, ...]:
         return tuple(value.shape for value in self.tensors())

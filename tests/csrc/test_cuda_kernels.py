@@ -18,13 +18,16 @@ CSRC = ROOT / "csrc"
 pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not on the PATH")
 
 
-def test_no_kernel_uses_the_stack_or_spills_registers(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
+    """By architecture: the machine code as a file, and the compiler's report."""
+    folder = tmp_path_factory.mktemp("cubin")
     # one process per architecture, side by side
     compilers = {
         arch: subprocess.Popen(
             [
                 *("nvcc", "-std=c++17", "-O3", "-ftz=true", "-cubin", f"-arch={arch}"),
-                *("-Xptxas", "-v", "-o", str(tmp_path / arch), str(CSRC / "response_cuda.cu")),
+                *("-Xptxas", "-v", "-o", str(folder / arch), str(CSRC / "response_cuda.cu")),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -32,9 +35,16 @@ def test_no_kernel_uses_the_stack_or_spills_registers(tmp_path: Path) -> None:
         )
         for arch in ("sm_80", "sm_90", "sm_100")
     }
+    found = {}
     for arch, compiler in compilers.items():
         report, _ = compiler.communicate(timeout=300)
         assert compiler.returncode == 0, report[-4000:]
+        found[arch] = str(folder / arch), report
+    return found
+
+
+def test_no_kernel_uses_the_stack_or_spills_registers(built: dict[str, tuple[str, str]]) -> None:
+    for arch, (_, report) in built.items():
         kernels = set(re.findall(r"Compiling entry function '(\S+)'", report))
         usage = re.findall(
             r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report
@@ -43,15 +53,15 @@ def test_no_kernel_uses_the_stack_or_spills_registers(tmp_path: Path) -> None:
         assert usage == [("0", "0", "0")] * 14, f"{arch}\n{report}"
 
 
-def test_no_kernel_holds_the_comparison_that_ptxas_misreads(tmp_path: Path) -> None:
+def test_no_kernel_holds_the_comparison_that_ptxas_misreads(
+    built: dict[str, tuple[str, str]],
+) -> None:
     """See `load` in response_warp.cuh."""
     triton = pytest.importorskip("triton", reason="its disassembler is needed")
-    built = str(tmp_path / "sm_90")
-    flags = ("-std=c++17", "-O3", "-ftz=true", "-arch=sm_90", "-cubin", "-o", built)
-    _run(["nvcc", *flags, str(CSRC / "response_cuda.cu")])
-    code = _run([triton.knobs.nvidia.nvdisasm.path, built])
-    assert "SHFL" in code
-    assert "VIMNMX.RELU" not in code
+    for arch, (code, _) in built.items():
+        text = _run([triton.knobs.nvidia.nvdisasm.path, code])
+        assert "SHFL" in text, arch
+        assert "VIMNMX.RELU" not in text, arch
 
 
 def test_kernels_run_lane_by_lane_agree_with_the_plain_loops(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("triton", reason="needs the optional extra triton")
 
 from edge_compile import KERNELS, compile_kernel, sound
+from edge_tune import TABLES
 
 from causalmmm.kernels.edge import configs
 
@@ -42,7 +43,7 @@ def test_each_row_of_the_table_compiles_within_its_budget(name, width, size):
         assert found.tensor_core_instructions > 0
 
 
-@pytest.mark.parametrize("table", ["MEAN", "SAMPLE", "LAYER", "WEIGHT"])
+@pytest.mark.parametrize("table", TABLES)
 def test_no_row_is_one_that_triton_compiles_wrongly(table):
     rows = getattr(configs, table)
     assert all(sound(table, width, size, row) for (_, width, size), row in rows.items())
