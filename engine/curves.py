@@ -1,4 +1,4 @@
-"""Response curves: what constant spend adds to the target per step once carry-over has settled."""
+"""Response curves: what constant spend adds to the target per step in the long run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.graphs import effect_interval
+from causalmmm.engine.effects import effect_interval, long_run, shape_deviation
 from causalmmm.engine.model import CausalModel, Inference, causal_probability
 from causalmmm.engine.windows import Batch
 from causalmmm.kernels import adstock_hill
@@ -34,7 +34,7 @@ def response_curves(
     """Steady response of the target (the last node) to scaled ``amounts`` [B, N, G] per step.
 
     The shape is that of the latest context. Carry-over sums to one, so it does not change what
-    constant spend comes to.
+    constant spend comes to; what the target's own past keeps of an effect does.
     """
     decoder = model.decoder
     context = batch.context[..., -1] if batch.context.ndim == 3 else batch.context
@@ -43,9 +43,11 @@ def response_curves(
         slope, half = decoder.curve(context)
         still = torch.zeros_like(amounts[..., :1])
         response, _ = adstock_hill(amounts, still, slope, half, still.squeeze(-1))
-    shared = response * decoder.beta[:, -1].sum(-1).unsqueeze(-1)
+    gain = long_run(inferred.own[:, -1]).view(-1, 1, 1)
+    shared = response * decoder.beta[:, -1].sum(-1).unsqueeze(-1) * gain
+    shape_sd = shape_deviation(decoder, context, batch.level, amounts)
     posterior = inferred.posterior
     mean, log_sd = posterior.effect_mean[..., -1:], posterior.effect_log_sd[..., -1:]
-    effect, lower, upper = effect_interval(model, mean, log_sd, shared)
+    effect, lower, upper = effect_interval(model, mean, log_sd, shape_sd, shared)
     probability = causal_probability(posterior.edges)[..., -1:]
     return Curves(effect, lower, upper, effect * probability)

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from causalmmm.engine.effects import effect_interval, long_run, shape_deviation
 from causalmmm.engine.model import CausalModel, Inference, causal_probability
 from causalmmm.engine.windows import Batch
-
-_NORMAL_95 = 1.6448536269514722
 
 
 @dataclass
 class GraphTable:
     """[B, N, N] each, sender by receiver.
 
-    probability of the edge; effect, the mean contribution of the sender per step while the edge is
-    present, in units of the receiver's scale; lower and upper, its central 90 % interval.
+    probability of the edge; effect, what the sender adds to the receiver per step on average while
+    the edge is present, what the receiver's own past keeps of it included, in units of the
+    receiver's scale; lower and upper, its central 90 % interval.
     """
 
     probability: Tensor
@@ -33,22 +33,14 @@ def store_graphs(
 ) -> GraphTable:
     """Posterior graphs of a batch, read from all rows it may see."""
     inferred = model.infer(batch) if inferred is None else inferred
-    posterior = inferred.posterior
-    response, _ = model.decoder.respond(batch.x, batch.context, batch.level)
+    posterior, decoder = inferred.posterior, model.decoder
+    response, _ = decoder.respond(batch.x, batch.context, batch.level)
     seen = batch.seen.to(response.dtype).unsqueeze(-1)  # [B, T, 1]
-    level = (response.flatten(1, 2) @ seen / seen.sum(1, keepdim=True)).view(response.shape[:-1])
-    shared = torch.einsum("bid,ijd->bij", level, model.decoder.beta)
-    effects = effect_interval(model, posterior.effect_mean, posterior.effect_log_sd, shared)
+    mean = (response.flatten(1, 2) @ seen / seen.sum(1, keepdim=True)).view(response.shape[:-1])
+    shared = torch.einsum("bid,ijd->bij", mean, decoder.beta) * long_run(inferred.own).unsqueeze(1)
+    context = batch.context.mean(-1) if batch.context.ndim == 3 else batch.context
+    shape_sd = shape_deviation(decoder, context, batch.level, batch.level)
+    effects = effect_interval(
+        model, posterior.effect_mean, posterior.effect_log_sd, shape_sd, shared
+    )
     return GraphTable(causal_probability(posterior.edges), *effects)
-
-
-def effect_interval(
-    model: CausalModel, mean: Tensor, log_sd: Tensor, shared: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, lower and upper end (central 90 %) of ``shared`` effects in stores whose own log
-    deviation from them has this mean and deviation."""
-    sd = log_sd.exp()
-    if not model.config.store_effects:
-        mean, sd = torch.zeros_like(mean), torch.zeros_like(sd)
-    ends = [shared * (mean + side * _NORMAL_95 * sd).exp() for side in (-1, 1)]
-    return shared * (mean + 0.5 * sd.square()).exp(), torch.minimum(*ends), torch.maximum(*ends)

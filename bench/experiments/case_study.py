@@ -41,7 +41,8 @@ WRONG = "#c2410c"
 
 @dataclass(frozen=True)
 class Curve:
-    """What constant spend on a channel adds to the target per day, directly, in the units of both.
+    """What constant spend on a channel adds to the target per day in the long run, but not through
+    other series, in the units of both.
 
     amount [K], from nothing to twice the most ever spent; learned, with its central 90 % interval,
     and true. ``usual`` is the mean spend.
@@ -133,7 +134,8 @@ def response_curves(
             frame[column].to_numpy(np.float64) for column in ("amount", "effect", "lower", "upper")
         )
         shape = hill(amount / levels[i], truth.slope[store, i], truth.half_saturation[store, i])
-        true = shape * truth.effects[store, i, -1] * levels[-1]
+        settled = truth.effects[store, i, -1] * levels[-1] / (1 - truth.own_memory[-1])
+        true = shape * settled
         curves.append(Curve(names[i], float(spend[names[i]].mean()), amount, *learned, true))
     return curves
 

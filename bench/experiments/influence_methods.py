@@ -18,8 +18,8 @@ from baselines.forecast_graphless import OneStep
 from numpy.typing import NDArray
 from torch import Tensor
 
-from causalmmm.engine.attribution import expected_weights
 from causalmmm.engine.calendar import Calendar, extend_grid
+from causalmmm.engine.effects import expected_weights
 from causalmmm.engine.forecast import Future, draw_noise, roll_forward
 from causalmmm.engine.model import CausalModel, Inference, causal_probability, own_prediction
 from causalmmm.engine.windows import Batch, Windows

@@ -53,9 +53,11 @@ class Answers:
         """Posterior graphs: store, source, target, probability, effect, lower, upper.
 
         A new store is scored without training. ``effect`` is what the source adds to the target per
-        step on average over the store's window, in the target's units, where the edge is present;
-        ``lower`` and ``upper`` bound it with 90 % posterior probability. Rows with a probability
-        below ``threshold`` are left out.
+        step on average over the store's window, in the target's units, where the edge is present,
+        with what the target's own past keeps of it from step to step (its long-run effect);
+        ``lower`` and ``upper`` bound it with 90 % posterior probability. They allow for what a
+        window leaves open about the shape of the response curve. Rows with a probability below
+        ``threshold`` are left out.
         """
         panel = self._known(panel)
         return graph_table(self.model_, self._windows(panel.data), panel, threshold, self.device_)
@@ -109,12 +111,13 @@ class Answers:
     def decompose(self, panel: Panel | Any | None = None) -> pd.DataFrame:
         """What the target is made of, step by step: store, date, component, value.
 
-        Components: ``baseline`` (calendar and controls, with every other series at zero), ``own
-        past`` (the target's own earlier deviations), each other series by name (its direct effect,
-        carry-over and saturation included, weighed by the probability of its edge), and
-        ``remainder``. Those of one date sum to the observed value; without the remainder they sum
-        to the model's one-step prediction. Covers the last ``window`` steps of each history but
-        the first, which has no past.
+        Components: ``baseline`` (calendar and controls, with every other series at zero), each
+        other series by name (its direct effect, weighed by the probability of its edge: carry-over,
+        saturation and what the target's own past keeps of it included), ``own past`` (what the
+        target keeps of earlier deviations that no series explains), and ``remainder``. Those of one
+        date sum to the observed value; without the remainder they sum to the model's one-step
+        prediction. Covers the last ``window`` steps of each history but the first, which has no
+        past.
         """
         panel = self._known(panel)
         return contribution_table(self.model_, self._windows(panel.data), panel, self.device_)
@@ -127,12 +130,13 @@ class Answers:
         *,
         points: int = 50,
     ) -> pd.DataFrame:
-        """What constant spend adds to the target per step, once carry-over has settled.
+        """What constant spend adds to the target per step in the long run.
 
         store, channel, amount, expected, effect, lower, upper: ``amount`` runs from zero to twice
         the largest of the store's window, in the channel's units (exposure where it has one);
-        ``effect`` is the direct effect while the edge is present, with its central 90 % interval;
-        ``expected`` is the effect times the probability of the edge, as in :meth:`decompose`.
+        ``effect`` is the direct effect while the edge is present, once carry-over and the target's
+        own past have settled, with its central 90 % interval; ``expected`` is the effect times the
+        probability of the edge, as in :meth:`decompose`.
         """
         panel = self._known(panel)
         if store is not None:

@@ -28,7 +28,7 @@ def test_true_curves_pass_through_half_saturation_and_end_at_the_true_effect():
     assert len(curves) == truth.edges[1, :-2, -1].sum() > 0
     for curve in curves:
         i = names.index(curve.channel)
-        most = truth.effects[1, i, -1] * truth.levels[1, -1]
+        most = truth.effects[1, i, -1] * truth.levels[1, -1] / (1 - truth.own_memory[-1])
         half = truth.half_saturation[1, i] * truth.levels[1, i]
         assert half < curve.amount[-1]
         np.testing.assert_allclose(np.interp(half, curve.amount, curve.true), most / 2, rtol=1e-2)
