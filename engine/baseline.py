@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from causalmmm.engine.linalg import spd_inverse
+from causalmmm.engine.windows import whole_past
 
 # Prior spread of a store's coefficient around the shared one, in units of the series' level.
 _SPREAD = {
@@ -32,12 +33,14 @@ class Projection:
     """Ridge regression of rows ``seen`` on the basis, ready to apply to any set of series.
 
     basis   [B, T, Q];  solver [B, Q, T] maps series on the seen rows to coefficients;
-    spread  [B, Q, Q], posterior covariance of coefficients per unit of noise variance.
+    spread  [B, Q, Q], posterior covariance of coefficients per unit of noise variance;
+    seen    bool [B, T].
     """
 
     basis: Tensor
     solver: Tensor
     spread: Tensor
+    seen: Tensor
 
     def coefficients(self, series: Tensor) -> Tensor:
         """[B, R, T] -> [B, R, Q]."""
@@ -49,7 +52,9 @@ class Projection:
 
     def ahead(self) -> Projection:
         """For series that act one step later: their row t meets row t + 1 of the basis."""
-        return Projection(self.basis[:, 1:], self.solver[..., 1:], self.spread)
+        seen = whole_past(self.seen, 1)
+        solver = self.solver[..., 1:] * seen.unsqueeze(1)
+        return Projection(self.basis[:, 1:], solver, self.spread, seen)
 
 
 class CalendarBaseline(nn.Module):
@@ -68,7 +73,7 @@ class CalendarBaseline(nn.Module):
         visible = basis * seen.unsqueeze(-1)
         gram = visible.mT @ visible + torch.diag(self.log_ridge.clamp(-12, 12).exp())
         spread = spd_inverse(gram)
-        return Projection(basis, spread @ visible.mT, spread)
+        return Projection(basis, spread @ visible.mT, spread, seen)
 
     def forward(self, x: Tensor, projection: Projection) -> tuple[Tensor, Tensor]:
         """Baseline coefficients [B, N, Q] and residual [B, N, T] of scaled series x [B, N, T]."""

@@ -59,6 +59,8 @@ class ModelConfig:
             raise ValueError(f"prior is a probability strictly between 0 and 1, got {self.prior}")
         if self.structure not in STRUCTURES:
             raise ValueError(f"structure is one of {STRUCTURES}, got {self.structure!r}")
+        if not self.effect_spread > 0.0:
+            raise ValueError(f"effect_spread must be above 0, got {self.effect_spread}")
         leasts = {"hidden": 4, "lags": 0, "raw_window": 1, "own_lags": 1, "prototypes": 1}
         if self.structure == "evidence":
             leasts["lags"] = 1
@@ -112,10 +114,16 @@ class TrainConfig:
             raise ValueError(f"validation is a share between 0 and 0.5, got {self.validation}")
         if self.batch_stores is not None and self.batch_stores < 1:
             raise ValueError(f"batch_stores must be at least 1, got {self.batch_stores}")
-        if self.window < 8:
-            raise ValueError(f"window must be at least 8 steps, got {self.window}")
         if min(self.temperature) <= 0:
             raise ValueError(f"temperatures are positive, got {self.temperature}")
+        if not (self.learning_rate > 0.0 and self.clip > 0.0 and self.weight_decay >= 0.0):
+            raise ValueError(
+                "learning_rate and clip must be above 0 and weight_decay at least 0, got "
+                f"{self.learning_rate}, {self.clip} and {self.weight_decay}"
+            )
+        for name, least in {"steps": 1, "patience": 1, "window": 8}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
 
 C = TypeVar("C", "ModelConfig", "TrainConfig")

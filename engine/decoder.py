@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from causalmmm.engine.config import ModelConfig
 from causalmmm.kernels import adstock_hill
 
+_FAR = 1e6  # in units of a series' mean size
 _PRIOR_ROWS = 5.0  # rows of evidence that the pooled spread of a series counts as
 
 
@@ -91,12 +92,13 @@ class ResponseDecoder(nn.Module):
                 half.unsqueeze(2),
                 initial,
             )
-        # a slope of one and a half-saturation far above the data is the identity over that level
-        far = torch.full_like(slope, 1e4).unsqueeze(2)
+        # a slope of one and a half-saturation far above the data is the identity over that level,
+        # to one part in a million
+        far = torch.full_like(slope, _FAR).unsqueeze(2)
         response, final = adstock_hill(
             x.unsqueeze(2), self.decay.unsqueeze(-1), torch.ones_like(far), far, initial
         )
-        return response * 1e4, final
+        return response * _FAR, final
 
     def delayed(self, response: Tensor) -> Tensor:
         """Response [B, N, D, T] with component d shifted by its delay; first values fill gaps."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.linalg import diagonal_blocks, ridged, whitening
+from causalmmm.engine.windows import whole_past
 
 RIDGE = 10.0  # prior precision of a standardised VAR coefficient, in units of the noise variance
 _CLIP = 8.0
@@ -54,10 +55,10 @@ def node_width(lags: int) -> int:
 def window_statistics(
     residual: Tensor, received: Tensor, running: Tensor, seen: Tensor, lags: int
 ) -> WindowStatistics:
-    """Statistics of residual series [B, N, T] on rows ``seen`` [B, T] (float32, no gradient).
+    """Statistics of residual series [B, N, T] on rows ``seen``, bool [B, T], without gradient.
 
     ``residual`` is of the series as senders; ``received`` of the series as receivers, which are
-    explained only on rows where they are ``running`` (bool [B, N, T]).
+    explained only on rows where they are ``running`` (0 or 1, [B, N, T]).
 
     One Gram matrix of all lags gives both the correlations and, through one Cholesky factorisation
     per store, the ridge VAR(lags): B = (Z'Z + c I)^-1 Z'Y, its posterior covariance, and for every
@@ -73,7 +74,7 @@ def window_statistics(
     series = (residual / spread.clamp_min(_FLAT).unsqueeze(-1)).clamp(-_CLIP, _CLIP)
     outcome = (received / spread.clamp_min(_FLAT).unsqueeze(-1)).clamp(-_CLIP, _CLIP)
     # rows predicted: all seen rows that have `lags` predecessors inside the window
-    used = rows[:, lags:].unsqueeze(1)
+    used = whole_past(seen, lags).to(residual.dtype).unsqueeze(1)
     n = used.sum(-1).clamp_min(2.0)  # [B, 1]
     counted = used * running[..., lags:]
     present = outcome[..., lags:] * counted  # [B, N, T']
@@ -174,8 +175,8 @@ def response_evidence(
     share = counted.sum(-1) / rows.sum(-1).clamp_min(1.0)  # a receiver's rows stand for all rows
     scaled = (errors * (-log_noise).exp().unsqueeze(-1)).clamp(-_CLIP, _CLIP) * counted
     plain_gram, plain_cross = flat @ flat.mT, flat @ scaled.mT
-    power = plain_gram.diagonal(dim1=1, dim2=2) / rows.sum(-1).clamp_min(2.0)
-    size = power.clamp_min(1e-6).sqrt().unsqueeze(-1)
+    square = plain_gram.diagonal(dim1=1, dim2=2) / rows.sum(-1).clamp_min(2.0)
+    size = square.clamp_min(1e-6).sqrt().unsqueeze(-1)
     gram, cross = plain_gram / (size * size.mT), plain_cross / size
     white = whitening(ridged(gram, RIDGE))
     weight = (white.mT @ (white @ cross)).view(stores, nodes, parts, nodes)
@@ -262,7 +263,6 @@ def _log_bayes_factor(hit: Tensor, power: Tensor, spread: float) -> tuple[Tensor
     mean = (hit + precision) / (power + precision)
     gain = 0.5 * mean.square() * (power + precision)
     return gain - 0.5 * (torch.log1p(power / precision) + precision), mean
-
 
 
 def _inverse_blocks(white: Tensor, nodes: int) -> Tensor:

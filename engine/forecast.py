@@ -44,8 +44,8 @@ class Future:
 class Noise:
     """The standard normal draws behind D futures, the same for every store.
 
-    Draws come in mirrored pairs, so half of them are kept: gates and effects [D/2, N, N],
-    coefficients [D/2, N, Q], steps and pauses [H, D/2, N]. All stores share them, so that a store
+    Draws come in mirrored pairs, so half of them are kept: gates and effects [N, N, D/2],
+    coefficients [N, Q, D/2], steps and pauses [H, N, D/2]. All stores share them, so that a store
     is forecast the same in any company. Draws of different stores are therefore not independent:
     intervals of totals over stores cannot be read from them.
     """
@@ -57,9 +57,8 @@ class Noise:
     steps: Tensor
     pauses: Tensor
 
-    def last(self, half: Tensor) -> Tensor:
-        """All D draws, along the last axis, from the half that is kept."""
-        half = half.movedim(1 if half is self.steps or half is self.pauses else 0, -1)
+    def mirrored(self, half: Tensor) -> Tensor:
+        """All D draws [..., D] from the half [..., D/2] that is kept."""
         return torch.cat([half, -half], dim=-1)[..., : self.draws]
 
 
@@ -78,7 +77,7 @@ def draw_noise(
         uniform = torch.rand((3, half, *shape), generator=generator, device=device)
         size = (uniform[0].argsort(0) + uniform[1]) / half
         size = torch.special.ndtri(0.5 + 0.5 * size).clamp_max(_FARTHEST)
-        return torch.where(uniform[2] < 0.5, -size, size)
+        return torch.where(uniform[2] < 0.5, -size, size).movedim(0, -1).contiguous()
 
     gates, effects = normal(nodes, nodes), normal(nodes, nodes)
     coefficients = normal(nodes, terms)
@@ -204,8 +203,8 @@ def _rollout(
         wide(centres, -1),
         wide(given, -1),
         wide(going, -1),
-        copied(noise.last(noise.steps)),
-        copied(torch.special.ndtr(noise.last(noise.pauses))),
+        copied(noise.mirrored(noise.steps)),
+        copied(torch.special.ndtr(noise.mirrored(noise.pauses))),
         slope,
         slope * half.log(),
     )
@@ -216,25 +215,30 @@ def _rollout(
 def _pauses(running: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     """[B, N]: shares of steps after which a running series runs on, and a paused one resumes.
 
-    A series that never paused runs on for ever.
+    Both as if one step more had been seen, with the store's share of running rows as its outcome: a
+    pause that began at the last row does not look as if it had no end. A series that never paused
+    runs on for ever.
     """
     known = (seen[:, 1:] & seen[:, :-1]).unsqueeze(1)
+    rows = seen.unsqueeze(1).to(running.dtype)
+    usual = (running * rows).sum(-1) / rows.sum(-1)
     before, after = running[..., :-1] * known, running[..., 1:]
     paused = (1 - running[..., :-1]) * known
-    stays = (before * after).sum(-1) / before.sum(-1).clamp_min(1.0)
-    resumes = (paused * after).sum(-1) / paused.sum(-1).clamp_min(1.0)
-    return torch.where(paused.sum(-1) > 0, stays, 1.0), resumes
+    stays = ((before * after).sum(-1) + usual) / (before.sum(-1) + 1)
+    resumes = ((paused * after).sum(-1) + usual) / (paused.sum(-1) + 1)
+    return torch.where(usual < 1, stays, 1.0), resumes
 
 
-def _long_run(residual: Tensor, variance: Tensor) -> Tensor:
-    """[B, N]: variance of a mean of autocorrelated residuals [B, N, T], times its length.
+def _long_run(residual: Tensor, rows: Tensor, variance: Tensor) -> Tensor:
+    """[B, N]: variance of a mean of autocorrelated residuals [B, N, T], times its length ``rows``
+    [B, 1]; residuals of padding are zero.
 
     Bartlett's weights over ``_LONG_RUN`` lags; at least the one-step ``variance`` [B, N].
     """
     width = _LONG_RUN + 1
     total = torch.nn.functional.pad(residual, (width, _LONG_RUN)).cumsum(-1)
     window = total[..., width:] - total[..., :-width]  # sums of all stretches of this width
-    long_run = window.square().sum(-1) / (width * residual.shape[-1])
+    long_run = window.square().sum(-1) / (width * rows)
     return torch.maximum(long_run, variance)
 
 
@@ -259,13 +263,13 @@ def _strength(model: CausalModel, inferred: Inference, noise: Noise) -> Tensor:
         return part.permute(1, 2, 0).unsqueeze(-1)
 
     probability = last(causal_probability(posterior.edges))
-    uniform = torch.special.ndtr(noise.last(noise.gates)).clamp(1e-7, 1 - 1e-7).unsqueeze(2)
+    uniform = torch.special.ndtr(noise.mirrored(noise.gates)).clamp(1e-7, 1 - 1e-7).unsqueeze(2)
     width = (2 * torch.minimum(probability, 1 - probability)).clamp(1e-9, _BLUR)
     share = (probability - uniform) * width.reciprocal()
     gate = (share + 0.5).clamp(0, 1)  # its mean is the probability
     if model.config.store_effects:
         mean, sd = last(posterior.effect_mean), last(posterior.effect_log_sd.exp())
-        gate = gate * (mean + sd * noise.last(noise.effects).unsqueeze(2)).exp()
+        gate = gate * (mean + sd * noise.mirrored(noise.effects).unsqueeze(2)).exp()
     return gate.flatten(-2)
 
 
@@ -274,8 +278,9 @@ def _baselines(inferred: Inference, future: Future, noise: Noise) -> Tensor:
     middle = torch.einsum("bnq,bhq->hnb", inferred.coefficients, future.basis).unsqueeze(-1)
     root = cholesky(inferred.projection.spread)
     turned = (future.basis @ root).transpose(0, 1).unsqueeze(1)  # [H, 1, B, Q]
-    wobble = turned @ noise.last(noise.coefficients)  # [H, N, B, draws]
-    spread = _long_run(inferred.residual, (2 * inferred.log_noise).exp()).sqrt()
+    wobble = turned @ noise.mirrored(noise.coefficients)  # [H, N, B, draws]
+    rows = inferred.projection.seen.sum(-1, keepdim=True)
+    spread = _long_run(inferred.residual, rows, (2 * inferred.log_noise).exp()).sqrt()
     return (middle + spread.mT.unsqueeze(-1) * wobble).flatten(-2)
 
 

@@ -14,7 +14,7 @@ from causalmmm.engine.decoder import ResponseDecoder
 from causalmmm.engine.encoder import Posterior, RelationalEncoder
 from causalmmm.engine.features import ResponseEvidence, response_evidence, window_statistics
 from causalmmm.engine.relevance import relevance_evidence
-from causalmmm.engine.windows import Batch
+from causalmmm.engine.windows import Batch, whole_past
 from causalmmm.kernels import EdgeSample
 
 _HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
@@ -105,7 +105,7 @@ class CausalModel(nn.Module):
         projection = self.baseline.project(batch.basis, batch.seen)
         received, running = self._received(batch)
         coefficients, residual = self.baseline(received, projection)
-        residual = residual * running
+        residual = residual * running * (batch.seen | batch.scored).unsqueeze(1)
         still = residual.detach()
         sent = self.baseline(batch.x, projection)[1].detach()
         statistics = window_statistics(sent, still, running, batch.seen, max(config.lags, 1))
@@ -119,7 +119,7 @@ class CausalModel(nn.Module):
                 self.decoder.beta.detach(),
                 log_noise.detach(),
                 running[..., 1:],
-                batch.seen[:, 1:],
+                whole_past(batch.seen, 1),
                 self.encoder.typical_odds(),
                 self.encoder.store_odds,
                 config.effect_spread,

@@ -21,6 +21,7 @@ _STARTS, _ROUNDS = 3, 25
 _SPLIT_FROM = 20  # stores below which all share one prototype
 _LARGE = 20.0
 _OPEN = 0.9
+_ROUNDING = 1e-5  # of sums in float32, as a share of the diagonal
 _MIXED = 4.0  # how much dearer an effect is that turns its sign over lags
 _NATS_A_STORE = 0.05  # what an edge must add at least, so that misfit of many stores opens none
 
@@ -115,9 +116,10 @@ def revise(
     """
     nodes, parts = beta.shape[1:]
     rate, effect = mixture.rate.clone(), beta.clone()
-    fixed = (prior <= 0) | (prior >= 1)
+    self_loops = torch.eye(nodes, dtype=torch.bool, device=beta.device)
+    fixed = (prior <= 0) | (prior >= 1) | self_loops
     excess = factor.clamp(-_LARGE, _LARGE).expm1()
-    own = torch.eye(nodes, dtype=torch.bool, device=beta.device).repeat_interleave(parts, 1)
+    own = self_loops.repeat_interleave(parts, 1)
     strength = torch.zeros(nodes, nodes, device=beta.device)
     for p in range(len(rate)):
         weight = mixture.share[:, p]
@@ -125,7 +127,7 @@ def revise(
         if stores < _SPLIT_FROM:
             continue
         ridge = torch.diag_embed(torch.where(own, _LARGE * gram[p].diagonal(dim1=1, dim2=2), 0.0))
-        inverse = spd_inverse(ridged(gram[p] + ridge, RIDGE))
+        inverse = _ridged_inverse(gram[p] + ridge)
         joint = (inverse @ cross[p].unsqueeze(-1)).view(nodes, nodes, parts)  # receiver first
         information = torch.linalg.inv(diagonal_blocks(inverse, nodes)).transpose(0, 1)
         signal = torch.einsum("ijde,ije->ijd", information, joint.transpose(0, 1))
@@ -144,6 +146,14 @@ def revise(
         effect = torch.where(dead.unsqueeze(-1), best, effect)
         strength = torch.where(dead, gain, strength)
     return rate, effect
+
+
+def _ridged_inverse(gram: Tensor) -> Tensor:
+    """Inverse of gram + RIDGE I, [..., M, M], with a unit diagonal and a ridge above its rounding:
+    in sums over many stores RIDGE may lie below that of float32."""
+    whole = ridged(gram, RIDGE).double()
+    size = whole.diagonal(dim1=-2, dim2=-1).rsqrt().unsqueeze(-1)
+    return (spd_inverse(ridged(whole * size * size.mT, _ROUNDING)) * size * size.mT).to(gram.dtype)
 
 
 def _one_sign(signal: Tensor, information: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:

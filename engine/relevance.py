@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.linalg import diagonal_blocks, ridged, spd_inverse, whitening
+from causalmmm.engine.windows import whole_past
 
 _ROUNDS = 6  # more change nothing that matters and make evidence overconfident
 _LEAST, _MOST = 1e-10, 1e3  # of prior variances; series have unit variance
 _LEAST_NOISE = 1e-6
+_SUREST = 1e4  # most that rows may say about a coefficient, in units of what its prior says
 _OWN_VARIANCE = 0.1  # before the first round
 _CALENDAR = 0.08  # share of a receiver's rows that its calendar terms have used up
 _FLAT = 0.01  # a residual spread below this share of a series' level counts as constant
@@ -89,11 +91,10 @@ def relevance_forecast(
 
 def _fit(sent: Tensor, received: Tensor, running: Tensor, seen: Tensor, lags: int) -> _Fit:
     stores, nodes, steps = sent.shape
-    rows = (running * seen.unsqueeze(1)).to(sent.dtype)
     seen_rows = seen.to(sent.dtype).unsqueeze(1)
     spread = (sent.square() * seen_rows).sum(-1, keepdim=True) / seen_rows.sum(-1, keepdim=True)
     series = (sent / spread.sqrt().clamp_min(_FLAT)).clamp(-_CLIP, _CLIP)
-    used = rows[..., lags:]
+    used = running[..., lags:] * whole_past(seen, lags).unsqueeze(1)
     count = used.sum(-1).clamp_min(2.0)
     outcome = received[..., lags:] * used
     level = (outcome.square().sum(-1) / count).sqrt().clamp_min(1e-6)
@@ -109,7 +110,9 @@ def _fit(sent: Tensor, received: Tensor, running: Tensor, seen: Tensor, lags: in
     other = 1 - own
     variance = (1 / (nodes * lags) + _OWN_VARIANCE * own).expand(stores, nodes, nodes, lags)
     noise = 0.5 * total / freedom + _LEAST_NOISE
+    power = gram.diagonal(dim1=-2, dim2=-1).unflatten(-1, (nodes, lags)).clamp_min(1e-6)
     for turn in range(_ROUNDS):
+        variance = _measurable(variance, power, noise)
         covariance, mean = _posterior(gram, cross, variance, noise)
         determined = 1 - covariance.diagonal(dim1=-2, dim2=-1)
         spent = (variance.flatten(2).sqrt() * mean * cross).sum(-1) + noise * mean.square().sum(-1)
@@ -124,8 +127,15 @@ def _fit(sent: Tensor, received: Tensor, running: Tensor, seen: Tensor, lags: in
             ratio = shared[:, None, None]
         ratio = ratio * other + size / weight * own
         variance = (variance * ratio).clamp(_LEAST, _MOST)
+    variance = _measurable(variance, power, noise)
     covariance, mean = _posterior(gram, cross, variance, noise)
     return _Fit(past, variance.flatten(2).sqrt(), covariance, mean, noise, level)
+
+
+def _measurable(variance: Tensor, power: Tensor, noise: Tensor) -> Tensor:
+    """Prior variances [B, N, N, L], none so wide that float32 cannot tell series that move together
+    apart; ``power`` of the coefficients alike, noise [B, N]."""
+    return torch.minimum(variance, _SUREST * noise[..., None, None] / power)
 
 
 def _posterior(

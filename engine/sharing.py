@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from causalmmm.engine.config import TrainConfig
-from causalmmm.engine.model import CausalModel, effect_noise
+from causalmmm.engine.model import CausalModel
 from causalmmm.engine.relevance import relevance_forecast
 from causalmmm.engine.windows import Windows
 
@@ -35,8 +35,8 @@ def gain_of_sharing(
     for k in range(0, len(some), _AT_ONCE):
         batch = windows.cross(some[k : k + _AT_ONCE], config.scored, rng).to(device)
         rows = batch.scored.sum().item()
-        inferred = model.infer(batch, temperature=config.temperature[1], seed=seed + k)
-        loss = model.score(batch, inferred, noise=effect_noise(batch, seed + k))
+        inferred = model.infer(batch)  # the mean of graphs and effects predicts best
+        loss = model.score(batch, inferred, noise=torch.zeros_like(inferred.posterior.effect_mean))
         sent = model.baseline(batch.x, inferred.projection)[1]
         mean, sd = relevance_forecast(sent, inferred.residual, inferred.running, batch.seen, lags)
         density = torch.distributions.Normal(mean, sd).log_prob(inferred.residual[..., lags:])

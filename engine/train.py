@@ -200,12 +200,13 @@ def refit_prototypes(
     mixture = fit_mixture(factor, prior, len(encoder.prototypes), seed=seed)
     if mixture is None:
         return
-    grams, crosses = [], []
+    nodes, width = len(prior), found[0][0].gram.shape[-1]
+    gram = factor.new_zeros(len(encoder.prototypes), nodes, width, width)
+    cross = factor.new_zeros(gram.shape[:-1])
     for share, (evidence, precision) in zip(mixture.share.split(at_once), found, strict=True):
         weight = precision.square() * evidence.share
-        grams.append(torch.einsum("bp,bj,bmn->pjmn", share, weight, evidence.gram))
-        crosses.append(torch.einsum("bp,bj,bmj->pjm", share, precision, evidence.cross))
-    gram, cross = torch.stack(grams).sum(0), torch.stack(crosses).sum(0)
+        gram += torch.einsum("bp,bj,bmn->pjmn", share, weight, evidence.gram)
+        cross += torch.einsum("bp,bj,bmj->pjm", share, precision, evidence.cross)
     rate, beta = revise(
         mixture,
         factor,

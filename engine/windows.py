@@ -22,7 +22,7 @@ _STORES_AT_ONCE = 1024
 class Batch:
     """B windows of T steps.
 
-    x        float32 [B, N, T], each series divided by its store's scale; padding holds its mean.
+    x        float32 [B, N, T], each series divided by its store's scale; padding holds ``level``.
     basis    float32 [B, T, Q], calendar terms and controls (see ``Calendar``).
     context  float32 [B, C] or, when it moves in time, [B, C, T].
     seen     bool [B, T], rows the encoder and the baseline may use.
@@ -70,9 +70,7 @@ class Windows:
         """The latest window of each store, every row seen: what inference reads."""
         lengths = np.minimum(self.data.lengths[stores], self.window)
         batch, valid = self._cut(stores, lengths, self.data.lengths[stores] - lengths)
-        batch.seen = torch.from_numpy(valid)
-        batch.scored = torch.zeros_like(batch.seen)
-        return batch
+        return _with_rows(batch, valid, valid, np.zeros_like(valid))
 
     def cross(
         self, stores: NDArray[np.int64], share: float, rng: np.random.Generator, same: bool = False
@@ -97,13 +95,13 @@ class Windows:
                 np.arange(steps) < (begin + block)[:, None]
             )
             seen, scored = valid & ~inside, inside
-        batch.seen, batch.scored = torch.from_numpy(seen), torch.from_numpy(scored)
-        return batch
+        return _with_rows(batch, valid, seen, scored)
 
     def _cut(
         self, stores: NDArray[np.int64], lengths: NDArray[np.int64], begin: NDArray[np.int64]
     ) -> tuple[Batch, NDArray[np.bool_]]:
-        """Rows ``begin : begin + lengths`` of each store, aligned on the right."""
+        """Rows ``begin : begin + lengths`` of each store, aligned on the right, and which are so;
+        what pads them on the left is still to be filled in, and no row is seen or scored yet."""
         data = self.data
         steps = int(lengths.max())
         position = begin[:, None] + np.arange(steps) - (steps - lengths)[:, None]
@@ -111,10 +109,6 @@ class Windows:
         inside = np.maximum(position, begin[:, None])
         rows = data.offsets[stores][:, None] + inside
         x = data.values[rows] / self.scale[stores][:, None, :]
-        if not valid.all():
-            count = valid.sum(1, keepdims=True)[..., None]
-            mean = (x * valid[..., None]).sum(1, keepdims=True) / count
-            x = np.where(valid[..., None], x, mean.astype(np.float32))
         basis = self.calendar.rows(data.start[stores][:, None] + position)
         if data.controls.shape[1]:
             controls = self.calendar.standardise(data.controls[rows])
@@ -131,3 +125,22 @@ class Windows:
             store=torch.from_numpy(stores),
         )
         return batch, valid
+
+
+def _with_rows(
+    batch: Batch, valid: NDArray[np.bool_], seen: NDArray[np.bool_], scored: NDArray[np.bool_]
+) -> Batch:
+    """The batch with its rows seen and scored, bool [B, T], and padding that tells nothing else."""
+    batch.seen, batch.scored = torch.from_numpy(seen), torch.from_numpy(scored)
+    if not valid.all():
+        batch.x = torch.where(torch.from_numpy(valid).unsqueeze(1), batch.x, batch.level)
+    return batch
+
+
+def whole_past(seen: Tensor, lags: int) -> Tensor:
+    """bool [B, T - lags]: rows of ``seen`` [B, T] whose last ``lags`` rows are none of padding.
+
+    The first row of a history is always seen.
+    """
+    begun = seen.cumsum(-1) > 0
+    return seen[:, lags:] & begun[:, : seen.shape[-1] - lags]

@@ -25,7 +25,7 @@ from causalmmm.engine.model import CausalModel, edge_log_prior
 from causalmmm.engine.sharing import gain_of_sharing
 from causalmmm.engine.train import EpochReport, train
 from causalmmm.knowledge import Pair, edge_probability, positive_effects, spend_series
-from causalmmm.matching import as_panel, check_lengths
+from causalmmm.matching import as_panel, check_lengths, check_window
 from causalmmm.panel import Panel
 from causalmmm.storage import training_record
 
@@ -188,6 +188,7 @@ class CausalMMM(Answers):
         """
         panel = as_panel(panel)
         model_config, train_config = self.model_config(panel.n_stores), self.train_config()
+        check_window(train_config.window, model_config)
         check_lengths(panel, model_config)
         self.device_ = device_named(self.device)
         self.nodes_ = list(panel.nodes)

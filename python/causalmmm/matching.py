@@ -36,6 +36,16 @@ def check_names(panel: Panel, fitted: Mapping[str, Sequence[str]], freq: str) ->
         _refuse(f"frequency {freq}", panel.data.freq, None)
 
 
+def check_window(window: int, config: ModelConfig) -> None:
+    """Raise ``ValueError`` when a window holds fewer steps than the model's lags need."""
+    need = steps_needed(config)
+    if window < need:
+        raise ValueError(
+            f"window={window} is too short: a model with lags={config.lags} and "
+            f"own_lags={config.own_lags} needs {need} steps; raise window, or lower lags"
+        )
+
+
 def check_lengths(panel: Panel, config: ModelConfig) -> None:
     """Raise ``PanelError`` naming every store whose history is too short for the model's lags."""
     need = steps_needed(config)

@@ -134,3 +134,18 @@ def test_context_that_moves_is_read_step_by_step(windows: Windows, data: SeriesD
     moved = simulate_futures(model, batch, future, draws=2, seed=0)
     assert torch.equal(still[..., 0], moved[..., 0])
     assert not torch.allclose(still[..., 1], moved[..., 1])
+
+
+def test_a_pause_that_began_at_the_last_row_may_end(windows: Windows, data: SeriesData) -> None:
+    """And one that outlasted every row seen lasts; a channel that never paused never does."""
+    model, batch = build(), windows.full(np.arange(3))
+    batch.x[:, 0, -1] = 0.0
+    batch.x[1, 0, 10:] = 0.0
+    batch.x[2, 0] = 0.0
+    future = future_of(windows, data, 12)
+    paused = simulate_futures(model, batch, future, draws=400, seed=0)[:, :, :2] == 0
+    share = paused.float().mean(1)
+    assert (share[0, 0] < 0.1).all(), "running on 89 of 90 days"
+    assert (share[1, 0] > 0.9).all(), "off for 80 days"
+    assert (share[2, 0] == 1).all()
+    assert (share[:, 1] == 0).all()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
-from small import NODES, build
+from small import MEMORY, NODES, build
 
+from causalmmm.engine.calendar import Calendar, CalendarSpec
+from causalmmm.engine.data import SeriesData
 from causalmmm.engine.model import causal, causal_probability, effect_noise
 from causalmmm.engine.windows import Batch, Windows
 
@@ -163,3 +166,32 @@ def test_bfloat16_autocast_leaves_the_posterior_close(windows: Windows) -> None:
     model.autocast = True
     rough = causal_probability(model.infer(batch).posterior.edges)
     assert (exact - rough).abs().max() < 0.05
+
+
+def test_a_store_is_judged_alike_in_the_company_of_longer_histories(data: SeriesData) -> None:
+    """Padding tells nothing: neither of graphs, nor of effects, nor of what is left to explain."""
+    offsets, start = np.array([0, 90, 180, 220]), np.array([0, 0, 50])
+    short = dataclasses.replace(data, start=start, offsets=offsets)
+    calendar = Calendar(CalendarSpec("D", yearly=1), data.grid)
+    windows = Windows(short, calendar, 730, MEMORY)
+    for structure in ("learned", "evidence"):
+        model = build(structure=structure, decays=(0.2, 0.6), delays=(0, 0))
+        with torch.no_grad():
+            alone = model.infer(windows.full(np.array([2])))
+            beside = model.infer(windows.full(np.array([0, 2])))
+        for name in ("coefficients", "log_noise", "own", "evidence"):
+            one, other = getattr(alone, name), getattr(beside, name)
+            if name == "evidence":
+                one, other = one.edges, other.edges
+            torch.testing.assert_close(other[1], one[0], rtol=1e-3, atol=1e-4)
+        for name in ("effect_mean", "effect_log_sd"):
+            one, other = getattr(alone.posterior, name), getattr(beside.posterior, name)
+            torch.testing.assert_close(other[1], one[0], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            causal_probability(beside.posterior.edges)[1],
+            causal_probability(alone.posterior.edges)[0],
+            rtol=1e-3,
+            atol=1e-4,
+        )
+        torch.testing.assert_close(beside.residual[1, :, 50:], alone.residual[0])
+        assert (beside.residual[1, :, :50] == 0).all()

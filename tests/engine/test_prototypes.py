@@ -82,3 +82,20 @@ def test_an_edge_too_weak_for_one_store_is_opened_with_its_effect() -> None:
     closed[0, 1] = False
     assert (revised[0][closed] < 0.1).all()
     assert (effect[closed] == 0).all()
+
+
+def test_proportional_channels_of_many_stores_do_not_break_the_test_of_edges() -> None:
+    rate = PRIOR.expand(1, -1, -1).clone()
+    mixture = type("Mixture", (), {"rate": rate, "share": torch.ones(STORES, 1)})()
+    rng = torch.Generator().manual_seed(4)
+    x = torch.randn(2000, NODES, generator=rng)
+    x[:, 1] = 3 * x[:, 0]
+    gram = (x.T @ x * 1e6).expand(1, NODES, NODES, NODES)
+    factor, beta = torch.zeros(STORES, NODES, NODES), torch.zeros(NODES, NODES, 1)
+    revised, effect = revise(
+        mixture, factor, gram, gram.diagonal(dim1=1, dim2=2).mT, beta, PRIOR, PAIRS, steps=100
+    )
+    assert revised.isfinite().all()
+    assert effect.isfinite().all()
+    assert torch.equal(revised[0].diagonal(), PRIOR.diagonal()), "no series is its own sender"
+    assert (effect.diagonal(dim1=0, dim2=1) == 0).all()

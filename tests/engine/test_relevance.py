@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from causalmmm.engine.relevance import relevance_evidence, relevance_forecast
@@ -90,3 +91,20 @@ def test_a_silent_series_neither_drives_nor_is_driven() -> None:
     assert torch.isfinite(found).all()
     assert (found[:, 3, :3] < 1).all()
     assert (found[:, :3, 3] < 1).all()
+
+
+def test_series_that_float32_cannot_tell_apart_do_not_break_it() -> None:
+    """A mediator interpolated from monthly values, two proportional channels, hardly any noise."""
+    rng = np.random.default_rng(0)
+    steps, lags = 360, 14
+    x = rng.gamma(2.0, 1.0, (STORES, NODES, steps))
+    x[:, 1] = 3 * x[:, 0]
+    for store in range(STORES):
+        monthly = CubicSpline(np.arange(14), rng.gamma(5.0, 1.0, 14))
+        x[store, 2] = monthly(np.arange(steps) / 30)
+    x[:, 3, 1:] = 5 * x[:, 0, :-1]
+    single = torch.from_numpy(x - x.mean(-1, keepdims=True)).float()
+    known = torch.zeros(NODES, NODES, dtype=torch.bool)
+    found = relevance_evidence(single, single, *everything(single), known, lags)
+    assert found.isfinite().all()
+    assert (torch.maximum(found[:, 0, 3], found[:, 1, 3]) > 10).all()

@@ -75,10 +75,11 @@ def test_a_full_window_holds_the_latest_rows_divided_by_the_store_scale() -> Non
     assert batch.seen.sum(1).tolist() == [40, 30]
 
 
-def test_padding_holds_the_mean_of_the_window() -> None:
-    batch = windows_of(ragged([50, 30])).full(np.array([0, 1]))
-    mean = batch.x[1, :, 20:].mean(-1)
-    np.testing.assert_allclose(batch.x[1, :, 0], mean, rtol=1e-5)
+def test_padding_holds_the_mean_of_the_rows_seen() -> None:
+    windows, stores = windows_of(ragged([50, 30])), np.array([0, 1])
+    for batch in (windows.full(stores), windows.cross(stores, 0.4, np.random.default_rng(0))):
+        mean = batch.x[1, :, batch.seen[1]].mean(-1)
+        np.testing.assert_allclose(batch.x[1, :, :20], mean[:, None].expand(-1, 20), rtol=1e-5)
 
 
 def test_same_window_objective_sees_what_it_scores() -> None:

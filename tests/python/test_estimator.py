@@ -291,6 +291,10 @@ def test_scikit_learn_can_clone_and_set_parameters() -> None:
         ({"edge_prior": {("x0", "gmv"): 2.0}}, "is a probability"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"scored": 0.99}, "scored is a share"),
+        ({"effect_spread": 0.0}, "effect_spread must be above 0"),
+        ({"learning_rate": -1.0}, "learning_rate and clip must be above 0"),
+        ({"patience": 0}, "patience must be at least 1"),
+        ({"window": 10}, "window=10 is too short: a model with lags="),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_before_training(
