@@ -35,6 +35,7 @@ from causalmmm.runtime import OnnxModel
 from causalmmm.runtime.feeds import feeds
 from causalmmm.runtime.model import FORECAST, GRAPH
 from causalmmm.simulation import simulate
+from causalmmm.tables import known_future
 
 STEPS_AHEAD = 7
 LEVELS = (80.0, 95.0)
@@ -72,7 +73,11 @@ def measure(
     one = feeds(panel, np.array([0]), window=file.window, **asked)
     one = {name: one[name] for name in file.inputs}
     windows = model._windows(panel.data, ahead=STEPS_AHEAD)
-    futures = [(windows.full(stores), _future(model, panel, stores)) for stores in batches]
+    known = [(stores, windows.full(stores)) for stores in batches]
+    futures = [
+        (batch, known_future(windows, panel, None, stores, batch, STEPS_AHEAD))
+        for stores, batch in known
+    ]
     with ThreadPoolExecutor(options.threads) as pool:
 
         def exported() -> None:
@@ -160,13 +165,6 @@ def import_seconds() -> float:
         )
         times.append(float(done.stdout))
     return min(times)
-
-
-def _future(model: CausalMMM, panel: Panel, stores: np.ndarray[Any, Any]) -> Future:
-    from causalmmm.tables import _future as known
-
-    windows = model._windows(panel.data, ahead=STEPS_AHEAD)
-    return known(windows, panel, None, stores, STEPS_AHEAD, torch.device("cpu"))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -128,7 +128,12 @@ def _holidays(spec: CalendarSpec, grid: NDArray[np.datetime64]) -> NDArray[np.fl
         ) from error
     days = extend_grid(grid, spec.freq, 1).astype("datetime64[D]")
     years = range(days[0].astype(object).year, days[-1].astype(object).year + 1)
-    table = holidays.country_holidays(str(spec.country), years=years)
+    try:
+        table = holidays.country_holidays(str(spec.country), years=years)
+    except NotImplementedError:
+        raise ValueError(
+            f"there is no holiday calendar of {spec.country!r}: give a two-letter country code"
+        ) from None
     dates = np.sort(np.array([np.datetime64(d, "D") for d in table]))
     edges = np.searchsorted(dates, days)
     return np.diff(edges).astype(np.float64)

@@ -28,13 +28,15 @@ _LEAST_MEAN = 0.02  # of a series that cannot fall below zero, as a share of its
 class Future:
     """What is known of the H steps after each window.
 
-    basis    [B, H, Q]: calendar terms and controls.
+    basis    [B, H, Q]: calendar terms and controls (:func:`continued`).
+    doubt    [B, H, R]: standard deviations of the controls, the last R terms; zero where planned.
     context  [B, C] or [B, C, H].
     given    [B, N, H]: planned values in scaled units, NaN where the model is to forecast.
     floor    bool [B, 1, N]: series that have never fallen below zero, and cannot.
     """
 
     basis: Tensor
+    doubt: Tensor
     context: Tensor
     given: Tensor
     floor: Tensor
@@ -45,15 +47,17 @@ class Noise:
     """The standard normal draws behind D futures, the same for every store.
 
     Draws come in mirrored pairs, so half of them are kept: gates and effects [N, N, D/2],
-    coefficients [N, Q, D/2], steps and pauses [H, N, D/2]. All stores share them, so that a store
-    is forecast the same in any company. Draws of different stores are therefore not independent:
-    intervals of totals over stores cannot be read from them.
+    coefficients [N, Q, D/2], terms (of which controls use theirs) [Q, D/2], steps and pauses
+    [H, N, D/2]. All stores share them, so that a store is forecast the same in any company. Draws
+    of different stores are therefore not independent: intervals of totals over stores cannot be
+    read from them.
     """
 
     draws: int
     gates: Tensor
     effects: Tensor
     coefficients: Tensor
+    terms: Tensor
     steps: Tensor
     pauses: Tensor
 
@@ -80,10 +84,30 @@ def draw_noise(
         return torch.where(uniform[2] < 0.5, -size, size).movedim(0, -1).contiguous()
 
     gates, effects = normal(nodes, nodes), normal(nodes, nodes)
-    coefficients = normal(nodes, terms)
+    coefficients, unknown = normal(nodes, terms), normal(terms)
     ahead = [(normal(nodes), normal(nodes)) for _ in range(horizon)]
     steps, pauses = (torch.stack(part) for part in zip(*ahead, strict=True))
-    return Noise(draws, gates, effects, coefficients, steps, pauses)
+    return Noise(draws, gates, effects, coefficients, unknown, steps, pauses)
+
+
+def continued(history: Tensor, seen: Tensor, planned: Tensor) -> tuple[Tensor, Tensor]:
+    """Controls [B, H, R] after a history [B, T, R], rows ``seen`` [B, T], and their deviations.
+
+    What is planned is certain. Where ``planned`` [B, H, R] is NaN a control goes back to its mean
+    from its last value at the pace of its own autocorrelation (AR(1), per store).
+    """
+    rows = seen.unsqueeze(-1).to(history.dtype)
+    mean = (history * rows).sum(1, keepdim=True) / rows.sum(1, keepdim=True)
+    off = (history - mean) * rows
+    square = off.square().sum(1, keepdim=True)
+    tied = (off[:, 1:] * off[:, :-1]).sum(1, keepdim=True)
+    pace = (tied / square.clamp_min(1e-12)).clamp(0.0, 1.0)
+    steps = torch.arange(planned.shape[1], dtype=history.dtype, device=history.device) + 1
+    left = pace.clamp_min(1e-6) ** steps.view(1, -1, 1)
+    expected = mean + left * (history[:, -1:] - mean)
+    spread = (square / rows.sum(1, keepdim=True) * (1 - left.square())).sqrt()
+    unknown = planned.isnan()
+    return torch.where(unknown, expected, planned), torch.where(unknown, spread, 0.0)
 
 
 @torch.no_grad()
@@ -274,14 +298,20 @@ def _strength(model: CausalModel, inferred: Inference, noise: Noise) -> Tensor:
 
 
 def _baselines(inferred: Inference, future: Future, noise: Noise) -> Tensor:
-    """[H, N, B draws]: calendar part of every step, with coefficients drawn once a future."""
+    """[H, N, B draws]: calendar part of every step, with coefficients, and how far controls lie
+    from what is expected of them, drawn once a future."""
     middle = torch.einsum("bnq,bhq->hnb", inferred.coefficients, future.basis).unsqueeze(-1)
     root = cholesky(inferred.projection.spread)
     turned = (future.basis @ root).transpose(0, 1).unsqueeze(1)  # [H, 1, B, Q]
     wobble = turned @ noise.mirrored(noise.coefficients)  # [H, N, B, draws]
     rows = inferred.projection.seen.sum(-1, keepdim=True)
     spread = _long_run(inferred.residual, rows, (2 * inferred.log_noise).exp()).sqrt()
-    return (middle + spread.mT.unsqueeze(-1) * wobble).flatten(-2)
+    drawn = middle + spread.mT.unsqueeze(-1) * wobble
+    controls = future.doubt.shape[-1]
+    if controls:
+        felt = inferred.coefficients[..., -controls:].unsqueeze(1) * future.doubt.unsqueeze(2)
+        drawn = drawn + felt.permute(1, 2, 0, 3) @ noise.mirrored(noise.terms[-controls:])
+    return drawn.flatten(-2)
 
 
 def _queues(response: Tensor, delays: Sequence[int]) -> list[Tensor]:

@@ -34,9 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 50])
     parser.add_argument("--methods", nargs="+", default=list(COMPARED), choices=list(METHODS))
     parser.add_argument("--draws", type=int, help="instead of 8, 3, 2 for 1, 8, 50 stores")
-    parser.add_argument("--quick", action="store_true", help="small budgets: does it all run?")
-    parser.add_argument("--out", type=Path, default=Path("bench/results"))
+    parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
+    options.out = options.out or Path("runs" if options.quick else "bench/results")
     torch.set_num_threads(1)
     rows: list[Row] = []
     for size in options.sizes:

@@ -52,6 +52,7 @@ class Fitted:
             basis=torch.from_numpy(
                 calendar.ahead(data.start[stores] + data.lengths[stores] - 1, STEPS)
             ),
+            doubt=torch.zeros(panel.n_stores, STEPS, 0),
             context=torch.from_numpy(data.context[ends if data.context_moves else stores]),
             given=torch.full((panel.n_stores, len(panel.nodes), STEPS), torch.nan),
             floor=(self.batch.x.amin(-1) >= 0).unsqueeze(1),

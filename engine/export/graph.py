@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from causalmmm.engine.attribution import contributions
 from causalmmm.engine.calendar import STEPS_PER_YEAR, Calendar, CalendarSpec, period_of
 from causalmmm.engine.curves import response_curves
-from causalmmm.engine.forecast import Future, Noise, draw_noise, forecast
+from causalmmm.engine.forecast import Future, Noise, continued, draw_noise, forecast
 from causalmmm.engine.graphs import store_graphs
 from causalmmm.engine.model import CausalModel
 from causalmmm.engine.windows import Batch
@@ -62,6 +62,7 @@ class ExportedModel(nn.Module):
     gates: Tensor
     effects: Tensor
     coefficients: Tensor
+    terms: Tensor
     steps: Tensor
     pauses: Tensor
 
@@ -75,7 +76,7 @@ class ExportedModel(nn.Module):
             nodes, terms, horizon, draws=draws, seed=seed, device=torch.device("cpu")
         )
         self.draws = draws
-        for name in ("gates", "effects", "coefficients", "steps", "pauses"):
+        for name in ("gates", "effects", "coefficients", "terms", "steps", "pauses"):
             self.register_buffer(name, getattr(noise, name))
         self.calendar = ExportedCalendar(calendar)
 
@@ -143,12 +144,15 @@ class ExportedModel(nn.Module):
         basis = self.calendar(
             inputs["future_date"], torch.arange(steps, dtype=torch.float32) + 1.0
         )
+        doubt = basis[..., :0]
         if "controls" in inputs:
-            planned = inputs["future_controls"]
-            kept = torch.where(planned.isnan(), inputs["controls"][:, -1:], planned)
-            basis = torch.cat([basis, self.calendar.standardise(kept)], dim=-1)
+            planned = self.calendar.standard(inputs["future_controls"])
+            history = batch.basis[..., -planned.shape[-1] :]
+            expected, doubt = continued(history, batch.seen, planned)
+            basis = torch.cat([basis, expected], dim=-1)
         return Future(
             basis=basis,
+            doubt=doubt,
             context=batch.context[..., -1],
             given=(inputs["plan"] / inputs["scale"].unsqueeze(1)).mT,
             floor=inputs["floor"].unsqueeze(1),
@@ -156,7 +160,8 @@ class ExportedModel(nn.Module):
 
     def _noise(self, future: Future) -> Noise:
         steps, pauses = (part[: future.basis.shape[1]] for part in (self.steps, self.pauses))
-        return Noise(self.draws, self.gates, self.effects, self.coefficients, steps, pauses)
+        kept = self.gates, self.effects, self.coefficients, self.terms
+        return Noise(self.draws, *kept, steps, pauses)
 
 
 class ExportedCalendar(nn.Module):
@@ -197,8 +202,11 @@ class ExportedCalendar(nn.Module):
 
     def standardise(self, controls: Tensor) -> Tensor:
         """As ``Calendar.standardise``; rows that are not there count as average."""
-        standard = (controls - self.control_mean) / self.control_scale
-        return torch.where(controls.isnan(), 0.0, standard)
+        return torch.where(controls.isnan(), 0.0, self.standard(controls))
+
+    def standard(self, controls: Tensor) -> Tensor:
+        """The same, and NaN where they are."""
+        return (controls - self.control_mean) / self.control_scale
 
 
 def _day(text: str) -> np.datetime64:

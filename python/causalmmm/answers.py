@@ -5,6 +5,7 @@ The mathematics lives in ``causalmmm.engine``, fitting in ``causalmmm.estimator`
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from causalmmm.engine.config import ModelConfig
 from causalmmm.engine.data import SeriesData
 from causalmmm.engine.model import CausalModel
 from causalmmm.engine.windows import Windows
+from causalmmm.findings import first_few
 from causalmmm.frames import levels_of, steps_of, store_graph
 from causalmmm.matching import as_panel, check_lengths, check_names
 from causalmmm.panel import Panel
@@ -84,7 +86,8 @@ class Answers:
         horizon  steps ahead; by default the plan's length, or the model's ``horizon``.
         plan     future spend and controls, a frame with one row per store and date that continues
                  each history; planned series are taken as given, the others are forecast. Controls
-                 without a plan, and context that moves, stay at their last value.
+                 without a plan go back to their mean as fast as they used to, and intervals allow
+                 for that; context that moves stays at its last value.
         level    central intervals in percent.
 
         ``mean`` and bounds are those of ``draws`` simulated futures, of which every step's value is
@@ -95,6 +98,13 @@ class Answers:
         if self.draws < 1:
             raise ValueError(f"draws must be at least 1, got {self.draws}")
         future_plan = None if plan is None else validate_plan(plan, panel)
+        promised = [control.name for control in panel.schema.controls if control.future_known]
+        if plan is None and promised:
+            warnings.warn(
+                f"the schema says that future values of {first_few(promised)} are known, but there "
+                "is no plan with them: they are expected to go back to their mean",
+                stacklevel=2,
+            )
         steps = steps_of(horizon, future_plan, self.horizon)
         return forecast_table(
             self.model_,

@@ -170,7 +170,8 @@ def _forecasts(model: CausalMMM, panel: Panel, horizon: int, hidden: Sequence[in
     for skipped in hidden:
         known = _hide(panel, skipped)[0] if skipped else panel
         history, future = _hide(known, horizon)
-        frame = model.predict(history, horizon=horizon, level=LEVELS)
+        plan = _known_controls(future)
+        frame = model.predict(history, horizon=horizon, plan=plan, level=LEVELS)
         actual.append(future.data.values.reshape(shape[0], horizon, shape[1]).swapaxes(1, 2))
         mean.append(frame["mean"].to_numpy(np.float64).reshape(shape))
         bounds.append(frame[names].to_numpy(np.float64).reshape(*shape, -1)[..., order])
@@ -183,6 +184,17 @@ def _forecasts(model: CausalMMM, panel: Panel, horizon: int, hidden: Sequence[in
         quantiles=np.stack(bounds, axis=1),
         levels=at[order],
     )
+
+
+def _known_controls(future: Panel) -> pd.DataFrame | None:
+    """Plan of the controls that are known in advance, in the steps to forecast; None without any.
+
+    Nobody is told future spend, but what the schema says will be known is known.
+    """
+    schema = future.schema
+    known = [control.name for control in schema.controls if control.future_known]
+    keys = [key for key in (schema.store, schema.date) if key is not None]
+    return future.to_frame()[[*keys, *known]] if known else None
 
 
 def _seasonal_naive(panel: Panel, horizon: int) -> Array:

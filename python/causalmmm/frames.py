@@ -203,12 +203,16 @@ def levels_of(level: Sequence[float]) -> list[float]:
     levels = [float(v) for v in np.atleast_1d(level)]
     if any(not 0 < v < 100 for v in levels):
         raise ValueError(f"levels are percentages between 0 and 100, got {list(level)}")
+    if any(v < 1 for v in levels):
+        raise ValueError(f"levels are in percent: 80, not 0.8; got {list(level)}")
     return levels
 
 
 def steps_of(horizon: int | None, plan: Plan | None, default: int) -> int:
     """Steps to forecast: those asked for, else those of the plan, else the default."""
     steps = horizon if horizon is not None else (plan.horizon if plan is not None else default)
+    if not isinstance(steps, int | np.integer):
+        raise ValueError(f"horizon must be a whole number of steps, got {steps!r}")
     if steps < 1:
         raise ValueError(f"horizon must be at least 1 step, got {steps}")
     if plan is not None and plan.horizon < steps:

@@ -37,6 +37,7 @@ DATE = ("date", "ds", "time", "week", "date_week", "wk_strt_dt", "day", "month",
 TARGET = ("target", "y", "gmv", "sales", "revenue", "kpi", "conversions", "orders")
 
 # Rows of a column that are looked at where its name says nothing.
+_AMOUNT = r"\s*[^\d\s]{0,4}\s*\d[\d.,' ]*\s*[^\d\s]{0,4}\s*"
 _LOOKED_AT = 10_000
 
 # (role, pattern, why); the first that matches decides. A group names the channel.
@@ -166,7 +167,7 @@ class _Guess:
             match = pattern.fullmatch(name.strip())
             if match is None:
                 continue
-            if self._kind(name) == "text":
+            if role != "calendar" and self._kind(name) == "text" and not self._numbers_in(name):
                 self._note(name, "unused", "it holds text; encode it as 0/1 columns to use it")
             elif role in ("spend", "exposure"):
                 self._channel(role, match.group("channel"), name, why)
@@ -234,6 +235,15 @@ class _Guess:
         if pd.api.types.is_bool_dtype(series.dtype):
             return "number"
         return "negative" if bool((series < 0).any()) else "number"
+
+    def _numbers_in(self, name: str) -> bool:
+        """Whether a column of text holds amounts as people write them: $1,066.59 or 3,5 EUR.
+
+        Such a column keeps its role, so that reading it says which values are no numbers.
+        """
+        assert self.source is not None
+        texts = self.source.column(name, _LOOKED_AT).dropna().astype("str")
+        return bool(len(texts)) and bool(texts.str.fullmatch(_AMOUNT).all())
 
     def _refuse_incomplete(self) -> None:
         findings = []

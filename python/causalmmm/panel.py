@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalmmm.dates import steps_from
+from causalmmm.dates import WEEKDAYS, on_step, steps_from, weekday
 from causalmmm.engine.data import SeriesData
 from causalmmm.findings import Finding, Report, closest, first_few
-from causalmmm.schema import NATIONAL, Schema
+from causalmmm.schema import FREQUENCIES, NATIONAL, Schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,14 +117,14 @@ class Panel:
 
         values      [S, T, N], or [rows, N] store after store with ``lengths`` int [S].
                     Columns follow ``schema.nodes``.
-        first_date  earliest date of the panel, a step of ``freq`` ("D", "W-MON" ..., "MS").
+        first_date  earliest date of the panel, a step of ``freq`` ("D", "W", "W-MON" ..., "MS").
         stores      names; default store_0, store_1, ... (``national`` when there is only one).
         start       int [S]; steps between ``first_date`` and each store's first; default 0.
         controls    [S, T, R] or [rows, R] as ``schema.controls``.
         context     [S, C] fixed per store, or [S, T, C] / [rows, C] moving in time.
         spend       [S, T, n_paid] or [rows, n_paid]; default: the channels' own values.
 
-        Raises ``ValueError`` where shapes, names or finiteness do not agree.
+        Raises ``ValueError`` where shapes, names, dates or finiteness do not agree.
         """
         block = np.asarray(values, dtype=np.float32)
         n = len(schema.nodes)
@@ -138,6 +138,13 @@ class Panel:
             raise ValueError("values of shape [rows, N] need the lengths of the stores")
         else:
             counts = np.asarray(lengths, dtype=np.int64)
+        if not FREQUENCIES.fullmatch(freq):
+            raise ValueError(f"freq must be D, W, W-MON ... W-SUN or MS, got {freq!r}")
+        first = np.array([first_date], "datetime64[D]")
+        if freq == "W":
+            freq = f"W-{WEEKDAYS[weekday(first)[0]]}"
+        if not on_step(first, freq).all():
+            raise ValueError(f"first_date {first[0]} is no step of freq {freq!r}")
         flat = block.reshape(-1, n)
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         rows, n_stores = len(flat), len(counts)
@@ -152,7 +159,7 @@ class Panel:
             names = np.asarray(stores, dtype=np.str_)
         if names.shape != (n_stores,) or len(np.unique(names)) != n_stores:
             raise ValueError(f"stores must be {n_stores} different names")
-        grid = steps_from(first_date, int((starts + counts).max()), freq)
+        grid = steps_from(first[0], int((starts + counts).max()), freq)
         known = _rows_of(controls, rows, len(schema.controls), "controls")
         described = _context_of(context, rows, n_stores, len(schema.context))
         n_paid = len(schema.channels)
@@ -230,6 +237,8 @@ class Panel:
         chosen = self._positions([stores] if isinstance(stores, str) else list(stores))
         if not len(chosen):
             raise ValueError("a panel needs at least one store")
+        if len(np.unique(chosen)) < len(chosen):
+            raise ValueError("a store can be selected once only: names of stores are unique")
         return self._cut(chosen, np.zeros(len(chosen), np.int64), self.lengths[chosen])
 
     def head(self, steps: int) -> Panel:

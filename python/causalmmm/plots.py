@@ -145,8 +145,9 @@ def _figure(size: tuple[float, float]) -> Figure:
 
 def _headline(figure: Figure, title: str, below: str) -> None:
     height = figure.get_figheight()
-    figure.text(0.03, 1 - 0.34 / height, title, fontsize=14, fontweight="bold", color=INK)
-    figure.text(0.03, 1 - 0.58 / height, below, fontsize=9.5, color=PALE)
+    plain: dict[str, Any] = {"x": 0.03, "parse_math": False}  # names may hold dollars
+    figure.text(y=1 - 0.34 / height, s=title, fontsize=14, fontweight="bold", color=INK, **plain)
+    figure.text(y=1 - 0.58 / height, s=below, fontsize=9.5, color=PALE, **plain)
 
 
 def _roles(graph: nx.DiGraph[Any]) -> dict[Any, str]:
@@ -239,6 +240,7 @@ def _draw_node(axes: Axes, name: str, role: str, place: Place) -> Circle:
     x, y = place
     halo = [withStroke(linewidth=3, foreground="white")]
     style: dict[str, Any] = {"fontsize": 9.5, "color": INK, "zorder": 4, "path_effects": halo}
+    style["parse_math"] = False  # names may hold dollars
     if role in ("channel", "organic"):
         axes.text(x - _NODE - 0.08, y, name, ha="right", va="center", **style)
     elif role == "target":
@@ -255,7 +257,7 @@ def _graph_legend(figure: Figure, graph: nx.DiGraph[Any]) -> None:
 
     roles = set(_roles(graph).values())
     lowered = any(edge.get("effect", 0.0) < 0 for *_, edge in graph.edges(data=True))
-    least = float(graph.graph.get("threshold") or 0.5)
+    least = float(graph.graph.get("threshold", 0.5))
     nodes = [
         Line2D([], [], marker="o", ls="", ms=8, mfc=colour, mec="white", label=label)
         for role, colour in ROLE_COLOURS.items()

@@ -26,6 +26,8 @@ Readable = Any
 Policies = str | Mapping[str, Any] | None
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+# what counts as no value in columns of numbers
+_MISSING = ["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "-nan", "NULL", "null", "None", "<NA>"]
 _CSV_ERRORS = (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, csv.Error)
 PARQUET_SUFFIXES = (".parquet", ".pq")
 
@@ -160,6 +162,8 @@ def _open_csv(path: Path, as_text: Callable[[str], bool]) -> Source:
                 skipinitialspace=True,
                 index_col=False,
                 dtype=dict.fromkeys(filter(as_text, names), "str"),
+                keep_default_na=False,  # a store may be called NA
+                na_values={name: [""] if as_text(name) else _MISSING for name in names},
                 low_memory=False,
             )
     except UnicodeDecodeError as error:

@@ -17,10 +17,10 @@ from torch import Tensor
 from causalmmm import frames
 from causalmmm.engine.attribution import contributions
 from causalmmm.engine.curves import response_curves
-from causalmmm.engine.forecast import Future, draw_noise, forecast
+from causalmmm.engine.forecast import Future, continued, draw_noise, forecast
 from causalmmm.engine.graphs import store_graphs
 from causalmmm.engine.model import CausalModel
-from causalmmm.engine.windows import Windows
+from causalmmm.engine.windows import Batch, Windows
 from causalmmm.panel import Panel
 from causalmmm.plan import Plan
 
@@ -63,7 +63,7 @@ def forecast_table(
     copies = max(1, draws // 4) * (1 + len(levels) * steps // 60)
     for stores in _groups(panel, windows, copies):
         batch = windows.full(stores).to(device)
-        future = _future(windows, panel, plan, stores, steps, device)
+        future = known_future(windows, panel, plan, stores, batch, steps)
         nodes, terms = batch.x.shape[1], future.basis.shape[2]
         noise = draw_noise(nodes, terms, steps, draws=draws, seed=seed, device=device)
         mean, bounds = forecast(model, batch, model.infer(batch), future, noise, level)
@@ -117,30 +117,32 @@ def _numpy(tensor: Tensor) -> NDArray[np.float32]:
     return array
 
 
-def _future(
+def known_future(
     windows: Windows,
     panel: Panel,
     plan: Plan | None,
     stores: NDArray[np.int64],
+    batch: Batch,
     steps: int,
-    device: torch.device,
 ) -> Future:
-    """What is known of the next steps, in scaled units. Controls without a plan stay."""
+    """What is known of the steps after a batch of stores, in scaled units, on its device."""
     data = panel.data
     ends = data.offsets[stores + 1] - 1
     basis = windows.calendar.ahead(data.start[stores] + data.lengths[stores] - 1, steps)
     given, controls = frames.planned(panel, plan, stores, steps)
-    if data.controls.shape[1]:
-        controls = np.where(np.isnan(controls), data.controls[ends][:, None], controls)
-        basis = np.concatenate([basis, windows.calendar.standardise(controls)], axis=-1)
+    planned = torch.from_numpy(windows.calendar.standardise(controls))
+    history = batch.basis[..., basis.shape[-1] :].cpu()
+    expected, doubt = continued(history, batch.seen.cpu(), planned)
     begins = data.offsets[stores]
     floor = [data.values[b : e + 1].min(0) >= 0 for b, e in zip(begins, ends, strict=True)]
     arrays = (
-        basis,
+        np.concatenate([basis, expected], axis=-1),
+        doubt.numpy(),
         data.context[ends if data.context_moves else stores],
         (given / windows.scale[stores][:, None]).transpose(0, 2, 1),
         np.stack(floor)[:, None],
     )
+    device = batch.x.device
     return Future(*(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays))
 
 

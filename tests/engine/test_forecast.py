@@ -8,7 +8,13 @@ from small import NODES, build
 
 from causalmmm.engine.calendar import extend_grid
 from causalmmm.engine.data import SeriesData
-from causalmmm.engine.forecast import Future, draw_noise, forecast, simulate_futures
+from causalmmm.engine.forecast import (
+    Future,
+    continued,
+    draw_noise,
+    forecast,
+    simulate_futures,
+)
 from causalmmm.engine.model import CausalModel, causal_probability, own_prediction
 from causalmmm.engine.windows import Batch, Calendar, Windows
 
@@ -18,6 +24,7 @@ def future_of(windows: Windows, data: SeriesData, steps: int) -> Future:
     basis = Calendar(windows.calendar.spec, grid).ahead(np.full(3, len(data.grid) - 1), steps)
     return Future(
         basis=torch.from_numpy(basis),
+        doubt=torch.zeros(3, steps, 0),
         context=torch.from_numpy(data.context),
         given=torch.full((3, NODES, steps), torch.nan),
         floor=torch.zeros(3, 1, NODES, dtype=torch.bool),
@@ -149,3 +156,48 @@ def test_a_pause_that_began_at_the_last_row_may_end(windows: Windows, data: Seri
     assert (share[1, 0] > 0.9).all(), "off for 80 days"
     assert (share[2, 0] == 1).all()
     assert (share[:, 1] == 0).all()
+
+
+def test_a_step_spreads_as_far_as_noise_and_unknown_coefficients_do(
+    windows: Windows, data: SeriesData
+) -> None:
+    """Without edges, by hand: one-step noise, and the baseline's posterior at long-run noise."""
+    model, batch = build(torch.zeros(NODES, NODES)), windows.full(np.arange(3))
+    future = future_of(windows, data, 1)
+    drawn = simulate_futures(model, batch, future, draws=20000, seed=0)[..., 0].std(1)
+    with torch.no_grad():
+        inferred = model.infer(batch)
+    row = future.basis[:, 0]
+    leverage = torch.einsum("bq,bqr,br->b", row, inferred.projection.spread, row)
+    residual = inferred.residual.double().numpy()
+    steps = residual.shape[-1]
+    weights = 1 - np.abs(np.arange(-14, 15)) / 15  # Bartlett's, over 14 lags
+    long_run = np.zeros(residual.shape[:2])
+    for lag, weight in zip(range(-14, 15), weights, strict=True):
+        apart = abs(lag)
+        product = residual[..., apart:] * residual[..., : steps - apart]
+        long_run += weight * product.sum(-1) / steps
+    noise = (2 * inferred.log_noise).exp().double().numpy()
+    variance = noise + np.maximum(long_run, noise) * leverage.numpy()[:, None]
+    np.testing.assert_allclose(drawn, np.sqrt(variance), rtol=0.02)
+
+
+def test_controls_that_nobody_plans_go_back_to_their_mean_and_are_doubted() -> None:
+    rng = np.random.default_rng(0)
+    history = np.zeros((2, 4000, 3))
+    for t in range(1, 4000):
+        history[:, t, :2] = np.array([0.9, 0.0]) * history[:, t - 1, :2] + rng.normal(size=(2, 2))
+    history[..., 2] = 1.5
+    history[:, -1, :2] = 3.0
+    seen = torch.ones(2, 4000, dtype=torch.bool)
+    planned = torch.full((2, 30, 3), torch.nan, dtype=torch.float64)
+    planned[:, 4, 0] = 7.0
+    expected, doubt = continued(torch.from_numpy(history), seen, planned)
+    assert (expected[:, 4, 0] == 7).all()
+    assert (doubt[:, 4, 0] == 0).all()
+    np.testing.assert_allclose(expected[:, 1, 0], 3 * 0.9**2, atol=0.2)
+    np.testing.assert_allclose(doubt[:, 1, 0], np.sqrt(1 + 0.9**2), rtol=0.1)
+    np.testing.assert_allclose(expected[:, 0, 1], 0.0, atol=0.2)
+    np.testing.assert_allclose(doubt[:, 0, 1], 1.0, rtol=0.05)
+    np.testing.assert_allclose(expected[..., 2], 1.5)
+    assert (doubt[..., 2] < 1e-6).all()

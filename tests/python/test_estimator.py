@@ -291,6 +291,7 @@ def test_scikit_learn_can_clone_and_set_parameters() -> None:
         ({"edge_prior": {("x0", "gmv"): 2.0}}, "is a probability"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"scored": 0.99}, "scored is a share"),
+        ({"holidays": "XX"}, "no holiday calendar of 'XX'"),
         ({"effect_spread": 0.0}, "effect_spread must be above 0"),
         ({"learning_rate": -1.0}, "learning_rate and clip must be above 0"),
         ({"patience": 0}, "patience must be at least 1"),
@@ -321,9 +322,9 @@ def test_questions_before_fit_are_refused() -> None:
         CausalMMM().graphs()
 
 
-@pytest.mark.parametrize("level", [[0], [100], [120]])
-def test_impossible_levels_are_refused(fitted: CausalMMM, level: list[int]) -> None:
-    with pytest.raises(ValueError, match="percentages"):
+@pytest.mark.parametrize("level", [[0], [100], [120], [0.8]])
+def test_impossible_levels_are_refused(fitted: CausalMMM, level: list[float]) -> None:
+    with pytest.raises(ValueError, match="percent"):
         fitted.predict(horizon=2, level=level)
 
 

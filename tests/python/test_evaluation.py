@@ -152,3 +152,24 @@ def test_a_truth_of_other_stores_is_refused(fitted: Fitted) -> None:
 def test_a_horizon_longer_than_the_history_is_refused(fitted: Fitted) -> None:
     with pytest.raises(ValueError, match="cannot hold out 60 steps"):
         fitted.model.evaluate(fitted.panel, tests="holdout", horizon=60)
+
+
+def test_controls_known_in_advance_are_known_to_the_forecasts() -> None:
+    """A promotion that comes every other week, at other days in each store, lifts sales."""
+    rng = np.random.default_rng(0)
+    days = np.arange(120)
+    stores = []
+    for k in range(6):
+        promotion = ((days + 2 * k) % 14 < 3).astype(float)
+        sales = 500 + 300 * promotion + rng.normal(0, 15, len(days))
+        spend = rng.gamma(2, 50, len(days))
+        dates = pd.date_range("2024-01-01", periods=len(days))
+        columns = {"store": f"s{k}", "date": dates, "tv_spend": spend, "promo": promotion}
+        stores.append(pd.DataFrame(columns | {"sales": sales}))
+    panel = Panel.from_frame(pd.concat(stores))
+    assert panel.schema.controls[0].future_known
+    model = CausalMMM(epochs=10, seed=0, device="cpu").fit(panel.split(20)[0], progress=False)
+    scores = model.evaluate(panel, tests=["holdout"], horizon=20)
+    wape = scores[(scores.series == "sales") & (scores.metric == "wape") & (scores.horizon == 20)]
+    value = wape.set_index("method")["value"]
+    assert value["causalmmm"] < 0.5 * min(value["seasonal naive"], value["store mean"])

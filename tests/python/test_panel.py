@@ -409,3 +409,50 @@ def test_importing_the_package_imports_neither_pandas_nor_torch() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_a_store_may_be_called_na(tmp_path: Path) -> None:
+    frame = pd.concat([good().assign(shop=name) for name in ("NA", "None", "null")])
+    frame = frame.drop_duplicates(["shop", "day"])
+    frame.to_csv(tmp_path / "regions.csv", index=False)
+    panel = Panel.from_frame(tmp_path / "regions.csv", CHECKED)
+    assert list(panel.stores) == ["NA", "None", "null"]
+
+
+def test_amounts_written_as_text_keep_their_role_and_are_refused() -> None:
+    days = pd.date_range("2024-01-01", periods=40)
+    frame = pd.DataFrame({"date": days, "tv_spend": "$1,066.59", "sales": np.arange(40.0) + 1})
+    frame["web_spend"] = 3.0
+    with pytest.raises(PanelError, match="Spend 'tv_spend' is not a number"):
+        Panel.from_frame(frame)
+    frame["tv_spend"] = "much"
+    assert Panel.from_frame(frame).nodes == ["web", "sales"]
+
+
+@pytest.mark.parametrize(
+    ("freq", "first", "says"),
+    [
+        ("M", "2024-01-01", "freq must be D, W, W-MON"),
+        ("H", "2024-01-01", "freq must be D, W, W-MON"),
+        ("W-SUN", "2024-01-01", "2024-01-01 is no step of freq 'W-SUN'"),
+        ("MS", "2024-01-15", "2024-01-15 is no step of freq 'MS'"),
+    ],
+)
+def test_arrays_need_a_frequency_and_a_date_on_it(freq: str, first: str, says: str) -> None:
+    schema = Schema.check({"date": "day", "target": "y", "channels": ["x"]})
+    with pytest.raises(ValueError, match=says):
+        Panel.from_arrays(np.ones((1, 30, 2)), schema=schema, first_date=first, freq=freq)
+
+
+def test_weeks_of_arrays_are_anchored_on_their_first_day() -> None:
+    schema = Schema.check({"date": "day", "target": "y", "channels": ["x"]})
+    panel = Panel.from_arrays(
+        np.ones((1, 30, 2)), schema=schema, first_date="2024-01-03", freq="W"
+    )
+    assert panel.freq == "W-WED"
+
+
+def test_a_store_is_selected_once() -> None:
+    panel = Panel.from_frame(good(), CHECKED)
+    with pytest.raises(ValueError, match="once only"):
+        panel.select([panel.stores[0], panel.stores[0]])

@@ -105,7 +105,7 @@ def _structure(task: Task, origin: int, walk: float) -> tuple[Array, Array]:
     """Design of level, trend and season [origin + horizon, K], and their prior covariance."""
     steps = origin + task.horizon
     level = _kernel(steps, origin, LEVEL_KNOT)
-    known = calendar(task.dates[:steps], 3, 3)
+    known = calendar(task, 3, 3)[:steps]
     trend, season = known[:, :1] - known[origin - 1, :1], known[:, 1:]
     knots = _kernel(steps, origin, OTHER_KNOT)
     moving = (season[..., None] * knots[:, None]).reshape(steps, -1)

@@ -1,7 +1,7 @@
 """Forecasters without a network: naive rows, pooled ridge with Fourier terms, per-store VAR.
 
-Parameters are fitted once, on the steps before the first origin; later origins lengthen the history
-that is read.
+Penalties and orders are chosen on the steps before the first origin; coefficients are fitted anew
+at every origin, on all that is known there.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from forecast_task import Array, Forecast, Task
-from numpy.typing import NDArray
 from scipy.sparse import csr_array, eye_array, hstack, kron
 from sklearn.linear_model import Ridge
 
+_HALF_YEAR = 182.0  # days
 ALPHAS = tuple(10.0**k for k in range(-2, 6))
 
 
@@ -33,12 +33,12 @@ def pooled_ridge(task: Task, *, weekly: int = 3, yearly: int = 3) -> Forecast:
     """One ridge regression for all stores on trend, Fourier terms and a level of each store.
 
     Targets are divided by the store's level. The penalty is chosen by the error on the last fifth
-    of the fitting span, then the regression is fitted again on the whole span.
+    of the fitting span.
     """
     s = len(task.history)
     level = task.level[:, -1]
     scaled = task.history[..., -1] / level[:, None]
-    features = calendar(task.dates, weekly, yearly)
+    features = calendar(task, weekly, yearly)
 
     def design(steps: slice) -> csr_array:
         rows = features[steps]
@@ -51,9 +51,9 @@ def pooled_ridge(task: Task, *, weekly: int = 3, yearly: int = 3) -> Forecast:
     cut, end = round(0.8 * task.fit_steps), task.fit_steps
     held_out, truth = design(slice(cut, end)), scaled[:, cut:end].ravel()
     errors = [((fitted(a, cut).predict(held_out) - truth) ** 2).mean() for a in ALPHAS]
-    best = fitted(ALPHAS[int(np.argmin(errors))], end)
-    everything = best.predict(design(slice(0, len(features)))).reshape(s, -1) * level[:, None]
-    return Forecast(np.stack([everything[:, o : o + task.horizon] for o in task.origins]))
+    alpha = ALPHAS[int(np.argmin(errors))]
+    following = [fitted(alpha, o).predict(design(slice(o, o + task.horizon))) for o in task.origins]
+    return Forecast(np.stack([f.reshape(s, -1) * level[:, None] for f in following]))
 
 
 def linear_var(task: Task, orders: Sequence[int] = range(1, 8), *, season: bool = True) -> Forecast:
@@ -62,14 +62,19 @@ def linear_var(task: Task, orders: Sequence[int] = range(1, 8), *, season: bool 
     With ``season``, every equation has a trend and weekly and yearly Fourier terms beside its
     constant.
     """
-    known = calendar(task.dates, 3, 1) if season else np.ones((len(task.dates), 0))
+    known = calendar(task, 3, 1) if season else np.ones((len(task.dates), 0))
     known = np.column_stack([np.ones(len(known)), known])
     return Forecast(np.stack([_var_forecast(h, known, task, orders) for h in task.history], axis=1))
 
 
-def calendar(dates: NDArray[np.datetime64], weekly: int, yearly: int) -> Array:
-    """Trend (years since the first date) and Fourier terms of week and year, [T, 1 + 2 (w + y)]."""
-    days = dates.astype("datetime64[D]").astype(float)
+def calendar(task: Task, weekly: int, yearly: int) -> Array:
+    """Trend (years since the first date) and Fourier terms of week and year, [T, 1 + 2 (w + y)].
+
+    As in the package, there are no yearly terms where less than half a year is there to fit them.
+    """
+    days = task.dates.astype("datetime64[D]").astype(float)
+    if days[task.fit_steps - 1] - days[0] < _HALF_YEAR:
+        yearly = 0
     terms = [(days - days[0]) / 365.25]
     for period, harmonics in ((7.0, weekly), (365.25, yearly)):
         for k in range(1, harmonics + 1):
@@ -87,16 +92,14 @@ def _var_forecast(history: Array, known: Array, task: Task, orders: Sequence[int
     orders = bearable or [min(orders)]
     most = max(orders)
     order = min(orders, key=lambda p: _fit_var(x[: task.fit_steps], known, p, most)[1])
-    coefficients, _ = _fit_var(x[: task.fit_steps], known, order, order)
-    n = x.shape[1]
-    window = np.stack([x[o - order : o] for o in task.origins])
     forecast = np.empty((len(task.origins), task.horizon))
-    for step in range(task.horizon):
-        past = window[:, ::-1].reshape(len(window), order * n)
-        at = np.array(task.origins) + step
-        following = np.column_stack([past, known[at]]) @ coefficients
-        forecast[:, step] = following[:, -1] * scale[-1]
-        window = np.concatenate([window[:, 1:], following[:, None]], axis=1)
+    for row, origin in zip(forecast, task.origins, strict=True):
+        coefficients, _ = _fit_var(x[:origin], known, order, order)
+        window = x[origin - order : origin]
+        for step in range(task.horizon):
+            following = np.append(window[::-1], known[origin + step]) @ coefficients
+            row[step] = following[-1] * scale[-1]
+            window = np.concatenate([window[1:], following[None]])
     return forecast
 
 

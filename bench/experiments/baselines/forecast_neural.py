@@ -111,7 +111,7 @@ class _Samples:
     def __init__(self, task: Task) -> None:
         self.horizon = task.horizon
         self.series = torch.tensor(task.history / task.level[:, None] - 1.0, dtype=torch.float32)
-        known = calendar(task.dates, 3, 1)
+        known = calendar(task, 3, 1)
         self.calendar = torch.tensor(known, dtype=torch.float32)
         self.context = torch.tensor(task.context, dtype=torch.float32)
 

@@ -49,7 +49,8 @@ def init(
 
     terminal.start(json=json)
     text = Config.template(data)
-    if out is None:
+    if out is None:  # nobody knows from which folder it will be read
+        text = _with_path(text, data.absolute())
         if json:
             terminal.result({"ok": True, "config": text})
         else:
@@ -58,12 +59,18 @@ def init(
     fresh(out, force)
     out.parent.mkdir(parents=True, exist_ok=True)
     if not data.is_absolute():  # paths in the file are relative to its folder
-        own = Config.parse(text).data.path
-        relative = os.path.relpath(data, out.parent)
-        text = text.replace(f"  path: {own}\n", f"  path: {relative}\n", 1)
+        text = _with_path(text, os.path.relpath(data, out.parent))
     out.write_text(text, encoding="utf-8")
     wrote(out)
     terminal.say(f"check its guesses, then: causalmmm validate -c {out}", "dim")
+
+
+def _with_path(text: str, path: Path | str) -> str:
+    """The configuration with another path to its data."""
+    from causalmmm.config import Config
+
+    own = Config.parse(text).data.path
+    return text.replace(f"  path: {own}\n", f"  path: {path}\n", 1)
 
 
 def validate(
