@@ -149,6 +149,8 @@ def test_settings_that_do_not_suit_are_refused(client: TestClient, panel: Panel)
         answer = client.post(f"/predict?{query}", json=body)
         assert codes(answer, 422) <= {"bad-setting", "cannot-be-answered"}
     assert codes(client.post("/graph?threshold=2", json=body), 422) == {"bad-setting"}
+    for path in ("/predict?horizn=3", "/graph?level=80", "/decompose?x=1"):
+        assert codes(client.post(path, json=body), 422) == {"unknown-setting"}
 
 
 def test_limits_hold(model: OnnxModel, panel: Panel) -> None:

@@ -103,6 +103,7 @@ def _add_questions(app: FastAPI, service: _Service) -> None:
 
         Columns: store, source, target, probability, effect, lower, upper.
         """
+        _refuse_unknown(request, ("threshold",))
         return await service.answer(
             request, lambda some, _: model.graphs(some, threshold=threshold)
         )
@@ -118,6 +119,7 @@ def _add_questions(app: FastAPI, service: _Service) -> None:
         Columns: store, date, series, mean, and lower_80, upper_80 for each level. A plan is given
         in the JSON body, or as a second Arrow stream after the first.
         """
+        _refuse_unknown(request, ("horizon", "level"))
         levels: Sequence[Any] = (80, 95) if level is None else level
 
         def ask(some: Panel, plan: pa.Table | None) -> pd.DataFrame:
@@ -128,6 +130,7 @@ def _add_questions(app: FastAPI, service: _Service) -> None:
     @app.post("/decompose", **_documented(PanelBody))
     async def decompose(request: Request) -> Response:
         """What the target is made of, step by step. Columns: store, date, component, value."""
+        _refuse_unknown(request, ())
         return await service.answer(request, lambda some, _: model.decompose(some))
 
 
@@ -200,6 +203,14 @@ class _Service:
             if given is not None and column in given.column_names:
                 check_stores(len(pc.unique(given[column])), self.limits)
         return self.model.panel(table), plan
+
+
+def _refuse_unknown(request: Request, known: Sequence[str]) -> None:
+    """A setting with a mistyped name must not be answered as if it had not been given."""
+    unknown = sorted(set(request.query_params) - set(known))
+    if unknown:
+        may = f"there are {', '.join(known)}" if known else "there are none"
+        raise refusal(422, "unknown-setting", f"There is no setting '{unknown[0]}': {may}.")
 
 
 def _media_type(header: str) -> str:
