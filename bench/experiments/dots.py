@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from record import Row
 
 INK, PALE, OURS = "#1f2933", "#c3cad3", "#0f766e"
+_WIDE = 30.0
 Panel = tuple[str, Callable[[Row], bool], str]
 
 
@@ -18,7 +19,8 @@ def dot_plot(
 ) -> Figure:
     """One panel per (title, which rows, value); lines are the values of ``by``, ``ours`` marked.
 
-    Lines are in order of their mean over the last panel, the lowest on top.
+    Lines are in order of their mean over the last panel, the lowest on top. A panel is logarithmic
+    where its values span more than ``_WIDE`` times the least.
     """
     names = list(dict.fromkeys(row[by] for row in rows))
 
@@ -48,7 +50,10 @@ def dot_plot(
         axes.set_ylim(-0.6, len(order) - 0.2)
         axes.grid(axis="y", color=PALE, lw=0.5)
         axes.margins(x=0.15)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        if np.nanmin(means[:, k]) > 0 and np.nanmax(means[:, k]) > _WIDE * np.nanmin(means[:, k]):
+            axes.set_xscale("log")
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         axes.tick_params(axis="x", labelsize=8)
