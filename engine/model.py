@@ -105,7 +105,7 @@ class CausalModel(nn.Module):
         projection = self.baseline.project(batch.basis, batch.seen)
         received, running = self._received(batch)
         coefficients, residual = self.baseline(received, projection)
-        residual = residual * running * (batch.seen | batch.scored).unsqueeze(1)
+        residual = residual * running * batch.valid.unsqueeze(1)
         still = residual.detach()
         sent = self.baseline(batch.x, projection)[1].detach()
         statistics = window_statistics(sent, still, running, batch.seen, max(config.lags, 1))
@@ -197,7 +197,7 @@ class CausalModel(nn.Module):
         nll = 0.5 * (error * (-log_noise).exp()).square() + log_noise + _HALF_LOG_TAU
         nll = (nll * batch.scored[:, None, 1:] * inferred.running[..., 1:]).sum(-1)
         scored = batch.scored.sum(-1, keepdim=True)
-        whole = (batch.seen | batch.scored).sum(-1, keepdim=True)
+        whole = batch.valid.sum(-1, keepdim=True)
         kl_edges, kl_effects = posterior.edges.kl.mean(), kl_effect.mean()
         total = (nll * whole / scored).sum(-1).mean() + kl_weight * (kl_edges + kl_effects)
         total = total + self.encoder.prototype_penalty() / stores

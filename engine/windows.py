@@ -38,6 +38,11 @@ class Batch:
     store: Tensor
 
     @property
+    def valid(self) -> Tensor:
+        """bool [B, T]: rows of the history; False on padding."""
+        return self.seen | self.scored
+
+    @property
     def level(self) -> Tensor:
         """[B, N, 1]: mean of each series over the rows seen, so that it tells nothing of others."""
         rows = self.seen.to(self.x.dtype).unsqueeze(-1)

@@ -30,6 +30,7 @@ from forecast_task import HORIZONS, Task, rolling_origins, score  # noqa: E402
 from ledger import Ledger  # noqa: E402
 from record import Row, table  # noqa: E402
 from scores import edge_scores  # noqa: E402
+from settled import settled  # noqa: E402
 
 from causalmmm.estimator import CausalMMM  # noqa: E402
 from causalmmm.panel import Panel  # noqa: E402
@@ -143,12 +144,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
     parser.add_argument("--again", action="store_true", help="measure what is there already too")
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args(arguments)
     usual: dict[str, Any] = {"seeds": [0, 1, 2, 3, 4], "origins": 20, "settings": "{}"}
-    for name, value in (usual | QUICK if options.quick else usual).items():
-        if getattr(options, name) is None:
-            setattr(options, name, value)
-    options.out = options.out or Path("runs" if options.quick else "bench/results")
+    options = settled(parser.parse_args(arguments), usual, QUICK)
     options.ablations = options.ablations or list(ABLATIONS)
     return options
 

@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from dots import INK, OURS, PALE  # noqa: E402
+from effects import true_curve  # noqa: E402
 from record import Row, record, table  # noqa: E402
 
 from causalmmm.estimator import CausalMMM  # noqa: E402
 from causalmmm.panel import Panel  # noqa: E402
 from causalmmm.simulation import PRESETS, Truth, simulate  # noqa: E402
-from causalmmm.simulation.process import hill  # noqa: E402
 
 Array = NDArray[np.float64]
 LAW = PRESETS["airmmm"].changed(name="beauty", channels=6, target_to_channel=0.05)
@@ -126,16 +126,14 @@ def response_curves(
 ) -> list[Curve]:
     """Curves of the channels that truly drive the target."""
     own = panel.select([panel.stores[store]])
-    spend, levels = own.to_frame(), truth.levels[store]
+    spend = own.to_frame()
     curves = []
     for i in np.flatnonzero(truth.edges[store, : LAW.channels, -1]):
         frame = model.response_curves(names[i], panel=own, points=200)
         amount, *learned = (
             frame[column].to_numpy(np.float64) for column in ("amount", "effect", "lower", "upper")
         )
-        shape = hill(amount / levels[i], truth.slope[store, i], truth.half_saturation[store, i])
-        settled = truth.effects[store, i, -1] * levels[-1] / (1 - truth.own_memory[-1])
-        true = shape * settled
+        true = true_curve(truth, store, i, amount)
         curves.append(Curve(names[i], float(spend[names[i]].mean()), amount, *learned, true))
     return curves
 

@@ -34,6 +34,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from cases import draw_case  # noqa: E402
 from ledger import Ledger  # noqa: E402
 from record import Row, table  # noqa: E402
+from settled import settled  # noqa: E402
 
 from causalmmm.estimator import CausalMMM  # noqa: E402
 from causalmmm.panel import Panel  # noqa: E402
@@ -89,12 +90,19 @@ def true_effects(truth: Truth) -> Array:
     return mean * truth.levels[:, None] / (1 - truth.own_memory)
 
 
+def true_curve(truth: Truth, store: int, channel: int, amount: Array) -> Array:
+    """What constant amounts [K] on a channel add to the target per step, directly, in the long
+    run."""
+    levels, place = truth.levels[store], (store, channel)
+    shape = hill(amount / levels[channel], truth.slope[place], truth.half_saturation[place])
+    return shape * truth.effects[store, channel, -1] * levels[-1] / (1 - truth.own_memory[-1])
+
+
 def curve_row(
     model: CausalMMM, panel: Panel, truth: Truth, drives: NDArray[np.bool_]
 ) -> Row:
     """Curves of channels where they drive the target, bool [S, C], around the usual spend."""
     spend = panel.data.values.reshape(panel.n_stores, -1, len(panel.nodes)).mean(1)
-    settled = truth.effects[..., -1] * truth.levels[:, -1:] / (1 - truth.own_memory[-1])
     parts = []
     for i, channel in enumerate(truth.channels):
         frame = model.response_curves(channel, panel=panel, points=200)
@@ -102,12 +110,11 @@ def curve_row(
         for s in np.flatnonzero(drives[:, i]):
             curve = curves[panel.stores[s]]
             at = np.array(FACTORS) * spend[s, i]
-            shape = hill(at / truth.levels[s, i], truth.slope[s, i], truth.half_saturation[s, i])
             learned = [
                 np.interp(at, curve["amount"], curve[column])
                 for column in ("effect", "lower", "upper")
             ]
-            parts.append([*learned, shape * settled[s, i]])
+            parts.append([*learned, true_curve(truth, s, i, at)])
     *learned, true = np.stack(parts).transpose(1, 0, 2)
     return {"of": "curves", **agreement(learned, true)}
 
@@ -175,13 +182,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
     parser.add_argument("--again", action="store_true", help="measure what is there already too")
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args(arguments)
-    usual: dict[str, Any] = {"seeds": [0, 1], "settings": "{}"}
-    for name, value in (usual | QUICK if options.quick else usual).items():
-        if getattr(options, name) is None:
-            setattr(options, name, value)
-    options.out = options.out or Path("runs" if options.quick else "bench/results")
-    return options
+    return settled(parser.parse_args(arguments), {"seeds": [0, 1], "settings": "{}"}, QUICK)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import torch
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from record import Row, record, table  # noqa: E402
 from scenarios import SCENARIOS, draw  # noqa: E402
+from settled import settled  # noqa: E402
 from structure import scored  # noqa: E402
 from structure_methods import METHODS, Task  # noqa: E402
 
@@ -36,8 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--draws", type=int, help="instead of 8, 3, 2 for 1, 8, 50 stores")
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args(arguments)
-    options.out = options.out or Path("runs" if options.quick else "bench/results")
+    options = settled(parser.parse_args(arguments), {}, {})
     torch.set_num_threads(1)
     rows: list[Row] = []
     for size in options.sizes:

@@ -33,6 +33,7 @@ from influence_methods import (  # noqa: E402
 from record import Row, record, table  # noqa: E402
 from scenarios import SCENARIOS, Case, draw  # noqa: E402
 from scores import normalised_auprc  # noqa: E402
+from settled import settled  # noqa: E402
 from structure import split  # noqa: E402
 from structure_methods import histories  # noqa: E402
 
@@ -147,13 +148,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="small budgets: does it all run?")
     parser.add_argument("--out", type=Path, default=None)
-    options = parser.parse_args(arguments)
     usual = {"stores": None, "seeds": [0, 1, 2, 3, 4], "settings": "{}", "updates": 800}
-    for name, value in usual.items():
-        if getattr(options, name) is None:
-            setattr(options, name, QUICK[name] if options.quick else value)
-    options.out = options.out or Path("runs" if options.quick else "bench/results")
-    return options
+    return settled(parser.parse_args(arguments), usual, QUICK)
 
 
 if __name__ == "__main__":

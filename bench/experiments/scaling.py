@@ -35,6 +35,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from ablations import graph_scores  # noqa: E402
 from dots import INK, OURS  # noqa: E402
 from record import Row, record, table  # noqa: E402
+from settled import settled  # noqa: E402
 
 from causalmmm.panel import Panel  # noqa: E402
 from causalmmm.simulation import PRESETS, simulate  # noqa: E402
@@ -265,11 +266,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--measure-memory", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
-    for name, value in (USUAL | QUICK if options.quick else USUAL).items():
-        if getattr(options, name) is None:
-            setattr(options, name, value)
-    options.out = options.out or Path("runs" if options.quick else "bench/results")
-    return options
+    return settled(options, USUAL, QUICK)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from ledger import Ledger, read_rows  # noqa: E402
 from record import Row, table  # noqa: E402
 from scenarios import SCENARIOS, draw  # noqa: E402
 from scores import calibration, decision_scores, edge_scores  # noqa: E402
+from settled import settled  # noqa: E402
 from structure_methods import METHODS, Found, Task  # noqa: E402
 from structure_picture import picture  # noqa: E402
 
@@ -116,12 +117,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="measure what is there already too")
     parser.add_argument("--draw", action="store_true", help="measure nothing, draw what is there")
     parser.add_argument("--out", type=Path, help="bench/results, or runs where it is quick")
-    options = parser.parse_args(arguments)
-    options.out = options.out or Path("runs" if options.quick else "bench/results")
-    for name, usual in (("stores", None), ("few", 20), ("seeds", [0, 1, 2, 3, 4])):
-        if getattr(options, name) is None:
-            setattr(options, name, QUICK[name] if options.quick else usual)
-    return options
+    usual = {"stores": None, "few": 20, "seeds": [0, 1, 2, 3, 4]}
+    return settled(parser.parse_args(arguments), usual, QUICK)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ class Answers:
         if self.draws < 1:
             raise ValueError(f"draws must be at least 1, got {self.draws}")
         future_plan = None if plan is None else validate_plan(plan, panel)
-        promised = [control.name for control in panel.schema.controls if control.future_known]
+        promised = panel.schema.known_controls
         if plan is None and promised:
             warnings.warn(
                 f"the schema says that future values of {first_few(promised)} are known, but there "

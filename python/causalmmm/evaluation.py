@@ -192,9 +192,10 @@ def _known_controls(future: Panel) -> pd.DataFrame | None:
     Nobody is told future spend, but what the schema says will be known is known.
     """
     schema = future.schema
-    known = [control.name for control in schema.controls if control.future_known]
+    if not schema.known_controls:
+        return None
     keys = [key for key in (schema.store, schema.date) if key is not None]
-    return future.to_frame()[[*keys, *known]] if known else None
+    return future.to_frame()[[*keys, *schema.known_controls]]
 
 
 def _seasonal_naive(panel: Panel, horizon: int) -> Array:

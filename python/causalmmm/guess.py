@@ -36,8 +36,8 @@ STORE = (
 DATE = ("date", "ds", "time", "week", "date_week", "wk_strt_dt", "day", "month", "timestamp")
 TARGET = ("target", "y", "gmv", "sales", "revenue", "kpi", "conversions", "orders")
 
-# Rows of a column that are looked at where its name says nothing.
 _AMOUNT = r"\s*[^\d\s]{0,4}\s*\d[\d.,' ]*\s*[^\d\s]{0,4}\s*"
+# Rows of a column that are looked at where its name says nothing.
 _LOOKED_AT = 10_000
 
 # (role, pattern, why); the first that matches decides. A group names the channel.

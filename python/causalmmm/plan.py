@@ -74,7 +74,7 @@ class _PlanExamination:
             if channel.column in present or channel.spend in present
         }
         organic = [name for name in schema.organic if name in present]
-        known = [control.name for control in schema.controls if control.future_known]
+        known = schema.known_controls
         self._compare_names([*given.values()], organic, known)
         layout = self._lay_out()
         check = ColumnCheck(layout, self.source.rows)

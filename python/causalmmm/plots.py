@@ -30,6 +30,7 @@ ROLE_COLOURS = {
     "target": "#b7791f",
 }
 ROLE_NAMES = {"channel": "paid channel", "organic": "organic", "mediator": "mediator"}
+_PLAIN: dict[str, Any] = {"parse_math": False}  # names may hold dollars
 _NODE = 0.16  # radius
 # Channels stand on an arc that bulges to the left, this far for its height, so that edges among
 # them cross empty space.
@@ -145,9 +146,9 @@ def _figure(size: tuple[float, float]) -> Figure:
 
 def _headline(figure: Figure, title: str, below: str) -> None:
     height = figure.get_figheight()
-    plain: dict[str, Any] = {"x": 0.03, "parse_math": False}  # names may hold dollars
-    figure.text(y=1 - 0.34 / height, s=title, fontsize=14, fontweight="bold", color=INK, **plain)
-    figure.text(y=1 - 0.58 / height, s=below, fontsize=9.5, color=PALE, **plain)
+    bold: dict[str, Any] = {"fontsize": 14, "fontweight": "bold", "color": INK, **_PLAIN}
+    figure.text(0.03, 1 - 0.34 / height, title, **bold)
+    figure.text(0.03, 1 - 0.58 / height, below, fontsize=9.5, color=PALE, **_PLAIN)
 
 
 def _roles(graph: nx.DiGraph[Any]) -> dict[Any, str]:
@@ -240,7 +241,7 @@ def _draw_node(axes: Axes, name: str, role: str, place: Place) -> Circle:
     x, y = place
     halo = [withStroke(linewidth=3, foreground="white")]
     style: dict[str, Any] = {"fontsize": 9.5, "color": INK, "zorder": 4, "path_effects": halo}
-    style["parse_math"] = False  # names may hold dollars
+    style |= _PLAIN
     if role in ("channel", "organic"):
         axes.text(x - _NODE - 0.08, y, name, ha="right", va="center", **style)
     elif role == "target":

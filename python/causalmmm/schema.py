@@ -185,6 +185,11 @@ class Schema(_Strict):
     def control_names(self) -> list[str]:
         return [control.name for control in self.controls]
 
+    @property
+    def known_controls(self) -> list[str]:
+        """Controls whose future values are promised."""
+        return [control.name for control in self.controls if control.future_known]
+
     @classmethod
     def check(cls, value: Schema | Mapping[str, Any]) -> Schema:
         """The schema that ``value`` describes; ``PanelError`` lists everything wrong with it."""
