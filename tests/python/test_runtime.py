@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -346,19 +345,27 @@ def test_the_runtime_needs_no_torch(exported: Exported, tmp_path: Path) -> None:
     panel = draw([40, 40])
     panel.to_frame().to_csv(tmp_path / "panel.csv", index=False)
     code = """
-        import time
-        began = time.process_time()
-        from causalmmm.runtime import OnnxModel
-        took = time.process_time() - began
         import json
+        from causalmmm.runtime import OnnxModel
         model = OnnxModel(sys.argv[1])
         frame = model.predict(sys.argv[2], horizon=3)
         assert "torch" not in sys.modules
-        print(json.dumps([took, frame["mean"].tolist()]))
+        print(json.dumps(frame["mean"].tolist()))
     """
-    took, means = json.loads(isolated(code, exported.path, tmp_path / "panel.csv"))
+    means = json.loads(isolated(code, exported.path, tmp_path / "panel.csv"))
     np.testing.assert_allclose(means, exported.file.predict(panel, horizon=3)["mean"], rtol=1e-4)
-    assert took < 0.5
+
+
+def test_importing_the_runtime_imports_numpy_and_onnxruntime_alone() -> None:
+    """What keeps a start short (bench/runtime.py says how short)."""
+    code = """
+        import json
+        before = set(sys.modules)
+        from causalmmm.runtime import OnnxModel
+        tops = {name.split(".")[0] for name in set(sys.modules) - before}
+        print(json.dumps(sorted(tops - set(sys.stdlib_module_names))))
+    """
+    assert json.loads(isolated(code)) == ["causalmmm", "numpy", "onnxruntime"]
 
 
 def test_export_without_onnx_says_what_to_install(
@@ -367,12 +374,6 @@ def test_export_without_onnx_says_what_to_install(
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r"pip install 'causalmmm\[onnx\]'"):
         exported.model.export_onnx(tmp_path / "model.onnx")
-
-
-def test_opening_takes_less_than_a_second(exported: Exported) -> None:
-    began = time.process_time()
-    OnnxModel(exported.path)
-    assert time.process_time() - began < 1.0
 
 
 def test_onnxruntime_web_gives_the_same_numbers(exported: Exported, tmp_path: Path) -> None:
