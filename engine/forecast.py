@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.intervals import mixture_ends
+from causalmmm.engine.level import at_recent_level
 from causalmmm.engine.linalg import cholesky
 from causalmmm.engine.model import CausalModel, Inference, causal_probability
 from causalmmm.engine.scan import State, roll
@@ -169,6 +170,7 @@ def _rollout(
 
     All futures of all stores lie along the last axis, so that every operation runs through it.
     """
+    inferred = at_recent_level(model, batch, inferred)
     decoder, config, draws = model.decoder, model.config, noise.draws
     parts, stores = len(config.decays), batch.x.shape[0]
     ones = noise.steps.new_ones(draws)  # exported, a product with them is faster than an expansion
