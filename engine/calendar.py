@@ -6,16 +6,12 @@ A calendar is a function of dates alone, so history and future share it by const
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-Steps = TypeVar("Steps", bound=Any)  # an array of numpy's or a tensor of torch's
-
 STEPS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0}
 _HARMONICS = 3
-_FADING = 0.9  # every future step adds this much of the growth that the one before it added
 
 
 def period_of(freq: str) -> str:
@@ -42,15 +38,6 @@ def extend_grid(grid: NDArray[np.datetime64], freq: str, steps: int) -> NDArray[
     else:
         tail = last + ahead * (7 if period_of(freq) == "W" else 1)
     return np.concatenate([grid, tail])
-
-
-def faded(ahead: Steps) -> Steps:
-    """How many steps' worth a trend adds until 1, 2, ... steps ahead: fewer and fewer.
-
-    A damped trend (Gardner & McKenzie, 1985): how a few months have gone says where a series is,
-    and little about where it will be.
-    """
-    return _FADING * (1 - _FADING**ahead) / (1 - _FADING)
 
 
 @dataclass(frozen=True)
@@ -97,10 +84,10 @@ class Calendar:
         return basis
 
     def ahead(self, last: NDArray[np.int64], steps: int) -> NDArray[np.float32]:
-        """float32 [B, steps, Q0] of the steps after grid positions ``last`` [B]."""
-        ahead = np.arange(1, steps + 1)
-        basis = self.rows(last[:, None] + ahead)
-        basis[..., 1] = faded(ahead) / self.steps_per_year
+        """float32 [B, steps, Q0] of the steps after grid positions ``last`` [B], trend going on."""
+        position = last[:, None] + np.arange(1, steps + 1)
+        basis = self.rows(position)
+        basis[..., 1] = (position - last[:, None]) / self.steps_per_year
         return basis
 
     def standardise(self, controls: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ from causalmmm.engine.windows import Batch
 _BLUR = 0.05  # a gate opens over this much of probability, so that no hair's breadth flips a draw
 _FARTHEST = 5.0  # no draw lies more standard deviations away
 _LONG_RUN = 14  # lags over which calendar residuals may be correlated
+_FADING = 0.9  # a trend is expected to add this share of what it added in the step before
 _LEAST_MEAN = 0.02  # of a series that cannot fall below zero, as a share of its level
 
 
@@ -193,7 +194,8 @@ def _rollout(
     centre = inferred.projection.ahead().coefficients(
         decoder.delayed(response)[..., :-1].flatten(1, 2)
     )
-    centres = torch.einsum("brq,bhq->hrb", centre, future.basis).unflatten(1, (-1, parts))
+    centres = torch.einsum("brq,bhq->hrb", centre, _expected(future.basis))
+    centres = centres.unflatten(1, (-1, parts))
     slope, half = (
         wide(part.expand(-1, -1, future.basis.shape[1]).mT).unsqueeze(2)
         for part in decoder.curve(future.context)
@@ -299,10 +301,23 @@ def _strength(model: CausalModel, inferred: Inference, noise: Noise) -> Tensor:
     return gate.flatten(-2)
 
 
+def _expected(basis: Tensor) -> Tensor:
+    """Calendar terms [B, H, Q] with a trend that fades, as it is expected to.
+
+    A damped trend (Gardner & McKenzie, 1985): how a few months have gone says where a series is,
+    and little about where it will be. That it may go on is left to the draws of its coefficient.
+    """
+    ahead = torch.arange(1, basis.shape[1] + 1, dtype=basis.dtype, device=basis.device)
+    share = _FADING * (1 - _FADING**ahead) / (1 - _FADING) / ahead
+    trend = basis[..., 1:2] * share.unsqueeze(-1)
+    return torch.cat([basis[..., :1], trend, basis[..., 2:]], dim=-1)
+
+
 def _baselines(inferred: Inference, future: Future, noise: Noise) -> Tensor:
     """[H, N, B draws]: calendar part of every step, with coefficients, and how far controls lie
     from what is expected of them, drawn once a future."""
-    middle = torch.einsum("bnq,bhq->hnb", inferred.coefficients, future.basis).unsqueeze(-1)
+    expected = _expected(future.basis)
+    middle = torch.einsum("bnq,bhq->hnb", inferred.coefficients, expected).unsqueeze(-1)
     root = cholesky(inferred.projection.spread)
     turned = (future.basis @ root).transpose(0, 1).unsqueeze(1)  # [H, 1, B, Q]
     wobble = turned @ noise.mirrored(noise.coefficients)  # [H, N, B, draws]

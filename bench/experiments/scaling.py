@@ -5,6 +5,8 @@
     python bench/experiments/scaling.py --parts epochs --device cuda --stores 1000 100000
     python bench/experiments/scaling.py --quick               # small sizes, into runs/
 
+The picture shows the parts of earlier runs too.
+
 epochs   seconds per epoch against stores (N = 8, T = 100, H = 32): the fastest epoch, first ones
          apart; ``--series`` varies N at ``--series-stores`` stores.
 quality  edges of 200 stores that no fit saw, T = 60, after training on ever more others.
@@ -34,13 +36,15 @@ from matplotlib.figure import Figure
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from ablations import graph_scores  # noqa: E402
 from dots import INK, OURS  # noqa: E402
+from ledger import read_rows  # noqa: E402
 from record import Row, record, table  # noqa: E402
 from settled import settled  # noqa: E402
 
 from causalmmm.panel import Panel  # noqa: E402
 from causalmmm.simulation import PRESETS, simulate  # noqa: E402
 
-PARTS = ("epochs", "series", "quality", "memory")
+DRAWN = ("epochs", "series", "quality")
+PARTS = (*DRAWN, "memory")
 USUAL: dict[str, Any] = {
     "stores": [50, 300, 1_000, 3_000, 10_000, 30_000, 100_000],
     "series": [8, 16, 32, 64],
@@ -90,8 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
             notes = {"slope": slope(rows, "stores" if part == "epochs" else "series")}
         record(options.out, f"scaling-{part}{suffix}", rows, vars(options) | notes)
         _print(part, rows, notes)
-    if set(parts) - {"memory"}:
-        picture(parts).savefig(options.out / f"scaling{suffix}.png", dpi=120)
+    measured = {part: read_rows(options.out / f"scaling-{part}{suffix}.csv") for part in DRAWN}
+    if any(measured.values()):
+        picture(measured).savefig(options.out / f"scaling{suffix}.png", dpi=120)
     return [row for rows in parts.values() for row in rows]
 
 
@@ -180,8 +185,9 @@ def peak_memory(stores: int, steps: int | None, settings: dict[str, Any]) -> Row
 
 
 def picture(parts: dict[str, list[Row]]) -> Figure:
-    """Seconds per epoch against stores and series, and what more training stores buy."""
-    drawn = [part for part in ("epochs", "series", "quality") if part in parts]
+    """Seconds per epoch against stores and series, and what more training stores buy; parts
+    without rows are left out."""
+    drawn = [part for part in DRAWN if parts[part]]
     figure = Figure(figsize=(4.0 * len(drawn), 3.9))
     for axes, part in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
         if part == "quality":

@@ -103,7 +103,7 @@ def raw_window(task: Task) -> Found:
     return _fit(task, paper | ({"steps": 100} if task.quick else {}))
 
 
-def paper(task: Task) -> Found:
+def paper(task: Task, one_scale: bool = False) -> Found:
     context = task.case.panel.data.context
     if context.ndim != 2 or len(context) != task.case.panel.n_stores:
         raise ValueError("the paper's decoder takes context that does not move")
@@ -112,6 +112,7 @@ def paper(task: Task) -> Found:
         context[task.train],
         task.series,
         seed=task.seed,
+        one_scale=one_scale,
         **_updates(task),
     )
     return Found(probability, probability)
@@ -171,6 +172,7 @@ METHODS: dict[str, Callable[[Task], Found]] = {
     "causalmmm": causalmmm,
     "causalmmm-raw-window": raw_window,
     "causalmmm-paper": paper,
+    "causalmmm-paper-one-scale": partial(paper, one_scale=True),
     "eb-granger-7": partial(eb_granger, lags=7),
     "eb-granger-14": partial(eb_granger, lags=14),
     "ngc-cmlp": ngc_cmlp,

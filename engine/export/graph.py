@@ -14,13 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from causalmmm.engine.attribution import contributions
-from causalmmm.engine.calendar import (
-    STEPS_PER_YEAR,
-    Calendar,
-    CalendarSpec,
-    faded,
-    period_of,
-)
+from causalmmm.engine.calendar import STEPS_PER_YEAR, Calendar, CalendarSpec, period_of
 from causalmmm.engine.curves import response_curves
 from causalmmm.engine.forecast import Future, Noise, continued, draw_noise, forecast
 from causalmmm.engine.graphs import store_graphs
@@ -147,8 +141,9 @@ class ExportedModel(nn.Module):
 
     def _future(self, inputs: Mapping[str, Tensor], batch: Batch) -> Future:
         steps = inputs["future_date"].shape[1]
-        ahead = torch.arange(steps, dtype=torch.float32) + 1.0
-        basis = self.calendar(inputs["future_date"], faded(ahead))
+        basis = self.calendar(
+            inputs["future_date"], torch.arange(steps, dtype=torch.float32) + 1.0
+        )
         doubt = basis[..., :0]
         if "controls" in inputs:
             planned = self.calendar.standard(inputs["future_controls"])
@@ -194,7 +189,7 @@ class ExportedCalendar(nn.Module):
         self.register_buffer("control_scale", torch.tensor(spec.control_scale))
 
     def forward(self, date: Tensor, position: Tensor) -> Tensor:
-        """float32 [B, T, Q0] of dates [B, T], days since 1970; trend at ``position`` [T], 0 now."""
+        """float32 [B, T, Q0] of dates [B, T], days since 1970; ``position`` [T] in steps, 0 now."""
         day = date - int(_day("2000-01-01").astype(np.int64))
         cycle = self.cycle[day.remainder(_CYCLE)]
         trend = (position / self.steps_per_year).expand(date.shape).unsqueeze(-1)

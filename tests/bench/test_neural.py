@@ -56,10 +56,13 @@ def test_ingra_reads_the_driver_in_stores_it_was_not_trained_on():
     assert (attention[:, 1, 2] > attention[:, 0, 2]).mean() > 0.9
 
 
-def test_the_papers_model_opens_the_true_edges_of_stores_it_was_trained_on():
+@pytest.mark.parametrize("one_scale", [False, True])
+def test_the_papers_model_opens_the_true_edges_of_stores_it_was_trained_on(one_scale):
     """On average over these; its raw-window encoder says little about stores it never saw."""
     training, context = chain(60, steps=60), np.zeros((60, 0))
-    probability = causalmmm_paper(training, context, training, hidden=16, updates=300)
+    probability = causalmmm_paper(
+        training, context, training, hidden=16, updates=300, one_scale=one_scale
+    )
     mean = probability.mean(0)
     assert min(mean[0, 1], mean[1, 2]) > 0.8
     assert max(mean[0, 2], mean[2, 0]) < 0.6

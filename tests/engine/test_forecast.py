@@ -182,6 +182,27 @@ def test_a_step_spreads_as_far_as_noise_and_unknown_coefficients_do(
     np.testing.assert_allclose(drawn, np.sqrt(variance), rtol=0.02)
 
 
+def test_a_trend_fades_ahead_while_its_doubt_goes_on(windows: Windows, data: SeriesData) -> None:
+    """Each step adds 0.9 of what the one before it added; the spread is that of a lasting trend."""
+    model, batch = build(torch.zeros(NODES, NODES)), windows.full(np.arange(3))
+    with torch.no_grad():
+        model.decoder.own.zero_()
+        model.decoder.own_state.weight.zero_()
+        inferred = model.infer(batch)
+    future = future_of(windows, data, 60)
+    drawn = simulate_futures(model, batch, future, draws=20000, seed=0)
+    basis = future.basis.double().clone()
+    leverage = torch.einsum("bhq,bqr,bhr->bh", basis, inferred.projection.spread.double(), basis)
+    first, last = drawn[..., 0].var(1), drawn[..., -1].var(1)
+    noise = (2 * inferred.log_noise).exp()
+    grown = (last - noise) / (first - noise)
+    expected_growth = (leverage[:, -1] / leverage[:, 0]).unsqueeze(-1).expand(-1, NODES)
+    torch.testing.assert_close(grown.double(), expected_growth, rtol=0.25, atol=0.0)
+    basis[..., 1] = torch.cumsum(0.9 ** torch.arange(1.0, 61.0), 0) / 365.25
+    mean = torch.einsum("bnq,bhq->bnh", inferred.coefficients.double(), basis)
+    torch.testing.assert_close(drawn.mean(1).double(), mean, rtol=1e-3, atol=1e-3)
+
+
 def test_controls_that_nobody_plans_go_back_to_their_mean_and_are_doubted() -> None:
     rng = np.random.default_rng(0)
     history = np.zeros((2, 4000, 3))

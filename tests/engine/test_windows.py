@@ -130,11 +130,3 @@ def test_holidays_count_in_the_period_they_fall_into() -> None:
     table = Calendar(spec, grid).rows(np.arange(7)[None])[0]
     column = spec.groups.index("holiday")
     assert table[:, column].tolist() == [0, 0, 1, 0, 0, 0, 0]
-
-
-def test_a_trend_fades_ahead_of_its_window() -> None:
-    calendar = Calendar(CalendarSpec("D", yearly=0), np.datetime64("2024-01-01") + np.arange(400))
-    trend = calendar.ahead(np.array([9, 59]), 300)[..., 1] * 365.25
-    added = np.diff(trend, prepend=0.0, axis=1)
-    np.testing.assert_allclose(added[:, :20], [0.9 ** np.arange(1, 21)] * 2, rtol=1e-4)
-    np.testing.assert_allclose(trend[:, -1], 9.0, rtol=1e-5)

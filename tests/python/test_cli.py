@@ -329,6 +329,16 @@ def test_graphs_leave_in_every_format(fitted_folder: Path, here: Path) -> None:
     assert dot.count(" -> ") == 12
 
 
+def test_curves_and_decompositions_of_one_store_are_drawn(fitted_folder: Path, here: Path) -> None:
+    for command in ("curves", "decompose"):
+        one = [command, fitted_folder, "--store", "s0000001"]
+        ok(*one, "-o", f"{command}.png", "-q")
+        assert Path(f"{command}.png").read_bytes().startswith(b"\x89PNG")
+        assert json.loads(ok(*one, "-o", f"{command}.svg", "--json").stdout)["ok"]
+        assert "already" in refused(*one, "-o", f"{command}.png")
+        assert "one --store" in refused(command, fitted_folder, "-o", "more.png")
+
+
 def test_graphs_of_all_stores_fill_a_table_or_a_folder(fitted_folder: Path, here: Path) -> None:
     every = ["graph", fitted_folder, "--threshold", 0, "-q"]
     ok(*every, "-o", "all.csv")

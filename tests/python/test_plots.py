@@ -14,7 +14,8 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
 from matplotlib.patches import Circle, FancyArrowPatch
 
-from causalmmm.plots import LOWERS, RAISES, plot_forecast, plot_graph
+from causalmmm.plots import plot_curves, plot_decomposition, plot_forecast, plot_graph
+from causalmmm.plots.style import LOWERS, RAISES
 
 if TYPE_CHECKING:
     from conftest import Fitted
@@ -93,6 +94,77 @@ def test_a_forecast_stands_alone_too(fitted: Fitted) -> None:
     assert {line.get_label() for line in figure.axes[0].lines} == {"forecast (mean)"}
     with pytest.raises(KeyError, match="no forecast of 'x9'"):
         plot_forecast(forecast, store=str(fitted.panel.stores[0]), series="x9")
+
+
+def test_curves_are_drawn_channel_by_channel_with_bands_and_usual_amounts(fitted: Fitted) -> None:
+    store = str(fitted.panel.stores[1])
+    curves = fitted.model.response_curves(store=store, points=9)
+    channels = list(dict.fromkeys(curves["channel"]))
+    figure = plot_curves(curves, store=store, target="gmv", usual={channels[0]: 2.0})
+    panels = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.axison}
+    last = curves[curves["amount"] > 0].groupby("channel").last()["expected"]
+    assert list(panels) == list(last.abs().sort_values(ascending=False, kind="stable").index)
+    for name, axes in panels.items():
+        rows = curves[curves["channel"] == name]
+        lines = {line.get_label(): line for line in axes.lines}
+        assert list(lines["where the edge is"].get_ydata()) == pytest.approx(list(rows["effect"]))
+        assert list(lines["expected"].get_ydata()) == pytest.approx(list(rows["expected"]))
+        assert ("usual" in lines) == (name == channels[0])
+        (band,) = (c for c in axes.collections if isinstance(c, PolyCollection))
+        top = band.get_paths()[0].get_extents().ymax
+        assert top == pytest.approx(rows["upper"].max())
+        share = (rows["expected"] / rows["effect"]).iloc[-1]
+        assert axes.get_title(loc="right") == f"edge: {share:.0%}"
+    assert len({axes.get_ylim() for axes in panels.values()}) == 1
+    with pytest.raises(KeyError, match="no response curves of store 'x9'"):
+        plot_curves(curves, store="x9", target="gmv")
+
+
+def test_a_curve_that_lowers_is_drawn_below_zero_in_its_colour() -> None:
+    rows = {"store": "a", "channel": "tv", "amount": [0.0, 1.0], "expected": [0.0, -1.0]}
+    rows |= {"effect": [0.0, -2.0], "lower": [0.0, -3.0], "upper": [0.0, -1.0]}
+    (axes,) = plot_curves(pd.DataFrame(rows), store="a", target="gmv").axes
+    assert to_hex(axes.lines[0].get_color()) == LOWERS
+    assert axes.get_ylim()[0] < -3.0
+    assert axes.get_title(loc="right") == "edge: 50%"
+
+
+def decomposition(series: int) -> pd.DataFrame:
+    """Two days of one store: 60 baseline, 10 own past, x(k) k + 1, x0 minus 5.5."""
+    values = {"baseline": 60.0, "own past": 10.0}
+    values |= {f"x{k}": float(k + 1) for k in range(series)} | {"x0": -5.5, "remainder": 2.0}
+    dates = pd.to_datetime(["2024-05-01", "2024-05-02"])
+    return pd.DataFrame(
+        [
+            {"store": "a", "date": date, "component": name, "value": value}
+            for date in dates
+            for name, value in values.items()
+        ]
+    )
+
+
+def test_parts_are_stacked_to_what_was_observed_and_shares_are_of_it() -> None:
+    figure = plot_decomposition(decomposition(3), store="a", target="gmv")
+    over_time, shares = figure.axes
+    observed = 60 + 10 - 5.5 + 2 + 3 + 2
+    assert list(over_time.lines[0].get_ydata()) == [observed] * 2
+    tops = [c.get_paths()[0].get_extents() for c in over_time.collections]
+    assert max(t.ymax for t in tops) == pytest.approx(60 + 10 + 2 + 3)
+    assert min(t.ymin for t in tops) == pytest.approx(-5.5)
+    names = [t.get_text() for t in shares.get_yticklabels()]
+    assert names == ["baseline", "own past", "x0", "x2", "x1"]
+    widths = [bar.get_width() for bar in shares.patches]
+    assert widths == pytest.approx([w / observed for w in (60, 10, -5.5, 3, 2)])
+    with pytest.raises(KeyError, match="no decomposition of store 'b'"):
+        plot_decomposition(decomposition(1), store="b", target="gmv")
+
+
+def test_what_there_is_no_colour_for_is_drawn_together() -> None:
+    figure = plot_decomposition(decomposition(12), store="a", target="gmv")
+    names = [t.get_text() for t in figure.axes[1].get_yticklabels()]
+    assert len(names) == 2 + 8 + 1
+    assert names[-1] == "all others"
+    assert figure.axes[1].patches[-1].get_width() == pytest.approx((2 + 3 + 4 + 5) / 143.5)
 
 
 def test_matplotlib_is_imported_only_for_a_picture() -> None:

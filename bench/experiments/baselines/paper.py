@@ -4,9 +4,10 @@ Encoder: every series' whole history through an MLP, edges and nodes in two pass
 Decoder: a recurrent state per series, messages along sampled edges from states of sender and
 receiver, saturated by a Hill curve whose shape context moves. One window serves graph and
 likelihood, and the prior is uniform. Own implementation; what is kinder than the authors' code:
-series come standardised and clear of the calendar, stores are trained in batches, a message knows
-the sender's latest value (theirs the state before it), and the output variance (0.1, theirs is
-5e-7) lets the prior count.
+stores are trained in batches, a message knows the sender's latest value (theirs the state before
+it), and the output variance (0.1, theirs is 5e-7) lets the prior count. Series come clear of the
+calendar and standardised per store; or, closer to theirs, as they are, on one scale for all stores,
+which keeps how stores differ in size.
 
 Budget: ``updates`` steps of Adam on 16 stores and a random stretch of 50 steps each; the weights
 with the best loss on a tenth of the training stores are kept.
@@ -38,12 +39,20 @@ def causalmmm_paper(
     hidden: int = 32,
     updates: int = 600,
     seed: int = 0,
+    one_scale: bool = False,
 ) -> Array:
     """Edge probabilities [S, N, N] of the histories ``series`` [S, T, N], from a model trained on
-    ``training`` [R, T, N] with static context [R, C]."""
-    known, asked = (
-        torch.as_tensor(clear_of_calendar(a), dtype=torch.float32) for a in (training, series)
-    )
+    ``training`` [R, T, N] with static context [R, C].
+
+    one_scale  series less their mean over all training stores, by their spread there; otherwise
+               each store's own, clear of the calendar.
+    """
+    if one_scale:
+        mean, spread = training.mean((0, 1)), training.std((0, 1))
+        prepared = [(a - mean) / np.where(spread > 0.0, spread, 1.0) for a in (training, series)]
+    else:
+        prepared = [clear_of_calendar(a) for a in (training, series)]
+    known, asked = (torch.as_tensor(a, dtype=torch.float32) for a in prepared)
     context = torch.as_tensor(training_context, dtype=torch.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

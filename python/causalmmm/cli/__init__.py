@@ -14,7 +14,8 @@ from causalmmm.cli.answers import evaluate, graph, predict
 from causalmmm.cli.common import Commands
 from causalmmm.cli.data import init, simulate, validate
 from causalmmm.cli.demo import demo
-from causalmmm.cli.export import curves, decompose, export
+from causalmmm.cli.effects import curves, decompose
+from causalmmm.cli.export import export
 from causalmmm.cli.info import info, show_version
 from causalmmm.cli.serving import score, serve
 from causalmmm.cli.training import fit

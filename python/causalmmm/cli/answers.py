@@ -32,6 +32,7 @@ from causalmmm.cli.output import (
     format_of,
     graph_record,
     json_text,
+    one_store_for,
     write_answer,
     write_graph,
     write_picture,
@@ -81,8 +82,7 @@ def predict(
     kind = format_of(out, format, (*TABLES, *PICTURES), json=json)
     if out is not None:
         fresh(out, force)
-    if kind in PICTURES and (out is None or not store or len(store) != 1):
-        raise typer.BadParameter("a picture needs a file, -o, and one --store")
+    one_store_for(kind, out, store)
     some = store if plan is None else None  # a plan is of all stores
     fitted, panel = model_and_panel(model, data, config, overrides, some, device=device, seed=seed)
     with terminal.working(f"forecasting {counted(panel.n_stores, 'store')}"):
@@ -91,10 +91,8 @@ def predict(
         panel = panel.select(store)
         frame = frame[frame["store"].isin(panel.stores)]
     if kind in PICTURES:
-        assert out is not None
-        assert store
-        write_picture(forecast_picture(frame, panel, store[0]), out, force=force)
-        wrote(out, rows=len(frame))
+        figure = forecast_picture(frame, panel, str(panel.stores[0]))
+        write_picture(figure, out, force=force, rows=len(frame))
     else:
         write_answer(frame, out, kind, force=force)
 
@@ -150,8 +148,7 @@ def graph(
     terminal.start(quiet=quiet, json=json)
     kind = format_of(out, format, (*GRAPHS, *PICTURES), json=json)
     one = store is not None and len(store) == 1
-    if kind in PICTURES and (out is None or not one):
-        raise typer.BadParameter("a picture needs a file, -o, and one --store")
+    one_store_for(kind, out, store)
     if kind in ("graphml", "dot") and not one and out is None:
         raise typer.BadParameter("several graphs need a folder, -o, or choose one --store")
     apart = kind in ("graphml", "dot") and not one
@@ -167,9 +164,9 @@ def graph(
     if kind in PICTURES:
         from causalmmm.plots import plot_graph
 
-        assert out is not None
-        write_picture(plot_graph(graphs[0]), out, force=force)
-    elif apart:
+        edges = graphs[0].number_of_edges()
+        return write_picture(plot_graph(graphs[0]), out, force=force, edges=edges, stores=1)
+    if apart:
         assert out is not None
         for single in graphs:
             target = out / file_name(single.graph["store"], kind)

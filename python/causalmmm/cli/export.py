@@ -1,4 +1,4 @@
-"""``export``, ``decompose`` and ``curves``: a fitted model as a file, and what it says of spend."""
+"""``export``: a fitted model as a file."""
 
 from __future__ import annotations
 
@@ -10,23 +10,17 @@ import typer
 from causalmmm.cli.common import (
     ConfigOption,
     DataOption,
-    DeviceOption,
     ForceOption,
-    FormatOption,
     JsonOption,
     ModelArgument,
-    OutOption,
     QuietOption,
     SetOption,
-    StoreOption,
     fresh,
-    model_and_panel,
     panel_of,
     read_model,
     terminal,
 )
-from causalmmm.cli.output import TABLES, format_of, write_answer, wrote
-from causalmmm.findings import counted
+from causalmmm.cli.output import wrote
 
 _CHECKED_STORES = 16
 
@@ -81,66 +75,3 @@ def export(
     wrote(out, agrees=agrees, **facts)
     if not agrees:
         raise typer.Exit(1)
-
-
-def decompose(
-    model: ModelArgument,
-    store: StoreOption = None,
-    data: DataOption = None,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    out: OutOption = None,
-    format: FormatOption = None,
-    device: DeviceOption = None,
-    force: ForceOption = False,
-    quiet: QuietOption = False,
-    json: JsonOption = False,
-) -> None:
-    """Split the target into baseline, own past, every other series and a remainder, step by step.
-
-    Columns: store, date, component, value. The values of a date sum to what was observed.
-
-    \b
-    causalmmm decompose runs/a --store 434 -o contributions.csv
-    """
-    terminal.start(quiet=quiet, json=json)
-    kind = format_of(out, format, TABLES, json=json)
-    if out is not None:
-        fresh(out, force)
-    fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
-    with terminal.working(f"decomposing {counted(panel.n_stores, 'store')}"):
-        frame = fitted.decompose(panel)
-    write_answer(frame, out, kind, force=force)
-
-
-def curves(
-    model: ModelArgument,
-    channel: Annotated[str | None, typer.Option(help="Only this channel.")] = None,
-    store: StoreOption = None,
-    points: Annotated[int, typer.Option(min=2, help="Amounts per curve.")] = 50,
-    data: DataOption = None,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    out: OutOption = None,
-    format: FormatOption = None,
-    device: DeviceOption = None,
-    force: ForceOption = False,
-    quiet: QuietOption = False,
-    json: JsonOption = False,
-) -> None:
-    """Say what constant spend on a channel adds to the target per step: response curves.
-
-    Amounts run from zero to twice the largest of each store's window.
-
-    Columns: store, channel, amount, expected, effect, lower, upper.
-
-    \b
-    causalmmm curves runs/a --channel search --store 434 -o search.csv
-    """
-    terminal.start(quiet=quiet, json=json)
-    kind = format_of(out, format, TABLES, json=json)
-    if out is not None:
-        fresh(out, force)
-    fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
-    frame = fitted.response_curves(channel, panel=panel, points=points)
-    write_answer(frame, out, kind, force=force)

@@ -113,10 +113,19 @@ def file_name(store: str, kind: str) -> str:
     return f"{quote(store, safe=' ')}.{kind}"
 
 
-def write_picture(figure: Figure, out: Path, *, force: bool) -> None:
+def one_store_for(kind: str, out: Path | None, store: list[str] | None) -> None:
+    """Refuse a picture of no store or several, or without a file."""
+    if kind in PICTURES and (out is None or not store or len(store) != 1):
+        raise typer.BadParameter("a picture needs a file, -o, and one --store")
+
+
+def write_picture(figure: Figure, out: Path | None, *, force: bool, **facts: Any) -> None:
+    """To a file, and say so with ``facts``."""
+    assert out is not None  # one_store_for
     fresh(out, force)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
+    wrote(out, **facts)
 
 
 def wrote(out: Path | None, **facts: Any) -> None:

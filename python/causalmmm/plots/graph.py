@@ -1,28 +1,21 @@
-"""Pictures of a store: its graph, and its forecast. Every function returns a matplotlib figure.
-
-Only draws what it is given; matplotlib is imported when a picture is asked for.
-"""
+"""The picture of a store's graph."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalmmm.extras import needing
+from causalmmm.plots.style import INK, LOWERS, PALE, PLAIN, RAISES, empty_figure, headline
 
 if TYPE_CHECKING:
     import networkx as nx
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
 
 Place = tuple[float, float]
 
-INK, PALE, GRID = "#1f2933", "#7b8794", "#e4e7eb"
-RAISES, LOWERS = "#0f766e", "#c2410c"
 ROLE_COLOURS = {
     "channel": "#3b6fb6",
     "organic": "#6d9e3f",
@@ -30,7 +23,6 @@ ROLE_COLOURS = {
     "target": "#b7791f",
 }
 ROLE_NAMES = {"channel": "paid channel", "organic": "organic", "mediator": "mediator"}
-_PLAIN: dict[str, Any] = {"parse_math": False}  # names may hold dollars
 _NODE = 0.16  # radius
 # Channels stand on an arc that bulges to the left, this far for its height, so that edges among
 # them cross empty space.
@@ -43,7 +35,7 @@ def plot_graph(graph: nx.DiGraph[Any], *, title: str | None = None) -> Figure:
     Channels on the left, mediators in the middle, the target on the right; an edge is wider and
     darker the more probable it is, and coloured by the sign of its effect.
     """
-    figure = _figure((9.6, 6.4))
+    figure = empty_figure((9.6, 6.4))
     axes = figure.add_axes((0.02, 0.07, 0.96, 0.81))
     places = _places(graph)
     roles = _roles(graph)
@@ -64,91 +56,9 @@ def plot_graph(graph: nx.DiGraph[Any], *, title: str | None = None) -> Figure:
     below = f"{count} edge{'' if count == 1 else 's'}"
     if threshold is not None:
         below += f" with a probability of at least {threshold:g}"
-    _headline(figure, title or f"What drives what in store {graph.graph.get('store', '')}", below)
+    headline(figure, title or f"What drives what in store {graph.graph.get('store', '')}", below)
     _graph_legend(figure, graph)
     return figure
-
-
-def plot_forecast(
-    forecast: pd.DataFrame,
-    *,
-    store: str,
-    series: str,
-    history: pd.Series[Any] | None = None,
-    actual: pd.Series[Any] | None = None,
-    tail: int = 84,
-    title: str | None = None,
-) -> Figure:
-    """The forecast of one series of one store, as ``CausalMMM.predict`` gives it.
-
-    ``history`` (its last ``tail`` steps are drawn) and ``actual`` (what happened since) are series
-    over dates. ``KeyError`` when the forecast has no such store or series.
-    """
-    part = forecast[(forecast["store"] == store) & (forecast["series"] == series)]
-    if part.empty:
-        raise KeyError(f"no forecast of '{series}' in store '{store}'")
-    figure = _figure((9.6, 4.8))
-    axes = figure.add_axes((0.075, 0.115, 0.905, 0.69))
-    dates, mean = part["date"].to_numpy(), part["mean"].to_numpy(float)
-    join_dates, join_mean = dates, mean
-    if history is not None and len(history):
-        shown = history.iloc[-tail:]
-        axes.plot(shown.index, shown.to_numpy(float), color=INK, lw=1.4, label="history")
-        # The forecast grows out of the last known value.
-        join_dates = np.concatenate([[shown.index[-1].to_datetime64()], dates])
-        join_mean = np.concatenate([[float(shown.iloc[-1])], mean])
-        axes.axvline(shown.index[-1], color=PALE, lw=0.8, ls=(0, (3, 3)))
-    for level, alpha in zip(_levels(list(part.columns)), (0.16, 0.22, 0.26), strict=False):
-        low, high = (part[f"{side}_{level}"].to_numpy(float) for side in ("lower", "upper"))
-        if len(join_mean) > len(mean):
-            low, high = (np.concatenate([join_mean[:1], bound]) for bound in (low, high))
-        axes.fill_between(
-            join_dates, low, high, color=RAISES, alpha=alpha, lw=0, label=f"{level} % interval"
-        )
-    axes.plot(join_dates, join_mean, color=RAISES, lw=2.0, label="forecast (mean)")
-    if actual is not None and len(actual):
-        axes.plot(
-            actual.index,
-            actual.to_numpy(float),
-            color=INK,
-            lw=0.9,
-            marker="o",
-            ms=3.6,
-            mfc="white",
-            mew=1.1,
-            label="what happened",
-        )
-    _dress(axes)
-    headline = title or f"{series} of store {store}: the next {len(part)} steps"
-    first, last = (np.datetime_as_string(d, unit="D") for d in (dates[0], dates[-1]))
-    _headline(figure, headline, f"forecast from {first} to {last}")
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="upper right",
-        bbox_to_anchor=(0.985, 0.9),
-        ncols=len(labels),
-        frameon=False,
-        fontsize=8.5,
-        labelcolor=INK,
-        handlelength=1.6,
-        columnspacing=1.3,
-    )
-    return figure
-
-
-def _figure(size: tuple[float, float]) -> Figure:
-    with needing("a picture"):
-        from matplotlib.figure import Figure
-    return Figure(figsize=size, dpi=150, facecolor="white")
-
-
-def _headline(figure: Figure, title: str, below: str) -> None:
-    height = figure.get_figheight()
-    bold: dict[str, Any] = {"fontsize": 14, "fontweight": "bold", "color": INK, **_PLAIN}
-    figure.text(0.03, 1 - 0.34 / height, title, **bold)
-    figure.text(0.03, 1 - 0.58 / height, below, fontsize=9.5, color=PALE, **_PLAIN)
 
 
 def _roles(graph: nx.DiGraph[Any]) -> dict[Any, str]:
@@ -241,7 +151,7 @@ def _draw_node(axes: Axes, name: str, role: str, place: Place) -> Circle:
     x, y = place
     halo = [withStroke(linewidth=3, foreground="white")]
     style: dict[str, Any] = {"fontsize": 9.5, "color": INK, "zorder": 4, "path_effects": halo}
-    style |= _PLAIN
+    style |= PLAIN
     if role in ("channel", "organic"):
         axes.text(x - _NODE - 0.08, y, name, ha="right", va="center", **style)
     elif role == "target":
@@ -284,30 +194,3 @@ def _graph_legend(figure: Figure, graph: nx.DiGraph[Any]) -> None:
         handlelength=1.8,
         columnspacing=1.5,
     )
-
-
-def _dress(axes: Axes) -> None:
-    """Quiet axes: a light grid, no box, short dates, grouped thousands."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-    from matplotlib.ticker import FuncFormatter
-
-    locator = AutoDateLocator(minticks=4, maxticks=9)
-    axes.xaxis.set_major_locator(locator)
-    offsets = ["", *["%Y"] * 5]
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, offset_formats=offsets))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.grid(axis="y", color=GRID, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(PALE)
-    axes.tick_params(colors=PALE, labelcolor=INK, labelsize=9, length=3)
-    axes.tick_params(axis="y", length=0)
-    axes.margins(x=0.01)
-    if axes.get_ylim()[0] > 0 and axes.get_ylim()[0] < 0.35 * axes.get_ylim()[1]:
-        axes.set_ylim(bottom=0)
-
-
-def _levels(columns: Sequence[str]) -> list[str]:
-    """Levels of the intervals in a forecast, widest first."""
-    found = [c.removeprefix("lower_") for c in columns if c.startswith("lower_")]
-    return sorted(found, key=float, reverse=True)

@@ -1,0 +1,115 @@
+"""``decompose`` and ``curves``: what a fitted model says of spend."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from causalmmm.cli.common import (
+    ConfigOption,
+    DataOption,
+    DeviceOption,
+    ForceOption,
+    FormatOption,
+    JsonOption,
+    ModelArgument,
+    OutOption,
+    QuietOption,
+    SetOption,
+    StoreOption,
+    fresh,
+    model_and_panel,
+    terminal,
+)
+from causalmmm.cli.output import (
+    PICTURES,
+    TABLES,
+    format_of,
+    one_store_for,
+    write_answer,
+    write_picture,
+)
+from causalmmm.findings import counted
+
+
+def decompose(
+    model: ModelArgument,
+    store: StoreOption = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    out: OutOption = None,
+    format: FormatOption = None,
+    device: DeviceOption = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Split the target into baseline, own past, every other series and a remainder, step by step.
+
+    Columns: store, date, component, value. The values of a date sum to what was observed.
+    .png .svg .pdf draws one store.
+
+    \b
+    causalmmm decompose runs/a --store 434 -o contributions.csv
+    causalmmm decompose runs/a --store 434 -o contributions.png
+    """
+    terminal.start(quiet=quiet, json=json)
+    kind = format_of(out, format, (*TABLES, *PICTURES), json=json)
+    if out is not None:
+        fresh(out, force)
+    one_store_for(kind, out, store)
+    fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
+    with terminal.working(f"decomposing {counted(panel.n_stores, 'store')}"):
+        frame = fitted.decompose(panel)
+    if kind not in PICTURES:
+        return write_answer(frame, out, kind, force=force)
+    from causalmmm.plots import plot_decomposition
+
+    figure = plot_decomposition(frame, store=str(panel.stores[0]), target=panel.nodes[-1])
+    return write_picture(figure, out, force=force)
+
+
+def curves(
+    model: ModelArgument,
+    channel: Annotated[str | None, typer.Option(help="Only this channel.")] = None,
+    store: StoreOption = None,
+    points: Annotated[int, typer.Option(min=2, help="Amounts per curve.")] = 50,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    out: OutOption = None,
+    format: FormatOption = None,
+    device: DeviceOption = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Say what constant spend on a channel adds to the target per step: response curves.
+
+    Amounts run from zero to twice the largest of each store's window.
+
+    Columns: store, channel, amount, expected, effect, lower, upper.
+
+    .png .svg .pdf draws one store, with its usual amounts marked.
+
+    \b
+    causalmmm curves runs/a --channel search --store 434 -o search.csv
+    causalmmm curves runs/a --store 434 -o curves.png
+    """
+    terminal.start(quiet=quiet, json=json)
+    kind = format_of(out, format, (*TABLES, *PICTURES), json=json)
+    if out is not None:
+        fresh(out, force)
+    one_store_for(kind, out, store)
+    fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
+    frame = fitted.response_curves(channel, panel=panel, points=points)
+    if kind not in PICTURES:
+        return write_answer(frame, out, kind, force=force)
+    from causalmmm.plots import plot_curves
+
+    usual = dict(zip(panel.nodes, panel.data.values[-fitted.window :].mean(0), strict=True))
+    one, target = str(panel.stores[0]), panel.nodes[-1]
+    figure = plot_curves(frame, store=one, target=target, usual=usual)
+    return write_picture(figure, out, force=force)

@@ -1,0 +1,63 @@
+"""What all pictures share: colours, the empty figure, its headline, quiet axes.
+
+matplotlib is imported when a picture is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from causalmmm.extras import needing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+INK, PALE, GRID = "#1f2933", "#7b8794", "#e4e7eb"
+RAISES, LOWERS = "#0f766e", "#c2410c"
+PLAIN: dict[str, Any] = {"parse_math": False}  # names may hold dollars
+
+
+def empty_figure(size: tuple[float, float]) -> Figure:
+    with needing("a picture"):
+        from matplotlib.figure import Figure
+    return Figure(figsize=size, dpi=150, facecolor="white")
+
+
+def headline(figure: Figure, title: str, below: str) -> None:
+    height = figure.get_figheight()
+    bold: dict[str, Any] = {"fontsize": 14, "fontweight": "bold", "color": INK, **PLAIN}
+    figure.text(0.03, 1 - 0.34 / height, title, **bold)
+    figure.text(0.03, 1 - 0.58 / height, below, fontsize=9.5, color=PALE, **PLAIN)
+
+
+def dress_over_dates(axes: Axes) -> None:
+    """Quiet axes with short dates below, from zero where values come near it."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(minticks=4, maxticks=9)
+    axes.xaxis.set_major_locator(locator)
+    offsets = ["", *["%Y"] * 5]
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, offset_formats=offsets))
+    dress(axes)
+    axes.margins(x=0.01)
+    if axes.get_ylim()[0] > 0 and axes.get_ylim()[0] < 0.35 * axes.get_ylim()[1]:
+        axes.set_ylim(bottom=0)
+
+
+def dress(axes: Axes) -> None:
+    """A light grid, no box, grouped thousands on the left."""
+    group_thousands(axes.yaxis)
+    axes.grid(axis="y", color=GRID, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(PALE)
+    axes.tick_params(colors=PALE, labelcolor=INK, labelsize=9, length=3)
+    axes.tick_params(axis="y", length=0)
+
+
+def group_thousands(axis: Axis) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
