@@ -28,6 +28,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from dots import INK, OURS, PALE  # noqa: E402
 from effects import true_curve  # noqa: E402
 from record import Row, record, table  # noqa: E402
+from settled import settled  # noqa: E402
 
 from causalmmm.estimator import CausalMMM  # noqa: E402
 from causalmmm.panel import Panel  # noqa: E402
@@ -37,6 +38,8 @@ Array = NDArray[np.float64]
 LAW = PRESETS["airmmm"].changed(name="beauty", channels=6, target_to_channel=0.05)
 CONVERSION = ("search ads", "live streams", "affiliates", "coupons", "feed ads")
 WRONG = "#c2410c"
+USUAL = {"stores": 50, "settings": "{}"}
+QUICK = {"stores": 20, "settings": '{"epochs": 60}'}
 
 
 @dataclass(frozen=True)
@@ -268,11 +271,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
     parser.add_argument("--out", type=Path)
-    options = parser.parse_args(arguments)
-    options.stores = options.stores or (20 if options.quick else 50)
-    options.settings = options.settings or ('{"epochs": 60}' if options.quick else "{}")
-    options.out = options.out or Path("runs" if options.quick else "bench/results")
-    return options
+    return settled(parser.parse_args(arguments), USUAL, QUICK)
 
 
 if __name__ == "__main__":
