@@ -206,6 +206,38 @@ class ColumnCheck:
         )
         return numbers
 
+    def doubt_constant(self, values: Column, column: str, what: str, kind: str) -> None:
+        """Warn of a series that never moves: nothing can be learnt from it."""
+        least, most = self.span(values)
+        still = least == most
+        if not still.any():
+            return
+        zero = bool((most[still] == 0).all())
+        n, of = int(still.sum()), len(still)
+        everywhere = n == of
+        store = None
+        if self.layout is not None:
+            store = str(self.layout.stores[int(np.flatnonzero(still)[0])])
+        state = "zero" if zero else "constant"
+        # A store that never uses a channel, or in which a control does not move, is ordinary; one
+        # that uses a channel evenly is suspect.
+        silent = not everywhere and (kind == "control" or (zero and kind == "channel"))
+        self.findings.append(
+            Finding(
+                "notice" if silent else "warning",
+                f"{state}-{kind}",
+                f"{what} is {state} throughout in "
+                + ("every store." if everywhere else f"{n} of {of} stores, first '{store}'."),
+                ""
+                if silent
+                else "Nothing can be learnt from it there; "
+                "check the export, or take the column out of the schema.",
+                column=column,
+                store=None if everywhere and of > 1 else store,
+                rows=n,
+            )
+        )
+
     def _at_the_end(self, missing: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Missing rows after which nothing but missing rows follows in the store."""
         if self.layout is None:

@@ -20,6 +20,7 @@ from causalmmm.findings import Finding, PanelError, Report, Severity, closest, c
 from causalmmm.guess import is_key
 from causalmmm.keys import read_keys
 from causalmmm.layout import Layout, lay_out
+from causalmmm.overlap import Overlap
 from causalmmm.reading import Policies, Readable, Source, open_source
 from causalmmm.schema import Schema
 
@@ -210,7 +211,7 @@ class _Examination:
     def _series(self, check: ColumnCheck, keep: bool) -> tuple[Column | None, Column | None]:
         """Fill the node values and the money, reading every column once."""
         schema, rows = self.schema, check.rows
-        n_paid = len(schema.channels)
+        n_paid, overlap = len(schema.channels), Overlap(rows)
         values = np.empty((rows, len(schema.nodes)), np.float32) if keep else None
         apart = any(c.exposure is not None for c in schema.channels.values())
         spend = values[:, :n_paid] if values is not None else None
@@ -226,7 +227,8 @@ class _Examination:
                 self._compare_money(check, name, money, shown)
             fed, column = (shown, channel.exposure) if channel.exposure else (money, channel.spend)
             if fed is not None and column is not None:
-                self._doubt_constant(check, fed, column, f"Channel '{name}'", "channel")
+                check.doubt_constant(fed, column, f"Channel '{name}'", "channel")
+                overlap.note(fed, column, f"Channel '{name}'", channel=True)
             if values is not None and fed is not None:
                 values[:, j] = fed
             if spend is not None and apart and money is not None:
@@ -246,9 +248,11 @@ class _Examination:
             kind = "target" if rule.role == "target" else "series"
             kind = "channel" if rule.role == "organic channel" else kind
             what = f"{rule.role[0].upper()}{rule.role[1:]} '{column}'"
-            self._doubt_constant(check, found, column, what, kind)
+            check.doubt_constant(found, column, what, kind)
+            overlap.note(found, column, what, channel=kind == "channel")
             if values is not None:
                 values[:, j] = found
+        check.findings += overlap.findings()
         return values, spend
 
     def _column(self, check: ColumnCheck, column: str | None, rule: Rule) -> Column | None:
@@ -262,7 +266,10 @@ class _Examination:
         block = np.empty((check.rows, len(names)), np.float32) if keep else None
         for j, name in enumerate(names):
             found = self._column(check, name, Rule(role, self.policies[policy], flags=True))
-            if block is not None and found is not None:
+            if found is None:
+                continue
+            check.doubt_constant(found, name, f"{role[0].upper()}{role[1:]} '{name}'", role)
+            if block is not None:
                 block[:, j] = found
         return block
 
@@ -348,39 +355,6 @@ class _Examination:
                 )
             )
         return most
-
-    def _doubt_constant(
-        self, check: ColumnCheck, values: Column, column: str, what: str, kind: str
-    ) -> None:
-        """Warn of a series that never moves: nothing can be learnt from it."""
-        least, most = check.span(values)
-        still = least == most
-        if not still.any():
-            return
-        zero = bool((most[still] == 0).all())
-        n, of = int(still.sum()), len(still)
-        everywhere = n == of
-        store = None
-        if check.layout is not None:
-            store = str(check.layout.stores[int(np.flatnonzero(still)[0])])
-        state = "zero" if zero else "constant"
-        # A store that never uses a channel is ordinary; one that uses it evenly is suspect.
-        silent = zero and kind == "channel" and not everywhere
-        check.findings.append(
-            Finding(
-                "notice" if silent else "warning",
-                f"{state}-{kind}",
-                f"{what} is {state} throughout in "
-                + ("every store." if everywhere else f"{n} of {of} stores, first '{store}'."),
-                ""
-                if silent
-                else "Nothing can be learnt from it there; "
-                "check the export, or take the column out of the schema.",
-                column=column,
-                store=None if everywhere and of > 1 else store,
-                rows=n,
-            )
-        )
 
     def _compare_money(
         self, check: ColumnCheck, name: str, money: Column | None, shown: Column | None

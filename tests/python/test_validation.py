@@ -253,3 +253,32 @@ def test_a_plan_for_a_national_panel_needs_no_store() -> None:
     panel = Panel.from_frame(history, {k: v for k, v in SCHEMA.items() if k != "store"})
     table = plan(good(1)).drop(columns="shop")
     assert validate_plan(table, panel).values.shape == (1, 5, 2)
+
+
+def with_total(noise: float) -> pd.DataFrame:
+    frame = good().assign(mail_cost=np.tile([1.0, 2.0, 5.0, 3.0], 30))
+    rng = np.random.default_rng(1)
+    total = frame[["tv_cost", "web_cost", "mail_cost"]].sum(axis=1)
+    return frame.assign(all_cost=total + noise * rng.standard_normal(len(frame)))
+
+
+def test_a_total_among_the_channels_is_named_and_what_only_resembles_one_is_not() -> None:
+    names = ["tv_cost", "web_cost", "mail_cost", "all_cost"]
+    schema = {"store": "shop", "date": "day", "target": "sales", "channels": names}
+    found = the_one(validate(with_total(0.0), schema), "total-channel")
+    assert found.column == "all_cost"
+    assert found.severity == "warning"
+    assert "sum of all other channels" in found.message
+    assert "total-channel" not in validate(with_total(0.1), schema).codes
+
+
+def test_a_control_that_rests_in_one_store_is_a_notice() -> None:
+    frame = good()
+    frame.loc[frame["shop"] == "B", "price"] = 7.0
+    found = the_one(validate(frame, SCHEMA), "constant-control")
+    assert (found.severity, found.store) == ("notice", "B")
+
+
+def the_one(report: object, code: str) -> Finding:
+    (found,) = (f for f in report if f.code == code)  # type: ignore[attr-defined]
+    return found
