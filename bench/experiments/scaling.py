@@ -204,8 +204,9 @@ def picture(parts: dict[str, list[Row]]) -> Figure:
 def _draw_seconds(axes: Axes, rows: Sequence[Row], size: str) -> None:
     x, y = ([row[name] for row in rows] for name in (size, "seconds_per_epoch"))
     axes.plot(x, y, "o-", color=OURS, label="measured")
-    linear = [y[-1] * v / x[-1] for v in x]
-    axes.plot(x, linear, "--", color=INK, lw=0.8, label="linear growth, through the last")
+    power, name = (2, "growth with pairs") if size == "series" else (1, "linear growth")
+    guide = [y[-1] * (v / x[-1]) ** power for v in x]
+    axes.plot(x, guide, "--", color=INK, lw=0.8, label=f"{name}, through the last")
     axes.set(xscale="log", yscale="log", xlabel=size, title=f"seconds per epoch, by {size}")
     _name_ticks(axes, x)
 
