@@ -100,6 +100,7 @@ _SMALL = PRESETS["paper-small"]
 # Sizes are such that all methods on all scenarios with five seeds fit into a night on two cores.
 SCENARIOS: dict[str, Scenario] = {
     "paper-small": Scenario(_SMALL),
+    "paper-small-1000": Scenario(_SMALL.changed(name="paper-small-1000", stores=1000)),
     "paper-large": Scenario(PRESETS["paper-large"]),
     "one-graph-per-store": Scenario(_SMALL.changed(name="one-graph-per-store", archetypes=0)),
     "cycles": Scenario(_SMALL.changed(name="cycles", cycle=3, channel_to_channel=0.12)),

@@ -36,7 +36,7 @@ def test_usual_sizes_are_small_enough_for_a_night():
     for name, scenario in SCENARIOS.items():
         case = draw(name, 0)
         stores, steps, _ = series(case).shape
-        assert stores == (1000 if name == "paper-large" else 300)
+        assert stores == (1000 if name in ("paper-large", "paper-small-1000") else 300)
         assert 100 <= steps <= 200, scenario
 
 
