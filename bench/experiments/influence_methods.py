@@ -46,6 +46,7 @@ class Fitted:
         self.scale = windows.scale
         self.rows = rows
         self.batch = windows.full(stores)
+        self.batch.scored[:, rows:] = self.batch.seen[:, rows:]  # hidden, and no padding
         self.batch.seen[:, rows:] = False
         ends = data.offsets[stores + 1] - 1
         self.future = Future(

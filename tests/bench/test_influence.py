@@ -48,6 +48,12 @@ def test_the_models_own_graph_put_in_changes_nothing(fitted):
     np.testing.assert_allclose(fitted.one_step(fitted.probability), fitted.one_step(), atol=1e-5)
 
 
+def test_rows_that_the_model_did_not_see_count_as_much_as_those_it_saw(fitted, case):
+    errors = fitted.errors(np.zeros(case.edges.shape))[..., -1]
+    seen, hidden = errors[:, : fitted.rows - 1].std(), errors[:, fitted.rows - 1 :].std()
+    assert hidden > 0.8 * seen
+
+
 @pytest.mark.parametrize(("structure", "deaf"), [("empty", True), ("full", False)])
 def test_with_no_graph_planned_spend_changes_no_forecast_of_another_series(case, structure, deaf):
     """The same through the public interface: a model without edges is deaf to a plan."""
