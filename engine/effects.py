@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.decoder import ResponseDecoder
-from causalmmm.engine.model import CausalModel, Inference, causal_probability
+from causalmmm.engine.model import CausalModel, Inference, causal_probability, own_prediction
 from causalmmm.engine.scan import State, roll
 
 _NORMAL_95 = 1.6448536269514722
@@ -24,6 +24,14 @@ def expected_weights(model: CausalModel, inferred: Inference) -> Tensor:
     if not model.config.store_effects:
         log_effect = torch.zeros_like(mean)
     return model.decoder.weights(causal_probability(posterior.edges), log_effect)
+
+
+def one_step_errors(model: CausalModel, inferred: Inference) -> Tensor:
+    """[B, N, T - 1]: what expected effects and own past leave of every receiver, in scaled units,
+    from the second row of each window on."""
+    message = model.decoder.message(inferred.responses, expected_weights(model, inferred))
+    explained = message + own_prediction(inferred.own, inferred.residual)
+    return inferred.residual[..., 1:] - explained
 
 
 def long_run(own: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from causalmmm.engine.effects import expected_weights, long_run
-from causalmmm.engine.model import CausalModel, Inference, own_prediction
+from causalmmm.engine.effects import long_run, one_step_errors
+from causalmmm.engine.model import CausalModel, Inference
 from causalmmm.engine.windows import Batch, whole_past
 
 _HALF_LIFE = 14.0  # of what a past error says about the level now, in steps
@@ -24,10 +24,8 @@ def at_recent_level(model: CausalModel, batch: Batch, inferred: Inference) -> In
     James & Stein, 1961), is carried on as a shift of the level (intercept correction: Clements &
     Hendry, 1996). Series whose errors average out do not move.
     """
-    message = model.decoder.message(inferred.responses, expected_weights(model, inferred))
-    explained = message + own_prediction(inferred.own, inferred.residual)
     counted = inferred.running[..., 1:] * whole_past(batch.seen, 1).unsqueeze(1)
-    error = (inferred.residual[..., 1:] - explained) * counted
+    error = one_step_errors(model, inferred) * counted
     shift = _beyond_noise(error, counted) * long_run(inferred.own)
     rows = inferred.running * batch.valid.unsqueeze(1)
     intercept, others = inferred.coefficients[..., :1], inferred.coefficients[..., 1:]

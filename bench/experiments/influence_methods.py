@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from causalmmm.engine.calendar import Calendar, extend_grid
-from causalmmm.engine.effects import expected_weights
+from causalmmm.engine.effects import expected_weights, one_step_errors
 from causalmmm.engine.forecast import Future, draw_noise, roll_forward
-from causalmmm.engine.model import CausalModel, Inference, causal_probability, own_prediction
+from causalmmm.engine.model import CausalModel, Inference, causal_probability
 from causalmmm.engine.windows import Batch, Windows
 from causalmmm.panel import Panel
 
@@ -81,12 +81,7 @@ class Fitted:
     @torch.no_grad()
     def errors(self, graph: Array | None = None) -> Array:
         """One-step errors [S, T - 1, N] in units of each series' level."""
-        inferred = self.under(graph)
-        message = self.model.decoder.message(
-            inferred.responses, expected_weights(self.model, inferred)
-        )
-        predicted = message + own_prediction(inferred.own, inferred.residual)
-        return (inferred.residual[..., 1:] - predicted).mT.double().numpy()
+        return one_step_errors(self.model, self.under(graph)).mT.double().numpy()
 
     @torch.no_grad()
     def one_step(self, graph: Array | None = None) -> Array:

@@ -137,12 +137,8 @@ def plot_decomposition(
     wide = rows.pivot_table(index="date", columns="component", values="value", sort=False)
     observed = wide.sum(axis=1)
     stacked = _few(wide.drop(columns=REMAINDER))
-    colours = [_GROUND.get(str(name), "") for name in stacked]
-    senders = iter(_SENDERS)
-    colours = [
-        colour or (_OTHERS_COLOUR if name == _OTHERS else next(senders))
-        for name, colour in zip(stacked, colours, strict=True)
-    ]
+    senders, named = iter(_SENDERS), {**_GROUND, _OTHERS: _OTHERS_COLOUR}
+    colours = [named.get(str(name)) or next(senders) for name in stacked]
     figure = empty_figure((11.0, 4.8))
     axes = figure.add_axes((0.065, 0.115, 0.615, 0.69))
     values = stacked.to_numpy(float).T
