@@ -39,15 +39,15 @@ typecheck: .venv/.lint .venv/.installed-$(CUDA) ## check types (mypy)
 	$(BIN)/mypy -p causalmmm
 
 bench: .venv/.installed-$(CUDA) ## time both operators on this CPU (into bench/results/)
-	$(BIN)/python -P bench/kernels/response.py --threads 1 2 --out bench/results
-	$(BIN)/python -P bench/kernels/edge_cpu.py --out bench/results
-	$(BIN)/python -P bench/kernels/edge_epoch.py --out bench/results
-	$(BIN)/python -P bench/kernels/edge_sweep.py --device cpu --out bench/results
+	$(BIN)/python -m bench.kernels.response --threads 1 2 --out bench/results
+	$(BIN)/python -m bench.kernels.edge_cpu --out bench/results
+	$(BIN)/python -m bench.kernels.edge_epoch --out bench/results
+	$(BIN)/python -m bench.kernels.edge_sweep --device cpu --out bench/results
 	$(BIN)/python -P -m pytest bench/kernels/edge_speed.py
 
 # Without network: make gpu-check VENV=off PYTHON=python3
 ifeq ($(VENV),off)
-GPU_PYTHON = PYTHONPATH=$(CURDIR)/build/gpu $(PYTHON) -P
+GPU_PYTHON = PYTHONPATH=$(CURDIR)/build/gpu $(PYTHON)
 gpu-python:
 	@$(PYTHON) bench/kernels/gpu_needs.py
 	@echo "== building causalmmm with its CUDA kernels into build/gpu"
@@ -55,7 +55,7 @@ gpu-python:
 	PIP_CONSTRAINT= CAUSALMMM_CUDA=ON $(PYTHON) -m pip install -q --no-index --no-deps \
 	  --no-build-isolation --target build/gpu .
 else
-GPU_PYTHON = $(BIN)/python -P
+GPU_PYTHON = $(BIN)/python
 gpu-python:
 	@$(MAKE) --no-print-directory CUDA=ON .venv/.installed-ON
 endif
@@ -67,10 +67,10 @@ gpu-check: ## on a machine with a GPU: build the CUDA kernels, check them, then 
 	@echo "== correctness"
 	$(GPU_PYTHON) -m pytest -m gpu $(ARGS) $$(grep -rl --include='test_*.py' 'pytest.mark.gpu' tests)
 	@echo "== speed"
-	$(GPU_PYTHON) bench/kernels/response.py --device cuda --out bench/results
-	$(GPU_PYTHON) bench/kernels/response.py --device cuda --dtype bfloat16 --out bench/results
-	$(GPU_PYTHON) bench/kernels/edge_sweep.py --out bench/results
-	$(GPU_PYTHON) bench/kernels/edge_sweep.py --graphs --out bench/results
+	$(GPU_PYTHON) -m bench.kernels.response --device cuda --out bench/results
+	$(GPU_PYTHON) -m bench.kernels.response --device cuda --dtype bfloat16 --out bench/results
+	$(GPU_PYTHON) -m bench.kernels.edge_sweep --out bench/results
+	$(GPU_PYTHON) -m bench.kernels.edge_sweep --graphs --out bench/results
 	$(GPU_PYTHON) -m pytest -m gpu bench/kernels/edge_speed.py
 
 triton-check: .venv/.installed-$(CUDA) ## test the Triton kernels on another Triton as well (TRITON=3.6.0)
@@ -82,16 +82,16 @@ triton-check: .venv/.installed-$(CUDA) ## test the Triton kernels on another Tri
 
 foreign-check: .venv/.installed-$(CUDA) ## run an exported model in onnxruntime-web under Node.js
 	npm install --silent --ignore-scripts --no-audit --no-fund --prefix build/node onnxruntime-web@1.30.0
-	$(BIN)/python -P -m pytest tests/python/test_runtime.py -k onnxruntime_web $(ARGS)
+	$(BIN)/python -P -m pytest tests/python/runtime/test_runtime.py -k onnxruntime_web $(ARGS)
 
 runtime-check: .venv/.installed-$(CUDA) build/runtime/.installed ## use the wheel where torch is not installed
 	CAUSALMMM_RUNTIME_PYTHON=$(CURDIR)/build/runtime/bin/python OMP_NUM_THREADS=1 \
-	  $(BIN)/python -P -m pytest tests/serving/test_installed.py $(ARGS)
+	  $(BIN)/python -P -m pytest tests/integration/test_installed.py $(ARGS)
 
 engines-check: .venv/.installed-$(CUDA) build/engines/.installed ## score on Ray and on Spark (needs Java)
 	@java -version || { echo "engines-check: Spark needs Java, 17 or later, on the PATH"; exit 1; }
 	CAUSALMMM_ENGINES_PYTHON=$(CURDIR)/build/engines/bin/python OMP_NUM_THREADS=1 \
-	  $(BIN)/python -P -m pytest tests/serving/test_engines.py $(ARGS)
+	  $(BIN)/python -P -m pytest tests/integration/test_engines.py $(ARGS)
 
 clean: ## remove builds and results, keep .venv
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -1,7 +1,7 @@
 """Table 3: what each part of the model is worth, for the graph and for the forecast.
 
-    python bench/experiments/ablations.py --scenario paper-small airmmm --seeds 0 1 2 3 4
-    python bench/experiments/ablations.py --quick      # few stores and epochs, into runs/
+    python -m bench.experiments.ablations --scenario paper-small airmmm --seeds 0 1 2 3 4
+    python -m bench.experiments.ablations --quick      # few stores and epochs, into runs/
 
 Graphs are those of a fifth of the stores, which training never saw. Forecasts are of the target by
 rolling origin, from a second fit on the steps before the first origin. The paper's raw-window
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,18 +21,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from cases import draw_case  # noqa: E402
-from dots import dot_plot  # noqa: E402
-from forecast import model_forecast  # noqa: E402
-from forecast_task import HORIZONS, Task, rolling_origins, score  # noqa: E402
-from ledger import Ledger  # noqa: E402
-from record import Row, table  # noqa: E402
-from scores import edge_scores  # noqa: E402
-from settled import settled  # noqa: E402
-
-from causalmmm.estimator import CausalMMM  # noqa: E402
-from causalmmm.panel import Panel  # noqa: E402
+from bench.experiments.forecast import model_forecast
+from bench.experiments.forecast_task import HORIZONS, Task, rolling_origins, score
+from bench.lib.datasets import draw_case
+from bench.lib.dot_plot import dot_plot
+from bench.lib.options import settled
+from bench.lib.record import Row, table
+from bench.lib.result_log import Ledger
+from bench.lib.scores import edge_scores
+from causalmmm.data.panel import Panel
+from causalmmm.model.estimator import CausalMMM
 
 WHOLE, NO_CONTEXT = "whole model", "no context"
 ABLATIONS: dict[str, dict[str, Any]] = {

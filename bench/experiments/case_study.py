@@ -1,7 +1,7 @@
 """Case study: one beauty store of the simulator, from its panel to what an analyst would say.
 
-    python bench/experiments/case_study.py             # writes case-study.md, .png, .csv, .json
-    python bench/experiments/case_study.py --quick     # few stores and epochs, into runs/
+    python -m bench.experiments.case_study             # writes case-study.md, .png, .csv, .json
+    python -m bench.experiments.case_study --quick     # few stores and epochs, into runs/
 
 The store is chosen by its true graph, before any fit: the one most like brand advertising that
 brings page views and feeds conversion channels, which sell. (The simulator has no edges from page
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +23,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 from numpy.typing import NDArray
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from dots import INK, OURS, PALE  # noqa: E402
-from effects import true_curve  # noqa: E402
-from record import Row, record, table  # noqa: E402
-from settled import settled  # noqa: E402
-
-from causalmmm.estimator import CausalMMM  # noqa: E402
-from causalmmm.panel import Panel  # noqa: E402
-from causalmmm.simulation import PRESETS, Truth, simulate  # noqa: E402
+from bench.experiments.effects import true_curve
+from bench.lib.dot_plot import INK, OURS, PALE
+from bench.lib.options import settled
+from bench.lib.record import Row, record, table
+from causalmmm.data.panel import Panel
+from causalmmm.model.estimator import CausalMMM
+from causalmmm.simulation import PRESETS, Truth, simulate
 
 Array = NDArray[np.float64]
 LAW = PRESETS["airmmm"].changed(name="beauty", channels=6, target_to_channel=0.05)

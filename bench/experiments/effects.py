@@ -1,7 +1,7 @@
 """Table 6: are effects as large as the model says, and do its intervals hold?
 
-    python bench/experiments/effects.py --scenario paper-small airmmm --seeds 0 1
-    python bench/experiments/effects.py --quick        # a few stores and epochs, into runs/
+    python -m bench.experiments.effects --scenario paper-small airmmm --seeds 0 1
+    python -m bench.experiments.effects --quick        # a few stores and epochs, into runs/
 
 What the sender of a true edge adds to its receiver per step, on average over the window and in the
 long run. The model is judged on the edges that it finds. Beside it, on all edges: an autoregressive
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -30,16 +29,14 @@ import statsmodels.api as sm
 import torch
 from numpy.typing import NDArray
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from cases import draw_case  # noqa: E402
-from ledger import Ledger  # noqa: E402
-from record import Row, table  # noqa: E402
-from settled import settled  # noqa: E402
-
-from causalmmm.estimator import CausalMMM  # noqa: E402
-from causalmmm.panel import Panel  # noqa: E402
-from causalmmm.simulation import Truth  # noqa: E402
-from causalmmm.simulation.process import hill  # noqa: E402
+from bench.lib.datasets import draw_case
+from bench.lib.options import settled
+from bench.lib.record import Row, table
+from bench.lib.result_log import Ledger
+from causalmmm.data.panel import Panel
+from causalmmm.model.estimator import CausalMMM
+from causalmmm.simulation import Truth
+from causalmmm.simulation.process import hill
 
 Array = NDArray[np.float64]
 OURS, ARDL = "causalmmm", "ARDL, graph known"

@@ -1,6 +1,6 @@
 """Panels of 1, 8 and 50 stores: edges of the very stores learned from, beside per-store evidence.
 
-    python bench/experiments/few_stores.py --sizes 1 8 50 --out bench/results
+    python -m bench.experiments.few_stores --sizes 1 8 50 --out bench/results
 
 Nobody sees an edge, so the stores that are fitted can be scored. Small panels are drawn several
 times; every method scores the same draws.
@@ -9,7 +9,6 @@ times; every method scores the same draws.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,12 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from record import Row, record, table  # noqa: E402
-from scenarios import SCENARIOS, draw  # noqa: E402
-from settled import settled  # noqa: E402
-from structure import scored  # noqa: E402
-from structure_methods import METHODS, Task  # noqa: E402
+from bench.experiments.structure import scored
+from bench.experiments.structure_methods import METHODS, Task
+from bench.lib.options import settled
+from bench.lib.record import Row, record, table
+from bench.lib.scenarios import SCENARIOS, draw
 
 COMPARED = ("causalmmm", "eb-granger-7", "eb-granger-14", "granger-bic", "granger-oracle")
 DRAWS = {1: 8, 8: 3, 50: 2}  # by number of stores; others are drawn once

@@ -1,7 +1,7 @@
 """Table 2: forecast error of the target by rolling origin, at horizons 1, 7 and 30.
 
-    python bench/experiments/forecast.py --scenario airmmm --seeds 0 1 2 3 4
-    python bench/experiments/forecast.py --quick       # a few stores and origins, into runs/
+    python -m bench.experiments.forecast --scenario airmmm --seeds 0 1 2 3 4
+    python -m bench.experiments.forecast --quick       # a few stores and origins, into runs/
 
 All methods learn from the steps before the first origin only and read each later history as it
 becomes known; nobody is told future spend. Every scenario has a CSV, a JSON and a figure; what the
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,23 +20,21 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from baselines.forecast_btvc import btvc  # noqa: E402
-from baselines.forecast_linear import (  # noqa: E402
+from bench.experiments.baselines.forecast_btvc import btvc
+from bench.experiments.baselines.forecast_linear import (
     linear_var,
     pooled_ridge,
     seasonal_naive,
     store_mean,
 )
-from baselines.forecast_neural import lstm, wide_deep  # noqa: E402
-from cases import draw_case  # noqa: E402
-from dots import dot_plot  # noqa: E402
-from forecast_task import HORIZONS, LEVELS, Forecast, Task, rolling_origins, score  # noqa: E402
-from ledger import Ledger  # noqa: E402
-from record import Row, table  # noqa: E402
-from settled import settled  # noqa: E402
-
-from causalmmm.panel import Panel  # noqa: E402
+from bench.experiments.baselines.forecast_neural import lstm, wide_deep
+from bench.experiments.forecast_task import HORIZONS, LEVELS, Forecast, Task, rolling_origins, score
+from bench.lib.datasets import draw_case
+from bench.lib.dot_plot import dot_plot
+from bench.lib.options import settled
+from bench.lib.record import Row, table
+from bench.lib.result_log import Ledger
+from causalmmm.data.panel import Panel
 
 BASELINES: dict[str, Callable[[Task], Forecast]] = {
     "seasonal naive": seasonal_naive,
@@ -101,7 +98,7 @@ def forecast_rows(method: str, panel: Panel, task: Task, settings: dict[str, Any
 
 def model_forecast(panel: Panel, task: Task, settings: dict[str, Any]) -> Forecast:
     """This package's model through its public interface."""
-    from causalmmm.estimator import CausalMMM
+    from causalmmm.model.estimator import CausalMMM
 
     quick = {"epochs": 20} if task.quick else {}
     model = CausalMMM(**{"seed": task.seed, **quick, **settings})

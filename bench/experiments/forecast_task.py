@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
-from scores import forecast_scores
 
-from causalmmm.panel import Panel
+from bench.lib.scores import forecast_scores
+from causalmmm.data.panel import Panel
 
 Array = NDArray[np.float64]
 HORIZONS = (1, 7, 30)

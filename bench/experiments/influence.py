@@ -1,7 +1,7 @@
 """Table 5: does the forecast use the graph? Influence by pulses, and other graphs put in.
 
-    python bench/experiments/influence.py --scenario paper-small published-law --seeds 0 1 2
-    python bench/experiments/influence.py --quick
+    python -m bench.experiments.influence --scenario paper-small published-law --seeds 0 1 2
+    python -m bench.experiments.influence --quick
 
 On stores never trained on. Influence is scored against the true graph. One-step errors of the
 target are of the last 30 % of each history, from which neither graph nor coefficients were taken.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,23 +20,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from baselines.forecast_graphless import OneStep, lstm, var_ols  # noqa: E402
-from dots import dot_plot  # noqa: E402
-from influence_methods import (  # noqa: E402
+from bench.experiments.baselines.forecast_graphless import OneStep, lstm, var_ols
+from bench.experiments.influence_methods import (
     Fitted,
     one_step_influence,
     rolled_influence,
     wrong_graphs,
 )
-from record import Row, record, table  # noqa: E402
-from scenarios import SCENARIOS, Case, draw  # noqa: E402
-from scores import normalised_auprc  # noqa: E402
-from settled import settled  # noqa: E402
-from structure import split  # noqa: E402
-from structure_methods import histories  # noqa: E402
-
-from causalmmm.estimator import CausalMMM  # noqa: E402
+from bench.experiments.structure import split
+from bench.experiments.structure_methods import histories
+from bench.lib.dot_plot import dot_plot
+from bench.lib.options import settled
+from bench.lib.record import Row, record, table
+from bench.lib.scenarios import SCENARIOS, Case, draw
+from bench.lib.scores import normalised_auprc
+from causalmmm.model.estimator import CausalMMM
 
 Array = NDArray[np.float64]
 OURS = "causalmmm, its own graph"

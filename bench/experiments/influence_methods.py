@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from baselines.forecast_graphless import OneStep
 from numpy.typing import NDArray
 from torch import Tensor
 
-from causalmmm.engine.calendar import Calendar, extend_grid
-from causalmmm.engine.effects import expected_weights, one_step_errors
-from causalmmm.engine.forecast import Future, draw_noise, roll_forward
-from causalmmm.engine.model import CausalModel, Inference, causal_probability
-from causalmmm.engine.windows import Batch, Windows
-from causalmmm.panel import Panel
+from bench.experiments.baselines.forecast_graphless import OneStep
+from causalmmm.data.panel import Panel
+from causalmmm.engine.batches.windows import Batch, Windows
+from causalmmm.engine.nn.model import CausalModel, Inference, causal_probability
+from causalmmm.engine.predict.effects import expected_weights, one_step_errors
+from causalmmm.engine.predict.rollout import Future, draw_noise, roll_forward
+from causalmmm.engine.spec.calendar import Calendar, extend_grid
 
 if TYPE_CHECKING:
-    from causalmmm.estimator import CausalMMM
+    from causalmmm.model.estimator import CausalMMM
 
 Array = NDArray[np.float64]
 STEPS = 7

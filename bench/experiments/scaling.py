@@ -1,9 +1,9 @@
 """Table 4: what size costs, and what it buys.
 
-    python bench/experiments/scaling.py                       # all four parts
-    python bench/experiments/scaling.py --parts epochs --rounds 3
-    python bench/experiments/scaling.py --parts epochs --device cuda --stores 1000 100000
-    python bench/experiments/scaling.py --quick               # small sizes, into runs/
+    python -m bench.experiments.scaling                       # all four parts
+    python -m bench.experiments.scaling --parts epochs --rounds 3
+    python -m bench.experiments.scaling --parts epochs --device cuda --stores 1000 100000
+    python -m bench.experiments.scaling --quick               # small sizes, into runs/
 
 The picture shows the parts of earlier runs too.
 
@@ -33,15 +33,13 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from ablations import graph_scores  # noqa: E402
-from dots import INK, OURS  # noqa: E402
-from ledger import read_rows  # noqa: E402
-from record import Row, record, table  # noqa: E402
-from settled import settled  # noqa: E402
-
-from causalmmm.panel import Panel  # noqa: E402
-from causalmmm.simulation import PRESETS, simulate  # noqa: E402
+from bench.experiments.ablations import graph_scores
+from bench.lib.dot_plot import INK, OURS
+from bench.lib.options import settled
+from bench.lib.record import Row, record, table
+from bench.lib.result_log import read_rows
+from causalmmm.data.panel import Panel
+from causalmmm.simulation import PRESETS, simulate
 
 DRAWN = ("epochs", "series", "quality")
 PARTS = (*DRAWN, "memory")
@@ -108,7 +106,7 @@ def epochs(
     The sizes take turns, ``rounds`` times, and each keeps its fastest epoch: on a shared machine a
     slow minute would otherwise bend the slope.
     """
-    from causalmmm.estimator import CausalMMM
+    from causalmmm.model.estimator import CausalMMM
 
     rows: dict[tuple[int, int], Row] = {}
     for stores, series in [size for _ in range(rounds) for size in sizes]:
@@ -141,7 +139,7 @@ def quality(
     ``paper-small`` with 60 days and 12 archetypes: short histories of many kinds of stores, the
     case in which other stores can say what a store's own history cannot.
     """
-    from causalmmm.estimator import CausalMMM
+    from causalmmm.model.estimator import CausalMMM
 
     law = PRESETS["paper-small"].changed(name="short", steps=60, archetypes=12)
     rows: list[Row] = []
@@ -168,7 +166,7 @@ def slope(rows: Sequence[Row], size: str) -> float:
 
 def peak_memory(stores: int, steps: int | None, settings: dict[str, Any]) -> Row:
     """Draw the marketplace preset and train one epoch on it, in this process."""
-    from causalmmm.estimator import CausalMMM
+    from causalmmm.model.estimator import CausalMMM
 
     panel, truth = simulate("marketplace", stores=stores, steps=steps, seed=0)
     drawn = _peak_gib()

@@ -1,7 +1,7 @@
 """Table 1: edges of held-out stores against the truth, on every scenario, for every method.
 
-    python bench/experiments/structure.py --scenario paper-small lag7 --seeds 0 1 2 3 4
-    python bench/experiments/structure.py --draw       # the table and picture of what is measured
+    python -m bench.experiments.structure --scenario paper-small lag7 --seeds 0 1 2 3 4
+    python -m bench.experiments.structure --draw       # the table and picture of what is measured
 
 Stores are split: what learns from stores learns from the training stores, and all methods score the
 others. Rows go to ``structure-SCENARIO.csv`` one by one; what is there already is not measured
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -21,14 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from ledger import Ledger, read_rows  # noqa: E402
-from record import Row, table  # noqa: E402
-from scenarios import SCENARIOS, draw  # noqa: E402
-from scores import calibration, decision_scores, edge_scores  # noqa: E402
-from settled import settled  # noqa: E402
-from structure_methods import METHODS, Found, Task  # noqa: E402
-from structure_picture import picture  # noqa: E402
+from bench.experiments.structure_methods import METHODS, Found, Task
+from bench.experiments.structure_picture import picture
+from bench.lib.options import settled
+from bench.lib.record import Row, table
+from bench.lib.result_log import Ledger, read_rows
+from bench.lib.scenarios import SCENARIOS, draw
+from bench.lib.scores import calibration, decision_scores, edge_scores
 
 VALUES = [
     *("heterogeneous_auroc", "auroc", "auprc", "pooled_auroc", "pooled_auprc"),

@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from baselines.evidence import edge_probability, group_evidence
-from baselines.granger import granger_by_bic, granger_orders
-from baselines.gvar import gvar
-from baselines.ingra import ingra
-from baselines.ngc import clstm, cmlp
-from baselines.paper import causalmmm_paper
-from baselines.pcmci import pcmci
-from baselines.trivial import receiver_variance, training_frequency
 from numpy.typing import NDArray
-from scenarios import Case
-from scores import edge_scores
 
-from causalmmm.panel import Panel
+from bench.experiments.baselines.evidence import edge_probability, group_evidence
+from bench.experiments.baselines.granger import granger_by_bic, granger_orders
+from bench.experiments.baselines.gvar import gvar
+from bench.experiments.baselines.ingra import ingra
+from bench.experiments.baselines.ngc import clstm, cmlp
+from bench.experiments.baselines.paper import causalmmm_paper
+from bench.experiments.baselines.pcmci import pcmci
+from bench.experiments.baselines.trivial import receiver_variance, training_frequency
+from bench.lib.scenarios import Case
+from bench.lib.scores import edge_scores
+from causalmmm.data.panel import Panel
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -192,7 +192,7 @@ def _updates(task: Task) -> dict[str, int]:
 
 
 def _fit(task: Task, fixed: dict[str, Any]) -> Found:
-    from causalmmm.estimator import CausalMMM
+    from causalmmm.model.estimator import CausalMMM
 
     settings = {**task.case.declared, **fixed, **task.settings}
     model = CausalMMM(seed=task.seed, **settings).fit(task.panel(task.train), progress=False)

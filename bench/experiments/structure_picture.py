@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from record import Row
+
+from bench.lib.record import Row
 
 
 def picture(rows: Sequence[Row], value: str) -> Figure:

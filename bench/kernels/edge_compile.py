@@ -15,7 +15,9 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from causalmmm.kernels.edge import configs, triton_layers, triton_walks
+from causalmmm.kernels.edge.triton import fwd_kernels as triton_walks
+from causalmmm.kernels.edge.triton import layer_kernels as triton_layers
+from causalmmm.kernels.edge.triton import tables
 
 FEATURES = {"F": 8, "FP": 16}
 TYPES = {"K": 2, "KP": 2}
@@ -45,11 +47,11 @@ ALWAYS_FLOAT = {"p_prior", "p_temperature", "p_z", "p_logits", "p_kl", "p_mean",
 ALWAYS_FLOAT |= {"p_weight", "p_bias"}
 
 
-def sound(table: str, width: int, size: int, launch: configs.Launch) -> bool:
+def sound(table: str, width: int, size: int, launch: tables.Launch) -> bool:
     """Whether Triton compiles products of this launch rightly. With numbers of four bytes and eight
     warps on 64 rows it does not (3.6, sm_90): relative errors of 2e-4 instead of 1e-6, at times a
     read outside the tensors."""
-    rows = min(configs.WEIGHT_BLOCK, width) if table == "WEIGHT" else launch.rows
+    rows = min(tables.WEIGHT_BLOCK, width) if table == "WEIGHT" else launch.rows
     return size < 4 or launch.warps < 8 or rows > 64
 
 
@@ -61,7 +63,7 @@ class Compiled(NamedTuple):
 
 
 def compile_kernel(
-    name: str, width: int, size: int, launch: configs.Launch, architecture: str = configs.MEASURED
+    name: str, width: int, size: int, launch: tables.Launch, architecture: str = tables.MEASURED
 ) -> Compiled:
     """One kernel of `KERNELS`, for numbers of `size` bytes."""
     table, kernel, options = KERNELS[name]
@@ -71,7 +73,7 @@ def compile_kernel(
         fixed["BK"] = launch.depth or width
     fixed["PRECISION"] = "tf32x3" if size == 4 else "ieee"
     if name == "weight":
-        block = min(width, configs.WEIGHT_BLOCK)
+        block = min(width, tables.WEIGHT_BLOCK)
         fixed.update(G=width, BH=block, BG=block)
     number = {2: "*bf16", 4: "*fp32"}[size]
     floats = set(ALWAYS_FLOAT)

@@ -1,6 +1,6 @@
 """Time and memory of training the two edge passes on a CPU, beside plain PyTorch, in one run.
 
-    python bench/kernels/edge_cpu.py --out bench/results
+    python -m bench.kernels.edge_cpu --out bench/results
 
 One step is forward and backward of both passes, 8 edge features, float32. Formulations take turns,
 so that a busy machine burdens all alike; the table shows the median step, and its ratio to that of
@@ -21,10 +21,9 @@ from statistics import median
 
 import torch
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-import edge_roofline as roofline  # noqa: E402
-from edge_formulations import ENCODERS, check, loss  # noqa: E402
-from record import Row, record, table  # noqa: E402
+from bench.kernels import edge_roofline as roofline
+from bench.kernels.edge_formulations import ENCODERS, check, loss
+from bench.lib.record import Row, record, table
 
 FEATURES = 8
 

@@ -1,6 +1,6 @@
 """Epochs of the whole model on a CPU: with the edge operators, and with plain PyTorch instead.
 
-    python bench/kernels/edge_epoch.py --out bench/results
+    python -m bench.kernels.edge_epoch --out bench/results
 
 The simulation's marketplace preset (16 series), the batches that training chooses. Formulations
 take turns; of each round the fastest epoch counts, and the table shows the median of the rounds.
@@ -9,7 +9,6 @@ take turns; of each round the fastest epoch counts, and the table shows the medi
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -18,14 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import causalmmm.engine.encoder as encoder
+import causalmmm.engine.nn.encoder as encoder
+from bench.lib.record import Row, record, table
 from causalmmm import CausalMMM, simulate
 from causalmmm.kernels import EdgeSample, edge_mean, edge_sample
 from causalmmm.kernels.edge import reference
-from causalmmm.kernels.edge.operands import Draw, First, Second
-
-sys.path[:0] = [str(Path(__file__).parents[1])]
-from record import Row, record, table  # noqa: E402
+from causalmmm.kernels.edge.records import Draw, First, Second
 
 
 def plain_mean(*tensors: Tensor, features: Tensor | None, wf: Tensor | None) -> Tensor:

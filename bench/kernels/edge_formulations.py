@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from causalmmm.kernels import edge_mean, edge_sample
 from causalmmm.kernels.edge import reference
-from causalmmm.kernels.edge.operands import Draw, First, Second
+from causalmmm.kernels.edge.records import Draw, First, Second
 
 TYPES = 2
 TEMPERATURE = 0.5

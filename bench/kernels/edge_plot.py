@@ -1,6 +1,6 @@
 """Draws what edge_sweep.py recorded: time against the number of edges, beside the roofline.
 
-python bench/kernels/edge_plot.py bench/results/edge_sweep_cuda.csv
+python -m bench.kernels.edge_plot bench/results/edge_sweep_cuda.csv
 """
 
 from __future__ import annotations

@@ -8,16 +8,13 @@ One round is forward and backward of both passes. Compare runs with --benchmark-
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from edge_formulations import ENCODERS, loss  # noqa: E402
+from bench.kernels.edge_formulations import ENCODERS, loss
 
 FEATURES = 8
 SIZES = [(8, 16, 64), (64, 16, 64), (128, 8, 32), (16, 32, 128)]  # stores, nodes, width

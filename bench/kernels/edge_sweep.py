@@ -1,8 +1,8 @@
 """The edge passes over a grid of sizes: time, peak memory, and share of the roofline, with a plot.
 
-    python bench/kernels/edge_sweep.py --out bench/results                  # a GPU: the whole grid
-    python bench/kernels/edge_sweep.py --graphs --out bench/results         # without launch times
-    python bench/kernels/edge_sweep.py --device cpu --out bench/results     # a reduced one
+    python -m bench.kernels.edge_sweep --out bench/results                  # a GPU: the whole grid
+    python -m bench.kernels.edge_sweep --graphs --out bench/results         # without launch times
+    python -m bench.kernels.edge_sweep --device cpu --out bench/results     # a reduced one
 
 Beside the operators: the same passes in eager PyTorch (concatenated with BatchNorm; factorised with
 LayerNorm), and under torch.compile for the sizes given by --compile, in the same dtype. Caches are
@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -29,11 +28,10 @@ from statistics import median
 import torch
 from torch import nn
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-import edge_roofline as roofline  # noqa: E402
-from edge_cpu import resident  # noqa: E402
-from edge_formulations import ENCODERS, check, loss  # noqa: E402
-from record import Row, record, table  # noqa: E402
+from bench.kernels import edge_roofline as roofline
+from bench.kernels.edge_cpu import resident
+from bench.kernels.edge_formulations import ENCODERS, check, loss
+from bench.lib.record import Row, record, table
 
 FEATURES = 8
 NAMES = ("operators", "factorised, LayerNorm", "concatenated, BatchNorm")
@@ -248,9 +246,9 @@ def cpu_clock(work: Callable[[], object]) -> float:
 def draw(results: Path) -> None:
     """The recorded CSV as a picture beside it: a panel for each width, time against edges."""
     try:
-        from edge_plot import plot
+        from bench.kernels.edge_plot import plot
     except ImportError as missing:
-        print(f"no picture: {missing}; later: python bench/kernels/edge_plot.py {results}")
+        print(f"no picture: {missing}; later: python -m bench.kernels.edge_plot {results}")
         return
     print(f"drawn: {plot(results)}")
 

@@ -1,8 +1,8 @@
-"""Chooses the launches of the Triton edge kernels; rewrites the table in kernels/edge/configs.py.
+"""Chooses the launches of the Triton edge kernels; rewrites kernels/edge/triton/tables.py.
 
-    python bench/kernels/edge_tune.py                          # on a GPU: times every candidate
-    python bench/kernels/edge_tune.py --compile-only           # anywhere: ranks them by compiling
-    python bench/kernels/edge_tune.py --tables SAMPLE --width 128 --bytes 2 --dry-run
+    python -m bench.kernels.edge_tune                          # on a GPU: times every candidate
+    python -m bench.kernels.edge_tune --compile-only           # anywhere: ranks them by compiling
+    python -m bench.kernels.edge_tune --tables SAMPLE --width 128 --bytes 2 --dry-run
 
 Every candidate of a row is compiled but those that Triton gets wrong (`edge_compile.sound`); what
 does not fit shared memory is left out. On a GPU, the eight that spill least are put into the table
@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,14 +27,12 @@ from pathlib import Path
 import torch
 from triton import knobs
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from edge_compile import KERNELS, Compiled, compile_kernel, sound  # noqa: E402
-
-from causalmmm.kernels.edge import configs  # noqa: E402
-from causalmmm.kernels.edge.configs import Launch  # noqa: E402
+from bench.kernels.edge_compile import KERNELS, Compiled, compile_kernel, sound
+from causalmmm.kernels.edge.triton import tables
+from causalmmm.kernels.edge.triton.tables import Launch
 
 TABLES = ("MEAN", "SAMPLE", "LAYER", "WEIGHT")
-SOURCE = Path(__file__).parents[2] / "kernels" / "edge" / "configs.py"
+SOURCE = Path(__file__).parents[2] / "kernels" / "edge" / "triton" / "tables.py"
 SHORTLIST = 8
 REGISTERS, SHARED, WARPS = 65_536, 233_472, 64  # of an sm_90 multiprocessor
 TOLERANCE = {2: 2e-2, 4: 3e-5}  # of a result against that of the row before, by bytes of a number
@@ -54,13 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     timed = not options.compile_only
     if timed and not torch.cuda.is_available():
         raise SystemExit("no CUDA device: use --compile-only to rank by compiling")
-    architecture = configs.MEASURED
+    architecture = tables.MEASURED
     if timed:
         major, minor = torch.cuda.get_device_capability()
         architecture = f"sm_{major}{minor}"
     found: dict[str, dict[tuple[str, int, int], Launch]] = {name: {} for name in options.tables}
     for name, width, size in product(options.tables, options.width, options.bytes):
-        now = configs.find(getattr(configs, name), width, size, architecture)
+        now = tables.find(getattr(tables, name), width, size, architecture)
         if now is None:
             continue
         row = best(name, width, size, now, architecture, timed)
@@ -111,7 +108,7 @@ def compile_all(
         for name, (owner, *_) in KERNELS.items():
             if owner == table:
                 cost = compile_kernel(name, width, size, launch, architecture)
-                if cost.shared > configs.SHARED_BYTES:
+                if cost.shared > tables.SHARED_BYTES:
                     return None
                 costs.append(cost)
     worst = [max(values) for values in zip(*costs, strict=True)]
@@ -144,10 +141,10 @@ def timings(
     table: str, width: int, size: int, launches: Sequence[Launch], architecture: str
 ) -> dict[Launch, float]:
     """Microseconds of the operator that the row serves, for every launch; checks its results."""
-    from edge_sweep import cold
+    from bench.kernels.edge_sweep import cold
 
     work = serving(table, width, {2: torch.bfloat16, 4: torch.float32}[size])
-    rows = getattr(configs, table)
+    rows = getattr(tables, table)
     key, before = (architecture, width, size), dict(rows)
     expected, times = work(), {}
     try:
@@ -166,7 +163,7 @@ def timings(
 
 def serving(table: str, width: int, dtype: torch.dtype) -> Callable[[], list[torch.Tensor]]:
     """A call that spends its time in the kernels of the table: 4,096 stores of 16 nodes."""
-    from edge_formulations import Operators
+    from bench.kernels.edge_formulations import Operators
 
     stores, nodes, features = 4096, 16, 8
     torch.manual_seed(0)

@@ -1,7 +1,7 @@
 """Speed of the response operator, beside PyTorch formulations of it and a plain copy, in one run.
 
-    python bench/kernels/response.py --out bench/results                   # CPU, 1 and 2 threads
-    python bench/kernels/response.py --device cuda --out bench/results     # 1e8 elements on a GPU
+    python -m bench.kernels.response --out bench/results                   # CPU, 1 and 2 threads
+    python -m bench.kernels.response --device cuda --out bench/results     # 1e8 elements on a GPU
 
 Timed by pytest-benchmark; the table and the recorded rows are the fastest round of each case. Bytes
 are those that must move: x and the response in a forward pass; x and two gradients in a backward
@@ -19,12 +19,10 @@ from typing import Any
 import pytest
 import torch
 
+from bench.kernels import formulations
+from bench.lib.record import Row, record, table
 from causalmmm.kernels import adstock_hill
 from causalmmm.kernels.response import backend
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-import formulations  # noqa: E402
-from record import Row, record, table  # noqa: E402
 
 Case = Callable[..., torch.Tensor]
 

@@ -1,6 +1,6 @@
 """Share of training time that the response operator takes, before and after its extension.
 
-    python bench/kernels/response_share.py --out bench/results
+    python -m bench.kernels.response_share --out bench/results
 
 Trains the same model on the same stores three times: with the plain PyTorch operator, with the
 compiled one, and with none (the exposure itself, free of charge). The share is what the last run
@@ -10,21 +10,18 @@ saves. Rates are of the fastest epoch after the first.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from causalmmm.engine import decoder
-from causalmmm.estimator import CausalMMM
+from bench.lib.record import Row, record, table
+from causalmmm.engine.nn import decoder
 from causalmmm.kernels import adstock_hill
 from causalmmm.kernels.response import backend, reference
+from causalmmm.model.estimator import CausalMMM
 from causalmmm.simulation import simulate
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from record import Row, record, table
 
 
 def absent(

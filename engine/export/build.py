@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from causalmmm.engine.calendar import CalendarSpec
 from causalmmm.engine.export.branches import make_optional
 from causalmmm.engine.export.clean import clean
 from causalmmm.engine.export.graph import CURVES, FORECASTS, INPUTS, OUTPUTS, ExportedModel
 from causalmmm.engine.export.operators import translations
-from causalmmm.engine.model import CausalModel
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.spec.calendar import CalendarSpec
 from causalmmm.kernels.edge import ops, reference
 
 OPSETS = (18, 20, 21)

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from causalmmm.engine.attribution import contributions
-from causalmmm.engine.calendar import STEPS_PER_YEAR, Calendar, CalendarSpec, period_of
-from causalmmm.engine.curves import response_curves
-from causalmmm.engine.forecast import Future, Noise, continued, draw_noise, forecast
-from causalmmm.engine.graphs import store_graphs
-from causalmmm.engine.model import CausalModel
-from causalmmm.engine.windows import Batch
+from causalmmm.engine.batches.windows import Batch
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.predict.attribution import contributions
+from causalmmm.engine.predict.curves import response_curves
+from causalmmm.engine.predict.graphs import store_graphs
+from causalmmm.engine.predict.rollout import Future, Noise, continued, draw_noise, forecast
+from causalmmm.engine.spec.calendar import STEPS_PER_YEAR, Calendar, CalendarSpec, period_of
 
 _CYCLE = 1461  # days in four years: exact from March 1900 to February 2100
 
@@ -165,7 +165,7 @@ class ExportedModel(nn.Module):
 
 
 class ExportedCalendar(nn.Module):
-    """``engine.calendar`` as tables: over the days of a week, of four years, and of holidays."""
+    """``engine.spec.calendar`` as tables: days of a week, days of four years, and holidays."""
 
     cycle: Tensor
     week: Tensor

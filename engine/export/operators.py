@@ -17,8 +17,8 @@ from onnxscript import FLOAT, INT64, graph, ir, script
 from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops.core import aten_diagonal
 
-import causalmmm.engine.features
-import causalmmm.engine.linalg
+import causalmmm.engine.evidence.window_stats
+import causalmmm.engine.ops.linalg
 import causalmmm.kernels  # noqa: F401  (registers the operators)
 
 _DOMAIN = onnxscript.values.Opset("causalmmm", 1)
@@ -201,7 +201,7 @@ def _plain_adstock_hill(x: Any, decay: Any, slope: Any, half: Any, initial: Any)
 
 
 def mean_field(hits: Any, overlap: Any, log_odds: Any, spread: float, sweeps: int) -> Any:
-    """``engine.features.mean_field``, sender after sender, all stores and receivers at once.
+    """``engine.evidence.window_stats.mean_field``: sender after sender, all stores at once.
 
     Amounts are kept halved, which spares an operator at every turn.
     """

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from causalmmm.kernels.edge import ops
-from causalmmm.kernels.edge.noise import edge_noise
-from causalmmm.kernels.edge.operands import Draw, First, Second, check, each
+from causalmmm.kernels.edge.philox import edge_noise
+from causalmmm.kernels.edge.records import Draw, First, Second, check, each
 
 __all__ = ["EdgeSample", "edge_mean", "edge_noise", "edge_sample"]
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from causalmmm.kernels.edge import reference, scores
-from causalmmm.kernels.edge.operands import Draw, First, Second
+from causalmmm.kernels.edge import reference
+from causalmmm.kernels.edge import sampling as scores
+from causalmmm.kernels.edge.records import Draw, First, Second
 
 # Edges at a time (and thread, on a CPU): few enough for its caches, too many to notice Python.
 CHUNK_ROWS = {"cpu": 4096, "gpu": 1 << 18}

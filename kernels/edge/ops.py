@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from causalmmm.kernels.edge import chunked, compiled
-from causalmmm.kernels.edge.operands import Draw, First, Second, schema
+from causalmmm.kernels.edge import chunked
+from causalmmm.kernels.edge import cpp as compiled
+from causalmmm.kernels.edge.records import Draw, First, Second, schema
 
 _FIRST, _ALL = schema(First), schema(First, Second, Draw)
 _ABOVE = "Tensor grad_z, Tensor grad_logits, Tensor grad_kl, Tensor z, Tensor logits"
@@ -35,7 +36,7 @@ def path_for(first: First, types: int = 2) -> Any:
     """The module that computes these sizes on this device; imports Triton only where it is used."""
     on_gpu = first.sender1.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"
     if on_gpu and importlib.util.find_spec("triton") is not None:
-        fused = importlib.import_module("causalmmm.kernels.edge.fused")
+        fused = importlib.import_module("causalmmm.kernels.edge.triton.launch")
         if fused.supported(first, types):
             return fused
     return compiled if compiled.supported(first, types) else chunked

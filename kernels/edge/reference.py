@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from causalmmm.kernels.edge.noise import edge_noise
-from causalmmm.kernels.edge.operands import Draw, First, Second
+from causalmmm.kernels.edge.philox import edge_noise
+from causalmmm.kernels.edge.records import Draw, First, Second
 
 
 def edge_mean(first: First) -> Tensor:

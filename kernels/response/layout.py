@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 
-MAX_AXES = 6  # kMaxAxes of csrc/response.h
+MAX_AXES = 6  # kMaxAxes of csrc/response/response.h
 
 # Fewer groups than this leave processors idle; rows are then visited one by one.
 MIN_GROUPS = {"cpu": 64, "cuda": 4096}

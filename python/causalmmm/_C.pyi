@@ -1,4 +1,4 @@
-"""Types of the compiled module; its source is csrc/bindings.cpp."""
+"""Types of the compiled module; its source is csrc/python/bindings.cpp."""
 
 from typing import TypedDict
 
@@ -20,7 +20,7 @@ _Operands = tuple[_Operand | None, ...]
 
 def build_info() -> BuildInfo: ...
 def set_cpu_level(level: str) -> str: ...
-# Edge operators: addresses, 0 where absent; csrc/bindings.cpp lists them.
+# Edge operators: addresses, 0 where absent; csrc/python/bindings.cpp lists them.
 _Addresses = tuple[int, ...]
 _Draw = tuple[int, bool, float, int | None, int, bool]
 

@@ -10,41 +10,41 @@ from typing import TYPE_CHECKING, Any
 
 # One line per public name: the module that defines it.
 _HOME = {
-    "CausalMMM": "estimator",
-    "Config": "config",
+    "CausalMMM": "model.estimator",
+    "Config": "config.configuration",
     "ConfigError": "findings",
     "Finding": "findings",
-    "ModelError": "storage",
-    "Panel": "panel",
+    "ModelError": "model.storage",
+    "Panel": "data.panel",
     "PanelError": "findings",
-    "Plan": "plan",
+    "Plan": "data.plan",
     "RefusedInput": "findings",
     "Report": "findings",
-    "Schema": "schema",
-    "load": "storage",
+    "Schema": "data.schema",
+    "load": "model.storage",
     "simulate": "simulation",
-    "validate": "validation",
-    "validate_plan": "plan",
+    "validate": "data.validation",
+    "validate_plan": "data.plan",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605  (a list, made from the table)
 
 if TYPE_CHECKING:
-    from causalmmm.config import Config as Config
-    from causalmmm.estimator import CausalMMM as CausalMMM
+    from causalmmm.config.configuration import Config as Config
+    from causalmmm.data.panel import Panel as Panel
+    from causalmmm.data.plan import Plan as Plan
+    from causalmmm.data.plan import validate_plan as validate_plan
+    from causalmmm.data.schema import Schema as Schema
+    from causalmmm.data.validation import validate as validate
     from causalmmm.findings import ConfigError as ConfigError
     from causalmmm.findings import Finding as Finding
     from causalmmm.findings import PanelError as PanelError
     from causalmmm.findings import RefusedInput as RefusedInput
     from causalmmm.findings import Report as Report
-    from causalmmm.panel import Panel as Panel
-    from causalmmm.plan import Plan as Plan
-    from causalmmm.plan import validate_plan as validate_plan
-    from causalmmm.schema import Schema as Schema
+    from causalmmm.model.estimator import CausalMMM as CausalMMM
+    from causalmmm.model.storage import ModelError as ModelError
+    from causalmmm.model.storage import load as load
     from causalmmm.simulation import simulate as simulate
-    from causalmmm.storage import ModelError as ModelError
-    from causalmmm.storage import load as load
-    from causalmmm.validation import validate as validate
 
 
 def __getattr__(name: str) -> Any:

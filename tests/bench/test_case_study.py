@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import case_study
 import numpy as np
+from bench.experiments import case_study
 
-from causalmmm.estimator import CausalMMM
+from causalmmm.model.estimator import CausalMMM
 from causalmmm.simulation import simulate
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import effects
 import numpy as np
+from bench.experiments import effects
 
 from causalmmm.simulation import simulate
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from baselines.evidence import _posterior, edge_probability, group_evidence
-from scenarios import draw
-from scores import edge_scores
+from bench.experiments.baselines.evidence import _posterior, edge_probability, group_evidence
+from bench.lib.scenarios import draw
+from bench.lib.scores import edge_scores
 
-from causalmmm.engine.relevance import relevance_evidence
+from causalmmm.engine.evidence.ard import relevance_evidence
 
 
 def driven_by_lag(lag: int, *, stores: int = 8, steps: int = 120, size: float = 0.8) -> np.ndarray:

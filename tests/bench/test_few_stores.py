@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import few_stores
+from bench.experiments import few_stores
 
 
 def test_every_method_scores_the_stores_it_was_given(tmp_path):

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 
-import forecast
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from baselines import forecast_neural
-from baselines.forecast_btvc import btvc
-from baselines.forecast_linear import linear_var, pooled_ridge, seasonal_naive, store_mean
-from baselines.forecast_neural import lstm, wide_deep
-from forecast_task import QUANTILES, Forecast, Task, rolling_origins, score
+from bench.experiments import forecast
+from bench.experiments.baselines import forecast_neural
+from bench.experiments.baselines.forecast_btvc import btvc
+from bench.experiments.baselines.forecast_linear import (
+    linear_var,
+    pooled_ridge,
+    seasonal_naive,
+    store_mean,
+)
+from bench.experiments.baselines.forecast_neural import lstm, wide_deep
+from bench.experiments.forecast_task import QUANTILES, Forecast, Task, rolling_origins, score
 from scipy.stats import norm
 
 from causalmmm.simulation import simulate

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from baselines.granger import granger, granger_by_bic, granger_orders
-from baselines.trivial import receiver_variance, training_frequency
+from bench.experiments.baselines.granger import granger, granger_by_bic, granger_orders
+from bench.experiments.baselines.trivial import receiver_variance, training_frequency
 
 
 def driven_by_lag(lag: int, *, stores: int = 3, steps: int = 200) -> np.ndarray:

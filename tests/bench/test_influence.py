@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import influence
 import numpy as np
 import pytest
-from baselines.forecast_graphless import var_ols
-from influence_methods import Fitted, one_step_influence, rolled_influence, wrong_graphs
-from scenarios import draw
-from scores import normalised_auprc
+from bench.experiments import influence
+from bench.experiments.baselines.forecast_graphless import var_ols
+from bench.experiments.influence_methods import (
+    Fitted,
+    one_step_influence,
+    rolled_influence,
+    wrong_graphs,
+)
+from bench.lib.scenarios import draw
+from bench.lib.scores import normalised_auprc
 
-from causalmmm.estimator import CausalMMM
+from causalmmm.model.estimator import CausalMMM
 
 
 @pytest.fixture(scope="module")

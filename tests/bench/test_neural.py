@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from baselines.gvar import gvar
-from baselines.ingra import ingra
-from baselines.ngc import clstm, cmlp
-from baselines.paper import causalmmm_paper
-from baselines.pcmci import pcmci
-from baselines.series import clear_of_calendar, lagged
-from scores import edge_scores
+from bench.experiments.baselines.gvar import gvar
+from bench.experiments.baselines.ingra import ingra
+from bench.experiments.baselines.ngc import clstm, cmlp
+from bench.experiments.baselines.paper import causalmmm_paper
+from bench.experiments.baselines.pcmci import pcmci
+from bench.experiments.baselines.series import clear_of_calendar, lagged
+from bench.lib.scores import edge_scores
 
 EDGES = np.zeros((3, 3), dtype=bool)
 EDGES[0, 1] = EDGES[1, 2] = True

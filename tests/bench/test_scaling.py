@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ablations
 import numpy as np
 import pytest
-import scaling
+from bench.experiments import ablations, scaling
 
 from causalmmm.simulation import simulate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scenarios import SCENARIOS, draw, published_law
+from bench.lib.scenarios import SCENARIOS, draw, published_law
 
 
 def series(case) -> np.ndarray:

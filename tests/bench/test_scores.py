@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from record import record, table
-from scores import calibration, decision_scores, edge_scores, forecast_scores
-from structure_methods import edge_array
+from bench.experiments.structure_methods import edge_array
+from bench.lib.record import record, table
+from bench.lib.scores import calibration, decision_scores, edge_scores, forecast_scores
 
 
 def graphs(stores: int = 40, nodes: int = 5) -> np.ndarray:

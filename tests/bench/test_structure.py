@@ -6,7 +6,7 @@ import csv
 
 import numpy as np
 import pytest
-import structure
+from bench.experiments import structure
 
 FAST = ["eb-granger-7", "granger-bic", "granger-oracle", "receiver-variance", "edge-frequency"]
 

@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "row_kernels.h"
+#include "response/row_kernels.h"
 
 using namespace causalmmm;
 

@@ -6,7 +6,7 @@
 // The 16-wide code on vectors that any processor has.
 #define CAUSALMMM_WIDTH 16
 #define CAUSALMMM_ROWS kWideRows
-#include "vector_rows.h"
+#include "response/vector_rows.h"
 
 int main() {
   int cases = 0, wrong = 0;

@@ -7,12 +7,12 @@
 #include <memory>
 #include <vector>
 
-#include "edge_kernels.h"
+#include "edge/edge_kernels.h"
 
 // The 16-wide code on vectors that any processor has, in the place of the AVX-512 one.
 #define CAUSALMMM_WIDTH 16
 #define CAUSALMMM_EDGES kAvx512Edges
-#include "vector_edges.h"
+#include "edge/vector_edges.h"
 
 namespace causalmmm {
 const EdgeKernels kAvx2Edges = kPortableEdges;

@@ -100,7 +100,7 @@ float __uint_as_float(std::uint32_t bits) {
 using std::max;
 using std::min;
 
-#include "response_kernels.cuh"
+#include "response/response_kernels.cuh"
 
 namespace {
 

@@ -27,7 +27,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]
         arch: subprocess.Popen(
             [
                 *("nvcc", "-std=c++17", "-O3", "-ftz=true", "-cubin", f"-arch={arch}"),
-                *("-Xptxas", "-v", "-o", str(folder / arch), str(CSRC / "response_cuda.cu")),
+                *("-Xptxas", "-v", f"-I{CSRC}", "-o", str(folder / arch)),
+                str(CSRC / "response" / "response_cuda.cu"),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -67,8 +68,9 @@ def test_no_kernel_holds_the_comparison_that_ptxas_misreads(
 def test_kernels_run_lane_by_lane_agree_with_the_plain_loops(tmp_path: Path) -> None:
     sources = [
         ROOT / "tests" / "csrc" / "emulated_warp.cpp",
-        *(CSRC / f"{name}.cpp" for name in ("cpu_level", "response_cpu", "scalar_rows")),
-        CSRC / "portable_rows.cpp",
+        CSRC / "common" / "cpu_level.cpp",
+        *(CSRC / "response" / f"{name}.cpp" for name in ("response_cpu", "scalar_rows")),
+        CSRC / "response" / "portable_rows.cpp",
     ]
     program = str(tmp_path / "emulated")
     flags = ("-x", "c++", "-std=c++17", "-O1", f"-I{CSRC}")

@@ -12,8 +12,19 @@ ROOT = Path(__file__).parents[2]
 # Driver -> the files of the core it runs, flags, what it prints. That is the portable and, inside
 # the driver, the 16-wide vector code; that of AVX2 and AVX-512 differs in compiler flags alone.
 CORES = {
-    "driver": (["cpu_level", "response_cpu", "scalar_rows", "portable_rows"], [], "505 cases"),
-    "edge_driver": (["cpu_level", "edge_cpu", "portable_edges"], ["-DCAUSALMMM_X86"], "144 cases"),
+    "driver": (
+        [
+            *("common/cpu_level", "response/response_cpu"),
+            *("response/scalar_rows", "response/portable_rows"),
+        ],
+        [],
+        "505 cases",
+    ),
+    "edge_driver": (
+        ["common/cpu_level", "edge/edge_cpu", "edge/portable_edges"],
+        ["-DCAUSALMMM_X86"],
+        "144 cases",
+    ),
 }
 FLAGS = [
     *("-std=c++17", "-O0", "-Wno-psabi", "-ffp-contract=fast", f"-I{ROOT / 'csrc'}"),

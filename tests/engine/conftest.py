@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from causalmmm.engine.calendar import Calendar, CalendarSpec
-from causalmmm.engine.data import SeriesData
-from causalmmm.engine.windows import Windows
+from causalmmm.engine.batches.windows import Windows
+from causalmmm.engine.spec.calendar import Calendar, CalendarSpec
+from causalmmm.engine.spec.series import SeriesData
 
 sys.path.insert(0, str(Path(__file__).parent))
 

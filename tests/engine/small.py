@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from causalmmm.engine.calendar import CalendarSpec
-from causalmmm.engine.config import ModelConfig
-from causalmmm.engine.model import CausalModel, edge_log_prior
+from causalmmm.engine.nn.model import CausalModel, edge_log_prior
+from causalmmm.engine.spec.calendar import CalendarSpec
+from causalmmm.engine.spec.config import ModelConfig
 
 NODES, CONTEXT, MEMORY = 4, 2, 4
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from causalmmm.kernels import edge_mean, edge_sample
 from causalmmm.kernels.edge import ops, reference
-from causalmmm.kernels.edge.operands import Draw, First, Second
+from causalmmm.kernels.edge.records import Draw, First, Second
 
 FIRST = ("sender1", "receiver1", "w2", "b2")
 SECOND = ("sender2", "receiver2", "w3", "w4", "b4", "wo", "bo")

@@ -12,7 +12,8 @@ from edge_cases import FIRST, SECOND, check_registration, distance, path_of, pro
 from torch import Tensor
 
 from causalmmm.kernels import edge_sample
-from causalmmm.kernels.edge import configs, reference
+from causalmmm.kernels.edge import reference
+from causalmmm.kernels.edge.triton import tables
 
 TOLERANCE = {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 CASES = [
@@ -35,7 +36,7 @@ CASES = [
 def test_outputs_and_gradients_agree_with_float64(case, monkeypatch):
     nodes, width = case[1], case[2]
     tile_bytes = 4 * nodes**2 * width * 4
-    monkeypatch.setattr(configs, "WORKSPACE_BYTES", 2 * tile_bytes)  # several chunks of stores
+    monkeypatch.setattr(tables, "WORKSPACE_BYTES", 2 * tile_bytes)  # several chunks of stores
     poison_fresh_memory(monkeypatch)
     values = problem(*case)
     assert path_of(values) == "fused"

@@ -9,10 +9,9 @@ import sys
 from importlib import util
 from pathlib import Path
 
-import edge_roofline
-import edge_sweep
 import pytest
-from edge_sweep import NAMES, PASSES, main
+from bench.kernels import edge_roofline, edge_sweep
+from bench.kernels.edge_sweep import NAMES, PASSES, main
 
 SMALL = ["--device", "cpu", "--nodes", "3", "--width", "32", "--stores", "2", "4"]
 

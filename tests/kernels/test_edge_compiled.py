@@ -8,10 +8,10 @@ import pytest
 
 pytest.importorskip("triton", reason="needs the optional extra triton")
 
-from edge_compile import KERNELS, compile_kernel, sound
-from edge_tune import TABLES
+from bench.kernels.edge_compile import KERNELS, compile_kernel, sound
+from bench.kernels.edge_tune import TABLES
 
-from causalmmm.kernels.edge import configs
+from causalmmm.kernels.edge.triton import tables
 
 SLACK = 1.05  # between versions of Triton
 # Of the kernels that share a row of LAYER, the heaviest is compiled for every row, the other heavy
@@ -21,8 +21,8 @@ ONCE = {"state", "inner", "outer", "stage inner", "stage state"}
 ROWS = [
     (name, width, size)
     for name, (table, *_) in KERNELS.items()
-    for architecture, width, size in getattr(configs, table)
-    if architecture == configs.MEASURED
+    for architecture, width, size in getattr(tables, table)
+    if architecture == tables.MEASURED
     and ((width, size) == (64, 2) or not (name in ONCE or (name in SOME and size == 4)))
 ]
 
@@ -34,9 +34,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("name", "width", "size"), ROWS)
 def test_each_row_of_the_table_compiles_within_its_budget(name, width, size):
-    launch = configs.find(getattr(configs, KERNELS[name][0]), width, size)
+    launch = tables.find(getattr(tables, KERNELS[name][0]), width, size)
     found = compile_kernel(name, width, size, launch)
-    assert found.shared <= min(launch.shared * SLACK, configs.SHARED_BYTES)
+    assert found.shared <= min(launch.shared * SLACK, tables.SHARED_BYTES)
     assert found.registers <= launch.registers * SLACK
     assert found.spill <= launch.spill * SLACK
     if width >= 64:
@@ -45,14 +45,14 @@ def test_each_row_of_the_table_compiles_within_its_budget(name, width, size):
 
 @pytest.mark.parametrize("table", TABLES)
 def test_no_row_is_one_that_triton_compiles_wrongly(table):
-    rows = getattr(configs, table)
+    rows = getattr(tables, table)
     assert all(sound(table, width, size, row) for (_, width, size), row in rows.items())
 
 
 def test_a_row_is_found_for_its_own_architecture_then_for_the_measured_one_if_it_fits():
-    own, lent = configs.Launch(128, 8, shared=90_000), configs.Launch(64, 4, shared=150_000)
+    own, lent = tables.Launch(128, 8, shared=90_000), tables.Launch(64, 4, shared=150_000)
     table = {("sm_80", 64, 2): own, ("sm_90", 64, 2): lent}
-    assert configs.find(table, 64, 2, "sm_80", 166_912) is own
-    assert configs.find(table, 64, 2, "sm_89", 101_376) is None
-    assert configs.find(table, 64, 2, "sm_100") is lent
-    assert configs.find(table, 32, 2) is None
+    assert tables.find(table, 64, 2, "sm_80", 166_912) is own
+    assert tables.find(table, 64, 2, "sm_89", 101_376) is None
+    assert tables.find(table, 64, 2, "sm_100") is lent
+    assert tables.find(table, 32, 2) is None

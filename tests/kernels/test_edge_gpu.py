@@ -8,8 +8,9 @@ from edge_cases import FIRST, PAIR, SECOND, check_registration, distance, path_o
 from torch import Tensor
 
 from causalmmm.kernels import edge_mean, edge_noise, edge_sample
-from causalmmm.kernels.edge import configs, scores
-from causalmmm.kernels.edge.noise import edge_words
+from causalmmm.kernels.edge import sampling as scores
+from causalmmm.kernels.edge.philox import edge_words
+from causalmmm.kernels.edge.triton import tables
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,7 +39,7 @@ SIZES = [
 def test_outputs_and_gradients_agree_with_float64(size, dtype, monkeypatch):
     _, nodes, width, *_ = size
     chunk = 4 * nodes**2 * width * dtype.itemsize
-    monkeypatch.setattr(configs, "WORKSPACE_BYTES", 8 * chunk)  # several chunks of stores
+    monkeypatch.setattr(tables, "WORKSPACE_BYTES", 8 * chunk)  # several chunks of stores
     values = problem(*size, dtype, device="cuda")
     if torch.cuda.get_device_capability() == (9, 0):
         assert path_of(values) == "fused"
@@ -100,7 +101,7 @@ def test_kernels_draw_the_words_of_the_cpu(types):
 @pytest.mark.parametrize("width", [64, 256])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_equal_inputs_give_equal_bits(dtype, width, monkeypatch):
-    monkeypatch.setattr(configs, "WORKSPACE_BYTES", 16 << 20)
+    monkeypatch.setattr(tables, "WORKSPACE_BYTES", 16 << 20)
     values = problem(150, 9, width, 2, 8, dtype, device="cuda")
     first = run(values)
     for _ in range(3):
@@ -189,7 +190,7 @@ def test_operators_stay_whole_under_compilation():
 
 
 def test_training_never_holds_one_whole_edge_tensor(monkeypatch):
-    monkeypatch.setattr(configs, "WORKSPACE_BYTES", 64 << 20)
+    monkeypatch.setattr(tables, "WORKSPACE_BYTES", 64 << 20)
     monkeypatch.setattr(scores, "CHUNK_EDGES", 1 << 12)
     stores, nodes, width = 4096, 32, 128
     values = problem(8, nodes, width, 2, 0, torch.bfloat16, device="cuda")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from causalmmm.kernels import edge_noise, edge_sample
-from causalmmm.kernels.edge.noise import edge_words, philox
+from causalmmm.kernels.edge.philox import edge_words, philox
 
 
 def philox_by_hand(counter: list[int], key: list[int]) -> list[int]:
@@ -78,7 +78,7 @@ def test_noise_depends_on_the_store_not_on_the_batch_or_the_number_of_nodes():
 
 
 def test_extreme_words_give_finite_noise():
-    from causalmmm.kernels.edge.noise import gumbel
+    from causalmmm.kernels.edge.philox import gumbel
 
     ends = gumbel(torch.tensor([0, 0xFFFFFFFF]), torch.float32)
     exact = [-np.log(-np.log(2.0**-24)), -np.log(-np.log1p(-(2.0**-24)))]

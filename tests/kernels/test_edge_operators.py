@@ -13,7 +13,7 @@ from torch import Tensor
 
 from causalmmm.kernels import edge_mean, edge_noise, edge_sample
 from causalmmm.kernels.edge import chunked, reference
-from causalmmm.kernels.edge.operands import Draw
+from causalmmm.kernels.edge.records import Draw
 
 
 def problem(**sizes):

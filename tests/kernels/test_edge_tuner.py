@@ -6,17 +6,17 @@ import pytest
 
 pytest.importorskip("triton", reason="needs the optional extra triton")
 
-import edge_tune
-from edge_compile import Compiled
+from bench.kernels import edge_tune
+from bench.kernels.edge_compile import Compiled
 
-from causalmmm.kernels.edge import configs
-from causalmmm.kernels.edge.configs import Launch
+from causalmmm.kernels.edge.triton import tables
+from causalmmm.kernels.edge.triton.tables import Launch
 
 SOURCE = edge_tune.SOURCE.read_text(encoding="utf-8")
 
 
-def tables(source: str) -> dict[str, dict[tuple[str, int, int], Launch]]:
-    namespace: dict[str, object] = {"__name__": "causalmmm.kernels.edge.configs"}
+def rows_in(source: str) -> dict[str, dict[tuple[str, int, int], Launch]]:
+    namespace: dict[str, object] = {"__name__": "causalmmm.kernels.edge.triton.tables"}
     exec(source, namespace)
     launch = namespace["Launch"]
     assert isinstance(launch, type)
@@ -27,14 +27,14 @@ def tables(source: str) -> dict[str, dict[tuple[str, int, int], Launch]]:
 
 
 def test_rewriting_rows_with_themselves_changes_nothing():
-    found = {name: dict(getattr(configs, name)) for name in edge_tune.TABLES}
+    found = {name: dict(getattr(tables, name)) for name in edge_tune.TABLES}
     assert edge_tune.rewrite(SOURCE, found) == SOURCE
 
 
 def test_a_row_is_replaced_or_added_and_all_else_stays():
     new = Launch(128, 8, stages=2, registers=200, spill=64, shared=99_328, microseconds=12.5)
     found = {"SAMPLE": {("sm_90", 64, 2): new, ("sm_100", 64, 2): new}}
-    before, after = tables(SOURCE), tables(edge_tune.rewrite(SOURCE, found))
+    before, after = rows_in(SOURCE), rows_in(edge_tune.rewrite(SOURCE, found))
     assert after.pop("SAMPLE") == before.pop("SAMPLE") | found["SAMPLE"]
     assert after == before
 
@@ -61,17 +61,17 @@ def test_tensor_cores_win_then_less_spilling_then_occupancy_then_what_is_there()
 def test_a_row_is_ranked_by_compiling_and_written_with_its_measurements(tmp_path, monkeypatch):
     few = [Launch(64, 4), Launch(128, 4)]
     monkeypatch.setattr(edge_tune, "candidates", lambda *_: iter(few))
-    copy = tmp_path / "configs.py"
+    copy = tmp_path / "tables.py"
     copy.write_text(SOURCE, encoding="utf-8")
     options = ["--compile-only", "--tables", "WEIGHT", "--width", "32", "--bytes", "2"]
     edge_tune.main([*options, "--source", str(copy)])
-    before, after = tables(SOURCE), tables(copy.read_text(encoding="utf-8"))
+    before, after = rows_in(SOURCE), rows_in(copy.read_text(encoding="utf-8"))
     row = after["WEIGHT"].pop(("sm_90", 32, 2))
     before["WEIGHT"].pop(("sm_90", 32, 2))
     assert after == before
     assert (row.rows, row.warps) in {(64, 4), (128, 4)}
     assert 16 <= row.registers <= 255
-    assert 0 < row.shared <= configs.SHARED_BYTES
+    assert 0 < row.shared <= tables.SHARED_BYTES
     assert row.microseconds is None
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from baselines.series import clear_of_calendar, lagged
 from numpy.typing import NDArray
 from torch import Tensor
+
+from bench.experiments.baselines.series import clear_of_calendar, lagged
 
 Array = NDArray[np.float64]
 _FLOOR, _CEILING = 1e-10, 1e3  # of prior variances; series have unit variance

@@ -21,9 +21,10 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from baselines.forecast_linear import calendar
-from forecast_task import Array, Forecast, Task
 from scipy.signal import lfilter
+
+from bench.experiments.baselines.forecast_linear import calendar
+from bench.experiments.forecast_task import Array, Forecast, Task
 
 # Standard deviations: level knot to knot, regression knots around their constant, constants;
 # carry-over per step.

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from forecast_task import Array, Forecast, Task
 from scipy.sparse import csr_array, eye_array, hstack, kron
 from sklearn.linear_model import Ridge
+
+from bench.experiments.forecast_task import Array, Forecast, Task
 
 _HALF_YEAR = 182.0  # days
 ALPHAS = tuple(10.0**k for k in range(-2, 6))

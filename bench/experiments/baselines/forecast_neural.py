@@ -18,10 +18,11 @@ from itertools import product
 
 import numpy as np
 import torch
-from baselines.forecast_linear import calendar
-from forecast_task import Forecast, Task
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from bench.experiments.baselines.forecast_linear import calendar
+from bench.experiments.forecast_task import Forecast, Task
 
 GRID = tuple(product((32, 64), (1e-3, 3e-3), (14, 42)))  # width, learning rate, steps read
 EPOCHS, UPDATES, BATCH, PATIENCE = 40, 60, 256, 6

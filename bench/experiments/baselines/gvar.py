@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from baselines.series import clear_of_calendar, lagged
 from numpy.typing import NDArray
 from torch import Tensor
+
+from bench.experiments.baselines.series import clear_of_calendar, lagged
 
 Array = NDArray[np.float64]
 PENALTIES = (0.003, 0.01, 0.03, 0.1)

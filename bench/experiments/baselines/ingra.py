@@ -15,9 +15,10 @@ import copy
 
 import numpy as np
 import torch
-from baselines.series import clear_of_calendar
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from bench.experiments.baselines.series import clear_of_calendar
 
 Array = NDArray[np.float64]
 _RATE = 0.005

@@ -14,9 +14,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from baselines.series import clear_of_calendar, lagged
 from numpy.typing import NDArray
 from torch import Tensor
+
+from bench.experiments.baselines.series import clear_of_calendar, lagged
 
 Array = NDArray[np.float64]
 CMLP_PENALTIES = (0.1, 0.2, 0.4, 0.8, 1.2)

@@ -19,10 +19,11 @@ import copy
 
 import numpy as np
 import torch
-from baselines.series import clear_of_calendar
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from bench.experiments.baselines.series import clear_of_calendar
 
 Array = NDArray[np.float64]
 _RATE = 2e-3

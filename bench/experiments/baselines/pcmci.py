@@ -7,8 +7,9 @@ Tuning: partial correlation, the selection level of its first stage chosen by ti
 from __future__ import annotations
 
 import numpy as np
-from baselines.series import clear_of_calendar
 from numpy.typing import NDArray
+
+from bench.experiments.baselines.series import clear_of_calendar
 
 Array = NDArray[np.float64]
 

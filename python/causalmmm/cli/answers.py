@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
 
-    from causalmmm.estimator import CausalMMM
-    from causalmmm.panel import Panel
+    from causalmmm.data.panel import Panel
+    from causalmmm.model.estimator import CausalMMM
 
 
 def predict(

@@ -23,9 +23,9 @@ from causalmmm.extras import needing
 from causalmmm.findings import Finding, RefusedInput, Report, counted
 
 if TYPE_CHECKING:
-    from causalmmm.config import Config
-    from causalmmm.estimator import CausalMMM
-    from causalmmm.panel import Panel
+    from causalmmm.config.configuration import Config
+    from causalmmm.data.panel import Panel
+    from causalmmm.model.estimator import CausalMMM
 
 REFUSED = 2
 _SHOWN = 30  # findings on a terminal; all of them are in --json and in --out
@@ -156,8 +156,8 @@ def to_records(report: Report) -> list[dict[str, Any]]:
 
 def read_config(config: Path | None, overrides: Sequence[str] | None, data: Path | None) -> Config:
     """The configuration of a file, of overrides and of a data file, in this order."""
-    from causalmmm.config import Config
-    from causalmmm.parameters import parameter_names
+    from causalmmm.config.configuration import Config
+    from causalmmm.model.parameters import parameter_names
 
     keys = parameter_names()
     if config is not None:
@@ -173,7 +173,7 @@ def read_config(config: Path | None, overrides: Sequence[str] | None, data: Path
 
 def read_panel(config: Config) -> Panel:
     """The panel of a configuration; what was doubted or recognised is said."""
-    from causalmmm.panel import Panel
+    from causalmmm.data.panel import Panel
 
     data = config.data
     assert data.path is not None
@@ -193,7 +193,7 @@ def say_notices(panel: Panel) -> None:
 
 def read_model(directory: Path, *, device: str | None = None, seed: int | None = None) -> CausalMMM:
     """A saved model, for the seed and on the device asked for."""
-    from causalmmm.storage import load
+    from causalmmm.model.storage import load
 
     with terminal.working(f"loading {directory}"):
         model = load(directory, device=check_device(device))
@@ -220,7 +220,7 @@ def panel_of(
     model: CausalMMM, config: Path | None, overrides: Sequence[str] | None, data: Path | None
 ) -> Panel:
     """The panel to answer for: the one named, else the file on which the model was fitted."""
-    from causalmmm.config import Config, DataConfig
+    from causalmmm.config.configuration import Config, DataConfig
 
     if config is None and data is None:
         source = model.source_

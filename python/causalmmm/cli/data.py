@@ -26,7 +26,7 @@ from causalmmm.findings import ConfigError, Report, counted
 if TYPE_CHECKING:
     import pandas as pd
 
-    from causalmmm.panel import Panel
+    from causalmmm.data.panel import Panel
     from causalmmm.simulation import Truth
 
 _STORES_AT_ONCE = 2_000
@@ -45,7 +45,7 @@ def init(
     \b
     causalmmm init sales.csv -o causalmmm.yml
     """
-    from causalmmm.config import Config
+    from causalmmm.config.configuration import Config
 
     terminal.start(json=json)
     text = Config.template(data)
@@ -67,7 +67,7 @@ def init(
 
 def _with_path(text: str, path: Path | str) -> str:
     """The configuration with another path to its data."""
-    from causalmmm.config import Config
+    from causalmmm.config.configuration import Config
 
     own = Config.parse(text).data.path
     return text.replace(f"  path: {own}\n", f"  path: {path}\n", 1)
@@ -94,8 +94,8 @@ def validate(
     causalmmm validate -c causalmmm.yml
     causalmmm validate sales.csv --json
     """
-    from causalmmm.parameters import check_parameters
-    from causalmmm.validation import validate as examine
+    from causalmmm.data.validation import validate as examine
+    from causalmmm.model.parameters import check_parameters
 
     terminal.start(quiet=quiet, json=json)
     kind = format_of(out, None, ("csv", "json", "parquet"))

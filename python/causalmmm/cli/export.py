@@ -60,7 +60,7 @@ def export(
     facts: dict[str, object] = {"bytes": out.stat().st_size}
     agrees = True
     if check:
-        from causalmmm.exporting import TOLERANCE, differences
+        from causalmmm.model.onnx_export import TOLERANCE, differences
 
         panel = panel_of(fitted, config, overrides, data)
         panel = panel.select(panel.stores[:_CHECKED_STORES].tolist())

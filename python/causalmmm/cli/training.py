@@ -23,8 +23,8 @@ from causalmmm.cli.common import (
 from causalmmm.findings import Finding, RefusedInput, counted
 
 if TYPE_CHECKING:
-    from causalmmm.estimator import CausalMMM
-    from causalmmm.panel import Panel
+    from causalmmm.data.panel import Panel
+    from causalmmm.model.estimator import CausalMMM
 
 
 def fit(
@@ -55,8 +55,8 @@ def fit(
     """
     terminal.start(quiet=quiet, json=json)
     from causalmmm import CausalMMM
-    from causalmmm.parameters import check_parameters
-    from causalmmm.storage import check_place
+    from causalmmm.model.parameters import check_parameters
+    from causalmmm.model.storage import check_place
 
     check_place(out, force)
     if resume and (checkpoint is None or not checkpoint.is_file()):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalmmm.frames import BASELINE, OWN_PAST, REMAINDER
+from causalmmm.inference.frames import BASELINE, OWN_PAST, REMAINDER
 from causalmmm.plots.style import (
     INK,
     LOWERS,

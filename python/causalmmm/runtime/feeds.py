@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalmmm import frames
-from causalmmm.engine.calendar import extend_grid
-from causalmmm.panel import Panel
-from causalmmm.plan import Plan
+from causalmmm.data.panel import Panel
+from causalmmm.data.plan import Plan
+from causalmmm.engine.spec.calendar import extend_grid
+from causalmmm.inference import frames
 
 
 def feeds(

@@ -10,7 +10,7 @@ from typing import Any
 import onnxruntime
 
 from causalmmm.findings import Finding, RefusedInput
-from causalmmm.signature import FORMAT, KEY, SEAL, is_sealed
+from causalmmm.runtime.signature import FORMAT, KEY, SEAL, is_sealed
 
 # The digest as protobuf holds it: a key, then a value of 64 characters.
 _SEALED = re.compile(re.escape(SEAL.encode()) + rb"\x12@([0-9a-f]{64})")
@@ -76,6 +76,6 @@ def _options() -> onnxruntime.SessionOptions:
 
 def refuse(code: str, message: str, remedy: str) -> RefusedInput:
     """A ``ModelError``; its module takes pydantic, so it is imported when it is needed."""
-    from causalmmm.storage import ModelError
+    from causalmmm.model.storage import ModelError
 
     return ModelError([Finding("error", code, message, remedy)])

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
 
-    from causalmmm.panel import Panel
-    from causalmmm.plan import Plan
+    from causalmmm.data.panel import Panel
+    from causalmmm.data.plan import Plan
 
 Arrays = dict[str, NDArray[Any]]
 GRAPH = ("probability", "effect", "effect_lower", "effect_upper")
@@ -72,7 +72,7 @@ class OnnxModel:
     @property
     def min_steps(self) -> int:
         """Fewest steps of a history."""
-        from causalmmm.matching import steps_needed
+        from causalmmm.inference.compatibility import steps_needed
 
         return steps_needed(self._config())
 
@@ -83,8 +83,8 @@ class OnnxModel:
 
         A table is read under the schema in the file. Raises ``PanelError`` listing what is wrong.
         """
-        from causalmmm.matching import as_panel, check_lengths, check_names
-        from causalmmm.schema import Schema
+        from causalmmm.data.schema import Schema
+        from causalmmm.inference.compatibility import as_panel, check_lengths, check_names
 
         panel = as_panel(table, Schema.check(self.schema))
         fitted = {"series": self.nodes, "context": self.context, "controls": self.controls}
@@ -95,7 +95,7 @@ class OnnxModel:
 
     def graphs(self, panel: Any, *, threshold: float = 0.0) -> pd.DataFrame:
         """Posterior graphs; see ``CausalMMM.graphs``."""
-        from causalmmm import frames
+        from causalmmm.inference import frames
 
         panel = self.panel(panel)
         answers = self._answers(panel, GRAPH)
@@ -103,7 +103,7 @@ class OnnxModel:
 
     def graph(self, store: str, *, threshold: float = 0.5, panel: Any) -> nx.DiGraph[str]:
         """The graph of one store; see ``CausalMMM.graph``."""
-        from causalmmm.frames import store_graph
+        from causalmmm.inference.frames import store_graph
 
         panel = self.panel(panel).select([store])
         edges = self.graphs(panel, threshold=threshold)
@@ -117,7 +117,7 @@ class OnnxModel:
         level: Sequence[int] = (80, 95),
     ) -> pd.DataFrame:
         """Forecasts of every series; see ``CausalMMM.predict``."""
-        from causalmmm import frames
+        from causalmmm.inference import frames
 
         panel = self.panel(panel)
         checked, steps, levels = self._ahead(panel, horizon, plan, level)
@@ -136,7 +136,7 @@ class OnnxModel:
         threshold: float = 0.0,
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """``graphs`` and ``predict`` at once, at little more than the cost of one of them."""
-        from causalmmm import frames
+        from causalmmm.inference import frames
 
         panel = self.panel(panel)
         checked, steps, levels = self._ahead(panel, horizon, plan, level)
@@ -147,7 +147,7 @@ class OnnxModel:
 
     def decompose(self, panel: Any) -> pd.DataFrame:
         """What the target is made of, step by step; see ``CausalMMM.decompose``."""
-        from causalmmm import frames
+        from causalmmm.inference import frames
 
         panel = self.panel(panel)
         answers = self._answers(panel, ("contribution",), contributions=True)
@@ -167,7 +167,7 @@ class OnnxModel:
         points: int = 50,
     ) -> pd.DataFrame:
         """What constant spend adds to the target; see ``CausalMMM.response_curves``."""
-        from causalmmm import frames
+        from causalmmm.inference import frames
 
         panel = self.panel(panel)
         if store is not None:
@@ -188,15 +188,15 @@ class OnnxModel:
     # ---- batches -----------------------------------------------------------------------------
 
     def _config(self) -> Any:
-        from causalmmm.engine.config import ModelConfig, from_json
+        from causalmmm.engine.spec.config import ModelConfig, from_json
 
         return from_json(ModelConfig, self.info["config"])
 
     def _ahead(
         self, panel: Panel, horizon: int | None, plan: Any | None, level: Sequence[int]
     ) -> tuple[Plan | None, int, list[float]]:
-        from causalmmm.frames import levels_of, steps_of
-        from causalmmm.plan import validate_plan
+        from causalmmm.data.plan import validate_plan
+        from causalmmm.inference.frames import levels_of, steps_of
         from causalmmm.runtime.feeds import dates_ahead
 
         levels = levels_of(level)
@@ -221,7 +221,7 @@ class OnnxModel:
     def _answers(
         self, panel: Panel, outputs: Sequence[str], **asked: Any
     ) -> list[tuple[NDArray[np.int64], Arrays]]:
-        from causalmmm.frames import groups
+        from causalmmm.inference.frames import groups
         from causalmmm.runtime.feeds import feeds
 
         def one(stores: NDArray[np.int64]) -> tuple[NDArray[np.int64], Arrays]:
@@ -242,7 +242,7 @@ def _reopened(path: Path, threads: int, batch: int) -> OnnxModel:
 def _graph_part(
     panel: Panel, stores: NDArray[np.int64], found: Arrays, threshold: float
 ) -> pd.DataFrame:
-    from causalmmm.frames import graph_frame
+    from causalmmm.inference.frames import graph_frame
 
     values = {name: found[output] for name, output in _GRAPH_NAMES.items()}
     return graph_frame(panel, stores, values, threshold)
@@ -251,7 +251,7 @@ def _graph_part(
 def _forecast_part(
     panel: Panel, stores: NDArray[np.int64], found: Arrays, steps: int, levels: Sequence[float]
 ) -> pd.DataFrame:
-    from causalmmm.frames import forecast_frame
+    from causalmmm.inference.frames import forecast_frame
     from causalmmm.runtime.feeds import dates_ahead
 
     values = np.concatenate([found["mean"][..., None], found["bounds"]], axis=-1)

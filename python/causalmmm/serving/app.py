@@ -22,8 +22,8 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from causalmmm.data.panel import Panel
 from causalmmm.findings import Finding, RefusedInput
-from causalmmm.panel import Panel
 from causalmmm.runtime import OnnxModel
 from causalmmm.serving.bodies import (
     ARROW,

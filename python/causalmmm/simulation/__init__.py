@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalmmm.engine.data import SeriesData
+from causalmmm.engine.spec.series import SeriesData
 from causalmmm.simulation.config import PRESETS, SimulationConfig, resolve
 from causalmmm.simulation.draw import CHUNK, draw_chunk, draw_shared
 from causalmmm.simulation.process import run
 from causalmmm.simulation.truth import Truth, store_name
 
 if TYPE_CHECKING:
-    from causalmmm.panel import Panel
+    from causalmmm.data.panel import Panel
 
 __all__ = ["PRESETS", "SimulationConfig", "Truth", "simulate", "simulate_series"]
 
@@ -38,8 +38,8 @@ def simulate(
     not exist.
     """
     # The loader brings pandas and pydantic; drawing arrays needs neither.
-    from causalmmm.panel import Panel
-    from causalmmm.schema import Schema
+    from causalmmm.data.panel import Panel
+    from causalmmm.data.schema import Schema
 
     data, truth = simulate_series(preset, seed=seed, stores=stores, steps=steps, **changes)
     config = truth.config

@@ -1,0 +1,1 @@
+"""Experiments on simulated panels with known truth, one file per table of the README."""

@@ -1,0 +1,1 @@
+"""Times, counts and rooflines of the operators."""

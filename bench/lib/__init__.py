@@ -1,0 +1,1 @@
+"""What measurements share: cases, scores, options, result files, pictures. No method lives here."""

@@ -1,0 +1,21 @@
+"""Every panel with known truth that an experiment can ask for by name: presets and scenarios."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from causalmmm.data.panel import Panel
+from causalmmm.simulation import PRESETS, Truth, simulate
+
+
+def draw_case(
+    name: str, seed: int, stores: int | None = None, steps: int | None = None
+) -> tuple[Panel, Truth | None, dict[str, Any]]:
+    """Panel, truth (None where the law is not the simulator's) and what a user would declare."""
+    if name in PRESETS:
+        panel, truth = simulate(name, seed=seed, stores=stores, steps=steps)
+        return panel, truth, {}
+    from bench.lib.scenarios import draw
+
+    case = draw(name, seed, stores, steps)
+    return case.panel, case.truth, case.declared

@@ -1,0 +1,1 @@
+"""Costs around the model: loading panels, scoring data sets, serving, start-up."""

@@ -1,4 +1,0 @@
-// Edge tiles in vectors of 8 floats; CMakeLists.txt sets the instruction set of this file.
-#define CAUSALMMM_WIDTH 8
-#define CAUSALMMM_EDGES kAvx2Edges
-#include "vector_edges.h"

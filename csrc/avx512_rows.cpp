@@ -1,4 +1,0 @@
-// Response rows in vectors of 16 floats; CMakeLists.txt sets the instruction set of this file.
-#define CAUSALMMM_WIDTH 16
-#define CAUSALMMM_ROWS kAvx512Rows
-#include "vector_rows.h"

@@ -1,0 +1,4 @@
+// Edge tiles in vectors of 4 floats; CMakeLists.txt sets the instruction set of this file.
+#define CAUSALMMM_WIDTH 4
+#define CAUSALMMM_EDGES kPortableEdges
+#include "edge/vector_edges.h"

@@ -1,0 +1,310 @@
+// The edge operators tile by tile. Included once per instruction set, after CAUSALMMM_WIDTH and
+// CAUSALMMM_EDGES (the name of the table to define) are set.
+#pragma once
+
+#include "edge/edge_kernels.h"
+#include "edge/edge_scores.h"
+#include "common/matmul.h"
+
+namespace causalmmm {
+namespace {
+
+constexpr float kNormEps = 1e-5f;
+
+template <int K = kWidth / 2>
+CAUSALMMM_INLINE float total(Floats v) {
+  if constexpr (K == 0) {
+    return v[0];
+  } else {
+    return total<K / 2>(v + earlier<K>(v));
+  }
+}
+
+CAUSALMMM_INLINE Floats elu(Floats x) {
+  const Floats below = exp2_of_negative((x > 0.0f ? Floats{} : x) * kLog2E) - 1.0f;
+  return x > 0.0f ? x : below;
+}
+
+// Its slope, from its value.
+CAUSALMMM_INLINE Floats elu_slope(Floats value) { return (value > 0.0f ? Floats{} : value) + 1.0f; }
+
+CAUSALMMM_INLINE Floats at(const float* p) { return load(p, kWidth); }
+CAUSALMMM_INLINE void put(float* p, Floats v) { store(p, v, kWidth); }
+CAUSALMMM_INLINE void add(float* p, Floats v) { store(p, load(p, kWidth) + v, kWidth); }
+
+// Edges of stores [begin, end), tile after tile, without self pairs.
+class Walk {
+ public:
+  Walk(std::int64_t nodes, std::int64_t begin, std::int64_t end)
+      : nodes_(nodes), store_(begin), end_(end) {}
+
+  bool next(Tile& tile) {
+    tile.rows = 0;
+    while (store_ < end_ && tile.rows < kTile) {
+      if (sender_ != receiver_) {
+        const std::int64_t from = store_ * nodes_ + sender_;
+        tile.sender[tile.rows] = from;
+        tile.receiver[tile.rows] = store_ * nodes_ + receiver_;
+        tile.pair[tile.rows++] = from * nodes_ + receiver_;
+      }
+      if (++receiver_ == nodes_) receiver_ = 0, ++sender_;
+      if (sender_ == nodes_) sender_ = 0, ++store_;
+    }
+    return tile.rows > 0;
+  }
+
+ private:
+  std::int64_t nodes_, store_, end_, sender_ = 0, receiver_ = 0;
+};
+
+Strided rows_of(const float* x, std::int64_t width) { return {x, width, 1}; }
+Strided columns_of(const float* x, std::int64_t width) { return {x, 1, width}; }
+
+// inner = elu(sender + receiver + inner), or without the last where it is to be overwritten
+void add_nodes(const Tile& tile, const float* sender, const float* receiver, float* inner,
+               std::int64_t width, bool keep) {
+  for (int t = 0; t < tile.rows; ++t) {
+    const float* s = sender + tile.sender[t] * width;
+    const float* r = receiver + tile.receiver[t] * width;
+    float* x = inner + t * width;
+    for (std::int64_t h = 0; h < width; h += kWidth) {
+      put(x + h, elu(at(s + h) + at(r + h) + (keep ? at(x + h) : Floats{})));
+    }
+  }
+}
+
+// x = LN(elu(x + bias)); mean and standard deviation of every row. Several short loops over the rows
+// keep more rows under way than one long one, in which each would wait for its two sums.
+void normalise(int rows, float* x, const float* bias, std::int64_t width, float* mean, float* sd) {
+  const float share = 1.0f / static_cast<float>(width);
+  for (int t = 0; t < rows; ++t) {
+    float* row = x + t * width;
+    Floats sum = {};
+    for (std::int64_t h = 0; h < width; h += kWidth) {
+      const Floats value = elu(at(row + h) + at(bias + h));
+      put(row + h, value);
+      sum += value;
+    }
+    mean[t] = total(sum) * share;
+  }
+  for (int t = 0; t < rows; ++t) {
+    float* row = x + t * width;
+    Floats square = {};
+    for (std::int64_t h = 0; h < width; h += kWidth) {
+      const Floats centred = at(row + h) - mean[t];
+      put(row + h, centred);
+      square += centred * centred;
+    }
+    sd[t] = __builtin_sqrtf(total(square) * share + kNormEps);
+  }
+  for (int t = 0; t < rows; ++t) {
+    float* row = x + t * width;
+    const float scale = 1.0f / sd[t];
+    for (std::int64_t h = 0; h < width; h += kWidth) put(row + h, at(row + h) * scale);
+  }
+}
+
+// grad, of the state, becomes that of the input of the elu; its column sums are added to d_bias
+void normalise_backward(int rows, float* grad, const float* state, const float* mean,
+                        const float* sd, std::int64_t width, float* d_bias) {
+  const float share = 1.0f / static_cast<float>(width);
+  float shift[kTile], tilt[kTile];
+  for (int t = 0; t < rows; ++t) {
+    Floats sum = {}, product = {};
+    for (std::int64_t h = t * width; h < (t + 1) * width; h += kWidth) {
+      sum += at(grad + h);
+      product += at(grad + h) * at(state + h);
+    }
+    shift[t] = total(sum) * share, tilt[t] = total(product) * share;
+  }
+  for (int t = 0; t < rows; ++t, grad += width, state += width) {
+    const float scale = 1.0f / sd[t];
+    for (std::int64_t h = 0; h < width; h += kWidth) {
+      const Floats y = at(state + h);
+      const Floats slope = elu_slope(y * sd[t] + mean[t]);
+      const Floats d = (at(grad + h) - shift[t] - y * tilt[t]) * scale * slope;
+      put(grad + h, d);
+      add(d_bias + h, d);
+    }
+  }
+}
+
+// lower, of the value of the inner elu, becomes that of its input, and is added to the nodes'
+void nodes_backward(const Tile& tile, float* lower, const float* inner, std::int64_t width,
+                    float* d_sender, float* d_receiver) {
+  for (int t = 0; t < tile.rows; ++t, lower += width, inner += width) {
+    float* s = d_sender + tile.sender[t] * width;
+    float* r = d_receiver + tile.receiver[t] * width;
+    for (std::int64_t h = 0; h < width; h += kWidth) {
+      const Floats d = at(lower + h) * elu_slope(at(inner + h));
+      put(lower + h, d);
+      add(s + h, d);
+      add(r + h, d);
+    }
+  }
+}
+
+void clear(float* p, std::int64_t count) { __builtin_memset(p, 0, sizeof(float) * count); }
+
+struct Worker {
+  const EdgeProblem& p;
+  const EdgeWeights& w;
+  Tile& tile;
+  const std::int64_t width = p.width;
+
+  void first() {
+    if (p.features) {
+      for (int t = 0; t < tile.rows; ++t) {
+        const float* from = p.edge_features + tile.pair[t] * p.features;
+        for (std::int64_t f = 0; f < p.features; ++f) tile.features[t * p.features + f] = from[f];
+      }
+      matmul(rows_of(tile.features, p.features), tile.rows, w.wft, p.features, tile.inner1, width,
+             false);
+    }
+    add_nodes(tile, p.sender1, p.receiver1, tile.inner1, width, p.features > 0);
+    matmul(rows_of(tile.inner1, width), tile.rows, w.w2t, width, tile.state1, width, false);
+    normalise(tile.rows, tile.state1, p.b2, width, tile.mean1, tile.sd1);
+  }
+
+  void second() {
+    matmul(rows_of(tile.state1, width), tile.rows, w.w3t, width, tile.inner2, width, false);
+    add_nodes(tile, p.sender2, p.receiver2, tile.inner2, width, true);
+    matmul(rows_of(tile.inner2, width), tile.rows, w.w4t, width, tile.state2, width, false);
+    normalise(tile.rows, tile.state2, p.b4, width, tile.mean2, tile.sd2);
+  }
+
+  // From tile.scores to tile.grad, the gradient of state1.
+  void second_backward(const EdgeGradients& g, const EdgeSums& sums) {
+    const std::int64_t pad = padded(p.types);
+    matmul(columns_of(tile.scores, pad), p.types, tile.state2, tile.rows, sums.wo, width, true);
+    for (int t = 0; t < tile.rows; ++t) {
+      for (int k = 0; k < p.types; ++k) sums.bo[k] += tile.scores[t * pad + k];
+    }
+    matmul(rows_of(tile.scores, pad), tile.rows, p.wo, p.types, tile.grad, width, false);
+    normalise_backward(tile.rows, tile.grad, tile.state2, tile.mean2, tile.sd2, width, sums.b4);
+    matmul(columns_of(tile.grad, width), width, tile.inner2, tile.rows, sums.w4, width, true);
+    matmul(rows_of(tile.grad, width), tile.rows, p.w4, width, tile.lower, width, false);
+    nodes_backward(tile, tile.lower, tile.inner2, width, g.sender2, g.receiver2);
+    matmul(columns_of(tile.lower, width), width, tile.state1, tile.rows, sums.w3, width, true);
+    matmul(rows_of(tile.lower, width), tile.rows, p.w3, width, tile.grad, width, false);
+  }
+
+  // From tile.grad, the gradient of state1, to that of everything below.
+  void first_backward(const EdgeGradients& g, const EdgeSums& sums) {
+    normalise_backward(tile.rows, tile.grad, tile.state1, tile.mean1, tile.sd1, width, sums.b2);
+    matmul(columns_of(tile.grad, width), width, tile.inner1, tile.rows, sums.w2, width, true);
+    matmul(rows_of(tile.grad, width), tile.rows, p.w2, width, tile.lower, width, false);
+    nodes_backward(tile, tile.lower, tile.inner1, width, g.sender1, g.receiver1);
+    if (!p.features) return;
+    matmul(columns_of(tile.features, p.features), p.features, tile.lower, tile.rows, sums.wf, width,
+           true);
+    if (!g.edge_features) return;
+    const std::int64_t pad = padded(p.features);
+    matmul(rows_of(tile.lower, width), tile.rows, w.wf, width, tile.below, pad, false);
+    for (int t = 0; t < tile.rows; ++t) {
+      float* to = g.edge_features + tile.pair[t] * p.features;
+      for (std::int64_t f = 0; f < p.features; ++f) to[f] = tile.below[t * pad + f];
+    }
+  }
+};
+
+void mean_forward(Worker& worker, float* mean, std::int64_t begin, std::int64_t end) {
+  const EdgeProblem& p = worker.p;
+  const std::int64_t width = p.width, rows = (end - begin) * p.nodes;
+  float* out = mean + begin * p.nodes * width;
+  clear(out, rows * width);
+  Walk walk(p.nodes, begin, end);
+  while (walk.next(worker.tile)) {
+    worker.first();
+    for (int t = 0; t < worker.tile.rows; ++t) {
+      float* to = mean + worker.tile.receiver[t] * width;
+      const float* from = worker.tile.state1 + t * width;
+      for (std::int64_t h = 0; h < width; h += kWidth) add(to + h, at(from + h));
+    }
+  }
+  const float share = 1.0f / static_cast<float>(p.nodes - 1);
+  for (std::int64_t k = 0; k < rows * width; k += kWidth) put(out + k, at(out + k) * share);
+}
+
+void sample_forward(Worker& worker, const EdgeResults& out, std::int64_t begin, std::int64_t end) {
+  const EdgeProblem& p = worker.p;
+  for (std::int64_t store = begin; store < end; ++store) {
+    for (std::int64_t node = 0; node < p.nodes; ++node) {
+      const std::int64_t self = ((store * p.nodes + node) * p.nodes + node) * p.types;
+      for (std::int64_t k = 0; k < p.types; ++k) {
+        out.z[self + k] = k == 0 ? 1.0f : 0.0f;
+        out.logits[self + k] = 0.0f;
+      }
+    }
+  }
+  constexpr int kStores = 1 + kTile / 2;  // a tile's edges are of no more stores than this
+  double kl[kStores] = {};
+  Walk walk(p.nodes, begin, end);
+  std::int64_t open = begin;  // the store that kl[0] belongs to
+  while (walk.next(worker.tile)) {
+    worker.first();
+    worker.second();
+    matmul(rows_of(worker.tile.state2, p.width), worker.tile.rows, worker.w.wot, p.width,
+           worker.tile.scores, padded(p.types), false);
+    sample_scores(p, worker.tile, out, kl, open);
+    const std::int64_t last = worker.tile.pair[worker.tile.rows - 1] / (p.nodes * p.nodes);
+    for (std::int64_t store = open; store < last; ++store) {
+      out.kl[store] = static_cast<float>(kl[store - open]);
+    }
+    const double rest = kl[last - open];
+    for (double& sum : kl) sum = 0.0;
+    kl[0] = rest;
+    open = last;
+    out.kl[last] = static_cast<float>(rest);
+  }
+}
+
+void forward(const EdgeProblem& p, const EdgeWeights& w, const EdgeResults& out, Tile& tile,
+             std::int64_t begin, std::int64_t end) {
+  Worker worker{p, w, tile};
+  if (p.sender2) {
+    sample_forward(worker, out, begin, end);
+  } else {
+    mean_forward(worker, out.mean, begin, end);
+  }
+}
+
+void backward(const EdgeProblem& p, const EdgeWeights& w, const EdgeResults& found,
+              const EdgeIncoming& in, const EdgeGradients& g, const EdgeSums& sums, Tile& tile,
+              std::int64_t begin, std::int64_t end) {
+  const std::int64_t width = p.width, rows = (end - begin) * p.nodes;
+  for (float* to : {g.sender1, g.receiver1, g.sender2, g.receiver2}) {
+    if (to) clear(to + begin * p.nodes * width, rows * width);
+  }
+  if (g.edge_features) {
+    clear(g.edge_features + begin * p.nodes * p.nodes * p.features, rows * p.nodes * p.features);
+  }
+  if (g.log_prior) {
+    clear(g.log_prior + begin * p.nodes * p.nodes * p.types, rows * p.nodes * p.types);
+  }
+  Worker worker{p, w, tile};
+  Walk walk(p.nodes, begin, end);
+  const float share = 1.0f / static_cast<float>(p.nodes - 1);
+  while (walk.next(tile)) {
+    worker.first();
+    if (p.sender2) {
+      worker.second();
+      scores_backward(p, tile, found, in, g.log_prior);
+      worker.second_backward(g, sums);
+    } else {
+      for (int t = 0; t < tile.rows; ++t) {
+        const float* from = in.mean + tile.receiver[t] * width;
+        for (std::int64_t h = 0; h < width; h += kWidth) {
+          put(tile.grad + t * width + h, at(from + h) * share);
+        }
+      }
+    }
+    worker.first_backward(g, sums);
+  }
+}
+
+}  // namespace
+
+const EdgeKernels CAUSALMMM_EDGES = {forward, backward};
+
+}  // namespace causalmmm

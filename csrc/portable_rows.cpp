@@ -1,4 +1,0 @@
-// Response rows in vectors of 4 floats; CMakeLists.txt sets the instruction set of this file.
-#define CAUSALMMM_WIDTH 4
-#define CAUSALMMM_ROWS kPortableRows
-#include "vector_rows.h"

@@ -1,0 +1,258 @@
+// Python module causalmmm._C: turns addresses, sizes and strides into the core's structures, and its
+// refusals into exceptions. No arithmetic here; who owns the memory is the caller's matter.
+#include <pybind11/pybind11.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <string>
+
+#include "edge/edge.h"
+#include "response/response.h"
+
+namespace py = pybind11;
+using namespace causalmmm;
+
+namespace {
+
+class CudaError : public std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+std::atomic<CpuLevel> cpu_level{detected_cpu_level()};
+
+std::string set_cpu_level(const std::string& wanted) {
+  for (CpuLevel level : {CpuLevel::kPortable, CpuLevel::kAvx2, CpuLevel::kAvx512}) {
+    if (wanted != name(level)) continue;
+    if (!usable(level)) {
+      throw std::invalid_argument("cpu level '" + wanted + "' is not available: this processor has '" +
+                                  name(detected_cpu_level()) + "'");
+    }
+    return name(cpu_level.exchange(level));
+  }
+  throw std::invalid_argument("no cpu level '" + wanted + "'; there are portable, avx2 and avx512");
+}
+
+// (address, strides of the leading axes, elements per step in time), or None where absent
+Operand operand(const py::handle& value, int axes) {
+  Operand result;
+  if (value.is_none()) return result;
+  const auto parts = py::cast<py::tuple>(value);
+  result.data = reinterpret_cast<void*>(parts[0].cast<std::uintptr_t>());
+  const auto strides = parts[1].cast<py::tuple>();
+  if (static_cast<int>(strides.size()) != axes) {
+    throw std::invalid_argument("every operand needs one stride per leading axis");
+  }
+  for (int k = 0; k < axes; ++k) result.stride[k] = strides[k].cast<std::int64_t>();
+  result.step = parts[2].cast<std::int64_t>();
+  return result;
+}
+
+Problem problem(int dtype, const py::tuple& sizes, std::int64_t steps, const py::tuple& inputs) {
+  Problem p;
+  if (dtype < 0 || dtype > 2) throw std::invalid_argument("unknown dtype code");
+  p.dtype = static_cast<Dtype>(dtype);
+  if (sizes.size() > kMaxAxes) throw std::invalid_argument("too many leading axes");
+  p.axes = static_cast<int>(sizes.size());
+  for (int k = 0; k < p.axes; ++k) p.size[k] = sizes[k].cast<std::int64_t>();
+  p.steps = steps;
+  if (inputs.size() != 5) throw std::invalid_argument("five inputs are needed");
+  p.x = operand(inputs[0], p.axes);
+  p.decay = operand(inputs[1], p.axes);
+  p.slope = operand(inputs[2], p.axes);
+  p.half_saturation = operand(inputs[3], p.axes);
+  p.initial = operand(inputs[4], p.axes);
+  return p;
+}
+
+void refuse(const char* wrong) {
+  if (wrong) throw std::invalid_argument(std::string("adstock_hill: ") + wrong);
+}
+
+void forward(int dtype, const py::tuple& sizes, std::int64_t steps, const py::tuple& inputs,
+             const py::object& response, const py::object& final, int threads) {
+  const Problem p = problem(dtype, sizes, steps, inputs);
+  refuse(check(p));
+  const Outputs o{operand(response, p.axes), operand(final, p.axes)};
+  py::gil_scoped_release release;
+  forward_cpu(p, o, threads, cpu_level);
+}
+
+Gradients gradients(int shared_axes, const py::tuple& incoming, const py::tuple& outgoing,
+                    const Problem& p) {
+  if (incoming.size() != 2 || outgoing.size() != 5) {
+    throw std::invalid_argument("two incoming and five outgoing gradients are needed");
+  }
+  Gradients g;
+  g.shared_axes = shared_axes;
+  g.response = operand(incoming[0], p.axes);
+  g.final = operand(incoming[1], p.axes);
+  g.x = operand(outgoing[0], p.axes);
+  g.decay = operand(outgoing[1], p.axes);
+  g.slope = operand(outgoing[2], p.axes);
+  g.half_saturation = operand(outgoing[3], p.axes);
+  g.initial = operand(outgoing[4], p.axes);
+  return g;
+}
+
+void backward(int dtype, const py::tuple& sizes, std::int64_t steps, const py::tuple& inputs,
+              int shared_axes, const py::tuple& incoming, const py::tuple& outgoing, int threads) {
+  const Problem p = problem(dtype, sizes, steps, inputs);
+  const Gradients g = gradients(shared_axes, incoming, outgoing, p);
+  refuse(check(p, g));
+  py::gil_scoped_release release;
+  backward_cpu(p, g, threads, cpu_level);
+}
+
+#if CAUSALMMM_WITH_CUDA
+
+void refuse_cuda(int status) {
+  if (status != 0) {
+    throw CudaError(std::string("adstock_hill: ") + cuda_error_name(status) + ": " +
+                    cuda_error_text(status));
+  }
+}
+
+void forward_on_gpu(int dtype, const py::tuple& sizes, std::int64_t steps, const py::tuple& inputs,
+                    const py::object& response, const py::object& final, int device,
+                    std::uintptr_t stream) {
+  const Problem p = problem(dtype, sizes, steps, inputs);
+  refuse(check(p));
+  const Outputs o{operand(response, p.axes), operand(final, p.axes)};
+  py::gil_scoped_release release;
+  refuse_cuda(forward_cuda(p, o, device, reinterpret_cast<void*>(stream)));
+}
+
+void backward_on_gpu(int dtype, const py::tuple& sizes, std::int64_t steps, const py::tuple& inputs,
+                     int shared_axes, const py::tuple& incoming, const py::tuple& outgoing,
+                     std::uintptr_t workspace, int device, std::uintptr_t stream) {
+  const Problem p = problem(dtype, sizes, steps, inputs);
+  const Gradients g = gradients(shared_axes, incoming, outgoing, p);
+  refuse(check(p, g));
+  py::gil_scoped_release release;
+  refuse_cuda(backward_cuda(p, g, reinterpret_cast<float*>(workspace), device,
+                            reinterpret_cast<void*>(stream)));
+}
+
+#else
+
+void forward_on_gpu(const py::args&) {
+  throw CudaError(
+      "adstock_hill: causalmmm was built without CUDA kernels; reinstall it with "
+      "CAUSALMMM_CUDA=ON in the environment and nvcc on the PATH");
+}
+
+void backward_on_gpu(const py::args& arguments) { forward_on_gpu(arguments); }
+
+#endif
+
+// --- edge operators: tuples of addresses, 0 where absent -------------------------------------------
+
+template <class T = float>
+T* address(const py::tuple& addresses, std::size_t k) {
+  return reinterpret_cast<T*>(addresses[k].cast<std::uintptr_t>());
+}
+
+// sizes: stores, nodes, width, features, types. first: sender, receiver, w2, b2, features, wf.
+// second, empty for edge_mean: sender, receiver, w3, w4, b4, wo, bo.
+// draw, likewise: log_prior, one prior per store, temperature, seed or None, store ids, hard.
+EdgeProblem edge_problem(const py::tuple& sizes, const py::tuple& first, const py::tuple& second,
+                         const py::tuple& draw) {
+  EdgeProblem p;
+  if (sizes.size() != 5 || first.size() != 6 || (!second.empty() && second.size() != 7) ||
+      draw.size() != (second.empty() ? 0 : 6)) {
+    throw std::invalid_argument("edge operators: a tuple has the wrong length");
+  }
+  p.stores = sizes[0].cast<std::int64_t>(), p.nodes = sizes[1].cast<std::int64_t>();
+  p.width = sizes[2].cast<std::int64_t>(), p.features = sizes[3].cast<std::int64_t>();
+  p.types = sizes[4].cast<std::int64_t>();
+  p.sender1 = address(first, 0), p.receiver1 = address(first, 1);
+  p.w2 = address(first, 2), p.b2 = address(first, 3);
+  p.edge_features = address(first, 4), p.wf = address(first, 5);
+  if (!second.empty()) {
+    p.sender2 = address(second, 0), p.receiver2 = address(second, 1);
+    p.w3 = address(second, 2), p.w4 = address(second, 3), p.b4 = address(second, 4);
+    p.wo = address(second, 5), p.bo = address(second, 6);
+    p.log_prior = address(draw, 0), p.prior_per_store = draw[1].cast<bool>();
+    p.temperature = draw[2].cast<float>();
+    p.noisy = !draw[3].is_none();
+    if (p.noisy) p.seed = static_cast<std::uint64_t>(draw[3].cast<std::int64_t>());
+    p.store = address<std::int64_t>(draw, 4), p.hard = draw[5].cast<bool>();
+  }
+  if (const char* wrong = check(p)) {
+    throw std::invalid_argument(std::string("edge operators: ") + wrong);
+  }
+  return p;
+}
+
+EdgeResults edge_results(const EdgeProblem& p, const py::tuple& results) {
+  EdgeResults r;
+  if (p.sender2) {
+    r.z = address(results, 0), r.logits = address(results, 1), r.kl = address(results, 2);
+  } else {
+    r.mean = address(results, 0);
+  }
+  return r;
+}
+
+void edge_forward(const py::tuple& sizes, const py::tuple& first, const py::tuple& second,
+                  const py::tuple& draw, const py::tuple& results, int threads) {
+  const EdgeProblem p = edge_problem(sizes, first, second, draw);
+  const EdgeResults r = edge_results(p, results);
+  py::gil_scoped_release release;
+  edges_forward_cpu(p, r, threads, cpu_level);
+}
+
+// incoming: as results. gradients: of the arguments of `first`, then those of `second` and log_prior.
+void edge_backward(const py::tuple& sizes, const py::tuple& first, const py::tuple& second,
+                   const py::tuple& draw, const py::tuple& results, const py::tuple& incoming,
+                   const py::tuple& gradients, int threads) {
+  const EdgeProblem p = edge_problem(sizes, first, second, draw);
+  const EdgeResults r = p.sender2 ? edge_results(p, results) : EdgeResults{};
+  const EdgeResults above = edge_results(p, incoming);
+  const EdgeIncoming in{above.mean, above.z, above.logits, above.kl};
+  EdgeGradients g;
+  g.sender1 = address(gradients, 0), g.receiver1 = address(gradients, 1);
+  g.w2 = address(gradients, 2), g.b2 = address(gradients, 3);
+  g.edge_features = address(gradients, 4), g.wf = address(gradients, 5);
+  if (p.sender2) {
+    g.sender2 = address(gradients, 6), g.receiver2 = address(gradients, 7);
+    g.w3 = address(gradients, 8), g.w4 = address(gradients, 9), g.b4 = address(gradients, 10);
+    g.wo = address(gradients, 11), g.bo = address(gradients, 12);
+    g.log_prior = address(gradients, 13);
+  }
+  py::gil_scoped_release release;
+  edges_backward_cpu(p, r, in, g, threads, cpu_level);
+}
+
+py::dict build_info() {
+  py::dict info;
+  info["version"] = CAUSALMMM_VERSION;
+  info["cuda"] = static_cast<bool>(CAUSALMMM_WITH_CUDA);
+#ifdef _OPENMP
+  info["openmp"] = true;
+#else
+  info["openmp"] = false;
+#endif
+  info["cpu_level"] = name(detected_cpu_level());
+  return info;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Compiled kernels of causalmmm.";
+  py::register_exception<CudaError>(m, "CudaError", PyExc_RuntimeError);
+  m.attr("CUDA_SEGMENT") = kCudaSegment;
+  m.def("build_info", build_info,
+        "What this module was built with, and the vector instructions found on this processor.");
+  m.def("set_cpu_level", set_cpu_level, py::arg("level"),
+        "Use 'portable', 'avx2' or 'avx512' code from now on; returns the level used before.");
+  m.attr("EDGE_WIDTH_STEP") = kEdgeWidthStep;
+  m.attr("MAX_EDGE_TYPES") = kMaxEdgeTypes;
+  m.def("edge_forward", edge_forward);
+  m.def("edge_backward", edge_backward);
+  m.def("response_forward", forward);
+  m.def("response_backward", backward);
+  m.def("response_forward_cuda", forward_on_gpu);
+  m.def("response_backward_cuda", backward_on_gpu);
+}

@@ -1,0 +1,1 @@
+"""Windows of a panel as batches of tensors."""

@@ -1,0 +1,1 @@
+"""The amortised model: baseline, encoder, decoder and the ELBO that trains them."""

@@ -1,0 +1,217 @@
+"""Causal Relational Encoder: from window statistics to a posterior over each store's graph.
+
+Knows nothing of the decoder. The all-pairs passes are the operators ``edge_mean``, ``edge_sample``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from causalmmm.engine.evidence.window_stats import EVIDENCE, EVIDENCE_UNIT, edge_width, node_width
+from causalmmm.engine.spec.config import ModelConfig
+from causalmmm.kernels import EdgeSample, edge_mean, edge_sample
+
+EDGE_TYPES = 2  # none, causal
+_EFFECT_RANK = 8
+_WIDE, _LARGE = 9.0, 20.0  # bounds of learned and of given log odds
+_HYPER_SPREAD = 5.0  # of a prototype's log odds around the user's
+
+
+@dataclass
+class Posterior:
+    """What the encoder infers.
+
+    edges   ``EdgeSample``: z and logits [B, N, N, 2], kl [B].
+    effect_mean, effect_log_sd  [B, N, N]: posterior of a store's log effect around the shared one.
+    state   [B, N, H]: node states after the first pass.
+    """
+
+    edges: EdgeSample
+    effect_mean: Tensor
+    effect_log_sd: Tensor
+    state: Tensor
+
+
+class RelationalEncoder(nn.Module):
+    """Two all-pairs passes over N identified series (CausalMMM, section 4.1; DESIGN 4.2).
+
+    The prior of a store's graph is a mixture of P prototype graphs, learned by empirical Bayes: the
+    encoder weighs the prototypes by the evidence of all edges together, the weighted prototypes are
+    the prior of every edge, and the second pass adds what the store's own data say. An edge too
+    weak to see in one store is so found through the stores that resemble it.
+    """
+
+    log_prior: Tensor
+    log_odds: Tensor
+
+    def __init__(self, config: ModelConfig, nodes: int, context: int, log_prior: Tensor) -> None:
+        super().__init__()
+        width, lags = config.hidden, config.lags
+        self.features = edge_width(lags) if lags else 0
+        source = node_width(lags) if lags else config.raw_window
+        self.embed = nn.Sequential(
+            nn.Linear(source + context, width), nn.ELU(), nn.Linear(width, width)
+        )
+        self.identity = nn.Parameter(torch.randn(nodes, width) * 0.5)
+        self.sender1 = nn.Linear(width, width, bias=False)
+        self.receiver1 = nn.Linear(width, width)
+        self.pass1 = nn.Linear(width, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.node = nn.Sequential(nn.Linear(3 * width, width), nn.ELU(), nn.Linear(width, width))
+        self.sender2 = nn.Linear(width, width, bias=False)
+        self.receiver2 = nn.Linear(width, width)
+        self.skip = nn.Linear(width, width, bias=False)
+        self.pass2 = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.out = nn.Linear(width, EDGE_TYPES)
+        if self.features:
+            self.feature = nn.Linear(self.features, width, bias=False)
+            self.effect_feature = nn.Linear(self.features, 2, bias=False)
+            nn.init.zeros_(self.effect_feature.weight)
+            self.evidence = nn.Linear(self.features, 1)
+            nn.init.zeros_(self.evidence.bias)
+            with torch.no_grad():  # begin with the log Bayes factor that the features hold
+                self.evidence.weight.zero_()[0, EVIDENCE] = EVIDENCE_UNIT
+        self.effect_sender = nn.Linear(width, _EFFECT_RANK, bias=False)
+        self.effect_receiver = nn.Linear(width, _EFFECT_RANK, bias=False)
+        nn.init.zeros_(self.effect_receiver.weight)
+        self.effect_log_sd = nn.Parameter(torch.full((nodes, nodes), -1.5))
+        odds = (log_prior[..., 1] - log_prior[..., 0]).clamp(-_LARGE, _LARGE)
+        self.register_buffer("log_prior", log_prior)
+        self.register_buffer("log_odds", odds)
+        self.prototypes = nn.Parameter(odds + 0.5 * torch.randn(config.prototypes, nodes, nodes))
+        self.mixture = nn.Parameter(torch.zeros(config.prototypes))
+        self.silent = config.structure == "evidence"
+        if self.silent:
+            self._say_nothing(odds)
+        else:
+            with torch.no_grad():  # start undecided: an effect is learned only through an open gate
+                typical = odds[~torch.eye(nodes, dtype=torch.bool)].median()
+                self.out.weight.mul_(0.1)
+                self.out.bias.copy_(torch.stack([typical, -typical]) / 2)
+
+    def forward(
+        self,
+        nodes: Tensor,
+        edges: Tensor | None,
+        context: Tensor,
+        factor: Tensor | None,
+        *,
+        alone: Tensor | None = None,
+        temperature: float | Tensor = 1.0,
+        seed: int | Tensor | None = None,
+        store: Tensor | None = None,
+    ) -> Posterior:
+        """nodes [B, N, G], edges [B, N, N, F] or None, context [B, C] -> :class:`Posterior`.
+
+        ``seed=None`` gives the posterior mean instead of a sample. ``alone`` [B, N, N] are log
+        Bayes factors of each store alone, to which a silent encoder adds nothing but the prior.
+        """
+        batch, count, _ = nodes.shape
+        shared = context.unsqueeze(1).expand(batch, count, context.shape[-1])
+        h = self.embed(torch.cat([nodes, shared], dim=-1)) + self.identity
+        sender1, receiver1 = self.sender1(h), self.receiver1(h)
+        wf = self.feature.weight if self.features else None
+        first = edge_mean(
+            sender1, receiver1, self.pass1.weight, self.pass1.bias, features=edges, wf=wf
+        )
+        first = first * self.norm1.weight + self.norm1.bias
+        whole = first.mean(1, keepdim=True).expand_as(first)
+        state = self.node(torch.cat([first, whole, h], dim=-1))
+        log_prior, divergence = self.prior(factor, batch)
+        ratio = alone if self.silent else self.evidence_ratio(edges)
+        informed = log_prior
+        if ratio is not None:
+            informed = log_prior + torch.stack([torch.zeros_like(ratio), ratio], dim=-1)
+        # both LayerNorms' affine maps are folded into the linear layer that follows them
+        sample = edge_sample(
+            sender1,
+            receiver1,
+            self.pass1.weight,
+            self.pass1.bias,
+            self.sender2(state),
+            self.receiver2(state) + self.skip.weight @ self.norm1.bias,
+            self.skip.weight * self.norm1.weight,
+            self.pass2.weight,
+            self.pass2.bias,
+            self.out.weight * self.norm2.weight,
+            self.out.bias + self.out.weight @ self.norm2.bias,
+            informed,
+            features=edges,
+            wf=wf,
+            temperature=temperature,
+            seed=seed,
+            store=store,
+        )
+        mean = self.effect_sender(state) @ self.effect_receiver(state).mT
+        log_sd = self.effect_log_sd.expand(batch, count, count)
+        if edges is not None:
+            shift = self.effect_feature(edges)
+            mean, log_sd = mean + shift[..., 0], log_sd + shift[..., 1]
+        kl = sample.kl + divergence
+        if ratio is not None:  # the operator's divergence is from prior and evidence together
+            kl = kl + (sample.logits.softmax(-1)[..., 1] * ratio).sum((1, 2))
+        return Posterior(
+            edges=sample._replace(kl=kl),
+            effect_mean=mean.float().clamp(-3, 3),
+            effect_log_sd=log_sd.float().clamp(-6, 1),
+            state=state,
+        )
+
+    @torch.no_grad()
+    def _say_nothing(self, odds: Tensor) -> None:
+        """Leave the logits to prior and evidence: no network, one prototype, the user's."""
+        self.prototypes = nn.Parameter(odds.clone().unsqueeze(0), requires_grad=False)
+        self.mixture = nn.Parameter(torch.zeros(1), requires_grad=False)
+        for parameter in self.out.parameters():
+            parameter.zero_().requires_grad_(False)
+
+    def evidence_ratio(self, edges: Tensor | None) -> Tensor | None:
+        """Log Bayes factor of every edge [B, N, N] from its features; the diagonal is zero."""
+        if edges is None:
+            return None
+        ratio = self.evidence(edges).squeeze(-1).float()
+        return ratio - torch.diag_embed(ratio.diagonal(dim1=1, dim2=2))
+
+    def prior(self, factor: Tensor | None, batch: int) -> tuple[Tensor, Tensor]:
+        """Log prior [B, N, N, 2] of every store's edges, and KL [B] of its prototype weights.
+
+        A prototype with edge probabilities pi gives a store whose edges have Bayes factors e the
+        marginal likelihood prod (1 - pi + pi e); weights r follow by Bayes. The prior of an edge is
+        then the geometric mixture sum_p r_p log pi_p, for which KL(q, r || prior) splits into the
+        edges' part and KL(r || mixture weights). ``factor`` holds log e, [B, N, N]; without it the
+        weights are those of the mixture.
+        """
+        odds = self.prototypes.clamp(-_WIDE, _WIDE)
+        log_weight = self.mixture.log_softmax(-1).expand(batch, -1)
+        log_share = log_weight
+        if factor is not None:
+            pairs = ~torch.eye(odds.shape[-1], dtype=torch.bool, device=odds.device)
+            gain = F.softplus(odds + factor.unsqueeze(1)) - F.softplus(odds)
+            log_share = (log_weight + (gain * pairs).sum((2, 3))).log_softmax(-1)
+        share = log_share.exp()
+        log_prior = torch.stack([F.logsigmoid(-odds), F.logsigmoid(odds)], dim=-1)
+        log_prior = torch.einsum("bp,pijk->bijk", share, log_prior)
+        fixed = self.log_prior.isinf().any(-1, keepdim=True)  # forbidden and required edges
+        log_prior = torch.where(fixed, self.log_prior, log_prior)
+        return log_prior, (share * (log_share - log_weight)).sum(-1)
+
+    @torch.no_grad()
+    def store_odds(self, factor: Tensor) -> Tensor:
+        """Prior log odds [B, N, N] of stores whose edges have log Bayes factors [B, N, N]."""
+        log_prior, _ = self.prior(factor, factor.shape[0])
+        return (log_prior[..., 1] - log_prior[..., 0]).clamp(-_LARGE, _LARGE)
+
+    def typical_odds(self) -> Tensor:
+        """Log odds [N, N] of every edge in a store of which nothing is known."""
+        odds = self.prototypes.detach().clamp(-_WIDE, _WIDE)
+        weight = self.mixture.detach().softmax(-1)
+        return torch.einsum("p,pij->ij", weight, odds.sigmoid()).logit(1e-6)
+
+    def prototype_penalty(self) -> Tensor:
+        """Negative log hyperprior of the prototypes: normal around the user's log odds."""
+        return 0.5 * ((self.prototypes - self.log_odds) / _HYPER_SPREAD).square().sum()

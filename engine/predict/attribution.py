@@ -1,0 +1,53 @@
+"""What every sender added to the target, step by step, in scaled units.
+
+One-step predictions taken apart: a sender counts from zero, so what centring moved into the
+calendar is given back to it, and so is what the target's own past keeps of its effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from causalmmm.engine.batches.windows import Batch
+from causalmmm.engine.nn.model import CausalModel, Inference, own_prediction
+from causalmmm.engine.predict.effects import expected_weights, lasting
+
+
+@dataclass
+class Contributions:
+    """Parts of the target from the second row of each window on; they sum to ``predicted``.
+
+    baseline   [B, T - 1]: calendar and controls, with every sender at zero.
+    own        [B, T - 1]: past deviations of the target that no sender explains.
+    senders    [B, N, T - 1]: expected effect of each sender; zero for the target.
+    predicted  [B, T - 1].
+    """
+
+    baseline: Tensor
+    own: Tensor
+    senders: Tensor
+    predicted: Tensor
+
+
+@torch.no_grad()
+def contributions(model: CausalModel, batch: Batch, inferred: Inference) -> Contributions:
+    """Contributions to the target (the last node), every edge weighed by its probability."""
+    decoder = model.decoder
+    weight = expected_weights(model, inferred)[..., -1:]  # [B, N, D, 1]
+    response, _ = decoder.respond(batch.x, batch.context, batch.level)
+    response = decoder.delayed(response)[..., :-1]
+    added = (weight * response).sum(2)
+    centred = (weight * inferred.responses).sum((1, 2))
+    own = own_prediction(inferred.own, inferred.residual)[:, -1]
+    kept = lasting(torch.cat([added, centred.unsqueeze(1)], dim=1), inferred.own[:, -1])
+    senders, moving = kept[:, :-1], kept[:, -1]
+    calendar = batch.x[:, -1, 1:] - inferred.residual[:, -1, 1:]
+    return Contributions(
+        baseline=calendar + moving - senders.sum(1),
+        own=own + centred - moving,
+        senders=senders,
+        predicted=calendar + centred + own,
+    )

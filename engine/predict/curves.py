@@ -1,0 +1,53 @@
+"""Response curves: what constant spend adds to the target per step in the long run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from causalmmm.engine.batches.windows import Batch
+from causalmmm.engine.nn.model import CausalModel, Inference, causal_probability
+from causalmmm.engine.predict.effects import effect_interval, long_run, shape_deviation
+from causalmmm.kernels import adstock_hill
+
+
+@dataclass
+class Curves:
+    """[B, N, G] each, in units of the target's scale, for every sender and amount.
+
+    effect, lower, upper  while the edge to the target is present, with its central 90 % interval;
+    expected              the effect times the probability of the edge.
+    """
+
+    effect: Tensor
+    lower: Tensor
+    upper: Tensor
+    expected: Tensor
+
+
+@torch.no_grad()
+def response_curves(
+    model: CausalModel, batch: Batch, inferred: Inference, amounts: Tensor
+) -> Curves:
+    """Steady response of the target (the last node) to scaled ``amounts`` [B, N, G] per step.
+
+    The shape is that of the latest context. Carry-over sums to one, so it does not change what
+    constant spend comes to; what the target's own past keeps of an effect does.
+    """
+    decoder = model.decoder
+    context = batch.context[..., -1] if batch.context.ndim == 3 else batch.context
+    response = amounts
+    if model.config.saturation:
+        slope, half = decoder.curve(context)
+        still = torch.zeros_like(amounts[..., :1])
+        response, _ = adstock_hill(amounts, still, slope, half, still.squeeze(-1))
+    gain = long_run(inferred.own[:, -1]).view(-1, 1, 1)
+    shared = response * decoder.beta[:, -1].sum(-1).unsqueeze(-1) * gain
+    shape_sd = shape_deviation(decoder, context, batch.level, amounts)
+    posterior = inferred.posterior
+    mean, log_sd = posterior.effect_mean[..., -1:], posterior.effect_log_sd[..., -1:]
+    effect, lower, upper = effect_interval(model, mean, log_sd, shape_sd, shared)
+    probability = causal_probability(posterior.edges)[..., -1:]
+    return Curves(effect, lower, upper, effect * probability)

@@ -1,0 +1,46 @@
+"""Graphs and effects of a batch of stores, as tensors in scaled units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from causalmmm.engine.batches.windows import Batch
+from causalmmm.engine.nn.model import CausalModel, Inference, causal_probability
+from causalmmm.engine.predict.effects import effect_interval, long_run, shape_deviation
+
+
+@dataclass
+class GraphTable:
+    """[B, N, N] each, sender by receiver.
+
+    probability of the edge; effect, what the sender adds to the receiver per step on average while
+    the edge is present, what the receiver's own past keeps of it included, in units of the
+    receiver's scale; lower and upper, its central 90 % interval.
+    """
+
+    probability: Tensor
+    effect: Tensor
+    lower: Tensor
+    upper: Tensor
+
+
+@torch.no_grad()
+def store_graphs(
+    model: CausalModel, batch: Batch, inferred: Inference | None = None
+) -> GraphTable:
+    """Posterior graphs of a batch, read from all rows it may see."""
+    inferred = model.infer(batch) if inferred is None else inferred
+    posterior, decoder = inferred.posterior, model.decoder
+    response, _ = decoder.respond(batch.x, batch.context, batch.level)
+    seen = batch.seen.to(response.dtype).unsqueeze(-1)  # [B, T, 1]
+    mean = (response.flatten(1, 2) @ seen / seen.sum(1, keepdim=True)).view(response.shape[:-1])
+    shared = torch.einsum("bid,ijd->bij", mean, decoder.beta) * long_run(inferred.own).unsqueeze(1)
+    context = batch.context.mean(-1) if batch.context.ndim == 3 else batch.context
+    shape_sd = shape_deviation(decoder, context, batch.level, batch.level)
+    effects = effect_interval(
+        model, posterior.effect_mean, posterior.effect_log_sd, shape_sd, shared
+    )
+    return GraphTable(causal_probability(posterior.edges), *effects)

@@ -1,0 +1,1 @@
+"""How a model is fitted: the loop, its updates, prototype graphs, checkpoints."""

@@ -1,0 +1,84 @@
+"""Gradient of the scores [B, N, N, K]: backwards through sampling, KL and the prior.
+
+Shared by the paths in PyTorch and Triton: tensors of K numbers an edge are small beside those of H.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from causalmmm.kernels.edge import reference
+from causalmmm.kernels.edge.philox import edge_noise
+from causalmmm.kernels.edge.records import Draw
+
+CHUNK_EDGES = 1 << 16  # at a time, and for each thread of a CPU
+
+
+def noise(draw: Draw, like: Tensor) -> Tensor | None:
+    """Gumbel noise for tensors shaped like [B, N, N, K], if there is a seed."""
+    if draw.seed is None:
+        return None
+    return edge_noise(draw.seed, draw.store, like.shape[1], like.shape[-1], dtype=like.dtype)
+
+
+def backward(
+    grads: tuple[Tensor, Tensor, Tensor],
+    outputs: tuple[Tensor, Tensor],
+    draw: Draw,
+    prior_grad: bool,
+) -> tuple[Tensor, Tensor]:
+    """Gradient of the scores, and that of `log_prior` in its own shape (empty if not wanted).
+
+    `grads` of z, logits and kl; `outputs` z and logits.
+    """
+    (grad_z, grad_logits, grad_kl), (z, logits), prior = grads, outputs, draw.log_prior
+    above = torch.empty_like(z)
+    d_prior = torch.zeros_like(prior) if prior_grad else prior.new_empty(0)
+    for chunk in chunks(above):
+        above[chunk], wanted = _backward(
+            (grad_z[chunk], grad_logits[chunk], grad_kl[chunk]),
+            (z[chunk], logits[chunk]),
+            draw.of(chunk),
+        )
+        if prior_grad and prior.ndim == 4:
+            d_prior[chunk] = wanted
+        elif prior_grad:
+            d_prior += wanted.sum(0)
+    return above, d_prior
+
+
+def chunks(x: Tensor) -> Iterator[slice]:
+    """Stores of [B, N, N, K] at a time."""
+    edges = CHUNK_EDGES * (torch.get_num_threads() if x.device.type == "cpu" else 64)
+    size = max(1, edges // x.shape[1] ** 2)
+    for start in range(0, x.shape[0], size):
+        yield slice(start, min(start + size, x.shape[0]))
+
+
+def _backward(
+    grads: tuple[Tensor, Tensor, Tensor], outputs: tuple[Tensor, Tensor], draw: Draw
+) -> tuple[Tensor, Tensor]:
+    """Gradients of scores and of log prior, both [B, N, N, K], zero on self pairs.
+
+    The score of an edge type and its log prior enter the logits as a sum, and the prior once more
+    through KL = sum q (log q - log prior).
+    """
+    grad_z, grad_logits, grad_kl = grads
+    z, logits = outputs
+    if draw.hard:  # the gradient is that of the soft sample, which was not kept
+        z = reference.sample(logits, noise(draw, logits), draw.temperature, hard=False)
+    slope = z * (grad_z - (z * grad_z).sum(-1, keepdim=True))
+    slope = slope if draw.seed is None else slope / draw.temperature
+    allowed = logits > -torch.inf
+    log_q = reference.log_softmax(logits)
+    q = log_q.exp()
+    surprise = torch.where(allowed, log_q - draw.log_prior, 0.0)
+    weight = q * grad_kl.view(-1, 1, 1, 1)
+    through_kl = weight * (surprise - (q * surprise).sum(-1, keepdim=True))
+    total = (slope + grad_logits + through_kl).masked_fill_(~allowed, 0)
+    self_pair = torch.eye(z.shape[1], dtype=torch.bool, device=z.device).unsqueeze(-1)
+    total.masked_fill_(self_pair, 0)
+    return total, total - weight.masked_fill_(self_pair, 0)

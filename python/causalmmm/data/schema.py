@@ -1,0 +1,261 @@
+"""What each column of a user's table is: the ``Schema``, and its checks against itself.
+
+Nothing here looks at data; guessing from a table lives in ``causalmmm.data.guess``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from causalmmm.findings import Finding, PanelError, closest
+
+if TYPE_CHECKING:
+    from causalmmm.data.readers import Readable
+
+# Name of the only store of a table without a store column.
+NATIONAL = "national"
+
+FREQUENCIES = re.compile(r"D|W|W-(MON|TUE|WED|THU|FRI|SAT|SUN)|MS")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Channel(_Strict):
+    """A paid channel. Its exposure (impressions, clicks) feeds the model when given, else its
+    spend does; spend is what money is counted in. A bare column name means spend."""
+
+    spend: str | None = None
+    exposure: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"spend": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _has_a_column(self) -> Self:
+        if self.spend is None and self.exposure is None:
+            raise PydanticCustomError(
+                "channel-without-column", "a channel names neither a spend nor an exposure column"
+            )
+        return self
+
+    @property
+    def column(self) -> str:
+        """The column that feeds the model."""
+        return self.exposure or self.spend or ""
+
+
+class Control(_Strict):
+    """A control series; ``future_known`` promises that a plan can give its future values."""
+
+    name: str
+    future_known: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Schema(_Strict):
+    """Roles of the columns of a long table with one row per store and date.
+
+    store               column of store names; None: the table is one store, ``national``.
+    date                column of dates, one per step.
+    target              column of the outcome that channels should move.
+    channels            channel name -> {spend, exposure}; a list of columns, or name -> column,
+                        is read as spend.
+    organic             columns of unpaid channels.
+    mediators           columns between channels and target, such as page views.
+    controls            columns that move the target and are nobody's lever; a name, or
+                        {name, future_known}.
+    context             columns that describe the store.
+    context_moves       None: found out from the data; False: one value per store, checked;
+                        True: one value per store and date.
+    freq                "D", "W", "W-MON" ... "W-SUN" or "MS"; None: found out from the dates.
+    revenue_per_target  column of money per unit of target.
+    population          column of store sizes, one value per store.
+    """
+
+    store: str | None = None
+    date: str
+    target: str
+    channels: dict[str, Channel] = Field(default_factory=dict)
+    organic: tuple[str, ...] = ()
+    mediators: tuple[str, ...] = ()
+    controls: tuple[Control, ...] = ()
+    context: tuple[str, ...] = ()
+    context_moves: bool | None = None
+    freq: str | None = None
+    revenue_per_target: str | None = None
+    population: str | None = None
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _channels_by_name(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
+            return {name: {"spend": name} for name in value}
+        return value
+
+    @field_validator("organic", "mediators", "controls", "context", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        if value is None:
+            return ()
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("freq")
+    @classmethod
+    def _known_frequency(cls, value: str | None) -> str | None:
+        if value is not None and not FREQUENCIES.fullmatch(value):
+            raise PydanticCustomError(
+                "unknown-frequency", "freq must be D, W, W-MON ... W-SUN or MS", {"freq": value}
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if not self.channels and not self.organic:
+            raise PydanticCustomError(
+                "no-channel", "the schema names no channel, so there is nothing to measure"
+            )
+        seen: dict[str, str] = {}
+        for column, role in self.columns_with_roles():
+            if column in seen:
+                raise PydanticCustomError(
+                    "column-in-two-roles",
+                    "column '{column}' has two roles: {first} and {second}",
+                    {"column": column, "first": seen[column], "second": role},
+                )
+            seen[column] = role
+        names: set[str] = set()
+        for node in self.nodes:
+            if node in names:
+                raise PydanticCustomError(
+                    "duplicate-node", "two series are called '{column}'", {"column": node}
+                )
+            names.add(node)
+        return self
+
+    def columns_with_roles(self) -> Iterator[tuple[str, str]]:
+        """Every (column, role) that the schema names, roles in words."""
+        single = (("store", self.store), ("date", self.date), ("target", self.target))
+        yield from ((column, role) for role, column in single if column is not None)
+        for name, channel in self.channels.items():
+            if channel.spend is not None:
+                yield channel.spend, f"spend of channel '{name}'"
+            if channel.exposure is not None:
+                yield channel.exposure, f"exposure of channel '{name}'"
+        yield from ((column, "organic channel") for column in self.organic)
+        yield from ((column, "mediator") for column in self.mediators)
+        yield from ((control.name, "control") for control in self.controls)
+        yield from ((column, "context") for column in self.context)
+        if self.revenue_per_target is not None:
+            yield self.revenue_per_target, "revenue per target"
+        if self.population is not None:
+            yield self.population, "population"
+
+    @property
+    def nodes(self) -> list[str]:
+        """Names of the series in model order: channels, organic, mediators, target."""
+        return [*self.channels, *self.organic, *self.mediators, self.target]
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """One of "channel", "organic", "mediator", "target" per node."""
+        counts = (len(self.channels), len(self.organic), len(self.mediators), 1)
+        names = ("channel", "organic", "mediator", "target")
+        return tuple(name for name, n in zip(names, counts, strict=True) for _ in range(n))
+
+    @property
+    def node_columns(self) -> list[str]:
+        """Per node, the column whose values feed the model."""
+        channels = [channel.column for channel in self.channels.values()]
+        return [*channels, *self.organic, *self.mediators, self.target]
+
+    @property
+    def control_names(self) -> list[str]:
+        return [control.name for control in self.controls]
+
+    @property
+    def known_controls(self) -> list[str]:
+        """Controls whose future values are promised."""
+        return [control.name for control in self.controls if control.future_known]
+
+    @classmethod
+    def check(cls, value: Schema | Mapping[str, Any]) -> Schema:
+        """The schema that ``value`` describes; ``PanelError`` lists everything wrong with it."""
+        if isinstance(value, Schema):
+            return value
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise PanelError(schema_findings(error)) from None
+
+    @classmethod
+    def guess(cls, data: Readable | Iterable[str]) -> tuple[Schema, list[Finding]]:
+        """Guess the roles of the columns from their names, and from the values where given.
+
+        ``data`` is a table, a path to one, or just its column names. Returns the schema and one
+        notice per column that says what it was taken for and why. Raises ``PanelError`` when no
+        date, target or channel can be made out.
+        """
+        from causalmmm.data.guess import guess_schema
+
+        return guess_schema(data)
+
+
+def schema_findings(error: ValidationError) -> list[Finding]:
+    """The problems that pydantic found in a schema, as findings that name the key."""
+    return [_finding(item) for item in error.errors()]
+
+
+def _finding(item: Any) -> Finding:
+    key = ".".join(str(part) for part in item["loc"])
+    kind = item["type"]
+    context = item.get("ctx", {})
+    if not key and kind == "model_type":
+        remedy = "Give a Schema, or a mapping with its keys."
+        return Finding("error", "invalid-value", "This is not a schema.", remedy)
+    if kind == "missing":
+        return Finding(
+            "error",
+            "missing-key",
+            f"The schema does not say which column is the {key}.",
+            f"Add '{key}: <column>' to the schema.",
+            column=key,
+        )
+    if kind == "extra_forbidden":
+        fields = {"channels": Channel.model_fields, "controls": Control.model_fields}
+        known = list(fields.get(str(item["loc"][0]), Schema.model_fields))
+        hint = closest(str(item["loc"][-1]), known)
+        return Finding(
+            "error",
+            "unknown-key",
+            f"The schema has no key '{key}'.",
+            f"{hint}Known keys: {', '.join(known)}.",
+            column=key,
+        )
+    cure = {
+        "column-in-two-roles": "Give the column one role; leave it out of the others.",
+        "channel-without-column": "Write e.g. 'tv: {spend: tv_cost}', or just 'tv: tv_cost'.",
+        "no-channel": "Name at least one column under 'channels' or 'organic'.",
+        "duplicate-node": "Rename the channel: the key under 'channels' is free to choose.",
+        "unknown-frequency": "Leave freq out to have it found, or use one of those values.",
+    }.get(kind)
+    where = f"Schema key '{key}': " if key else "Schema: "
+    return Finding(
+        "error",
+        kind if cure else "invalid-value",
+        f"{where}{item['msg']}.",
+        cure or f"Correct the value of '{key}'.",
+        column=context.get("column") or key or None,
+    )

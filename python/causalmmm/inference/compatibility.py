@@ -1,0 +1,81 @@
+"""Whether a panel is one that a fitted model can answer for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from causalmmm.data.panel import Panel
+from causalmmm.engine.spec.config import ModelConfig
+from causalmmm.findings import Finding, PanelError
+
+_BEYOND_MEMORY = 12
+
+
+def steps_needed(config: ModelConfig) -> int:
+    """Fewest steps of a history: what the lags reach back to, and some to learn from."""
+    return config.memory + _BEYOND_MEMORY
+
+
+def as_panel(panel: Any, schema: Any = None) -> Panel:
+    """The panel itself, or that of a table."""
+    return panel if isinstance(panel, Panel) else Panel.from_frame(panel, schema)
+
+
+def check_names(panel: Panel, fitted: Mapping[str, Sequence[str]], freq: str) -> None:
+    """Raise ``PanelError`` unless series, context and controls are those that were ``fitted``."""
+    given = {"series": panel.nodes, "context": panel.context_names, "controls": panel.control_names}
+    for kind, want in fitted.items():
+        have = list(given[kind])
+        if list(want) != have:
+            columns = ", ".join(sorted(set(want) ^ set(have))) or None
+            _refuse(f"{kind} {list(want)}", f"{have}", columns)
+    if panel.data.freq[0] != freq[0]:
+        _refuse(f"frequency {freq}", panel.data.freq, None)
+
+
+def check_window(window: int, config: ModelConfig) -> None:
+    """Raise ``ValueError`` when a window holds fewer steps than the model's lags need."""
+    need = steps_needed(config)
+    if window < need:
+        raise ValueError(
+            f"window={window} is too short: a model with lags={config.lags} and "
+            f"own_lags={config.own_lags} needs {need} steps; raise window, or lower lags"
+        )
+
+
+def check_lengths(panel: Panel, config: ModelConfig) -> None:
+    """Raise ``PanelError`` naming every store whose history is too short for the model's lags."""
+    need = steps_needed(config)
+    short = np.flatnonzero(panel.lengths < need)
+    if len(short):
+        raise PanelError(
+            [
+                Finding(
+                    severity="error",
+                    code="history-too-short",
+                    store=str(panel.stores[s]),
+                    rows=int(panel.lengths[s]),
+                    message=f"store '{panel.stores[s]}' has {panel.lengths[s]} steps; a model "
+                    f"with lags={config.lags} and own_lags={config.own_lags} needs {need}",
+                    remedy="give it a longer history, leave the store out, or lower lags",
+                )
+                for s in short
+            ]
+        )
+
+
+def _refuse(fitted: str, given: str, column: str | None) -> None:
+    raise PanelError(
+        [
+            Finding(
+                severity="error",
+                code="panel-does-not-match-model",
+                column=column,
+                message=f"the model was fitted on {fitted}, the panel has {given}",
+                remedy="give the panel the schema and frequency that the model was fitted with",
+            )
+        ]
+    )

@@ -1,0 +1,389 @@
+"""``CausalMMM``: the estimator. Its parameters, fitting, evaluation and keeping live here.
+
+What a fitted model can be asked is in ``answers``, training itself in ``causalmmm.engine``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+
+from causalmmm.data.panel import Panel
+from causalmmm.engine.nn.model import CausalModel, edge_log_prior
+from causalmmm.engine.spec.calendar import CalendarSpec, usual_harmonics
+from causalmmm.engine.spec.config import ModelConfig, TrainConfig
+from causalmmm.engine.spec.series import SeriesData
+from causalmmm.engine.training.loop import EpochReport, train
+from causalmmm.engine.training.sharing import gain_of_sharing
+from causalmmm.inference.compatibility import as_panel, check_lengths, check_window
+from causalmmm.model.predictor import Answers
+from causalmmm.model.predictor import NotFittedError as NotFittedError
+from causalmmm.model.priors import Pair, edge_probability, positive_effects, spend_series
+from causalmmm.model.storage import training_record
+
+if TYPE_CHECKING:
+    from causalmmm.simulation import Truth
+
+_FEW_STORES = 40  # fewer teach each other less than their own evidence says (README, few stores)
+
+
+class CausalMMM(Answers):
+    """Per-store causal marketing mix model: one amortised model for all stores of a panel.
+
+    Parameters name the fields of ``engine.spec.config`` (``hidden`` ... ``store_effects`` shape the
+    model, ``epochs`` ... ``amp`` its training) and what the user knows beforehand:
+
+    structure   where graphs come from (see ``ModelConfig``). "auto" learns them from all stores
+                together, but takes each store's own evidence below 40 stores, and where stores
+                prove to share no effects (with a warning; the model is then fitted twice).
+    prior       prior probability of an edge.
+    edge_prior  {(source, target): probability} for single edges; 0 forbids an edge, 1 requires it.
+    forbidden   pairs (source, target) that cannot be edges; "*" stands for every series.
+    required    pairs that must be edges; their strength is still learned.
+    signed      pairs from a channel to a mediator or the target whose effect may be negative
+                (all others are non-negative).
+    holidays    country code of a public-holiday calendar for the baseline, or None.
+    horizon     steps that ``predict`` forecasts by default.
+    draws       futures drawn per store for forecasts.
+    seed, device   the same seed on the same device gives the same bits; device "auto" takes a GPU.
+
+    After ``fit``: ``nodes_`` (series in order), ``history_`` (frame of losses per epoch),
+    ``model_`` (the torch module), ``panel_`` (the training panel; not saved).
+    """
+
+    def __init__(
+        self,
+        *,
+        horizon: int = 28,
+        prior: float = 0.05,
+        edge_prior: Mapping[Pair, float] | None = None,
+        forbidden: Sequence[Pair] = (),
+        required: Sequence[Pair] = (),
+        signed: Sequence[Pair] = (),
+        holidays: str | None = None,
+        hidden: int = 32,
+        lags: int = 7,
+        raw_window: int = 64,
+        decays: Sequence[float] = (0.1, 0.5, 0.8, 0.3, 0.3, 0.3),
+        delays: Sequence[int] = (0, 0, 0, 2, 4, 6),
+        own_lags: int = 7,
+        yearly: int | None = None,
+        prototypes: int = 8,
+        effect_spread: float = 0.3,
+        structure: str = "auto",
+        saturation: bool = True,
+        carryover: bool = True,
+        store_effects: bool = True,
+        epochs: int | None = None,
+        steps: int = 1200,
+        batch_stores: int | None = None,
+        window: int = 730,
+        scored: float = 0.4,
+        same_window: bool = False,
+        learning_rate: float = 5e-3,
+        weight_decay: float = 1e-4,
+        clip: float = 10.0,
+        temperature: Sequence[float] = (1.0, 0.5),
+        validation: float = 0.1,
+        patience: int = 20,
+        amp: bool = True,
+        draws: int = 32,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        self.horizon = horizon
+        self.prior = prior
+        self.edge_prior = edge_prior
+        self.forbidden = forbidden
+        self.required = required
+        self.signed = signed
+        self.holidays = holidays
+        self.hidden = hidden
+        self.lags = lags
+        self.raw_window = raw_window
+        self.decays = decays
+        self.delays = delays
+        self.own_lags = own_lags
+        self.yearly = yearly
+        self.prototypes = prototypes
+        self.effect_spread = effect_spread
+        self.structure = structure
+        self.saturation = saturation
+        self.carryover = carryover
+        self.store_effects = store_effects
+        self.epochs = epochs
+        self.steps = steps
+        self.batch_stores = batch_stores
+        self.window = window
+        self.scored = scored
+        self.same_window = same_window
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.clip = clip
+        self.temperature = temperature
+        self.validation = validation
+        self.patience = patience
+        self.amp = amp
+        self.draws = draws
+        self.seed = seed
+        self.device = device
+
+    # ---- scikit-learn's contract -------------------------------------------------------------
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [p for p in inspect.signature(cls.__init__).parameters if p != "self"]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's parameters by name."""
+        return {name: getattr(self, name) for name in self._names()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name; unknown names raise ``ValueError``."""
+        unknown = sorted(set(params) - set(self._names()))
+        if unknown:
+            raise ValueError(f"unknown parameters {unknown}; known are {self._names()}")
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self).__init__).parameters
+        changed = [
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if value != defaults[name].default
+        ]
+        return f"CausalMMM({', '.join(changed)})"
+
+    # ---- fitting -----------------------------------------------------------------------------
+
+    def fit(
+        self,
+        panel: Panel | Any,
+        y: None = None,
+        *,
+        progress: bool = True,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+        on_epoch: Callable[[EpochReport], None] | None = None,
+    ) -> Self:
+        """Fit one model for all stores of the panel; returns self.
+
+        panel       a :class:`Panel`, or any table that ``Panel.from_frame`` reads.
+        progress    show a progress bar with losses and rate.
+        checkpoint  file that is rewritten after every epoch; with ``resume`` the run continues
+                    from it and ends with the same bits as a run that was never interrupted.
+        on_epoch    called with an ``EpochReport`` after every epoch.
+
+        Raises ``PanelError`` when a store's history is too short for the model's lags.
+        """
+        panel = as_panel(panel)
+        model_config, train_config = self.model_config(panel.n_stores), self.train_config()
+        check_window(train_config.window, model_config)
+        check_lengths(panel, model_config)
+        self.device_ = device_named(self.device)
+        self.nodes_ = list(panel.nodes)
+        self.roles_ = panel.data.roles
+        self.context_names_ = list(panel.context_names)
+        self.control_names_ = list(panel.control_names)
+        self.schema_ = panel.schema
+        self.calendar_ = _calendar_spec(panel.data, self.yearly, self.holidays)
+        history = self._train(
+            panel,
+            model_config,
+            train_config,
+            progress,
+            on_epoch,
+            checkpoint=None if checkpoint is None else Path(checkpoint),
+            resume=resume,
+        )
+        if self.structure == "auto" and model_config.structure == "learned" and self.lags:
+            gain = gain_of_sharing(
+                self.model_,
+                self._windows(panel.data),
+                train_config,
+                seed=self.seed,
+                device=self.device_,
+            )
+            if gain < 0:
+                warnings.warn(
+                    "the stores of this panel do not share effects: a regression of each store "
+                    f"alone predicts hidden steps better, by {-gain:.2f} nats a step. Graphs now "
+                    "come from each store's own evidence (structure='evidence')",
+                    UserWarning,
+                    stacklevel=2,
+                )
+                alone = replace(model_config, structure="evidence")
+                history = self._train(panel, alone, train_config, progress, on_epoch)
+        self.history_ = pd.DataFrame([vars(r) for r in history])
+        self.panel_ = panel
+        self.trained_on_ = training_record(panel)
+        self.source_: dict[str, Any] | None = None  # where the command line read the panel
+        return self
+
+    def _train(
+        self,
+        panel: Panel,
+        model_config: ModelConfig,
+        train_config: TrainConfig,
+        progress: bool,
+        on_epoch: Callable[[EpochReport], None] | None,
+        checkpoint: Path | None = None,
+        resume: bool = False,
+    ) -> list[EpochReport]:
+        """Give ``model_`` a fresh model and train it."""
+        from causalmmm.model.progress import training_progress
+
+        self.config_ = model_config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.model_ = CausalModel(
+                model_config,
+                self.calendar_.groups,
+                len(self.context_names_),
+                positive_effects(self.nodes_, self.roles_, self.signed),
+                edge_log_prior(self._edge_probability()),
+                spend_series(self.roles_),
+            ).to(self.device_)
+        with training_progress(enabled=progress) as bar:
+
+            def report(epoch: EpochReport) -> None:
+                bar(epoch)
+                if on_epoch is not None:
+                    on_epoch(epoch)
+
+            return train(
+                self.model_,
+                self._windows(panel.data),
+                train_config,
+                seed=self.seed,
+                device=self.device_,
+                on_epoch=report,
+                checkpoint=checkpoint,
+                resume=resume,
+            )
+
+    def model_config(self, stores: int = _FEW_STORES) -> ModelConfig:
+        """The part of the parameters that shapes a model of so many stores, checked."""
+        params = self.get_params()
+        if self.structure == "auto":
+            few = stores < _FEW_STORES and self.lags > 0
+            params["structure"] = "evidence" if few else "learned"
+        return _config(ModelConfig, params)
+
+    def train_config(self) -> TrainConfig:
+        """The part of the parameters that drives training, checked."""
+        return _config(TrainConfig, self.get_params())
+
+    def _edge_probability(self) -> torch.Tensor:
+        return edge_probability(
+            self.nodes_, self.prior, self.edge_prior, self.forbidden, self.required
+        )
+
+    # ---- judging, keeping --------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        panel: Panel | Any | None = None,
+        truth: Truth | None = None,
+        tests: Sequence[str] | None = None,
+        *,
+        horizon: int | None = None,
+        origins: int = 5,
+    ) -> pd.DataFrame:
+        """Scores as rows test, method, series, horizon, metric, value.
+
+        structure  edges against a simulation's ``truth``: AUROC and AUPRC (mean over stores, and
+                   pooled), share of true edges among those given at least 0.8.
+        holdout    the last ``horizon`` steps of the panel are hidden and forecast; mediators and
+                   target over the first 1, 7 and all of them, beside the seasonal naive forecast
+                   and the store's mean. A warning says so when the model was fitted on those steps.
+        cv         a copy of the model is fitted on the steps before the first of ``origins``
+                   forecasts of ``horizon`` steps, half a horizon apart; later ones add history.
+
+        ``tests`` is by default "holdout", and "structure" where a truth is given. ``ValueError``
+        for a test that does not exist or lacks what it needs.
+        """
+        from causalmmm.evaluation.evaluate import evaluate
+
+        return evaluate(self, self._known(panel), truth, tests, horizon=horizon, origins=origins)
+
+    def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the model to a new directory: weights as safetensors, the rest as JSON.
+
+        The training panel is not saved. An existing directory is refused (``ModelError``), unless
+        it is a model and ``overwrite`` is given.
+        """
+        from causalmmm.model.storage import save
+
+        return save(self, directory, overwrite=overwrite)
+
+    def export_onnx(
+        self,
+        path: str | Path,
+        *,
+        draws: int | None = None,
+        max_horizon: int = 90,
+        opset: int = 18,
+    ) -> Path:
+        """Write the model to one ONNX file that needs neither this package nor torch to run.
+
+        Standard operators in float32 with dynamic batch, history and horizon; histories in user
+        units and dates go in, graphs, forecasts, contributions and response curves come out.
+        ``causalmmm.runtime.OnnxModel`` reads it with onnxruntime; ``engine/export/README.md`` tells
+        others how.
+
+        draws        futures behind forecasts, ``self.draws`` by default: then forecasts are those
+                     of ``predict``. Fewer are faster, and their intervals coarser.
+        max_horizon  most steps ahead; the file holds the draws of so many.
+        opset        18, 20 or 21.
+
+        Exporting the same model again gives the same bytes. ``ImportError`` without ``onnx``.
+        """
+        from causalmmm.model.onnx_export import export_onnx
+
+        self._known_fitted()
+        return export_onnx(self, path, draws=draws, max_horizon=max_horizon, opset=opset)
+
+    @staticmethod
+    def load(directory: str | Path, *, device: str | None = None) -> CausalMMM:
+        """The model that ``save`` wrote; ``device`` replaces the one it was fitted with.
+
+        Raises ``ModelError`` that names everything missing, cut off or of another shape.
+        """
+        from causalmmm.model.storage import load
+
+        return load(directory, device=device)
+
+
+def _config(kind: Any, params: Mapping[str, Any]) -> Any:
+    values = {k: params[k] for k in kind.__dataclass_fields__}
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def device_named(name: str) -> torch.device:
+    """The device of that name; "auto" is a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def _calendar_spec(data: SeriesData, yearly: int | None, country: str | None) -> CalendarSpec:
+    mean = data.controls.mean(0, dtype=np.float64)
+    scale = data.controls.std(0, dtype=np.float64)
+    return CalendarSpec(
+        freq=data.freq,
+        yearly=usual_harmonics(data.freq, data.lengths) if yearly is None else yearly,
+        country=country,
+        control_mean=tuple(float(v) for v in mean),
+        control_scale=tuple(float(v) if v > 0 else 1.0 for v in scale),
+    )

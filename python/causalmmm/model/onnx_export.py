@@ -1,0 +1,159 @@
+"""A fitted model as one ONNX file: what the graph needs from the estimator, and the metadata.
+
+The graph itself is made in ``causalmmm.engine.export``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from causalmmm.extras import needing
+from causalmmm.model.storage import package_version
+from causalmmm.runtime.signature import FORMAT, KEY, SEAL, seal
+
+if TYPE_CHECKING:
+    from causalmmm.data.panel import Panel
+    from causalmmm.model.estimator import CausalMMM
+
+MAX_HORIZON = 90
+TOLERANCE = 1e-4  # of ``differences``
+
+
+def export_onnx(
+    model: CausalMMM,
+    path: str | Path,
+    *,
+    draws: int | None = None,
+    max_horizon: int = MAX_HORIZON,
+    opset: int = 18,
+) -> Path:
+    """Write a fitted model to one ONNX file; see ``CausalMMM.export_onnx``."""
+    with needing("export"):
+        import onnx
+        import onnxscript  # noqa: F401
+    from causalmmm.engine.export.build import build
+
+    draws = model.draws if draws is None else draws
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
+    if max_horizon < 1:
+        raise ValueError(f"max_horizon must be at least 1 step, got {max_horizon}")
+    proto = build(
+        model.model_.cpu(),
+        model.calendar_,
+        window=int(model.window),
+        draws=draws,
+        seed=model.seed,
+        horizon=max_horizon,
+        opset=opset,
+    )
+    model.model_.to(model.device_)
+    about = json.dumps(facts(model, draws, max_horizon), allow_nan=False)
+    proto.producer_version = package_version()
+    for key, value in ((KEY, about), (SEAL, "0" * 64)):
+        proto.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(proto, full_check=True)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _write(target, seal(proto.SerializeToString(deterministic=True)))
+    return target
+
+
+def facts(model: CausalMMM, draws: int, max_horizon: int) -> dict[str, Any]:
+    """What the file says of itself: names, roles, calendar, limits, and where it comes from."""
+    from causalmmm.engine.export.graph import known_dates
+
+    return {
+        "format": FORMAT,
+        "version": package_version(),
+        "schema": model.schema_.model_dump(mode="json"),
+        "nodes": list(model.nodes_),
+        "roles": list(model.roles_),
+        "context": list(model.context_names_),
+        "controls": list(model.control_names_),
+        "calendar": dataclasses.asdict(model.calendar_),
+        "dates": known_dates(model.calendar_),
+        "window": int(model.window),
+        "config": dataclasses.asdict(model.config_),
+        "horizon": min(model.horizon, max_horizon),
+        "max_horizon": max_horizon,
+        "draws": draws,
+        "seed": model.seed,
+        "trained_on": dict(model.trained_on_),
+        "run": run_digest(model),
+    }
+
+
+def differences(model: CausalMMM, path: str | Path, panel: Panel) -> dict[str, float]:
+    """How far the answers of a file are from the model's, per column of numbers.
+
+    Each difference is a share of the value, or of the typical size of its kind (of the series of
+    the store for forecasts, of the target of the store for effects, 1 for probabilities and for
+    series that are all zero) where the value is smaller. ``model`` draws as the file does.
+    """
+    import numpy as np
+
+    from causalmmm.runtime import OnnxModel
+
+    file = OnnxModel(path)
+    draws, seed = model.draws, model.seed
+    model.set_params(draws=file.draws, seed=file.info["seed"])
+    try:
+        answers = {
+            "graphs": [m.graphs(panel) for m in (model, file)],
+            "predict": [m.predict(panel) for m in (model, file)],
+            "decompose": [m.decompose(panel) for m in (model, file)],
+            "curves": [m.response_curves(panel=panel) for m in (model, file)],
+        }
+    finally:
+        model.set_params(draws=draws, seed=seed)
+    owner = np.repeat(np.arange(panel.n_stores), panel.lengths)
+    sizes = {
+        (store, series): float(np.abs(panel.data.values[owner == s, k]).mean()) or 1.0
+        for s, store in enumerate(panel.stores.tolist())
+        for k, series in enumerate(panel.nodes)
+    }
+    found = {}
+    for question, (ours, theirs) in answers.items():
+        series = ours.get("series", ours["target"] if question == "graphs" else None)
+        names = [panel.nodes[-1]] * len(ours) if series is None else series
+        typical = np.array([sizes[key] for key in zip(ours["store"], names, strict=True)])
+        for column in ours.select_dtypes("float"):
+            a, b = ours[column].to_numpy(np.float64), theirs[column].to_numpy(np.float64)
+            size = np.maximum(np.abs(a), 1.0 if column == "probability" else typical)
+            found[f"{question} {column}"] = float((np.abs(a - b) / size).max())
+    return found
+
+
+def run_digest(model: CausalMMM) -> str:
+    """Hexadecimal digest of a training run: its data, its settings and the weights it led to."""
+    from causalmmm.model.parameters import parameters_to_json
+
+    digest = hashlib.blake2b(digest_size=16)
+    settings = [parameters_to_json(model.get_params()), dict(model.trained_on_)]
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    for name, tensor in sorted(model.model_.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _write(target: Path, content: bytes) -> None:
+    """The file appears whole or not at all."""
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    written = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        mask = os.umask(0)
+        os.umask(mask)
+        written.chmod(0o666 & ~mask)
+        written.replace(target)
+    finally:
+        written.unlink(missing_ok=True)

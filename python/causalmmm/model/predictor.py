@@ -1,0 +1,181 @@
+"""``Answers``: what a fitted model can be asked. Panels in, frames with named columns out.
+
+The mathematics lives in ``causalmmm.engine``, fitting in ``causalmmm.model.estimator``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from causalmmm.data.panel import Panel
+from causalmmm.data.plan import validate_plan
+from causalmmm.data.schema import Schema
+from causalmmm.engine.batches.windows import Windows
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.spec.calendar import Calendar, CalendarSpec, extend_grid
+from causalmmm.engine.spec.config import ModelConfig
+from causalmmm.engine.spec.series import SeriesData
+from causalmmm.findings import first_few
+from causalmmm.inference.compatibility import as_panel, check_lengths, check_names
+from causalmmm.inference.frames import levels_of, steps_of, store_graph
+from causalmmm.model.tables import contribution_table, curve_table, forecast_table, graph_table
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+class NotFittedError(RuntimeError):
+    """Raised by every question asked of a model before ``fit`` or ``load``."""
+
+
+class Answers:
+    """The questions part of ``CausalMMM``, with the parameters and fitted attributes it reads."""
+
+    horizon: int
+    draws: int
+    seed: int
+    window: int
+    device_: torch.device
+    model_: CausalModel
+    config_: ModelConfig
+    calendar_: CalendarSpec
+    schema_: Schema
+    nodes_: list[str]
+    roles_: tuple[str, ...]
+    context_names_: list[str]
+    control_names_: list[str]
+    panel_: Panel | None  # of a loaded model: none
+
+    def graphs(self, panel: Panel | Any | None = None, *, threshold: float = 0.0) -> pd.DataFrame:
+        """Posterior graphs: store, source, target, probability, effect, lower, upper.
+
+        A new store is scored without training. ``effect`` is what the source adds to the target per
+        step on average over the store's window, in the target's units, where the edge is present,
+        with what the target's own past keeps of it from step to step (its long-run effect);
+        ``lower`` and ``upper`` bound it with 90 % posterior probability. They allow for what a
+        window leaves open about the shape of the response curve. Rows with a probability below
+        ``threshold`` are left out.
+        """
+        panel = self._known(panel)
+        return graph_table(self.model_, self._windows(panel.data), panel, threshold, self.device_)
+
+    def graph(
+        self, store: str, *, threshold: float = 0.5, panel: Panel | Any | None = None
+    ) -> nx.DiGraph[str]:
+        """The graph of one store: nodes with role; edges with probability, effect, lower, upper."""
+        panel = self._known(panel).select([store])
+        edges = self.graphs(panel, threshold=threshold)
+        return store_graph(store, threshold, self.nodes_, self.roles_, edges)
+
+    def predict(
+        self,
+        panel: Panel | Any | None = None,
+        horizon: int | None = None,
+        plan: Any | None = None,
+        level: Sequence[int] = (80, 95),
+    ) -> pd.DataFrame:
+        """Forecast every series of every store: store, date, series, mean, lower_80, upper_80, ...
+
+        panel    histories to continue (the training panel by default); carry-over, seasonality and
+                 the graph are read from them.
+        horizon  steps ahead; by default the plan's length, or the model's ``horizon``.
+        plan     future spend and controls, a frame with one row per store and date that continues
+                 each history; planned series are taken as given, the others are forecast. Controls
+                 without a plan go back to their mean as fast as they used to, and intervals allow
+                 for that; context that moves stays at its last value.
+        level    central intervals in percent.
+
+        ``mean`` and bounds are those of ``draws`` simulated futures, of which every step's value is
+        integrated in closed form given the steps before. Equal seeds give equal bits.
+        """
+        panel = self._known(panel)
+        levels = levels_of(level)
+        if self.draws < 1:
+            raise ValueError(f"draws must be at least 1, got {self.draws}")
+        future_plan = None if plan is None else validate_plan(plan, panel)
+        promised = panel.schema.known_controls
+        if plan is None and promised:
+            warnings.warn(
+                f"the schema says that future values of {first_few(promised)} are known, but there "
+                "is no plan with them: they are expected to go back to their mean",
+                stacklevel=2,
+            )
+        steps = steps_of(horizon, future_plan, self.horizon)
+        return forecast_table(
+            self.model_,
+            self._windows(panel.data, ahead=steps),
+            panel,
+            future_plan,
+            steps=steps,
+            levels=levels,
+            draws=self.draws,
+            seed=self.seed,
+            device=self.device_,
+        )
+
+    def decompose(self, panel: Panel | Any | None = None) -> pd.DataFrame:
+        """What the target is made of, step by step: store, date, component, value.
+
+        Components: ``baseline`` (calendar and controls, with every other series at zero), each
+        other series by name (its direct effect, weighed by the probability of its edge: carry-over,
+        saturation and what the target's own past keeps of it included), ``own past`` (what the
+        target keeps of earlier deviations that no series explains), and ``remainder``. Those of one
+        date sum to the observed value; without the remainder they sum to the model's one-step
+        prediction. Covers the last ``window`` steps of each history but the first, which has no
+        past.
+        """
+        panel = self._known(panel)
+        return contribution_table(self.model_, self._windows(panel.data), panel, self.device_)
+
+    def response_curves(
+        self,
+        channel: str | None = None,
+        store: str | None = None,
+        panel: Panel | Any | None = None,
+        *,
+        points: int = 50,
+    ) -> pd.DataFrame:
+        """What constant spend adds to the target per step in the long run.
+
+        store, channel, amount, expected, effect, lower, upper: ``amount`` runs from zero to twice
+        the largest of the store's window, in the channel's units (exposure where it has one);
+        ``effect`` is the direct effect while the edge is present, once carry-over and the target's
+        own past have settled, with its central 90 % interval; ``expected`` is the effect times the
+        probability of the edge, as in :meth:`decompose`.
+        """
+        panel = self._known(panel)
+        if store is not None:
+            panel = panel.select([store])
+        windows = self._windows(panel.data)
+        return curve_table(self.model_, windows, panel, channel, points, self.device_)
+
+    def _known(self, panel: Panel | Any | None) -> Panel:
+        """The panel to answer for, checked to have the series the model was fitted on."""
+        self._known_fitted()
+        if panel is None:
+            if self.panel_ is None:
+                raise ValueError("a loaded model holds no data: pass the panel to answer for")
+            return self.panel_
+        panel = as_panel(panel, self.schema_)
+        if panel is not self.panel_:
+            names = {
+                "series": self.nodes_,
+                "context": self.context_names_,
+                "controls": self.control_names_,
+            }
+            check_names(panel, names, self.calendar_.freq)
+            check_lengths(panel, self.config_)
+        return panel
+
+    def _known_fitted(self) -> None:
+        if not hasattr(self, "model_"):
+            raise NotFittedError("this CausalMMM is not fitted: call fit(panel), or load a model")
+
+    def _windows(self, data: SeriesData, ahead: int = 0) -> Windows:
+        grid = extend_grid(data.grid, data.freq, ahead) if ahead else data.grid
+        return Windows(data, Calendar(self.calendar_, grid), int(self.window), self.config_.memory)

@@ -1,0 +1,110 @@
+"""Evidence of each store alone: against independent implementations and known drivers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.interpolate import CubicSpline
+from torch import Tensor
+
+from causalmmm.engine.evidence.ard import relevance_evidence, relevance_forecast
+
+STORES, NODES, STEPS, LAGS = 6, 4, 200, 3
+PAIRS = ~np.eye(NODES, dtype=bool)
+
+
+def driven(effect: float = 0.6, seed: int = 0) -> Tensor:
+    """Standard series [S, N, T]; series 0 drives series 1 two steps later, nothing else."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((STORES, NODES, STEPS))
+    x[:, 1, 2:] += effect * x[:, 0, :-2]
+    return torch.from_numpy(x)
+
+
+def everything(x: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.ones_like(x), torch.ones(len(x), x.shape[-1], dtype=torch.bool)
+
+
+def evidence(x: Tensor, positive: Tensor | None = None) -> Tensor:
+    known = torch.zeros(NODES, NODES, dtype=torch.bool) if positive is None else positive
+    return relevance_evidence(x, x, *everything(x), known, LAGS)
+
+
+def test_the_driver_stands_out_in_every_store() -> None:
+    found = evidence(driven()).numpy()
+    assert (found[:, 0, 1] > 8).all()
+    others = PAIRS.copy()
+    others[0, 1] = False
+    assert np.quantile(found[:, others], 0.9) < 1
+    assert (found[:, ~PAIRS] == 0).all()
+
+
+def test_a_negative_effect_is_no_evidence_for_a_positive_one() -> None:
+    positive = torch.zeros(NODES, NODES, dtype=torch.bool)
+    positive[0, 1] = True
+    x = driven(effect=-0.6)
+    assert (evidence(x)[:, 0, 1] > 8).all()
+    assert (evidence(x, positive)[:, 0, 1] < evidence(x)[:, 0, 1] - 5).all()
+    gain = evidence(driven(), positive)[:, 0, 1] - evidence(driven())[:, 0, 1]
+    np.testing.assert_allclose(gain, np.log(2), atol=5e-3)  # the sign was known beforehand
+
+
+def test_rows_that_are_hidden_or_paused_explain_nothing() -> None:
+    x = driven()
+    running, seen = everything(x)
+    seen[:, 150:] = False
+    running[:, 1, 40:60] = 0
+    received = x.clone()
+    received[:, :, 150:] += 7.0
+    received[:, 1, 40:60] -= 5.0
+    known = torch.zeros(NODES, NODES, dtype=torch.bool)
+    torch.testing.assert_close(
+        relevance_evidence(x, x, running, seen, known, LAGS),
+        relevance_evidence(x, received, running, seen, known, LAGS),
+    )
+
+
+def test_float32_agrees_with_float64() -> None:
+    exact, single = evidence(driven()), evidence(driven().float())
+    torch.testing.assert_close(single.double(), exact, atol=2e-2, rtol=1e-3)
+
+
+def test_forecasts_of_hidden_rows_are_as_uncertain_as_they_say() -> None:
+    x = driven()
+    running, seen = everything(x)
+    seen[:, 120:] = False
+    mean, sd = relevance_forecast(x, x, running, seen, LAGS)
+    assert mean.shape == sd.shape == (STORES, NODES, STEPS - LAGS)
+    hidden = x[..., 120:]
+    score = ((hidden - mean[..., 120 - LAGS :]) / sd[..., 120 - LAGS :]).numpy()
+    assert 0.9 < score.std() < 1.1
+    explained = 1 - (hidden - mean[..., 120 - LAGS :]).square().mean((0, 2)) / hidden.var((0, 2))
+    assert explained[1] == pytest.approx(0.36 / 1.36, abs=0.08)
+    assert explained[[0, 2, 3]].abs().max() < 0.05
+
+
+def test_a_silent_series_neither_drives_nor_is_driven() -> None:
+    x = driven()
+    x[:, 3] = 0.0
+    found = evidence(x)
+    assert torch.isfinite(found).all()
+    assert (found[:, 3, :3] < 1).all()
+    assert (found[:, :3, 3] < 1).all()
+
+
+def test_series_that_float32_cannot_tell_apart_do_not_break_it() -> None:
+    """A mediator interpolated from monthly values, two proportional channels, hardly any noise."""
+    rng = np.random.default_rng(0)
+    steps, lags = 360, 14
+    x = rng.gamma(2.0, 1.0, (STORES, NODES, steps))
+    x[:, 1] = 3 * x[:, 0]
+    for store in range(STORES):
+        monthly = CubicSpline(np.arange(14), rng.gamma(5.0, 1.0, 14))
+        x[store, 2] = monthly(np.arange(steps) / 30)
+    x[:, 3, 1:] = 5 * x[:, 0, :-1]
+    single = torch.from_numpy(x - x.mean(-1, keepdims=True)).float()
+    known = torch.zeros(NODES, NODES, dtype=torch.bool)
+    found = relevance_evidence(single, single, *everything(single), known, lags)
+    assert found.isfinite().all()
+    assert (torch.maximum(found[:, 0, 3], found[:, 1, 3]) > 10).all()

@@ -1,0 +1,155 @@
+"""Window statistics against independent regressions in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from causalmmm.engine.evidence.window_stats import (
+    WindowStatistics,
+    mean_field,
+    response_evidence,
+    window_statistics,
+)
+from causalmmm.engine.nn.baseline import CalendarBaseline
+
+RIDGE = 10.0
+
+
+def driven(steps: int = 300, seed: int = 0) -> np.ndarray:
+    """Three standard series; series 0 drives series 1 two steps later, nothing else."""
+    rng = np.random.default_rng(seed)
+    series = rng.standard_normal((3, steps))
+    series[1, 2:] += 0.8 * series[0, :-2]
+    return series
+
+
+def statistics_of(x: torch.Tensor, seen: torch.Tensor, lags: int) -> WindowStatistics:
+    """Of series that never pause."""
+    return window_statistics(x, x, torch.ones_like(x), seen, lags)
+
+
+def test_group_evidence_matches_a_ridge_regression_row_by_row() -> None:
+    lags, series = 3, driven()
+    x = torch.from_numpy(series).float()[None]
+    seen = torch.ones(1, series.shape[1], dtype=torch.bool)
+    seen[0, 100:150] = False
+    statistics = statistics_of(x, seen, lags)
+
+    visible = seen[0].numpy()
+    spread = np.sqrt((series**2)[:, visible].mean(1))
+    z = series / spread[:, None]
+    rows = [t for t in range(lags, z.shape[1]) if visible[t]]
+    design = np.array([[z[i, t - k] for i in range(3) for k in range(1, lags + 1)] for t in rows])
+    covariance = np.linalg.inv(design.T @ design + RIDGE * np.eye(3 * lags))
+    freedom = 3 * lags - RIDGE * np.trace(covariance)
+    for j in range(3):
+        y = np.array([z[j, t] for t in rows])
+        beta = covariance @ design.T @ y
+        noise = (y @ y - beta @ design.T @ y) / (len(rows) - freedom)
+        received = np.sqrt((series[j, visible] ** 2).mean())
+        np.testing.assert_allclose(statistics.spread[0, j], received, rtol=1e-5)
+        for i in range(3):
+            block = slice(i * lags, (i + 1) * lags)
+            wald = beta[block] @ np.linalg.inv(covariance[block, block]) @ beta[block] / noise
+            expected = np.clip(np.sqrt(wald) - np.sqrt(lags), -8, 8) / 2
+            np.testing.assert_allclose(
+                statistics.edges[0, i, j, 2 * lags + 1], expected, rtol=1e-3, atol=1e-4
+            )
+
+
+def test_a_driving_series_stands_out() -> None:
+    x = torch.from_numpy(driven()).float()[None]
+    seen = torch.ones(1, 300, dtype=torch.bool)
+    evidence = statistics_of(x, seen, 4).edges[0, ..., 9]
+    others = evidence[~torch.eye(3, dtype=torch.bool)].sort().values
+    assert evidence[0, 1] == others[-1]
+    assert others[-1] > others[-2] + 1.5
+
+
+def test_hidden_rows_do_not_enter_the_statistics() -> None:
+    """Rows after the last seen one can hold anything."""
+    x = torch.from_numpy(driven()).float()[None]
+    seen = torch.ones(1, 300, dtype=torch.bool)
+    seen[0, 200:] = False
+    before = statistics_of(x, seen, 3)
+    x[..., 200:] = torch.randn(1, 3, 100) * 50
+    after = statistics_of(x, seen, 3)
+    torch.testing.assert_close(before.edges, after.edges, rtol=0, atol=0)
+    torch.testing.assert_close(before.spread, after.spread, rtol=0, atol=0)
+
+
+def test_a_series_that_is_silent_where_seen_gives_finite_statistics() -> None:
+    x = torch.from_numpy(driven()).float()[None].clone()
+    x[:, 2, :200] = 0.0
+    seen = torch.zeros(1, 300, dtype=torch.bool)
+    seen[0, :200] = True
+    statistics = statistics_of(x, seen, 3)
+    assert torch.isfinite(statistics.edges).all()
+    assert torch.isfinite(statistics.nodes).all()
+
+
+def test_likelihood_ratio_is_that_of_the_two_gaussian_models() -> None:
+    """For one sender the ratio is log p(errors | shared effect) - log p(errors | no effect)."""
+    rng = np.random.default_rng(1)
+    response, noise, effect = rng.standard_normal(80), 0.5, 0.05
+    errors = effect * response + noise * rng.standard_normal(80)
+    responses = np.zeros((1, 2, 1, 80))
+    responses[0, 0, 0] = response
+    got = response_evidence(
+        torch.from_numpy(np.stack([np.zeros(80), errors])[None]).float(),
+        torch.from_numpy(responses).float(),
+        torch.full((2, 2, 1), effect),
+        torch.full((1, 2), float(np.log(noise))),
+        torch.ones(1, 2, 80),
+        torch.ones(1, 80, dtype=torch.bool),
+        torch.zeros(2, 2),
+        torch.zeros_like,
+        0.3,
+    ).edges[0, 0, 1, 2]
+    ratio = (errors**2 - (errors - effect * response) ** 2).sum() / (2 * noise**2)
+    np.testing.assert_allclose(got, np.sign(ratio) * np.log1p(abs(ratio)) / 2, rtol=1e-4)
+
+
+def test_bayes_factor_is_the_integral_over_a_stores_effect() -> None:
+    """One sender, effect a ~ N(1, 0.3^2): log of the average likelihood ratio over a."""
+    hit, power, spread = 4.0, 3.0, 0.3
+    a = np.linspace(-2, 4, 20_001)
+    density = np.exp(-0.5 * ((a - 1) / spread) ** 2) / (spread * np.sqrt(2 * np.pi))
+    expected = np.log(np.trapezoid(density * np.exp(a * hit - 0.5 * a**2 * power), a))
+    hits, overlap = torch.tensor([[[0.0, hit]] * 2]), torch.zeros(1, 2, 2, 2)
+    overlap[..., 1, 1] = power
+    factor, _ = mean_field(hits, overlap, torch.zeros(2, 2), spread)
+    np.testing.assert_allclose(factor[0, 0, 1], expected, rtol=1e-4)
+
+
+def test_what_one_sender_explains_is_not_evidence_for_its_twin() -> None:
+    """Two senders share most of their course; only the first drives the receiver."""
+    rng = np.random.default_rng(0)
+    first = rng.standard_normal(400)
+    senders = np.stack([first, 0.9 * first + 0.4 * rng.standard_normal(400)])
+    received = 0.5 * senders[0] + rng.standard_normal(400)
+    x = torch.from_numpy(0.5 * senders).float()
+    hits = (x @ torch.from_numpy(received).float()).expand(1, 2, 2)
+    overlap = (x @ x.mT).expand(1, 2, 2, 2)
+    alone = (hits - 0.5 * overlap.diagonal(dim1=2, dim2=3))[0, 0]
+    factor, amount = mean_field(hits, overlap, torch.full((2, 2), -2.0), 0.3)
+    assert alone[1] > 5, "by itself the twin looks like a driver"
+    assert factor[0, 0, 0] > 5 > 0 > factor[0, 0, 1]
+    assert amount[0, 0, 1] < 0.1
+
+
+def test_baseline_residual_is_orthogonal_to_the_calendar_without_shrinkage() -> None:
+    torch.manual_seed(0)
+    basis = torch.cat([torch.ones(1, 60, 1), torch.randn(1, 60, 2)], -1)
+    baseline = CalendarBaseline(2, ("intercept", "weekly", "weekly"))
+    with torch.no_grad():
+        baseline.log_ridge.fill_(-12.0)
+    seen = torch.ones(1, 60, dtype=torch.bool)
+    x = torch.randn(1, 2, 60)
+    _, residual = baseline(x, baseline.project(basis, seen))
+    expected = (
+        x[0].numpy().T
+        - basis[0].numpy() @ np.linalg.lstsq(basis[0].numpy(), x[0].numpy().T, rcond=None)[0]
+    )
+    np.testing.assert_allclose(residual[0].detach().numpy().T, expected, atol=1e-4)

@@ -1,0 +1,78 @@
+"""A traced model is the model, also where its matrices are large."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from causalmmm.engine.nn.model import CausalModel, edge_log_prior
+from causalmmm.engine.spec.calendar import Calendar, CalendarSpec
+from causalmmm.engine.spec.config import ModelConfig
+
+onnx = pytest.importorskip("onnx", reason="needs the optional extra onnx")
+pytest.importorskip("onnxscript", reason="needs the optional extra onnx")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs the optional extra runtime")
+
+from causalmmm.engine.export.build import build as export  # noqa: E402
+from causalmmm.engine.export.graph import ExportedCalendar, ExportedModel  # noqa: E402
+
+
+@pytest.mark.parametrize("freq", ["D", "W-MON", "MS"])
+def test_exported_calendars_are_the_calendars(freq: str) -> None:
+    pytest.importorskip("holidays", reason="holiday calendars are an optional extra")
+    unit = {"D": "D", "W-MON": "D", "MS": "M"}[freq]
+    step = 7 if freq == "W-MON" else 1
+    for first in ("2003-12-29", "2024-01-01", "2031-09-01"):
+        grid = (np.datetime64(first, unit) + step * np.arange(240)).astype("datetime64[D]")
+        for country in (None, "US"):
+            spec = CalendarSpec(freq, yearly=3, country=country)
+            expected = Calendar(spec, grid).rows(np.arange(240)[None])
+            days = torch.from_numpy(grid.astype(np.int64))[None]
+            found = ExportedCalendar(spec)(days, torch.arange(240.0) - 239)
+            torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-6, atol=1e-6)
+
+
+def test_sixty_four_series_in_another_opset_give_the_same_numbers(tmp_path: Path) -> None:
+    """Matrices of 448 lagged series; horizon, level, points and stores of length one."""
+    nodes = 64
+    torch.manual_seed(0)
+    positive = torch.zeros(nodes, nodes, dtype=torch.bool)
+    positive[:60, 60:] = True
+    spec = CalendarSpec("D", yearly=1)
+    settings = ModelConfig(hidden=8, yearly=1, decays=(0.1, 0.6), delays=(0, 2))
+    prior = edge_log_prior(torch.full((nodes, nodes), 0.05))
+    model = CausalModel(settings, spec.groups, 0, positive, prior, positive.any(1))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.03 * torch.randn_like(parameter))
+    choices = {"draws": 6, "seed": 1, "horizon": 9}
+    proto = export(model.eval(), spec, window=300, opset=21, **choices)
+    assert [used.version for used in proto.opset_import] == [21]
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    module = ExportedModel(model, spec, **choices).eval()
+    rng = np.random.default_rng(0)
+    for stores, steps, horizon, levels, points in ((2, 200, 9, 2, 3), (1, 40, 1, 1, 1)):
+        history = np.exp(0.5 * rng.standard_normal((stores, steps, nodes))).astype("f4")
+        days = np.broadcast_to(19_000 + np.arange(steps + horizon), (stores, steps + horizon))
+        given = {
+            "history": history,
+            "date": days[:, :steps],
+            "future_date": days[:, steps:],
+            "plan": np.full((stores, horizon, nodes), np.nan, "f4"),
+            "level": np.linspace(0.5, 0.9, levels, dtype="f4"),
+            "amounts": rng.random((stores, points, nodes), dtype="f4"),
+        }
+        names = [value.name for value in session.get_outputs()]
+        found = session.run(names, {**given, "with_contributions": np.array(True)})
+        known = {"scale": np.abs(history).mean(1), "floor": np.ones((stores, nodes), bool)}
+        tensors = {k: torch.from_numpy(np.array(v)) for k, v in {**given, **known}.items()}
+        with torch.no_grad():
+            expected = module(tensors)
+        for name, values in zip(names, found, strict=True):
+            size = float(expected[name].abs().max())
+            np.testing.assert_allclose(
+                values, expected[name].numpy(), rtol=1e-4, atol=1e-4 * size, err_msg=name
+            )

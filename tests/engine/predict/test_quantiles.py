@@ -1,0 +1,63 @@
+"""Ends of intervals of mixtures against bisection in float64, one end after the other."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from causalmmm.engine.predict.quantiles import mixture_ends
+
+LEVEL = (0.5, 0.8, 0.95)
+
+
+def bisected(location: np.ndarray, scale: np.ndarray, weight: np.ndarray, place: float) -> float:
+    """Where the mixture reaches ``place``; -inf where what the weights leave does already."""
+    erf = np.vectorize(math.erf)
+
+    def reached(x: float) -> float:
+        inside = 0.5 + 0.5 * erf((x - location) / scale / math.sqrt(2))
+        return float(1 - weight.mean() + (weight * inside).mean())
+
+    low, high = -1e3, 1e3
+    if reached(low) >= place:
+        return -math.inf
+    for _ in range(80):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if reached(middle) < place else (low, middle)
+    return low
+
+
+CASES = {
+    "alike": (0.3, 0.1, False),
+    "as far apart as wide": (1.0, 0.3, False),
+    "scales of all sizes": (0.3, 1.0, False),
+    "with pauses": (0.3, 0.3, True),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ends_are_those_of_the_mixture(name: str) -> None:
+    apart, uneven, pauses = CASES[name]
+    rng = np.random.default_rng(0)
+    location = apart * rng.standard_normal((16, 40))
+    scale = np.exp(uneven * rng.standard_normal((16, 40)))
+    weight = np.where(rng.random((16, 40)) < 0.5, 0.9, 0.3) if pauses else np.ones((16, 40))
+    given = [torch.from_numpy(part).float() for part in (location, scale, weight)]
+    found = mixture_ends(*given, torch.tensor(LEVEL))
+    assert found.shape == (6, 40)
+    places = [place for level in LEVEL for place in ((1 - level) / 2, (1 + level) / 2)]
+    for k, place in enumerate(places):
+        expected = [bisected(location[:, m], scale[:, m], weight[:, m], place) for m in range(40)]
+        np.testing.assert_allclose(found[k], expected, rtol=1e-3, atol=2e-3)
+    if pauses:
+        assert (found[0] == -torch.inf).any()
+
+
+def test_one_component_gives_normal_quantiles() -> None:
+    location, scale = torch.tensor([[2.0]]), torch.tensor([[3.0]])
+    ends = mixture_ends(location, scale, torch.ones(1, 1), torch.tensor([0.9]))
+    expected = 2 + 3 * torch.special.ndtri(torch.tensor([0.05, 0.95]))
+    torch.testing.assert_close(ends[:, 0], expected, rtol=1e-5, atol=1e-5)

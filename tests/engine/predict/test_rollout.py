@@ -1,0 +1,224 @@
+"""Rollouts against one-step predictions, and what plans and edges do to the future."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from small import NODES, build
+
+from causalmmm.engine.batches.windows import Batch, Calendar, Windows
+from causalmmm.engine.nn.model import CausalModel, causal_probability, own_prediction
+from causalmmm.engine.predict.rollout import (
+    Future,
+    continued,
+    draw_noise,
+    forecast,
+    simulate_futures,
+)
+from causalmmm.engine.spec.calendar import extend_grid
+from causalmmm.engine.spec.series import SeriesData
+
+
+def future_of(windows: Windows, data: SeriesData, steps: int) -> Future:
+    grid = extend_grid(data.grid, data.freq, steps)
+    basis = Calendar(windows.calendar.spec, grid).ahead(np.full(3, len(data.grid) - 1), steps)
+    return Future(
+        basis=torch.from_numpy(basis),
+        doubt=torch.zeros(3, steps, 0),
+        context=torch.from_numpy(data.context),
+        given=torch.full((3, NODES, steps), torch.nan),
+        floor=torch.zeros(3, 1, NODES, dtype=torch.bool),
+    )
+
+
+def expected_next(model: CausalModel, batch: Batch, future: Future) -> torch.Tensor:
+    """Prediction of the step after the window, written from the decoder's equation."""
+    inferred = model.infer(batch)
+    mean, sd = inferred.posterior.effect_mean, inferred.posterior.effect_log_sd.exp()
+    weights = model.decoder.weights(
+        causal_probability(inferred.posterior.edges), mean + 0.5 * sd.square()
+    )
+    response, _ = model.decoder.respond(batch.x, batch.context, batch.level)
+    felt = model.decoder.delayed(response)
+    centre = inferred.projection.ahead().coefficients(felt[..., :-1].flatten(1, 2))
+    row = future.basis[:, 0]
+    centred = felt[..., -1].flatten(1, 2) - (centre @ row.unsqueeze(-1)).squeeze(-1)
+    message = (centred.unsqueeze(1) @ weights.flatten(1, 2)).squeeze(1)
+    residual = torch.cat([inferred.residual, torch.zeros(3, NODES, 1)], dim=-1)
+    own = own_prediction(inferred.own, residual)[..., -1]
+    return (inferred.coefficients @ row.unsqueeze(-1)).squeeze(-1) + message + own
+
+
+def test_first_step_centres_on_the_one_step_prediction(windows: Windows, data: SeriesData) -> None:
+    for settings in ({}, {"decays": (0.2, 0.6), "delays": (0, 2)}, {"saturation": False}):
+        model, batch = build(**settings), windows.full(np.arange(3))
+        future = future_of(windows, data, 1)
+        first = simulate_futures(model, batch, future, draws=8000, seed=0)[..., 0]
+        error = first.mean(1) - expected_next(model, batch, future)
+        assert (error.abs() / (first.std(1) / 8000**0.5)).max() < 4.5
+
+
+def test_a_floor_keeps_mean_and_spread(windows: Windows, data: SeriesData) -> None:
+    """Log-normal draws of series that cannot be negative have the moments of the normal ones."""
+    model, batch = build(), windows.full(np.arange(3))
+    future = future_of(windows, data, 1)
+    free = simulate_futures(model, batch, future, draws=20000, seed=0)[..., 0]
+    future.floor[:] = True
+    floored = simulate_futures(model, batch, future, draws=20000, seed=0)[..., 0]
+    assert floored.min() > 0
+    torch.testing.assert_close(free.mean(1), floored.mean(1), rtol=0.02, atol=0.01)
+    torch.testing.assert_close(free.std(1), floored.std(1), rtol=0.1, atol=0.01)
+
+
+def test_forecasts_are_means_and_quantiles_of_many_futures(
+    windows: Windows, data: SeriesData
+) -> None:
+    """A few futures, each with its last step integrated, say what very many say."""
+    model, batch = build(), windows.full(np.arange(3))
+    future = future_of(windows, data, 5)
+    future.floor[:, :, 1:] = True
+    drawn = simulate_futures(model, batch, future, draws=40_000, seed=0)
+    noise = draw_noise(NODES, future.basis.shape[2], 5, draws=400, seed=1, device=batch.x.device)
+    level = torch.tensor([0.8, 0.5])
+    mean, bounds = forecast(model, batch, model.infer(batch), future, noise, level)
+    spread = drawn.std(1)
+    assert ((mean - drawn.mean(1)).abs() / spread).max() < 0.06
+    for k, place in enumerate((0.1, 0.9, 0.25, 0.75)):
+        assert ((bounds[..., k] - drawn.quantile(place, dim=1)).abs() / spread).max() < 0.12
+
+
+def test_draws_are_mirrored(windows: Windows, data: SeriesData) -> None:
+    """Without edges the two halves lie symmetrically around the prediction."""
+    model, batch = build(structure="empty"), windows.full(np.arange(3))
+    draws = simulate_futures(model, batch, future_of(windows, data, 4), draws=10, seed=0)
+    centre = 0.5 * (draws[:, :5] + draws[:, 5:])
+    torch.testing.assert_close(centre, centre[:, :1].expand_as(centre), rtol=1e-3, atol=1e-4)
+
+
+def test_equal_seeds_give_equal_futures(windows: Windows, data: SeriesData) -> None:
+    model, batch = build(), windows.full(np.arange(3))
+    future = future_of(windows, data, 5)
+    first = simulate_futures(model, batch, future, draws=8, seed=3)
+    second = simulate_futures(model, batch, future, draws=8, seed=3)
+    other = simulate_futures(model, batch, future, draws=8, seed=4)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_what_is_given_comes_back_unchanged(windows: Windows, data: SeriesData) -> None:
+    model, batch = build(), windows.full(np.arange(3))
+    future = future_of(windows, data, 4)
+    future.given[:, 1] = torch.tensor([1.5, 0.0, 0.25, 2.0])
+    drawn = simulate_futures(model, batch, future, draws=6, seed=0)
+    assert torch.equal(drawn[:, :, 1], future.given[:, None, 1].expand(-1, 6, -1))
+
+
+def test_spend_moves_only_what_an_edge_leads_to(windows: Windows, data: SeriesData) -> None:
+    prior = torch.zeros(NODES, NODES)
+    prior[0, 2] = prior[2, 3] = 1.0
+    model, batch = build(prior), windows.full(np.arange(3))
+    results = []
+    for spend in (0.0, 5.0):
+        future = future_of(windows, data, 6)
+        future.given[:, 0] = spend
+        results.append(simulate_futures(model, batch, future, draws=4, seed=2))
+    low, high = results
+    assert torch.equal(low[:, :, 1], high[:, :, 1])
+    assert torch.equal(low[:, :, 2, 0], high[:, :, 2, 0])  # the effect takes a step
+    assert (high[:, :, 2, 1:] - low[:, :, 2, 1:]).abs().min() > 0
+    assert torch.equal(low[:, :, 3, 1], high[:, :, 3, 1])  # and another to the target
+    assert (high[:, :, 3, 2:] - low[:, :, 3, 2:]).abs().max() > 0
+
+
+def test_context_that_moves_is_read_step_by_step(windows: Windows, data: SeriesData) -> None:
+    model, batch = build(), windows.full(np.arange(3))
+    future = future_of(windows, data, 4)
+    still = simulate_futures(model, batch, future, draws=2, seed=0)
+    future.context = future.context.unsqueeze(-1).repeat(1, 1, 4)
+    same = simulate_futures(model, batch, future, draws=2, seed=0)
+    torch.testing.assert_close(still, same)
+    future.context[..., 0] += 2.0
+    moved = simulate_futures(model, batch, future, draws=2, seed=0)
+    assert torch.equal(still[..., 0], moved[..., 0])
+    assert not torch.allclose(still[..., 1], moved[..., 1])
+
+
+def test_a_pause_that_began_at_the_last_row_may_end(windows: Windows, data: SeriesData) -> None:
+    """And one that outlasted every row seen lasts; a channel that never paused never does."""
+    model, batch = build(), windows.full(np.arange(3))
+    batch.x[:, 0, -1] = 0.0
+    batch.x[1, 0, 10:] = 0.0
+    batch.x[2, 0] = 0.0
+    future = future_of(windows, data, 12)
+    paused = simulate_futures(model, batch, future, draws=400, seed=0)[:, :, :2] == 0
+    share = paused.float().mean(1)
+    assert (share[0, 0] < 0.1).all(), "running on 89 of 90 days"
+    assert (share[1, 0] > 0.9).all(), "off for 80 days"
+    assert (share[2, 0] == 1).all()
+    assert (share[:, 1] == 0).all()
+
+
+def test_a_step_spreads_as_far_as_noise_and_unknown_coefficients_do(
+    windows: Windows, data: SeriesData
+) -> None:
+    """Without edges, by hand: one-step noise, and the baseline's posterior at long-run noise."""
+    model, batch = build(torch.zeros(NODES, NODES)), windows.full(np.arange(3))
+    future = future_of(windows, data, 1)
+    drawn = simulate_futures(model, batch, future, draws=20000, seed=0)[..., 0].std(1)
+    with torch.no_grad():
+        inferred = model.infer(batch)
+    row = future.basis[:, 0]
+    leverage = torch.einsum("bq,bqr,br->b", row, inferred.projection.spread, row)
+    residual = inferred.residual.double().numpy()
+    steps = residual.shape[-1]
+    weights = 1 - np.abs(np.arange(-14, 15)) / 15  # Bartlett's, over 14 lags
+    long_run = np.zeros(residual.shape[:2])
+    for lag, weight in zip(range(-14, 15), weights, strict=True):
+        apart = abs(lag)
+        product = residual[..., apart:] * residual[..., : steps - apart]
+        long_run += weight * product.sum(-1) / steps
+    noise = (2 * inferred.log_noise).exp().double().numpy()
+    variance = noise + np.maximum(long_run, noise) * leverage.numpy()[:, None]
+    np.testing.assert_allclose(drawn, np.sqrt(variance), rtol=0.02)
+
+
+def test_a_trend_fades_ahead_while_its_doubt_goes_on(windows: Windows, data: SeriesData) -> None:
+    """Each step adds 0.9 of what the one before it added; the spread is that of a lasting trend."""
+    model, batch = build(torch.zeros(NODES, NODES)), windows.full(np.arange(3))
+    with torch.no_grad():
+        model.decoder.own.zero_()
+        model.decoder.own_state.weight.zero_()
+        inferred = model.infer(batch)
+    future = future_of(windows, data, 60)
+    drawn = simulate_futures(model, batch, future, draws=20000, seed=0)
+    basis = future.basis.double().clone()
+    leverage = torch.einsum("bhq,bqr,bhr->bh", basis, inferred.projection.spread.double(), basis)
+    first, last = drawn[..., 0].var(1), drawn[..., -1].var(1)
+    noise = (2 * inferred.log_noise).exp()
+    grown = (last - noise) / (first - noise)
+    expected_growth = (leverage[:, -1] / leverage[:, 0]).unsqueeze(-1).expand(-1, NODES)
+    torch.testing.assert_close(grown.double(), expected_growth, rtol=0.25, atol=0.0)
+    basis[..., 1] = torch.cumsum(0.9 ** torch.arange(1.0, 61.0), 0) / 365.25
+    mean = torch.einsum("bnq,bhq->bnh", inferred.coefficients.double(), basis)
+    torch.testing.assert_close(drawn.mean(1).double(), mean, rtol=1e-3, atol=1e-3)
+
+
+def test_controls_that_nobody_plans_go_back_to_their_mean_and_are_doubted() -> None:
+    rng = np.random.default_rng(0)
+    history = np.zeros((2, 4000, 3))
+    for t in range(1, 4000):
+        history[:, t, :2] = np.array([0.9, 0.0]) * history[:, t - 1, :2] + rng.normal(size=(2, 2))
+    history[..., 2] = 1.5
+    history[:, -1, :2] = 3.0
+    seen = torch.ones(2, 4000, dtype=torch.bool)
+    planned = torch.full((2, 30, 3), torch.nan, dtype=torch.float64)
+    planned[:, 4, 0] = 7.0
+    expected, doubt = continued(torch.from_numpy(history), seen, planned)
+    assert (expected[:, 4, 0] == 7).all()
+    assert (doubt[:, 4, 0] == 0).all()
+    np.testing.assert_allclose(expected[:, 1, 0], 3 * 0.9**2, atol=0.2)
+    np.testing.assert_allclose(doubt[:, 1, 0], np.sqrt(1 + 0.9**2), rtol=0.1)
+    np.testing.assert_allclose(expected[:, 0, 1], 0.0, atol=0.2)
+    np.testing.assert_allclose(doubt[:, 0, 1], 1.0, rtol=0.05)
+    np.testing.assert_allclose(expected[..., 2], 1.5)
+    assert (doubt[..., 2] < 1e-6).all()
