@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from bench.experiments.forecast import model_forecast
 from bench.experiments.forecast_task import HORIZONS, Task, rolling_origins, score
-from bench.lib.datasets import draw_case
+from bench.lib.datasets import draw_dataset
 from bench.lib.dot_plot import dot_plot
-from bench.lib.options import settled
+from bench.lib.options import with_defaults
 from bench.lib.record import Row, table
-from bench.lib.result_log import Ledger
+from bench.lib.result_log import ResultLog
 from bench.lib.scores import edge_scores
 from causalmmm.data.panel import Panel
 from causalmmm.model.estimator import CausalMMM
@@ -59,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
 
 def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
     """One row per ablation and seed on one scenario, those of earlier runs included."""
-    ledger = Ledger(options.out, f"ablations-{scenario}", vars(options))
+    log = ResultLog(options.out, f"ablations-{scenario}", vars(options))
     for seed in options.seeds:
-        panel, truth, declared = draw_case(scenario, seed, options.stores)
+        panel, truth, declared = draw_dataset(scenario, seed, options.stores)
         if truth is None:
             raise ValueError(f"{scenario} has no truth in the simulator's terms")
         for name in options.ablations:
@@ -71,8 +71,8 @@ def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
             key |= {"origins": options.origins, "every": options.every}
             key |= {"settings": options.settings, "ablation": name}
             task = rolling_origins(used, options.origins, options.every, seed=seed)
-            ledger.add(key, partial(ablated, used, truth.edges, task, settings))
-    rows = ledger.rows
+            log.add(key, partial(ablated, used, truth.edges, task, settings))
+    rows = log.rows
     errors_at = [f"mse_{h}" for h in HORIZONS]
     print(table(rows, ["ablation"], [*STRUCTURE, *errors_at, "seconds"], f"\n{scenario}"))
     figure = dot_plot(
@@ -142,7 +142,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="measure what is there already too")
     parser.add_argument("--out", type=Path)
     usual: dict[str, Any] = {"seeds": [0, 1, 2, 3, 4], "origins": 20, "settings": "{}"}
-    options = settled(parser.parse_args(arguments), usual, QUICK)
+    options = with_defaults(parser.parse_args(arguments), usual, QUICK)
     options.ablations = options.ablations or list(ABLATIONS)
     return options
 

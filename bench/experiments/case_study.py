@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from bench.experiments.effects import true_curve
 from bench.lib.dot_plot import INK, OURS, PALE
-from bench.lib.options import settled
+from bench.lib.options import with_defaults
 from bench.lib.record import Row, record, table
 from causalmmm.data.panel import Panel
 from causalmmm.model.estimator import CausalMMM
@@ -268,7 +268,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
     parser.add_argument("--out", type=Path)
-    return settled(parser.parse_args(arguments), USUAL, QUICK)
+    return with_defaults(parser.parse_args(arguments), USUAL, QUICK)
 
 
 if __name__ == "__main__":

@@ -29,10 +29,10 @@ import statsmodels.api as sm
 import torch
 from numpy.typing import NDArray
 
-from bench.lib.datasets import draw_case
-from bench.lib.options import settled
+from bench.lib.datasets import draw_dataset
+from bench.lib.options import with_defaults
 from bench.lib.record import Row, table
-from bench.lib.result_log import Ledger
+from bench.lib.result_log import ResultLog
 from causalmmm.data.panel import Panel
 from causalmmm.model.estimator import CausalMMM
 from causalmmm.simulation import Truth
@@ -49,19 +49,19 @@ QUICK = {"stores": 20, "seeds": [0], "settings": '{"epochs": 40}'}
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
     options = _options(arguments)
     torch.set_num_threads(options.threads)
-    ledger = Ledger(options.out, "effects", vars(options))
+    log = ResultLog(options.out, "effects", vars(options))
     for scenario in options.scenario:
         for seed in options.seeds:
-            panel, truth, declared = draw_case(scenario, seed, options.stores)
+            panel, truth, declared = draw_dataset(scenario, seed, options.stores)
             if truth is None:
                 raise ValueError(f"{scenario} has no truth in the simulator's terms")
             key: Row = {"scenario": scenario, "seed": seed, "stores": panel.n_stores}
             settings = {"seed": seed, **declared, **json.loads(options.settings)}
             ours = {"method": OURS, "settings": options.settings}
-            ledger.add(key | ours, partial(learned_rows, panel, truth, settings))
-            ledger.add(key | {"method": ARDL}, partial(ardl_rows, panel, truth))
-    print(table(ledger.rows, ["scenario", "of", "method"], VALUES))
-    return ledger.rows
+            log.add(key | ours, partial(learned_rows, panel, truth, settings))
+            log.add(key | {"method": ARDL}, partial(ardl_rows, panel, truth))
+    print(table(log.rows, ["scenario", "of", "method"], VALUES))
+    return log.rows
 
 
 def learned_rows(panel: Panel, truth: Truth, settings: dict[str, Any]) -> list[Row]:
@@ -95,9 +95,7 @@ def true_curve(truth: Truth, store: int, channel: int, amount: Array) -> Array:
     return shape * truth.effects[store, channel, -1] * levels[-1] / (1 - truth.own_memory[-1])
 
 
-def curve_row(
-    model: CausalMMM, panel: Panel, truth: Truth, drives: NDArray[np.bool_]
-) -> Row:
+def curve_row(model: CausalMMM, panel: Panel, truth: Truth, drives: NDArray[np.bool_]) -> Row:
     """Curves of channels where they drive the target, bool [S, C], around the usual spend."""
     spend = panel.data.values.reshape(panel.n_stores, -1, len(panel.nodes)).mean(1)
     parts = []
@@ -179,7 +177,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
     parser.add_argument("--again", action="store_true", help="measure what is there already too")
     parser.add_argument("--out", type=Path)
-    return settled(parser.parse_args(arguments), {"seeds": [0, 1], "settings": "{}"}, QUICK)
+    return with_defaults(parser.parse_args(arguments), {"seeds": [0, 1], "settings": "{}"}, QUICK)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import torch
 
 from bench.experiments.structure import scored
 from bench.experiments.structure_methods import METHODS, Task
-from bench.lib.options import settled
+from bench.lib.options import with_defaults
 from bench.lib.record import Row, record, table
 from bench.lib.scenarios import SCENARIOS, draw
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--draws", type=int, help="instead of 8, 3, 2 for 1, 8, 50 stores")
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
     parser.add_argument("--out", type=Path)
-    options = settled(parser.parse_args(arguments), {}, {})
+    options = with_defaults(parser.parse_args(arguments), {}, {})
     torch.set_num_threads(1)
     rows: list[Row] = []
     for size in options.sizes:

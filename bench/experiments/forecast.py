@@ -29,11 +29,11 @@ from bench.experiments.baselines.forecast_linear import (
 )
 from bench.experiments.baselines.forecast_neural import lstm, wide_deep
 from bench.experiments.forecast_task import HORIZONS, LEVELS, Forecast, Task, rolling_origins, score
-from bench.lib.datasets import draw_case
+from bench.lib.datasets import draw_dataset
 from bench.lib.dot_plot import dot_plot
-from bench.lib.options import settled
+from bench.lib.options import with_defaults
 from bench.lib.record import Row, table
-from bench.lib.result_log import Ledger
+from bench.lib.result_log import ResultLog
 from causalmmm.data.panel import Panel
 
 BASELINES: dict[str, Callable[[Task], Forecast]] = {
@@ -62,10 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
 
 def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
     """Rows of all methods and seeds on one scenario, those of earlier runs included."""
-    ledger = Ledger(options.out, f"forecast-{scenario}", vars(options))
+    log = ResultLog(options.out, f"forecast-{scenario}", vars(options))
     settings = json.loads(options.settings)
     for seed in options.seeds:
-        panel, _, declared = draw_case(scenario, seed, options.stores, options.steps)
+        panel, _, declared = draw_dataset(scenario, seed, options.stores, options.steps)
         task = rolling_origins(
             panel, options.origins, options.every, seed=seed, quick=options.quick
         )
@@ -74,8 +74,8 @@ def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
             key |= {"origins": len(task.origins), "every": options.every, "method": method}
             if method == OURS:
                 key["settings"] = options.settings
-            ledger.add(key, partial(forecast_rows, method, panel, task, declared | settings))
-    rows = ledger.rows
+            log.add(key, partial(forecast_rows, method, panel, task, declared | settings))
+    rows = log.rows
     for kind in ("at step", "steps up to"):
         chosen = [row for row in rows if row["kind"] == kind]
         print(table(chosen, ["horizon", "method"], VALUES, f"\n{scenario}, {kind} horizon"))
@@ -134,7 +134,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="measure what is there already too")
     parser.add_argument("--out", type=Path)
     usual: dict[str, Any] = {"seeds": [0, 1, 2, 3, 4], "origins": 20}
-    options = settled(parser.parse_args(arguments), usual, QUICK)
+    options = with_defaults(parser.parse_args(arguments), usual, QUICK)
     options.methods = options.methods or [*BASELINES, OURS]
     return options
 

@@ -30,7 +30,7 @@ from bench.experiments.influence_methods import (
 from bench.experiments.structure import split
 from bench.experiments.structure_methods import histories
 from bench.lib.dot_plot import dot_plot
-from bench.lib.options import settled
+from bench.lib.options import with_defaults
 from bench.lib.record import Row, record, table
 from bench.lib.scenarios import SCENARIOS, Case, draw
 from bench.lib.scores import normalised_auprc
@@ -146,7 +146,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small budgets: does it all run?")
     parser.add_argument("--out", type=Path, default=None)
     usual = {"stores": None, "seeds": [0, 1, 2, 3, 4], "settings": "{}", "updates": 800}
-    return settled(parser.parse_args(arguments), usual, QUICK)
+    return with_defaults(parser.parse_args(arguments), usual, QUICK)
 
 
 if __name__ == "__main__":

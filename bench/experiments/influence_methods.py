@@ -46,14 +46,16 @@ class Fitted:
         self.scale = windows.scale
         self.rows = rows
         self.batch = windows.full(stores)
-        self.batch.scored[:, rows:] = self.batch.seen[:, rows:]  # hidden, and no padding
-        self.batch.seen[:, rows:] = False
+        self.batch.target_mask[:, rows:] = self.batch.context_mask[
+            :, rows:
+        ]  # hidden, and no padding
+        self.batch.context_mask[:, rows:] = False
         ends = data.offsets[stores + 1] - 1
         self.future = Future(
             basis=torch.from_numpy(
                 calendar.ahead(data.start[stores] + data.lengths[stores] - 1, STEPS)
             ),
-            doubt=torch.zeros(panel.n_stores, STEPS, 0),
+            control_std=torch.zeros(panel.n_stores, STEPS, 0),
             context=torch.from_numpy(data.context[ends if data.context_moves else stores]),
             given=torch.full((panel.n_stores, len(panel.nodes), STEPS), torch.nan),
             floor=(self.batch.x.amin(-1) >= 0).unsqueeze(1),

@@ -35,7 +35,7 @@ from matplotlib.figure import Figure
 
 from bench.experiments.ablations import graph_scores
 from bench.lib.dot_plot import INK, OURS
-from bench.lib.options import settled
+from bench.lib.options import with_defaults
 from bench.lib.record import Row, record, table
 from bench.lib.result_log import read_rows
 from causalmmm.data.panel import Panel
@@ -271,7 +271,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--measure-memory", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
-    return settled(options, USUAL, QUICK)
+    return with_defaults(options, USUAL, QUICK)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from bench.experiments.structure_methods import METHODS, Found, Task
 from bench.experiments.structure_picture import picture
-from bench.lib.options import settled
+from bench.lib.options import with_defaults
 from bench.lib.record import Row, table
-from bench.lib.result_log import Ledger, read_rows
+from bench.lib.result_log import ResultLog, read_rows
 from bench.lib.scenarios import SCENARIOS, draw
 from bench.lib.scores import calibration, decision_scores, edge_scores
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
 
 def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
     """Rows of all methods and seeds on one scenario, those of earlier runs included."""
-    ledger = Ledger(options.out, f"structure-{scenario}", vars(options))
+    log = ResultLog(options.out, f"structure-{scenario}", vars(options))
     for seed in options.seeds:
         case = draw(scenario, seed, options.stores, options.steps)
         train, held_out = split(case.panel.n_stores, options.held_out, seed)
@@ -63,9 +63,9 @@ def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
             "settings": options.settings,
         }
         for method in options.methods:
-            ledger.add(known | {"method": method}, partial(method_rows, method, task))
-    print(table(ledger.rows, ["method"], VALUES, f"\n{scenario}, held-out stores"))
-    return ledger.rows
+            log.add(known | {"method": method}, partial(method_rows, method, task))
+    print(table(log.rows, ["method"], VALUES, f"\n{scenario}, held-out stores"))
+    return log.rows
 
 
 def method_rows(method: str, task: Task) -> list[Row]:
@@ -116,7 +116,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--draw", action="store_true", help="measure nothing, draw what is there")
     parser.add_argument("--out", type=Path, help="bench/results, or runs where it is quick")
     usual = {"stores": None, "few": 20, "seeds": [0, 1, 2, 3, 4]}
-    return settled(parser.parse_args(arguments), usual, QUICK)
+    return with_defaults(parser.parse_args(arguments), usual, QUICK)
 
 
 if __name__ == "__main__":

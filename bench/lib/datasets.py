@@ -8,7 +8,7 @@ from causalmmm.data.panel import Panel
 from causalmmm.simulation import PRESETS, Truth, simulate
 
 
-def draw_case(
+def draw_dataset(
     name: str, seed: int, stores: int | None = None, steps: int | None = None
 ) -> tuple[Panel, Truth | None, dict[str, Any]]:
     """Panel, truth (None where the law is not the simulator's) and what a user would declare."""

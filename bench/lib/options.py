@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-def settled(
+def with_defaults(
     options: argparse.Namespace, usual: Mapping[str, Any], quick: Mapping[str, Any]
 ) -> argparse.Namespace:
     """Options with ``usual`` values, or those of ``quick``, in place of None, and where to write:

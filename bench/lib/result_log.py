@@ -12,7 +12,7 @@ from typing import Any
 from bench.lib.record import Row, environment, record
 
 
-class Ledger:
+class ResultLog:
     """Rows of ``NAME.csv`` in ``out``, those of earlier runs included.
 
     settings  of this run, for the header; ``settings["again"]`` measures anew what is there.

@@ -33,19 +33,19 @@ class Batch:
     x: Tensor
     basis: Tensor
     context: Tensor
-    seen: Tensor
-    scored: Tensor
+    context_mask: Tensor
+    target_mask: Tensor
     store: Tensor
 
     @property
     def valid(self) -> Tensor:
         """bool [B, T]: rows of the history; False on padding."""
-        return self.seen | self.scored
+        return self.context_mask | self.target_mask
 
     @property
     def level(self) -> Tensor:
         """[B, N, 1]: mean of each series over the rows seen, so that it tells nothing of others."""
-        rows = self.seen.to(self.x.dtype).unsqueeze(-1)
+        rows = self.context_mask.to(self.x.dtype).unsqueeze(-1)
         return self.x @ rows / rows.sum(1, keepdim=True)
 
     def to(self, device: torch.device) -> Batch:
@@ -92,15 +92,15 @@ class Windows:
         first = steps - lengths
         ready = np.arange(steps) >= (first + self.memory)[:, None]
         if same:
-            seen, scored = valid, ready
+            context_mask, target_mask = valid, ready
         else:
             block = np.maximum(1, (share * (lengths - self.memory)).astype(np.int64))
             begin = first + self.memory + rng.integers(0, lengths - self.memory - block + 1)
             inside = (np.arange(steps) >= begin[:, None]) & (
                 np.arange(steps) < (begin + block)[:, None]
             )
-            seen, scored = valid & ~inside, inside
-        return _with_rows(batch, valid, seen, scored)
+            context_mask, target_mask = valid & ~inside, inside
+        return _with_rows(batch, valid, context_mask, target_mask)
 
     def _cut(
         self, stores: NDArray[np.int64], lengths: NDArray[np.int64], begin: NDArray[np.int64]
@@ -125,27 +125,33 @@ class Windows:
             context=torch.from_numpy(
                 np.ascontiguousarray(context.transpose(0, 2, 1)) if context.ndim == 3 else context
             ),
-            seen=torch.empty(0),
-            scored=torch.empty(0),
+            context_mask=torch.empty(0),
+            target_mask=torch.empty(0),
             store=torch.from_numpy(stores),
         )
         return batch, valid
 
 
 def _with_rows(
-    batch: Batch, valid: NDArray[np.bool_], seen: NDArray[np.bool_], scored: NDArray[np.bool_]
+    batch: Batch,
+    valid: NDArray[np.bool_],
+    context_mask: NDArray[np.bool_],
+    target_mask: NDArray[np.bool_],
 ) -> Batch:
     """The batch with its rows seen and scored, bool [B, T], and padding that tells nothing else."""
-    batch.seen, batch.scored = torch.from_numpy(seen), torch.from_numpy(scored)
+    batch.context_mask, batch.target_mask = (
+        torch.from_numpy(context_mask),
+        torch.from_numpy(target_mask),
+    )
     if not valid.all():
         batch.x = torch.where(torch.from_numpy(valid).unsqueeze(1), batch.x, batch.level)
     return batch
 
 
-def whole_past(seen: Tensor, lags: int) -> Tensor:
-    """bool [B, T - lags]: rows of ``seen`` [B, T] whose last ``lags`` rows are none of padding.
+def has_full_lags(context_mask: Tensor, lags: int) -> Tensor:
+    """bool [B, T - lags]: rows of ``context_mask`` [B, T] with ``lags`` rows of history before.
 
     The first row of a history is always seen.
     """
-    begun = seen.cumsum(-1) > 0
-    return seen[:, lags:] & begun[:, : seen.shape[-1] - lags]
+    begun = context_mask.cumsum(-1) > 0
+    return context_mask[:, lags:] & begun[:, : context_mask.shape[-1] - lags]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.batches.windows import whole_past
+from causalmmm.engine.batches.windows import has_full_lags
 from causalmmm.engine.ops.linalg import diagonal_blocks, ridged, spd_inverse, whitening
 
 _ROUNDS = 6  # more change nothing that matters and make evidence overconfident
@@ -27,7 +27,7 @@ _LOGISTIC = 1.702  # logistic(1.702 x) is within 0.01 of the normal distribution
 
 
 @dataclass
-class _Fit:
+class ArdFit:
     """Regression of every receiver on the lags of all series; M = N L, receiver first.
 
     past [B, T - L, M], rows with lag 1 first; coefficients have ``mean`` [B, N, M] and
@@ -44,8 +44,13 @@ class _Fit:
 
 
 @torch.no_grad()
-def relevance_evidence(
-    sent: Tensor, received: Tensor, running: Tensor, seen: Tensor, positive: Tensor, lags: int
+def ard_evidence(
+    sent: Tensor,
+    received: Tensor,
+    active: Tensor,
+    context_mask: Tensor,
+    positive: Tensor,
+    lags: int,
 ) -> Tensor:
     """Log Bayes factors [B, N, N], sender first, of "i's last lags help predict j"; diagonal zero.
 
@@ -61,7 +66,7 @@ def relevance_evidence(
     where the effect is known to be positive, times the odds that its sum over lags is.
     """
     nodes = sent.shape[1]
-    fit = _fit(sent, received, running, seen, lags)
+    fit = fit_ard(sent, received, active, context_mask, lags)
     blocks = diagonal_blocks(fit.covariance, nodes)  # [B, N, N, L, L]
     mean, scale = (part.unflatten(-1, (nodes, lags)) for part in (fit.mean, fit.scale))
     white = whitening(blocks)
@@ -76,12 +81,12 @@ def relevance_evidence(
 
 
 @torch.no_grad()
-def relevance_forecast(
-    sent: Tensor, received: Tensor, running: Tensor, seen: Tensor, lags: int
+def ard_forecast(
+    sent: Tensor, received: Tensor, active: Tensor, context_mask: Tensor, lags: int
 ) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation [B, N, T - L] of rows L.. of every receiver, each one step ahead
-    of its past, under the regressions behind :func:`relevance_evidence`."""
-    fit = _fit(sent, received, running, seen, lags)
+    of its past, under the regressions behind :func:`ard_evidence`."""
+    fit = fit_ard(sent, received, active, context_mask, lags)
     mean = (fit.scale * fit.mean) @ fit.past.mT
     moved = fit.past.unsqueeze(1) * fit.scale.unsqueeze(2)  # [B, N, T - L, M]
     variance = fit.noise.unsqueeze(-1) + ((moved @ fit.covariance) * moved).sum(-1)
@@ -89,12 +94,14 @@ def relevance_forecast(
     return mean * level, variance.sqrt() * level
 
 
-def _fit(sent: Tensor, received: Tensor, running: Tensor, seen: Tensor, lags: int) -> _Fit:
+def fit_ard(
+    sent: Tensor, received: Tensor, active: Tensor, context_mask: Tensor, lags: int
+) -> ArdFit:
     stores, nodes, steps = sent.shape
-    seen_rows = seen.to(sent.dtype).unsqueeze(1)
+    seen_rows = context_mask.to(sent.dtype).unsqueeze(1)
     spread = (sent.square() * seen_rows).sum(-1, keepdim=True) / seen_rows.sum(-1, keepdim=True)
     series = (sent / spread.sqrt().clamp_min(_FLAT)).clamp(-_CLIP, _CLIP)
-    used = running[..., lags:] * whole_past(seen, lags).unsqueeze(1)
+    used = active[..., lags:] * has_full_lags(context_mask, lags).unsqueeze(1)
     count = used.sum(-1).clamp_min(2.0)
     outcome = received[..., lags:] * used
     level = (outcome.square().sum(-1) / count).sqrt().clamp_min(1e-6)
@@ -110,9 +117,9 @@ def _fit(sent: Tensor, received: Tensor, running: Tensor, seen: Tensor, lags: in
     other = 1 - own
     variance = (1 / (nodes * lags) + _OWN_VARIANCE * own).expand(stores, nodes, nodes, lags)
     noise = 0.5 * total / freedom + _LEAST_NOISE
-    power = gram.diagonal(dim1=-2, dim2=-1).unflatten(-1, (nodes, lags)).clamp_min(1e-6)
+    xtx_diag = gram.diagonal(dim1=-2, dim2=-1).unflatten(-1, (nodes, lags)).clamp_min(1e-6)
     for turn in range(_ROUNDS):
-        variance = _measurable(variance, power, noise)
+        variance = _measurable(variance, xtx_diag, noise)
         covariance, mean = _posterior(gram, cross, variance, noise)
         determined = 1 - covariance.diagonal(dim1=-2, dim2=-1)
         spent = (variance.flatten(2).sqrt() * mean * cross).sum(-1) + noise * mean.square().sum(-1)
@@ -127,15 +134,15 @@ def _fit(sent: Tensor, received: Tensor, running: Tensor, seen: Tensor, lags: in
             ratio = shared[:, None, None]
         ratio = ratio * other + size / weight * own
         variance = (variance * ratio).clamp(_LEAST, _MOST)
-    variance = _measurable(variance, power, noise)
+    variance = _measurable(variance, xtx_diag, noise)
     covariance, mean = _posterior(gram, cross, variance, noise)
-    return _Fit(past, variance.flatten(2).sqrt(), covariance, mean, noise, level)
+    return ArdFit(past, variance.flatten(2).sqrt(), covariance, mean, noise, level)
 
 
-def _measurable(variance: Tensor, power: Tensor, noise: Tensor) -> Tensor:
+def _measurable(variance: Tensor, xtx_diag: Tensor, noise: Tensor) -> Tensor:
     """Prior variances [B, N, N, L], none so wide that float32 cannot tell series that move together
-    apart; ``power`` of the coefficients alike, noise [B, N]."""
-    return torch.minimum(variance, _SUREST * noise[..., None, None] / power)
+    apart; ``xtx_diag`` of the coefficients alike, noise [B, N]."""
+    return torch.minimum(variance, _SUREST * noise[..., None, None] / xtx_diag)
 
 
 def _posterior(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.batches.windows import whole_past
+from causalmmm.engine.batches.windows import has_full_lags
 from causalmmm.engine.ops.linalg import diagonal_blocks, ridged, whitening
 
 RIDGE = 10.0  # prior precision of a standardised VAR coefficient, in units of the noise variance
@@ -53,30 +53,30 @@ def node_width(lags: int) -> int:
 
 @torch.no_grad()
 def window_statistics(
-    residual: Tensor, received: Tensor, running: Tensor, seen: Tensor, lags: int
+    residual: Tensor, received: Tensor, active: Tensor, context_mask: Tensor, lags: int
 ) -> WindowStatistics:
-    """Statistics of residual series [B, N, T] on rows ``seen``, bool [B, T], without gradient.
+    """Statistics of residual series [B, N, T] on the rows of ``context_mask``, without gradient.
 
     ``residual`` is of the series as senders; ``received`` of the series as receivers, which are
-    explained only on rows where they are ``running`` (0 or 1, [B, N, T]).
+    explained only on rows where they are ``active`` (0 or 1, [B, N, T]).
 
     One Gram matrix of all lags gives both the correlations and, through one Cholesky factorisation
     per store, the ridge VAR(lags): B = (Z'Z + c I)^-1 Z'Y, its posterior covariance, and for every
     ordered pair the group statistic b' (P_ii)^-1 b / s_j^2 (Wald, under the ridge prior).
     """
     stores, nodes, steps = residual.shape
-    rows = seen.to(residual.dtype)
+    rows = context_mask.to(residual.dtype)
     count = rows.sum(-1).clamp_min(2.0)
     spread = ((residual.square() * rows.unsqueeze(1)).sum(-1) / count.unsqueeze(-1)).sqrt()
-    explained = (running * rows.unsqueeze(1)).sum(-1).clamp_min(2.0)
+    explained = (active * rows.unsqueeze(1)).sum(-1).clamp_min(2.0)
     received_spread = ((received.square() * rows.unsqueeze(1)).sum(-1) / explained).sqrt()
     # a series may be all but constant on the seen rows and move elsewhere: bound what that can do
     series = (residual / spread.clamp_min(_FLAT).unsqueeze(-1)).clamp(-_CLIP, _CLIP)
     outcome = (received / spread.clamp_min(_FLAT).unsqueeze(-1)).clamp(-_CLIP, _CLIP)
     # rows predicted: all seen rows that have `lags` predecessors inside the window
-    used = whole_past(seen, lags).to(residual.dtype).unsqueeze(1)
+    used = has_full_lags(context_mask, lags).to(residual.dtype).unsqueeze(1)
     n = used.sum(-1).clamp_min(2.0)  # [B, 1]
-    counted = used * running[..., lags:]
+    counted = used * active[..., lags:]
     present = outcome[..., lags:] * counted  # [B, N, T']
     share = counted.sum(-1).clamp_min(2.0) / n  # [B, N]
     single = series.unsqueeze(2)
@@ -147,8 +147,8 @@ def response_evidence(
     responses: Tensor,
     beta: Tensor,
     log_noise: Tensor,
-    running: Tensor,
-    seen: Tensor,
+    active: Tensor,
+    context_mask: Tensor,
     log_odds: Tensor,
     store_odds: Callable[[Tensor], Tensor],
     spread: float,
@@ -169,9 +169,9 @@ def response_evidence(
     and log Bayes factor given the other senders' mean-field posterior (see :func:`mean_field`).
     """
     stores, nodes, parts, _ = responses.shape
-    rows = seen.to(errors.dtype).unsqueeze(1)
+    rows = context_mask.to(errors.dtype).unsqueeze(1)
     flat = responses.flatten(1, 2) * rows
-    counted = rows * running
+    counted = rows * active
     share = counted.sum(-1) / rows.sum(-1).clamp_min(1.0)  # a receiver's rows stand for all rows
     scaled = (errors * (-log_noise).exp().unsqueeze(-1)).clamp(-_CLIP, _CLIP) * counted
     plain_gram, plain_cross = flat @ flat.mT, flat @ scaled.mT
@@ -184,20 +184,20 @@ def response_evidence(
     group = (whitening(_inverse_blocks(white, nodes)) @ weight).square().sum(2)
     unit = size.view(stores, nodes, parts, 1) * (-log_noise).exp().view(stores, 1, 1, nodes)
     effect = beta.transpose(1, 2) * unit
-    power = (effect * (own @ effect)).sum(2) * share.unsqueeze(1)
-    root = power.clamp_min(1e-6).sqrt()
+    xtx_diag = (effect * (own @ effect)).sum(2) * share.unsqueeze(1)
+    root = xtx_diag.clamp_min(1e-6).sqrt()
     statistics = [group.sqrt() - parts**0.5]
     # (G + cI) w = G'e, so what the other senders leave for sender i is c w_i + G_ii w_i
     for signal in (cross.view_as(weight), RIDGE * weight + own @ weight):
         hit = (effect * signal).sum(2)
-        ratio = hit - 0.5 * power
+        ratio = hit - 0.5 * xtx_diag
         statistics += [hit / root, ratio.sign() * ratio.abs().log1p()]
-    hits = (effect * cross.view_as(weight)).sum(2).mT  # receiver first from here on
+    xty = (effect * cross.view_as(weight)).sum(2).mT  # receiver first from here on
     precision = (-2 * log_noise).exp() * share
     overlap = _overlap(plain_gram, beta) * precision[:, :, None, None]
-    first, _ = mean_field(hits, overlap, log_odds.mT, spread)
-    factor, amount = mean_field(hits, overlap, store_odds(first.mT).mT, spread)
-    left = hits - (overlap @ amount.unsqueeze(-1)).squeeze(-1) + power.mT * amount
+    first, _ = mean_field(xty, overlap, log_odds.mT, spread)
+    factor, post_mean = mean_field(xty, overlap, store_odds(first.mT).mT, spread)
+    left = xty - (overlap @ post_mean.unsqueeze(-1)).squeeze(-1) + xtx_diag.mT * post_mean
     statistics += [left.mT / root, 2 * factor.mT / EVIDENCE_UNIT, root.log1p()]
     edges = torch.stack(statistics, dim=-1).clamp(-_CLIP, _CLIP) / 2
     return ResponseEvidence(edges, first.mT, plain_gram, plain_cross, share)
@@ -216,53 +216,51 @@ def _overlap(gram: Tensor, beta: Tensor) -> Tensor:
 
 
 def mean_field(
-    hits: Tensor, overlap: Tensor, log_odds: Tensor, spread: float
+    xty: Tensor, overlap: Tensor, log_odds: Tensor, spread: float
 ) -> tuple[Tensor, Tensor]:
     """Which senders explain each receiver: spike and slab regression on known directions.
 
     For receiver j, y = sum_i z_i a_i x_i + noise of unit variance, z_i Bernoulli with ``log_odds``
-    [N, N] or [B, N, N], a_i ~ N(1, spread^2). From x_i'y = ``hits`` [B, N, N] and x_i'x_k =
+    [N, N] or [B, N, N], a_i ~ N(1, spread^2). From x_i'y = ``xty`` [B, N, N] and x_i'x_k =
     ``overlap`` [B, N, N, N] (receiver first in all), coordinate ascent on the mean-field posterior
     gives log Bayes factors of z_i given the others, and E[z_i a_i], both [B, N, N].
     """
-    log_odds = log_odds.expand_as(hits)
+    log_odds = log_odds.expand_as(xty)
     if torch.compiler.is_exporting():
-        return exported_mean_field(hits, overlap, log_odds, spread, _SWEEPS)
-    return _mean_field(hits, overlap, log_odds, spread, _SWEEPS)
+        return exported_mean_field(xty, overlap, log_odds, spread, _SWEEPS)
+    return _mean_field(xty, overlap, log_odds, spread, _SWEEPS)
 
 
 def _mean_field(
-    hits: Tensor, overlap: Tensor, log_odds: Tensor, spread: float, sweeps: int
+    xty: Tensor, overlap: Tensor, log_odds: Tensor, spread: float, sweeps: int
 ) -> tuple[Tensor, Tensor]:
-    power = overlap.diagonal(dim1=2, dim2=3)
-    others = overlap - torch.diag_embed(power)
-    amount, factor = torch.zeros_like(hits), torch.zeros_like(hits)
+    xtx_diag = overlap.diagonal(dim1=2, dim2=3)
+    others = overlap - torch.diag_embed(xtx_diag)
+    post_mean, factor = torch.zeros_like(xty), torch.zeros_like(xty)
     for _ in range(sweeps):
-        for i in range(hits.shape[-1]):
-            hit = hits[..., i] - (others[:, :, i] * amount).sum(-1)
-            factor[..., i], mean = _log_bayes_factor(hit, power[..., i], spread)
-            amount[..., i] = torch.sigmoid(factor[..., i] + log_odds[..., i]) * mean
-    return factor, amount
+        for i in range(xty.shape[-1]):
+            hit = xty[..., i] - (others[:, :, i] * post_mean).sum(-1)
+            factor[..., i], mean = _log_bayes_factor(hit, xtx_diag[..., i], spread)
+            post_mean[..., i] = torch.sigmoid(factor[..., i] + log_odds[..., i]) * mean
+    return factor, post_mean
 
 
 @torch.library.custom_op("causalmmm::mean_field", mutates_args=())
 def exported_mean_field(
-    hits: Tensor, overlap: Tensor, log_odds: Tensor, spread: float, sweeps: int
+    xty: Tensor, overlap: Tensor, log_odds: Tensor, spread: float, sweeps: int
 ) -> tuple[Tensor, Tensor]:
-    return _mean_field(hits, overlap, log_odds, spread, sweeps)
+    return _mean_field(xty, overlap, log_odds, spread, sweeps)
 
 
-exported_mean_field.register_fake(
-    lambda hits, *_: (torch.empty_like(hits), torch.empty_like(hits))
-)
+exported_mean_field.register_fake(lambda xty, *_: (torch.empty_like(xty), torch.empty_like(xty)))
 
 
-def _log_bayes_factor(hit: Tensor, power: Tensor, spread: float) -> tuple[Tensor, Tensor]:
+def _log_bayes_factor(hit: Tensor, xtx_diag: Tensor, spread: float) -> tuple[Tensor, Tensor]:
     """Of exp(a hit - a^2 power / 2) with a ~ N(1, spread^2) integrated out; and a's mean."""
     precision = spread**-2
-    mean = (hit + precision) / (power + precision)
-    gain = 0.5 * mean.square() * (power + precision)
-    return gain - 0.5 * (torch.log1p(power / precision) + precision), mean
+    mean = (hit + precision) / (xtx_diag + precision)
+    gain = 0.5 * mean.square() * (xtx_diag + precision)
+    return gain - 0.5 * (torch.log1p(xtx_diag / precision) + precision), mean
 
 
 def _inverse_blocks(white: Tensor, nodes: int) -> Tensor:

@@ -18,7 +18,7 @@ from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.predict.attribution import contributions
 from causalmmm.engine.predict.curves import response_curves
 from causalmmm.engine.predict.graphs import store_graphs
-from causalmmm.engine.predict.rollout import Future, Noise, continued, draw_noise, forecast
+from causalmmm.engine.predict.rollout import Future, Noise, draw_noise, forecast, forecast_controls
 from causalmmm.engine.spec.calendar import STEPS_PER_YEAR, Calendar, CalendarSpec, period_of
 
 _CYCLE = 1461  # days in four years: exact from March 1900 to February 2100
@@ -98,7 +98,9 @@ class ExportedModel(nn.Module):
         results["mean"] = mean * scale[:, :, None]
         results["bounds"] = bounds * scale[:, :, None, None]
         parts = contributions(self.model, batch, inferred)
-        stacked = torch.cat([parts.baseline.unsqueeze(1), parts.own.unsqueeze(1), parts.senders], 1)
+        stacked = torch.cat(
+            [parts.baseline.unsqueeze(1), parts.own_past.unsqueeze(1), parts.senders], 1
+        )
         results["contribution"] = stacked[:, :-1] * scale[:, -1:, None]
         amounts = inputs["amounts"].mT / scale.unsqueeze(-1)
         curves = response_curves(self.model, batch, inferred, amounts)
@@ -113,11 +115,11 @@ class ExportedModel(nn.Module):
 
     def _batch(self, inputs: Mapping[str, Tensor]) -> Batch:
         history = inputs["history"].mT  # [B, N, T]
-        seen = ~history.isnan().any(1)
-        rows = seen.to(history.dtype).unsqueeze(1)
-        x = torch.where(seen.unsqueeze(1), history / inputs["scale"].unsqueeze(-1), 0.0)
+        context_mask = ~history.isnan().any(1)
+        rows = context_mask.to(history.dtype).unsqueeze(1)
+        x = torch.where(context_mask.unsqueeze(1), history / inputs["scale"].unsqueeze(-1), 0.0)
         count = rows.sum(-1, keepdim=True)
-        x = torch.where(seen.unsqueeze(1), x, x.sum(-1, keepdim=True) / count)
+        x = torch.where(context_mask.unsqueeze(1), x, x.sum(-1, keepdim=True) / count)
         steps = history.shape[-1]
         position = torch.arange(steps, dtype=torch.float32) - (steps - 1)
         basis = self.calendar(inputs["date"], position)
@@ -127,32 +129,30 @@ class ExportedModel(nn.Module):
             first = (steps - count[:, 0].long()).unsqueeze(-1)  # [B, 1, 1]
             given = inputs["context"]
             begin = given.gather(1, first.expand(-1, 1, given.shape[-1]))
-            context = torch.where(seen.unsqueeze(-1), given, begin).mT
+            context = torch.where(context_mask.unsqueeze(-1), given, begin).mT
         else:
             context = history[:, :0]
         return Batch(
             x=x,
             basis=basis,
             context=context,
-            seen=seen,
-            scored=seen,
+            context_mask=context_mask,
+            target_mask=context_mask,
             store=torch.zeros_like(inputs["date"][:, 0]),
         )
 
     def _future(self, inputs: Mapping[str, Tensor], batch: Batch) -> Future:
         steps = inputs["future_date"].shape[1]
-        basis = self.calendar(
-            inputs["future_date"], torch.arange(steps, dtype=torch.float32) + 1.0
-        )
-        doubt = basis[..., :0]
+        basis = self.calendar(inputs["future_date"], torch.arange(steps, dtype=torch.float32) + 1.0)
+        control_std = basis[..., :0]
         if "controls" in inputs:
             planned = self.calendar.standard(inputs["future_controls"])
             history = batch.basis[..., -planned.shape[-1] :]
-            expected, doubt = continued(history, batch.seen, planned)
+            expected, control_std = forecast_controls(history, batch.context_mask, planned)
             basis = torch.cat([basis, expected], dim=-1)
         return Future(
             basis=basis,
-            doubt=doubt,
+            control_std=control_std,
             context=batch.context[..., -1],
             given=(inputs["plan"] / inputs["scale"].unsqueeze(1)).mT,
             floor=inputs["floor"].unsqueeze(1),

@@ -172,8 +172,8 @@ def _adstock_by_blocks(x: Any, decay: Any, initial: Any) -> Any:
     rows = op.Reshape(filled, op.Concat(lead, blocks, size, axis=0))  # [B, N, blocks, from]
     flat = op.Reshape(decay, [nodes, 1, parts, 1])
     fresh = op.Sub(op.Constant(value_float=1.0), flat)
-    power = op.Mul(op.Pow(flat, _tensor(ahead[:, None])), _tensor(within[:, None]))
-    kernel = op.Mul(fresh, power)  # [N, from, D, to]
+    xtx_diag = op.Mul(op.Pow(flat, _tensor(ahead[:, None])), _tensor(within[:, None]))
+    kernel = op.Mul(fresh, xtx_diag)  # [N, from, D, to]
     last = op.Squeeze(op.Slice(kernel, [_BLOCK - 1], [_BLOCK], [3]), [3])
     gained = op.MatMul(rows, last)  # [B, N, blocks, D]
     rate = op.Reshape(op.Pow(flat, op.Constant(value_float=float(_BLOCK))), [nodes, parts])
@@ -200,21 +200,21 @@ def _plain_adstock_hill(x: Any, decay: Any, slope: Any, half: Any, initial: Any)
     return _hill(op.Transpose(stock, perm=[*range(1, rank), 0]), slope, half), final
 
 
-def mean_field(hits: Any, overlap: Any, log_odds: Any, spread: float, sweeps: int) -> Any:
+def mean_field(xty: Any, overlap: Any, log_odds: Any, spread: float, sweeps: int) -> Any:
     """``engine.evidence.window_stats.mean_field``: sender after sender, all stores at once.
 
     Amounts are kept halved, which spares an operator at every turn.
     """
-    nodes = hits.shape[-1]
+    nodes = xty.shape[-1]
     precision = op.Constant(value_float=spread**-2)
     two = op.Constant(value_float=2.0)
-    base = op.Add(op.Transpose(hits, perm=[2, 0, 1]), precision)  # [sender, B, receiver]
+    base = op.Add(op.Transpose(xty, perm=[2, 0, 1]), precision)  # [sender, B, receiver]
     around = op.Transpose(overlap, perm=[2, 3, 0, 1])  # [sender, other sender, B, receiver]
-    flat = op.Reshape(around, op.Concat(_tensor(np.array([-1])), op.Shape(hits, end=2), axis=0))
-    power = op.Gather(flat, _tensor(np.arange(nodes) * (nodes + 1)), axis=0)
+    flat = op.Reshape(around, op.Concat(_tensor(np.array([-1])), op.Shape(xty, end=2), axis=0))
+    xtx_diag = op.Gather(flat, _tensor(np.arange(nodes) * (nodes + 1)), axis=0)
     apart = _tensor(2 * (1 - np.eye(nodes, dtype=np.float32))[:, :, None, None])
     others = op.Mul(around, apart)
-    total = op.Add(power, precision)
+    total = op.Add(xtx_diag, precision)
     gain = op.Div(op.Constant(value_float=0.5), total)
     cost = op.Log(op.Div(total, precision))
     cost = op.Mul(op.Add(cost, precision), op.Constant(value_float=0.5))
@@ -235,8 +235,8 @@ def mean_field(hits: Any, overlap: Any, log_odds: Any, spread: float, sweeps: in
             gains[i] = op.Mul(hit, mean)
             amounts[i] = op.Mul(mean, op.Sigmoid(op.Sub(gains[i], limit)))
     factor = op.Sub(op.Concat(*gains, axis=0), cost)
-    amount = op.Mul(op.Concat(*amounts, axis=0), two)
-    return op.Transpose(factor, perm=[1, 2, 0]), op.Transpose(amount, perm=[1, 2, 0])
+    post_mean = op.Mul(op.Concat(*amounts, axis=0), two)
+    return op.Transpose(factor, perm=[1, 2, 0]), op.Transpose(post_mean, perm=[1, 2, 0])
 
 
 def elu(x: Any, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Any:

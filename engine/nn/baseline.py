@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from causalmmm.engine.batches.windows import whole_past
+from causalmmm.engine.batches.windows import has_full_lags
 from causalmmm.engine.ops.linalg import spd_inverse
 
 # Prior spread of a store's coefficient around the shared one, in units of the series' level.
@@ -30,7 +30,7 @@ _NOISE = 0.2
 
 @dataclass
 class Projection:
-    """Ridge regression of rows ``seen`` on the basis, ready to apply to any set of series.
+    """Ridge regression of rows ``context_mask`` on the basis, ready to apply to any set of series.
 
     basis   [B, T, Q];  solver [B, Q, T] maps series on the seen rows to coefficients;
     spread  [B, Q, Q], posterior covariance of coefficients per unit of noise variance;
@@ -40,7 +40,7 @@ class Projection:
     basis: Tensor
     solver: Tensor
     spread: Tensor
-    seen: Tensor
+    context_mask: Tensor
 
     def coefficients(self, series: Tensor) -> Tensor:
         """[B, R, T] -> [B, R, Q]."""
@@ -52,9 +52,9 @@ class Projection:
 
     def ahead(self) -> Projection:
         """For series that act one step later: their row t meets row t + 1 of the basis."""
-        seen = whole_past(self.seen, 1)
-        solver = self.solver[..., 1:] * seen.unsqueeze(1)
-        return Projection(self.basis[:, 1:], solver, self.spread, seen)
+        context_mask = has_full_lags(self.context_mask, 1)
+        solver = self.solver[..., 1:] * context_mask.unsqueeze(1)
+        return Projection(self.basis[:, 1:], solver, self.spread, context_mask)
 
 
 class CalendarBaseline(nn.Module):
@@ -68,12 +68,12 @@ class CalendarBaseline(nn.Module):
         spread = torch.tensor([_SPREAD[g] for g in groups])
         self.log_ridge = nn.Parameter(2 * torch.log(_NOISE / spread))
 
-    def project(self, basis: Tensor, seen: Tensor) -> Projection:
+    def project(self, basis: Tensor, context_mask: Tensor) -> Projection:
         """Projection of a batch: basis [B, T, Q], seen bool [B, T]."""
-        visible = basis * seen.unsqueeze(-1)
+        visible = basis * context_mask.unsqueeze(-1)
         gram = visible.mT @ visible + torch.diag(self.log_ridge.clamp(-12, 12).exp())
         spread = spd_inverse(gram)
-        return Projection(basis, spread @ visible.mT, spread, seen)
+        return Projection(basis, spread @ visible.mT, spread, context_mask)
 
     def forward(self, x: Tensor, projection: Projection) -> tuple[Tensor, Tensor]:
         """Baseline coefficients [B, N, Q] and residual [B, N, T] of scaled series x [B, N, T]."""

@@ -42,9 +42,9 @@ class ResponseDecoder(nn.Module):
         with torch.no_grad():  # softplus(-3) = 0.05: small, and equal for all pairs
             self.raw_beta[positive] = -3.0
             self.raw_beta[~positive] = 0.02
-        self.own = nn.Parameter(torch.zeros(nodes, config.own_lags))
-        self.own_state = nn.Linear(config.hidden, config.own_lags, bias=False)
-        nn.init.zeros_(self.own_state.weight)
+        self.ar_weights = nn.Parameter(torch.zeros(nodes, config.ar_lags))
+        self.ar_state = nn.Linear(config.hidden, config.ar_lags, bias=False)
+        nn.init.zeros_(self.ar_state.weight)
         self.log_pooled = nn.Parameter(torch.full((nodes,), -1.0))
         self.log_noise = nn.Parameter(torch.zeros(nodes))
 
@@ -74,9 +74,7 @@ class ResponseDecoder(nn.Module):
         half = self.log_half.unsqueeze(-1) + self.context_half @ moving
         return slope.clamp(-2, 2).exp(), half.clamp(-4, 4).exp()
 
-    def respond(
-        self, x: Tensor, context: Tensor, initial: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def respond(self, x: Tensor, context: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
         """Responses [B, N, D, T] of scaled series x [B, N, T], undelayed, and the final state.
 
         ``initial`` [B, N, D] or [B, N, 1] is the carry-over before the first row: that of an
@@ -124,9 +122,9 @@ class ResponseDecoder(nn.Module):
         """[B, N, T]: what responses [B, N, D, T] add to every receiver one step later."""
         return weights.flatten(1, 2).mT @ response.flatten(1, 2)
 
-    def own_weights(self, state: Tensor) -> Tensor:
+    def store_ar_weights(self, state: Tensor) -> Tensor:
         """[B, N, P]: weights of a receiver's own last P residuals, latest first."""
-        return self.own + 0.3 * torch.tanh(self.own_state(state))
+        return self.ar_weights + 0.3 * torch.tanh(self.ar_state(state))
 
     def noise(self, spread: Tensor, rows: Tensor) -> Tensor:
         """[B, N]: log standard deviation of one-step errors.

@@ -85,9 +85,9 @@ class RelationalEncoder(nn.Module):
         self.register_buffer("log_odds", odds)
         self.prototypes = nn.Parameter(odds + 0.5 * torch.randn(config.prototypes, nodes, nodes))
         self.mixture = nn.Parameter(torch.zeros(config.prototypes))
-        self.silent = config.structure == "evidence"
-        if self.silent:
-            self._say_nothing(odds)
+        self.frozen_to_prior = config.structure == "evidence"
+        if self.frozen_to_prior:
+            self.freeze_to_prior(odds)
         else:
             with torch.no_grad():  # start undecided: an effect is learned only through an open gate
                 typical = odds[~torch.eye(nodes, dtype=torch.bool)].median()
@@ -101,15 +101,16 @@ class RelationalEncoder(nn.Module):
         context: Tensor,
         factor: Tensor | None,
         *,
-        alone: Tensor | None = None,
+        store_log_bf: Tensor | None = None,
         temperature: float | Tensor = 1.0,
         seed: int | Tensor | None = None,
         store: Tensor | None = None,
     ) -> Posterior:
         """nodes [B, N, G], edges [B, N, N, F] or None, context [B, C] -> :class:`Posterior`.
 
-        ``seed=None`` gives the posterior mean instead of a sample. ``alone`` [B, N, N] are log
-        Bayes factors of each store alone, to which a silent encoder adds nothing but the prior.
+        ``seed=None`` gives the posterior mean instead of a sample. ``store_log_bf`` [B, N, N] are
+        log Bayes factors of each store alone, to which an encoder that is frozen to the prior
+        adds nothing but the prior.
         """
         batch, count, _ = nodes.shape
         shared = context.unsqueeze(1).expand(batch, count, context.shape[-1])
@@ -123,7 +124,7 @@ class RelationalEncoder(nn.Module):
         whole = first.mean(1, keepdim=True).expand_as(first)
         state = self.node(torch.cat([first, whole, h], dim=-1))
         log_prior, divergence = self.prior(factor, batch)
-        ratio = alone if self.silent else self.evidence_ratio(edges)
+        ratio = store_log_bf if self.frozen_to_prior else self.evidence_ratio(edges)
         informed = log_prior
         if ratio is not None:
             informed = log_prior + torch.stack([torch.zeros_like(ratio), ratio], dim=-1)
@@ -163,7 +164,7 @@ class RelationalEncoder(nn.Module):
         )
 
     @torch.no_grad()
-    def _say_nothing(self, odds: Tensor) -> None:
+    def freeze_to_prior(self, odds: Tensor) -> None:
         """Leave the logits to prior and evidence: no network, one prototype, the user's."""
         self.prototypes = nn.Parameter(odds.clone().unsqueeze(0), requires_grad=False)
         self.mixture = nn.Parameter(torch.zeros(1), requires_grad=False)
@@ -206,7 +207,7 @@ class RelationalEncoder(nn.Module):
         log_prior, _ = self.prior(factor, factor.shape[0])
         return (log_prior[..., 1] - log_prior[..., 0]).clamp(-_LARGE, _LARGE)
 
-    def typical_odds(self) -> Tensor:
+    def marginal_log_odds(self) -> Tensor:
         """Log odds [N, N] of every edge in a store of which nothing is known."""
         odds = self.prototypes.detach().clamp(-_WIDE, _WIDE)
         weight = self.mixture.detach().softmax(-1)

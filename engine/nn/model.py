@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from causalmmm.engine.batches.windows import Batch, whole_past
-from causalmmm.engine.evidence.ard import relevance_evidence
+from causalmmm.engine.batches.windows import Batch, has_full_lags
+from causalmmm.engine.evidence.ard import ard_evidence
 from causalmmm.engine.evidence.window_stats import (
     ResponseEvidence,
     response_evidence,
@@ -57,10 +57,10 @@ class Inference:
     responses: Tensor
     posterior: Posterior
     log_noise: Tensor
-    own: Tensor
+    ar_weights: Tensor
     evidence: ResponseEvidence | None
-    alone: Tensor | None
-    running: Tensor
+    store_log_bf: Tensor | None
+    active: Tensor
 
 
 class CausalModel(nn.Module):
@@ -99,41 +99,41 @@ class CausalModel(nn.Module):
         *,
         temperature: float | Tensor = 1.0,
         seed: int | Tensor | None = None,
-        alone: Tensor | None = None,
+        store_log_bf: Tensor | None = None,
     ) -> Inference:
         """Baseline and posterior of a batch from the rows it may see.
 
-        ``alone`` are log Bayes factors of each store alone, where they are needed and known.
+        ``store_log_bf`` are log Bayes factors of each store alone, where they are needed and known.
         """
         config = self.config
-        projection = self.baseline.project(batch.basis, batch.seen)
-        received, running = self._received(batch)
+        projection = self.baseline.project(batch.basis, batch.context_mask)
+        received, active = self._received(batch)
         coefficients, residual = self.baseline(received, projection)
-        residual = residual * running * batch.valid.unsqueeze(1)
+        residual = residual * active * batch.valid.unsqueeze(1)
         still = residual.detach()
         sent = self.baseline(batch.x, projection)[1].detach()
-        statistics = window_statistics(sent, still, running, batch.seen, max(config.lags, 1))
+        statistics = window_statistics(sent, still, active, batch.context_mask, max(config.lags, 1))
         log_noise = self.decoder.noise(statistics.spread, statistics.rows)
         responses = self._responses(batch, projection)
         if config.lags:
-            errors = still[..., 1:] - own_prediction(self.decoder.own.detach(), still)
+            errors = still[..., 1:] - ar_prediction(self.decoder.ar_weights.detach(), still)
             evidence = response_evidence(
                 errors,
                 responses.detach(),
                 self.decoder.beta.detach(),
                 log_noise.detach(),
-                running[..., 1:],
-                whole_past(batch.seen, 1),
-                self.encoder.typical_odds(),
+                active[..., 1:],
+                has_full_lags(batch.context_mask, 1),
+                self.encoder.marginal_log_odds(),
                 self.encoder.store_odds,
                 config.effect_spread,
             )
             nodes, edges = statistics.nodes, torch.cat([statistics.edges, evidence.edges], dim=-1)
         else:
-            nodes, edges, evidence = self._raw_window(still, batch.seen), None, None
-        if config.structure == "evidence" and alone is None:
-            alone = relevance_evidence(
-                sent, still, running, batch.seen, self.decoder.positive, config.lags
+            nodes, edges, evidence = self._raw_window(still, batch.context_mask), None, None
+        if config.structure == "evidence" and store_log_bf is None:
+            store_log_bf = ard_evidence(
+                sent, still, active, batch.context_mask, self.decoder.positive, config.lags
             )
         fixed = batch.context.mean(-1) if batch.context.ndim == 3 else batch.context
         with torch.autocast(still.device.type, torch.bfloat16, enabled=self.autocast):
@@ -142,7 +142,7 @@ class CausalModel(nn.Module):
                 edges,
                 fixed,
                 None if evidence is None else evidence.factor,
-                alone=alone,
+                store_log_bf=store_log_bf,
                 temperature=temperature,
                 seed=seed,
                 store=batch.store,
@@ -154,10 +154,10 @@ class CausalModel(nn.Module):
             responses=responses,
             posterior=posterior,
             log_noise=log_noise,
-            own=self.decoder.own_weights(posterior.state.float()),
+            ar_weights=self.decoder.store_ar_weights(posterior.state.float()),
             evidence=evidence,
-            alone=alone,
-            running=running,
+            store_log_bf=store_log_bf,
+            active=active,
         )
 
     def forward(
@@ -169,16 +169,16 @@ class CausalModel(nn.Module):
         noise: Tensor,
         kl_weight: float | Tensor = 1.0,
         stores: int = 1,
-        alone: Tensor | None = None,
+        store_log_bf: Tensor | None = None,
     ) -> Losses:
         """Negative ELBO of the scored rows under graphs drawn from the rows the encoder saw.
 
         The likelihood of the scored rows stands for that of the whole window, so a posterior
         weighs as much evidence whatever share was hidden. ``noise`` [B, N, N] draws the effects
         (:func:`effect_noise`). ``stores`` is the number that training draws from: the hyperprior of
-        the prototypes counts once for all of them. ``alone`` as in :meth:`infer`.
+        the prototypes counts once for all of them. ``store_log_bf`` as in :meth:`infer`.
         """
-        inferred = self.infer(batch, temperature=temperature, seed=seed, alone=alone)
+        inferred = self.infer(batch, temperature=temperature, seed=seed, store_log_bf=store_log_bf)
         return self.score(batch, inferred, noise=noise, kl_weight=kl_weight, stores=stores)
 
     def score(
@@ -195,18 +195,18 @@ class CausalModel(nn.Module):
         effect, kl_effect = self._draw_effects(posterior, noise)
         weights = self.decoder.weights(causal(posterior.edges), effect)
         predicted = self.decoder.message(inferred.responses, weights)
-        predicted = predicted + own_prediction(inferred.own, inferred.residual)
+        predicted = predicted + ar_prediction(inferred.ar_weights, inferred.residual)
         error = inferred.residual[..., 1:] - predicted
         log_noise = inferred.log_noise.unsqueeze(-1)
         nll = 0.5 * (error * (-log_noise).exp()).square() + log_noise + _HALF_LOG_TAU
-        nll = (nll * batch.scored[:, None, 1:] * inferred.running[..., 1:]).sum(-1)
-        scored = batch.scored.sum(-1, keepdim=True)
+        nll = (nll * batch.target_mask[:, None, 1:] * inferred.active[..., 1:]).sum(-1)
+        target_mask = batch.target_mask.sum(-1, keepdim=True)
         whole = batch.valid.sum(-1, keepdim=True)
         kl_edges, kl_effects = posterior.edges.kl.mean(), kl_effect.mean()
-        total = (nll * whole / scored).sum(-1).mean() + kl_weight * (kl_edges + kl_effects)
+        total = (nll * whole / target_mask).sum(-1).mean() + kl_weight * (kl_edges + kl_effects)
         total = total + self.encoder.prototype_penalty() / stores
         return Losses(
-            total, nll.detach().sum(0) / scored.sum(), kl_edges.detach(), kl_effects.detach()
+            total, nll.detach().sum(0) / target_mask.sum(), kl_edges.detach(), kl_effects.detach()
         )
 
     def _received(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -215,10 +215,10 @@ class CausalModel(nn.Module):
         Whether a channel spends at all is a plan; what drives it shows in how much it spends. A
         channel is explained on the rows where it spends, and counts as average on the others.
         """
-        running = ((batch.x != 0) | ~self.spend.unsqueeze(-1)).to(batch.x.dtype)
-        counted = running * batch.seen.unsqueeze(1)
+        active = ((batch.x != 0) | ~self.spend.unsqueeze(-1)).to(batch.x.dtype)
+        counted = active * batch.context_mask.unsqueeze(1)
         level = (batch.x * counted).sum(-1) / counted.sum(-1).clamp_min(1.0)
-        return torch.where(running > 0, batch.x, level.unsqueeze(-1)), running
+        return torch.where(active > 0, batch.x, level.unsqueeze(-1)), active
 
     def _responses(self, batch: Batch, projection: Projection) -> Tensor:
         """[B, N, D, T - 1]: responses of rows 0..T-2, centred on the calendar of the next row."""
@@ -242,9 +242,9 @@ class CausalModel(nn.Module):
         probability = causal_probability(posterior.edges)
         return mean + log_sd.exp() * noise, (kl * probability).sum((1, 2))
 
-    def _raw_window(self, residual: Tensor, seen: Tensor) -> Tensor:
+    def _raw_window(self, residual: Tensor, context_mask: Tensor) -> Tensor:
         """[B, N, raw_window]: the last values of each series, standardised, zero where unseen."""
-        rows = seen.to(residual.dtype).unsqueeze(1)
+        rows = context_mask.to(residual.dtype).unsqueeze(1)
         spread = (residual.square() * rows).sum(-1, keepdim=True) / rows.sum(-1, keepdim=True)
         series = residual * rows / spread.sqrt().clamp_min(1e-6)
         width = self.config.raw_window
@@ -279,14 +279,14 @@ def fixed_graph(nodes: int, *, present: bool) -> Tensor:
     return edge_log_prior(torch.full((nodes, nodes), float(present)))
 
 
-def own_prediction(own: Tensor, residual: Tensor) -> Tensor:
+def ar_prediction(ar_weights: Tensor, residual: Tensor) -> Tensor:
     """[B, N, T - 1] from each series' own past; weights [N, P] or [B, N, P]."""
-    if own.ndim == 2:
-        own = own.unsqueeze(0)
-    lags, steps = own.shape[-1], residual.shape[-1] - 1
+    if ar_weights.ndim == 2:
+        ar_weights = ar_weights.unsqueeze(0)
+    lags, steps = ar_weights.shape[-1], residual.shape[-1] - 1
     past = nn.functional.pad(residual[..., :-1], (lags - 1, 0))
     total = torch.zeros_like(residual[..., 1:])
     for lag in range(lags):  # a few shifted products cost far less than one strided matrix product
         begin = lags - 1 - lag
-        total = total + own[..., lag : lag + 1] * past[..., begin : begin + steps]
+        total = total + ar_weights[..., lag : lag + 1] * past[..., begin : begin + steps]
     return total

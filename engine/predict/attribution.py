@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.batches.windows import Batch
-from causalmmm.engine.nn.model import CausalModel, Inference, own_prediction
-from causalmmm.engine.predict.effects import expected_weights, lasting
+from causalmmm.engine.nn.model import CausalModel, Inference, ar_prediction
+from causalmmm.engine.predict.effects import ar_filter, expected_weights
 
 
 @dataclass
@@ -21,13 +21,13 @@ class Contributions:
     """Parts of the target from the second row of each window on; they sum to ``predicted``.
 
     baseline   [B, T - 1]: calendar and controls, with every sender at zero.
-    own        [B, T - 1]: past deviations of the target that no sender explains.
+    own_past   [B, T - 1]: past deviations of the target that no sender explains.
     senders    [B, N, T - 1]: expected effect of each sender; zero for the target.
     predicted  [B, T - 1].
     """
 
     baseline: Tensor
-    own: Tensor
+    own_past: Tensor
     senders: Tensor
     predicted: Tensor
 
@@ -41,13 +41,13 @@ def contributions(model: CausalModel, batch: Batch, inferred: Inference) -> Cont
     response = decoder.delayed(response)[..., :-1]
     added = (weight * response).sum(2)
     centred = (weight * inferred.responses).sum((1, 2))
-    own = own_prediction(inferred.own, inferred.residual)[:, -1]
-    kept = lasting(torch.cat([added, centred.unsqueeze(1)], dim=1), inferred.own[:, -1])
+    one_step = ar_prediction(inferred.ar_weights, inferred.residual)[:, -1]
+    kept = ar_filter(torch.cat([added, centred.unsqueeze(1)], dim=1), inferred.ar_weights[:, -1])
     senders, moving = kept[:, :-1], kept[:, -1]
     calendar = batch.x[:, -1, 1:] - inferred.residual[:, -1, 1:]
     return Contributions(
         baseline=calendar + moving - senders.sum(1),
-        own=own + centred - moving,
+        own_past=one_step + centred - moving,
         senders=senders,
-        predicted=calendar + centred + own,
+        predicted=calendar + centred + one_step,
     )

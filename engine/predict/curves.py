@@ -9,7 +9,7 @@ from torch import Tensor
 
 from causalmmm.engine.batches.windows import Batch
 from causalmmm.engine.nn.model import CausalModel, Inference, causal_probability
-from causalmmm.engine.predict.effects import effect_interval, long_run, shape_deviation
+from causalmmm.engine.predict.effects import effect_interval, long_run_multiplier, shape_deviation
 from causalmmm.kernels import adstock_hill
 
 
@@ -43,7 +43,7 @@ def response_curves(
         slope, half = decoder.curve(context)
         still = torch.zeros_like(amounts[..., :1])
         response, _ = adstock_hill(amounts, still, slope, half, still.squeeze(-1))
-    gain = long_run(inferred.own[:, -1]).view(-1, 1, 1)
+    gain = long_run_multiplier(inferred.ar_weights[:, -1]).view(-1, 1, 1)
     shared = response * decoder.beta[:, -1].sum(-1).unsqueeze(-1) * gain
     shape_sd = shape_deviation(decoder, context, batch.level, amounts)
     posterior = inferred.posterior

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.nn.decoder import ResponseDecoder
-from causalmmm.engine.nn.model import CausalModel, Inference, causal_probability, own_prediction
+from causalmmm.engine.nn.model import CausalModel, Inference, ar_prediction, causal_probability
 from causalmmm.engine.ops.scan import State, roll
 
 _NORMAL_95 = 1.6448536269514722
@@ -30,32 +30,32 @@ def one_step_errors(model: CausalModel, inferred: Inference) -> Tensor:
     """[B, N, T - 1]: what expected effects and own past leave of every receiver, in scaled units,
     from the second row of each window on."""
     message = model.decoder.message(inferred.responses, expected_weights(model, inferred))
-    explained = message + own_prediction(inferred.own, inferred.residual)
+    explained = message + ar_prediction(inferred.ar_weights, inferred.residual)
     return inferred.residual[..., 1:] - explained
 
 
-def long_run(own: Tensor) -> Tensor:
+def long_run_multiplier(ar_weights: Tensor) -> Tensor:
     """[...]: what a lasting effect of one a step comes to in receivers with own weights [..., P].
 
     The long-run multiplier of autoregressive distributed lags, 1 / (1 - sum of own weights).
     """
-    return 1 / (1 - _dying_out(own).sum(-1))
+    return 1 / (1 - cap_persistence(ar_weights).sum(-1))
 
 
-def lasting(parts: Tensor, own: Tensor) -> Tensor:
+def ar_filter(parts: Tensor, ar_weights: Tensor) -> Tensor:
     """Parts [B, K, T] that a receiver gets step by step, each with what its own past keeps of it.
 
     c(t) = part(t) + sum_p own_p c(t - p) with own weights [B, P], as if every part had been at its
     mean before the window.
     """
-    weights = _dying_out(own).mT.unsqueeze(-1)  # [P, B, 1]
+    weights = cap_persistence(ar_weights).mT.unsqueeze(-1)  # [P, B, 1]
 
     def step(state: State, now: State) -> tuple[State, State]:
         (past,), (part,) = state, now
         value = part + (weights * past).sum(0)
         return (torch.cat([value.unsqueeze(0), past[:-1]]),), (value,)
 
-    before = parts.mean(-1) * long_run(own).unsqueeze(-1)
+    before = parts.mean(-1) * long_run_multiplier(ar_weights).unsqueeze(-1)
     (kept,) = roll(step, (before.expand(len(weights), -1, -1),), (parts.permute(2, 0, 1),))
     return kept.permute(1, 2, 0)
 
@@ -99,7 +99,7 @@ def shape_deviation(
     return spread.clamp_max(_WIDEST)
 
 
-def _dying_out(own: Tensor) -> Tensor:
+def cap_persistence(ar_weights: Tensor) -> Tensor:
     """Own weights [..., P], smaller where effects would last for ever."""
-    size = own.abs().sum(-1, keepdim=True).clamp_min(_LASTING)
-    return own * (_LASTING / size)
+    size = ar_weights.abs().sum(-1, keepdim=True).clamp_min(_LASTING)
+    return ar_weights * (_LASTING / size)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from causalmmm.engine.batches.windows import Batch
 from causalmmm.engine.nn.model import CausalModel, Inference, causal_probability
-from causalmmm.engine.predict.effects import effect_interval, long_run, shape_deviation
+from causalmmm.engine.predict.effects import effect_interval, long_run_multiplier, shape_deviation
 
 
 @dataclass
@@ -28,16 +28,15 @@ class GraphTable:
 
 
 @torch.no_grad()
-def store_graphs(
-    model: CausalModel, batch: Batch, inferred: Inference | None = None
-) -> GraphTable:
+def store_graphs(model: CausalModel, batch: Batch, inferred: Inference | None = None) -> GraphTable:
     """Posterior graphs of a batch, read from all rows it may see."""
     inferred = model.infer(batch) if inferred is None else inferred
     posterior, decoder = inferred.posterior, model.decoder
     response, _ = decoder.respond(batch.x, batch.context, batch.level)
-    seen = batch.seen.to(response.dtype).unsqueeze(-1)  # [B, T, 1]
-    mean = (response.flatten(1, 2) @ seen / seen.sum(1, keepdim=True)).view(response.shape[:-1])
-    shared = torch.einsum("bid,ijd->bij", mean, decoder.beta) * long_run(inferred.own).unsqueeze(1)
+    rows = batch.context_mask.to(response.dtype).unsqueeze(-1)  # [B, T, 1]
+    mean = (response.flatten(1, 2) @ rows / rows.sum(1, keepdim=True)).view(response.shape[:-1])
+    multiplier = long_run_multiplier(inferred.ar_weights).unsqueeze(1)  # [B, 1, N]
+    shared = torch.einsum("bid,ijd->bij", mean, decoder.beta) * multiplier
     context = batch.context.mean(-1) if batch.context.ndim == 3 else batch.context
     shape_sd = shape_deviation(decoder, context, batch.level, batch.level)
     effects = effect_interval(

@@ -7,16 +7,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from causalmmm.engine.batches.windows import Batch, whole_past
+from causalmmm.engine.batches.windows import Batch, has_full_lags
 from causalmmm.engine.nn.model import CausalModel, Inference
-from causalmmm.engine.predict.effects import long_run, one_step_errors
+from causalmmm.engine.predict.effects import long_run_multiplier, one_step_errors
 
 _HALF_LIFE = 14.0  # of what a past error says about the level now, in steps
 _NONE = 1e-12
 
 
 @torch.no_grad()
-def at_recent_level(model: CausalModel, batch: Batch, inferred: Inference) -> Inference:
+def intercept_correction(model: CausalModel, batch: Batch, inferred: Inference) -> Inference:
     """The inference with intercepts moved to where each series has been of late.
 
     Calendar and effects describe a whole window. Where either changed within it, one-step errors
@@ -24,10 +24,10 @@ def at_recent_level(model: CausalModel, batch: Batch, inferred: Inference) -> In
     James & Stein, 1961), is carried on as a shift of the level (intercept correction: Clements &
     Hendry, 1996). Series whose errors average out do not move.
     """
-    counted = inferred.running[..., 1:] * whole_past(batch.seen, 1).unsqueeze(1)
+    counted = inferred.active[..., 1:] * has_full_lags(batch.context_mask, 1).unsqueeze(1)
     error = one_step_errors(model, inferred) * counted
-    shift = _beyond_noise(error, counted) * long_run(inferred.own)
-    rows = inferred.running * batch.valid.unsqueeze(1)
+    shift = _beyond_noise(error, counted) * long_run_multiplier(inferred.ar_weights)
+    rows = inferred.active * batch.valid.unsqueeze(1)
     intercept, others = inferred.coefficients[..., :1], inferred.coefficients[..., 1:]
     return replace(
         inferred,

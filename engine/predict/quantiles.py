@@ -15,7 +15,7 @@ _LEAST = 1e-6  # share of a tail
 _FAR = 8.0  # where densities are zero to float32, and not yet denormal numbers, which are slow
 
 
-def mixture_ends(location: Tensor, scale: Tensor, weight: Tensor, level: Tensor) -> Tensor:
+def mixture_quantiles(location: Tensor, scale: Tensor, weight: Tensor, level: Tensor) -> Tensor:
     """Ends [2 L, ...], lower then upper, of central intervals with shares ``level`` [L].
 
     The mixture has components N(location, scale^2) with ``weight`` in 0..1, each [D, ...]; what the
@@ -29,7 +29,7 @@ def mixture_ends(location: Tensor, scale: Tensor, weight: Tensor, level: Tensor)
     whole = weight.mean(0).clamp_min(1e-9)
     share = 1 - (1 - place) / whole  # of the components, [2 L, ...]
     aim = share.clamp(_LEAST, 1 - _LEAST)
-    odds, normal = torch.logit(aim), _normal_end(aim)
+    odds, normal = torch.logit(aim), normal_quantile(aim)
     part = weight / (whole * len(weight))
     middle = (part * location).sum(0)
     width = (part * (scale.square() + (location - middle).square())).sum(0).sqrt()
@@ -58,7 +58,7 @@ def _total(parts: Tensor) -> Tensor:
     return (ones @ parts.flatten(1)).view(parts.shape[1:])
 
 
-def _normal_end(share: Tensor) -> Tensor:
+def normal_quantile(share: Tensor) -> Tensor:
     """Quantiles of the normal distribution to 5e-4 (Abramowitz and Stegun, 26.2.23)."""
     t = (-2 * torch.minimum(share, 1 - share).log()).sqrt()
     above = 2.515517 + t * (0.802853 + t * 0.010328)

@@ -16,13 +16,13 @@ from causalmmm.engine.batches.windows import Batch
 from causalmmm.engine.nn.model import CausalModel, Inference, causal_probability
 from causalmmm.engine.ops.linalg import cholesky
 from causalmmm.engine.ops.scan import State, roll
-from causalmmm.engine.predict.intercept_correction import at_recent_level
-from causalmmm.engine.predict.quantiles import mixture_ends
+from causalmmm.engine.predict.intercept_correction import intercept_correction
+from causalmmm.engine.predict.quantiles import mixture_quantiles
 
 _BLUR = 0.05  # a gate opens over this much of probability, so that no hair's breadth flips a draw
 _FARTHEST = 5.0  # no draw lies more standard deviations away
 _LONG_RUN = 14  # lags over which calendar residuals may be correlated
-_FADING = 0.9  # a trend is expected to add this share of what it added in the step before
+DAMPING = 0.9  # a trend is expected to add this share of what it added in the step before
 _LEAST_MEAN = 0.02  # of a series that cannot fall below zero, as a share of its level
 
 
@@ -30,7 +30,7 @@ _LEAST_MEAN = 0.02  # of a series that cannot fall below zero, as a share of its
 class Future:
     """What is known of the H steps after each window.
 
-    basis    [B, H, Q]: calendar terms and controls (:func:`continued`).
+    basis    [B, H, Q]: calendar terms and controls (:func:`forecast_controls`).
     doubt    [B, H, R]: standard deviations of the controls, the last R terms; zero where planned.
     context  [B, C] or [B, C, H].
     given    [B, N, H]: planned values in scaled units, NaN where the model is to forecast.
@@ -38,7 +38,7 @@ class Future:
     """
 
     basis: Tensor
-    doubt: Tensor
+    control_std: Tensor
     context: Tensor
     given: Tensor
     floor: Tensor
@@ -92,13 +92,15 @@ def draw_noise(
     return Noise(draws, gates, effects, coefficients, unknown, steps, pauses)
 
 
-def continued(history: Tensor, seen: Tensor, planned: Tensor) -> tuple[Tensor, Tensor]:
-    """Controls [B, H, R] after a history [B, T, R], rows ``seen`` [B, T], and their deviations.
+def forecast_controls(
+    history: Tensor, context_mask: Tensor, planned: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Controls [B, H, R] after a history [B, T, R], and their standard deviations.
 
     What is planned is certain. Where ``planned`` [B, H, R] is NaN a control goes back to its mean
     from its last value at the pace of its own autocorrelation (AR(1), per store).
     """
-    rows = seen.unsqueeze(-1).to(history.dtype)
+    rows = context_mask.unsqueeze(-1).to(history.dtype)
     mean = (history * rows).sum(1, keepdim=True) / rows.sum(1, keepdim=True)
     off = (history - mean) * rows
     square = off.square().sum(1, keepdim=True)
@@ -155,7 +157,7 @@ def forecast(
     floor = future.floor[:, 0].mT  # [N, B]
     value = torch.where(floor, (location + 0.5 * scale.square()).exp(), location)
     mean = (value * chance).mean(0)  # [H, N, B]
-    ends = mixture_ends(location, scale, chance, level)
+    ends = mixture_quantiles(location, scale, chance, level)
     ends = torch.where(ends.isinf(), 0.0, torch.where(floor, ends.exp(), ends))
     given = future.given.permute(2, 1, 0)
     free = given.isnan()
@@ -171,7 +173,7 @@ def _rollout(
 
     All futures of all stores lie along the last axis, so that every operation runs through it.
     """
-    inferred = at_recent_level(model, batch, inferred)
+    inferred = intercept_correction(model, batch, inferred)
     decoder, config, draws = model.decoder, model.config, noise.draws
     parts, stores = len(config.decays), batch.x.shape[0]
     ones = noise.steps.new_ones(draws)  # exported, a product with them is faster than an expansion
@@ -183,18 +185,20 @@ def _rollout(
         part = part.unsqueeze(-2)
         return part.expand(*part.shape[:-2], stores, draws).flatten(-2)
 
-    past = inferred.own.shape[-1]
-    own = wide(inferred.own.mT)  # [P, N, B draws]
-    strength = _strength(model, inferred, noise)
+    past = inferred.ar_weights.shape[-1]
+    ar_weights = wide(inferred.ar_weights.mT)  # [P, N, B draws]
+    strength = gated_effects(model, inferred, noise)
     baselines = _baselines(inferred, future, noise)
     spread, floor = wide(inferred.log_noise.exp()), wide(future.floor[:, 0]) > 0
-    stays, resumes = (wide(rate) for rate in _pauses(inferred.running, batch.seen))
+    stays, resumes = (
+        wide(rate) for rate in spell_probabilities(inferred.active, batch.context_mask)
+    )
     # senders: centring coefficients of every response, its recent past, and its carry-over state
     response, carried = decoder.respond(batch.x, batch.context, batch.level)
     centre = inferred.projection.ahead().coefficients(
         decoder.delayed(response)[..., :-1].flatten(1, 2)
     )
-    centres = torch.einsum("brq,bhq->hrb", centre, _expected(future.basis))
+    centres = torch.einsum("brq,bhq->hrb", centre, damp_trend(future.basis))
     centres = centres.unflatten(1, (-1, parts))
     slope, half = (
         wide(part.expand(-1, -1, future.basis.shape[1]).mT).unsqueeze(2)
@@ -209,8 +213,8 @@ def _rollout(
         free = given.isnan()
         felt = torch.cat([queue[0] for queue in queues], dim=1)  # [N, D, B draws]
         message = ((beta @ (felt - middle)) * strength).sum(0)
-        value = baseline + message + (errors * own).sum(0)
-        location, scale = _law(value, spread, floor)
+        value = baseline + message + (errors * ar_weights).sum(0)
+        location, scale = predictive_params(value, spread, floor)
         value = location + scale * normal
         value = torch.where(floor, value.exp(), value)
         chance = torch.where(runs > 0, stays, resumes)
@@ -223,7 +227,7 @@ def _rollout(
         return (errors, runs, carried, *queues), (value, location, scale, chance)
 
     errors = torch.nn.functional.pad(inferred.residual, (past, 0))[..., -past:].flip(-1)
-    begin = (errors.mT, inferred.running[..., -1], carried, *_queues(response, config.delays))
+    begin = (errors.mT, inferred.active[..., -1], carried, *_queues(response, config.delays))
     given = future.given.permute(2, 1, 0)
     going = ((given != 0) | ~model.spend.unsqueeze(-1)).to(given.dtype)
     inputs = (
@@ -240,24 +244,24 @@ def _rollout(
     return tuple(part.unflatten(-1, (-1, draws)) for part in laws)
 
 
-def _pauses(running: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+def spell_probabilities(active: Tensor, context_mask: Tensor) -> tuple[Tensor, Tensor]:
     """[B, N]: shares of steps after which a running series runs on, and a paused one resumes.
 
     Both as if one step more had been seen, with the store's share of running rows as its outcome: a
     pause that began at the last row does not look as if it had no end. A series that never paused
     runs on for ever.
     """
-    known = (seen[:, 1:] & seen[:, :-1]).unsqueeze(1)
-    rows = seen.unsqueeze(1).to(running.dtype)
-    usual = (running * rows).sum(-1) / rows.sum(-1)
-    before, after = running[..., :-1] * known, running[..., 1:]
-    paused = (1 - running[..., :-1]) * known
+    known = (context_mask[:, 1:] & context_mask[:, :-1]).unsqueeze(1)
+    rows = context_mask.unsqueeze(1).to(active.dtype)
+    usual = (active * rows).sum(-1) / rows.sum(-1)
+    before, after = active[..., :-1] * known, active[..., 1:]
+    paused = (1 - active[..., :-1]) * known
     stays = ((before * after).sum(-1) + usual) / (before.sum(-1) + 1)
     resumes = ((paused * after).sum(-1) + usual) / (paused.sum(-1) + 1)
     return torch.where(usual < 1, stays, 1.0), resumes
 
 
-def _long_run(residual: Tensor, rows: Tensor, variance: Tensor) -> Tensor:
+def long_run_variance(residual: Tensor, rows: Tensor, variance: Tensor) -> Tensor:
     """[B, N]: variance of a mean of autocorrelated residuals [B, N, T], times its length ``rows``
     [B, 1]; residuals of padding are zero.
 
@@ -266,11 +270,11 @@ def _long_run(residual: Tensor, rows: Tensor, variance: Tensor) -> Tensor:
     width = _LONG_RUN + 1
     total = torch.nn.functional.pad(residual, (width, _LONG_RUN)).cumsum(-1)
     window = total[..., width:] - total[..., :-width]  # sums of all stretches of this width
-    long_run = window.square().sum(-1) / (width * rows)
-    return torch.maximum(long_run, variance)
+    long_run_multiplier = window.square().sum(-1) / (width * rows)
+    return torch.maximum(long_run_multiplier, variance)
 
 
-def _law(mean: Tensor, sd: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
+def predictive_params(mean: Tensor, sd: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
     """Location and scale of normal values or, with a floor, of their logarithms: log-normal values
     that have the same mean and standard deviation.
 
@@ -283,7 +287,7 @@ def _law(mean: Tensor, sd: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
     return location, torch.where(floor, variance.sqrt(), sd)
 
 
-def _strength(model: CausalModel, inferred: Inference, noise: Noise) -> Tensor:
+def gated_effects(model: CausalModel, inferred: Inference, noise: Noise) -> Tensor:
     """[N, N, B draws]: gates times effects of every future, sender first."""
     posterior = inferred.posterior
 
@@ -301,14 +305,14 @@ def _strength(model: CausalModel, inferred: Inference, noise: Noise) -> Tensor:
     return gate.flatten(-2)
 
 
-def _expected(basis: Tensor) -> Tensor:
+def damp_trend(basis: Tensor) -> Tensor:
     """Calendar terms [B, H, Q] with a trend that fades, as it is expected to.
 
     A damped trend (Gardner & McKenzie, 1985): how a few months have gone says where a series is,
     and little about where it will be. That it may go on is left to the draws of its coefficient.
     """
     ahead = torch.arange(1, basis.shape[1] + 1, dtype=basis.dtype, device=basis.device)
-    share = _FADING * (1 - _FADING**ahead) / (1 - _FADING) / ahead
+    share = DAMPING * (1 - DAMPING**ahead) / (1 - DAMPING) / ahead
     trend = basis[..., 1:2] * share.unsqueeze(-1)
     return torch.cat([basis[..., :1], trend, basis[..., 2:]], dim=-1)
 
@@ -316,17 +320,17 @@ def _expected(basis: Tensor) -> Tensor:
 def _baselines(inferred: Inference, future: Future, noise: Noise) -> Tensor:
     """[H, N, B draws]: calendar part of every step, with coefficients, and how far controls lie
     from what is expected of them, drawn once a future."""
-    expected = _expected(future.basis)
+    expected = damp_trend(future.basis)
     middle = torch.einsum("bnq,bhq->hnb", inferred.coefficients, expected).unsqueeze(-1)
     root = cholesky(inferred.projection.spread)
     turned = (future.basis @ root).transpose(0, 1).unsqueeze(1)  # [H, 1, B, Q]
     wobble = turned @ noise.mirrored(noise.coefficients)  # [H, N, B, draws]
-    rows = inferred.projection.seen.sum(-1, keepdim=True)
-    spread = _long_run(inferred.residual, rows, (2 * inferred.log_noise).exp()).sqrt()
+    rows = inferred.projection.context_mask.sum(-1, keepdim=True)
+    spread = long_run_variance(inferred.residual, rows, (2 * inferred.log_noise).exp()).sqrt()
     drawn = middle + spread.mT.unsqueeze(-1) * wobble
-    controls = future.doubt.shape[-1]
+    controls = future.control_std.shape[-1]
     if controls:
-        felt = inferred.coefficients[..., -controls:].unsqueeze(1) * future.doubt.unsqueeze(2)
+        felt = inferred.coefficients[..., -controls:].unsqueeze(1) * future.control_std.unsqueeze(2)
         drawn = drawn + felt.permute(1, 2, 0, 3) @ noise.mirrored(noise.terms[-controls:])
     return drawn.flatten(-2)
 

@@ -20,7 +20,7 @@ class ModelConfig:
     raw_window   steps of each series the raw-window encoder reads (used only when lags == 0).
     decays       initial carry-over of each response component; one component per entry.
     delays       integer delay in steps of each response component, on top of the one-step lag.
-    own_lags     autoregressive lags of every series on itself.
+    ar_lags      autoregressive lags of every series on itself.
     yearly       harmonics of the yearly cycle in the baseline; None takes 3 where most histories
                  span half a year, else none. Weekly cycles are always complete.
     prior        prior probability of an edge.
@@ -38,7 +38,7 @@ class ModelConfig:
     raw_window: int = 64
     decays: tuple[float, ...] = (0.1, 0.5, 0.8, 0.3, 0.3, 0.3)
     delays: tuple[int, ...] = (0, 0, 0, 2, 4, 6)
-    own_lags: int = 7
+    ar_lags: int = 7
     yearly: int | None = None
     prior: float = 0.05
     prototypes: int = 8
@@ -61,7 +61,7 @@ class ModelConfig:
             raise ValueError(f"structure is one of {STRUCTURES}, got {self.structure!r}")
         if not self.effect_spread > 0.0:
             raise ValueError(f"effect_spread must be above 0, got {self.effect_spread}")
-        leasts = {"hidden": 4, "lags": 0, "raw_window": 1, "own_lags": 1, "prototypes": 1}
+        leasts = {"hidden": 4, "lags": 0, "raw_window": 1, "ar_lags": 1, "prototypes": 1}
         if self.structure == "evidence":
             leasts["lags"] = 1
         for name, least in leasts.items():
@@ -71,7 +71,7 @@ class ModelConfig:
     @property
     def memory(self) -> int:
         """Steps before a row that the model needs to predict it."""
-        return max(self.lags, self.own_lags, max(self.delays) + 1)
+        return max(self.lags, self.ar_lags, max(self.delays) + 1)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class TrainConfig:
                   more updates: an update then holds fewer of the stores.
     batch_stores  stores per update; None takes about 100,000 values (8 to 256 stores).
     window        longest stretch of a history used at once, in steps.
-    scored        share of each window that is hidden from the encoder and scored (cross-window
+    target_share  share of each window that is hidden from the encoder and scored (cross-window
                   objective); ``same_window=True`` scores the rows the encoder saw (the paper).
     patience      validations without improvement before stopping; there is one every epoch, or,
                   where an epoch has few updates, every 10 updates.
@@ -95,7 +95,7 @@ class TrainConfig:
     steps: int = 1200
     batch_stores: int | None = None
     window: int = 730
-    scored: float = 0.4
+    target_share: float = 0.4
     same_window: bool = False
     learning_rate: float = 5e-3
     weight_decay: float = 1e-4
@@ -108,8 +108,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.epochs is not None and self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, got {self.epochs}")
-        if not 0.05 <= self.scored <= 0.8:
-            raise ValueError(f"scored is a share between 0.05 and 0.8, got {self.scored}")
+        if not 0.05 <= self.target_share <= 0.8:
+            raise ValueError(f"target_share lies between 0.05 and 0.8, got {self.target_share}")
         if not 0.0 <= self.validation <= 0.5:
             raise ValueError(f"validation is a share between 0 and 0.5, got {self.validation}")
         if self.batch_stores is not None and self.batch_stores < 1:

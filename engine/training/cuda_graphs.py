@@ -27,7 +27,7 @@ class Inputs:
     """All that changes from one update to the next, on the model's device."""
 
     batch: Batch
-    alone: Tensor | None
+    store_log_bf: Tensor | None
     noise: Tensor
     temperature: Tensor
     seed: Tensor
@@ -84,7 +84,7 @@ class Updates:
         temperature: float,
         seed: int,
         kl_weight: float,
-        alone: Tensor | None,
+        store_log_bf: Tensor | None,
     ) -> Tensor:
         """One update at learning rate ``rate``. Gives [2], detached: the negative ELBO and the KL
         of the edges, both per store."""
@@ -94,7 +94,7 @@ class Updates:
         batch = batch.to(self.device)
         inputs = Inputs(
             batch=batch,
-            alone=alone,
+            store_log_bf=store_log_bf,
             noise=effect_noise(batch, seed),
             temperature=torch.full((), temperature, device=self.device),
             seed=torch.full((), seed, dtype=torch.int64, device=self.device),
@@ -115,7 +115,7 @@ class Updates:
             noise=inputs.noise,
             kl_weight=inputs.kl_weight,
             stores=self.stores,
-            alone=inputs.alone,
+            store_log_bf=inputs.store_log_bf,
         )
         self.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()

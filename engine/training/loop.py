@@ -19,7 +19,7 @@ from causalmmm.engine.batches.windows import Batch, Windows
 from causalmmm.engine.nn.model import CausalModel, effect_noise
 from causalmmm.engine.spec.config import TrainConfig
 from causalmmm.engine.training.cuda_graphs import Updates
-from causalmmm.engine.training.prototypes import fit_mixture, revise
+from causalmmm.engine.training.prototypes import fit_mixture, toggle_prototype_edges
 
 _VALUES_PER_UPDATE = 100_000
 _FEW_SERIES, _PASSES, _LONGEST = 8, 50, 4.0
@@ -84,7 +84,7 @@ def train(
     update = Updates(model, groups, config, stores=len(fit_stores), device=device)
     schedule = _Schedule(config, epochs * per_epoch)
     state = TrainState()
-    alone = _evidence_alone(model, windows, at_once, device)  # before weights are restored
+    store_log_bf = _evidence_alone(model, windows, at_once, device)  # before weights are restored
     if resume:
         if checkpoint is None or not checkpoint.exists():
             raise FileNotFoundError(f"nothing to resume: no checkpoint at {checkpoint}")
@@ -102,7 +102,9 @@ def train(
         losses = []
         for step, stores in enumerate(np.array_split(order, per_epoch)):
             position = state.epoch * per_epoch + step
-            batch = windows.cross(np.sort(stores), config.scored, rng, same=config.same_window)
+            batch = windows.cross(
+                np.sort(stores), config.target_share, rng, same=config.same_window
+            )
             losses.append(
                 update(
                     batch,
@@ -110,7 +112,7 @@ def train(
                     temperature=schedule.temperature(position),
                     seed=_sampling_seed(seed, 0, position),
                     kl_weight=schedule.kl(position),
-                    alone=None if alone is None else alone[batch.store],
+                    store_log_bf=None if store_log_bf is None else store_log_bf[batch.store],
                 )
             )
         mean_total, mean_kl = torch.stack(losses).mean(0).tolist()
@@ -123,7 +125,9 @@ def train(
         state.epoch += 1
         if state.epoch % validate_every == 0 or state.epoch == epochs:
             batches = _validation_batches(windows, validation_stores, at_once, config, seed)
-            state.score = _validate(model, batches, config, device, seed, len(fit_stores), alone)
+            state.score = _validate(
+                model, batches, config, device, seed, len(fit_stores), store_log_bf
+            )
             if state.score < state.best:
                 state.best, state.stale = state.score, 0
                 state.best_weights = copy.deepcopy(model.state_dict())
@@ -166,8 +170,8 @@ def _evidence_alone(
     everyone = np.arange(windows.data.n_stores)
     parts = [everyone[k : k + at_once] for k in range(0, len(everyone), at_once)]
     with torch.no_grad():
-        found = [model.infer(windows.full(part).to(device)).alone for part in parts]
-    return torch.cat([alone for alone in found if alone is not None])
+        found = [model.infer(windows.full(part).to(device)).store_log_bf for part in parts]
+    return torch.cat([store_log_bf for store_log_bf in found if store_log_bf is not None])
 
 
 def _refits(epochs: int) -> set[int]:
@@ -207,7 +211,7 @@ def refit_prototypes(
         weight = precision.square() * evidence.share
         gram += torch.einsum("bp,bj,bmn->pjmn", share, weight, evidence.gram)
         cross += torch.einsum("bp,bj,bmj->pjm", share, precision, evidence.cross)
-    rate, beta = revise(
+    rate, beta = toggle_prototype_edges(
         mixture,
         factor,
         gram,
@@ -289,7 +293,7 @@ def _validation_batches(
     rng = np.random.default_rng((seed, 3))
     for begin in range(0, len(stores), at_once):
         part = stores[begin : begin + at_once]
-        yield windows.cross(part, config.scored, rng, same=config.same_window)
+        yield windows.cross(part, config.target_share, rng, same=config.same_window)
 
 
 @torch.no_grad()
@@ -300,7 +304,7 @@ def _validate(
     device: torch.device,
     seed: int,
     stores: int,
-    alone: Tensor | None,
+    store_log_bf: Tensor | None,
 ) -> float:
     """Negative ELBO per store at the floor temperature."""
     model.eval()
@@ -314,7 +318,7 @@ def _validate(
             seed=draw,
             noise=effect_noise(batch, draw),
             stores=stores,
-            alone=None if alone is None else alone[batch.store],
+            store_log_bf=None if store_log_bf is None else store_log_bf[batch.store],
         )
         total += loss.total.item() * len(batch.store)
         count += len(batch.store)

@@ -95,7 +95,7 @@ def _evidence(excess: Tensor, rate: Tensor, log_weight: Tensor) -> Tensor:
     return log_weight + (rate * excess.unsqueeze(1)).log1p().sum(-1)
 
 
-def revise(
+def toggle_prototype_edges(
     mixture: Mixture,
     factor: Tensor,
     gram: Tensor,

@@ -40,12 +40,14 @@ def edge_mean_backward(grad: Tensor, first: First, features_grad: bool) -> list[
     for chunk in _chunks(grad):
         feature = _features(first, chunk, lower.room)
         lower.forward(chunk, feature)
-        above = lower.room("above", *lower.shape)
-        above.copy_(grad[chunk].unsqueeze(1)).div_(grad.shape[1] - 1)
-        _clear_self(above)
-        below = lower.backward(chunk, feature, above.view(-1, above.shape[-1]), features_grad)
-        if below is not None:
-            d_features[chunk] = below.view(d_features[chunk].shape)
+        grad_out = lower.room("above", *lower.shape)
+        grad_out.copy_(grad[chunk].unsqueeze(1)).div_(grad.shape[1] - 1)
+        _clear_self(grad_out)
+        grad_in = lower.backward(
+            chunk, feature, grad_out.view(-1, grad_out.shape[-1]), features_grad
+        )
+        if grad_in is not None:
+            d_features[chunk] = grad_in.view(d_features[chunk].shape)
     *gradients, d_wf = lower.gradients()
     return [*gradients, d_features, d_wf]
 
@@ -80,7 +82,7 @@ def edge_sample_backward(
     prior_grad: bool,
 ) -> list[Tensor]:
     """Gradients of the operands up to log_prior, in their order (empty where there is none)."""
-    above, d_prior = scores.backward(grads, outputs, draw, prior_grad)
+    grad_out, d_prior = scores.backward(grads, outputs, draw, prior_grad)
     lower, upper = _first_pass(first), _second_pass(second)
     d_features = _room_for_gradient(first, features_grad)
     wo = second.wo.to(lower.room.dtype)
@@ -89,15 +91,15 @@ def edge_sample_backward(
         feature = _features(first, chunk, lower.room)
         edges = lower.forward(chunk, feature)
         states = upper.forward(chunk, edges)
-        grad = above[chunk].view(-1, above.shape[-1])
+        grad = grad_out[chunk].view(-1, grad_out.shape[-1])
         d_wo.addmm_(states.mT, grad)
         d_bo += grad.sum(0)
         grad = torch.mm(grad, wo, out=upper.room("above", *states.shape))
         d_edges = upper.backward(chunk, edges, grad, extra_grad=True)
         assert d_edges is not None
-        below = lower.backward(chunk, feature, d_edges, features_grad)
-        if below is not None:
-            d_features[chunk] = below.view(d_features[chunk].shape)
+        grad_in = lower.backward(chunk, feature, d_edges, features_grad)
+        if grad_in is not None:
+            d_features[chunk] = grad_in.view(d_features[chunk].shape)
     *gradients, d_wf = lower.gradients()
     d_sender, d_receiver, d_w4, d_b4, d_w3 = upper.gradients()
     d_out = d_wo.mT.to(second.wo.dtype), d_bo.to(second.bo.dtype)

@@ -44,12 +44,12 @@ def edge_mean(first: First) -> Tensor:
 
 def edge_mean_backward(grad: Tensor, first: First, features_grad: bool) -> list[Tensor]:
     """Gradients of the operands, in their order (empty where there is none)."""
-    plain, above = each(_plain, first), _plain(grad)
+    plain, grad_out = each(_plain, first), _plain(grad)
     gradients = _room(plain, features_grad)
     _C.edge_backward(
         *_problem(plain),
         (),
-        _addresses([above]),
+        _addresses([grad_out]),
         _addresses(gradients),
         torch.get_num_threads(),
     )
@@ -81,21 +81,21 @@ def edge_sample_backward(
     dtype = first.sender1.dtype
     first, second = each(_plain, first), each(_plain, second)
     draw = each(Tensor.contiguous, draw)
-    above = [_plain(grad) for grad in grads]
-    below, seconds = _room(first, features_grad), [torch.empty_like(x) for x in second]
+    grad_out = [_plain(grad) for grad in grads]
+    grad_in, seconds = _room(first, features_grad), [torch.empty_like(x) for x in second]
     d_prior = torch.empty_like(outputs[0]) if prior_grad else None
     _C.edge_backward(
         *_problem(first, second, draw),
         _addresses([*outputs, None]),
-        _addresses(above),
-        _addresses([*below, *seconds, d_prior]),
+        _addresses(grad_out),
+        _addresses([*grad_in, *seconds, d_prior]),
         torch.get_num_threads(),
     )
     if d_prior is None:
         d_prior = draw.log_prior.new_empty(0)
     elif draw.log_prior.ndim == 3:
         d_prior = d_prior.sum(0)
-    return [*_first_gradients(below, dtype), *(x.to(dtype) for x in seconds), d_prior]
+    return [*_first_gradients(grad_in, dtype), *(x.to(dtype) for x in seconds), d_prior]
 
 
 def _plain(x: Tensor) -> Tensor:

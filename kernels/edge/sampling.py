@@ -35,10 +35,10 @@ def backward(
     `grads` of z, logits and kl; `outputs` z and logits.
     """
     (grad_z, grad_logits, grad_kl), (z, logits), prior = grads, outputs, draw.log_prior
-    above = torch.empty_like(z)
+    grad_out = torch.empty_like(z)
     d_prior = torch.zeros_like(prior) if prior_grad else prior.new_empty(0)
-    for chunk in chunks(above):
-        above[chunk], wanted = _backward(
+    for chunk in chunks(grad_out):
+        grad_out[chunk], wanted = _backward(
             (grad_z[chunk], grad_logits[chunk], grad_kl[chunk]),
             (z[chunk], logits[chunk]),
             draw.of(chunk),
@@ -47,7 +47,7 @@ def backward(
             d_prior[chunk] = wanted
         elif prior_grad:
             d_prior += wanted.sum(0)
-    return above, d_prior
+    return grad_out, d_prior
 
 
 def chunks(x: Tensor) -> Iterator[slice]:

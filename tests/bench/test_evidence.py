@@ -9,7 +9,7 @@ from bench.experiments.baselines.evidence import _posterior, edge_probability, g
 from bench.lib.scenarios import draw
 from bench.lib.scores import edge_scores
 
-from causalmmm.engine.evidence.ard import relevance_evidence
+from causalmmm.engine.evidence.ard import ard_evidence
 
 
 def driven_by_lag(lag: int, *, stores: int = 8, steps: int = 120, size: float = 0.8) -> np.ndarray:
@@ -89,7 +89,7 @@ def test_the_engines_evidence_agrees_with_it() -> None:
     theirs = group_evidence(series, 3, period=2)
     x = torch.from_numpy(series.transpose(0, 2, 1))
     seen, unsigned = torch.ones(6, 200, dtype=torch.bool), torch.zeros(4, 4, dtype=torch.bool)
-    ours = relevance_evidence(x, x, torch.ones_like(x), seen, unsigned, 3).numpy()
+    ours = ard_evidence(x, x, torch.ones_like(x), seen, unsigned, 3).numpy()
     pairs = ~np.eye(4, dtype=bool)
     np.testing.assert_allclose(ours[:, pairs], theirs[:, pairs], rtol=0.2, atol=1.0)
     assert theirs[:, pairs].max() > 20

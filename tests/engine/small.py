@@ -14,7 +14,7 @@ NODES, CONTEXT, MEMORY = 4, 2, 4
 def build(prior: torch.Tensor | float = 0.2, seed: int = 0, **config: object) -> CausalModel:
     """A model with random, not initial, weights everywhere, so that nothing is zero by accident."""
     torch.manual_seed(seed)
-    settings = ModelConfig(**{"hidden": 16, "lags": 3, "own_lags": 3, "yearly": 1, **config})
+    settings = ModelConfig(**{"hidden": 16, "lags": 3, "ar_lags": 3, "yearly": 1, **config})
     positive = torch.zeros(NODES, NODES, dtype=torch.bool)
     positive[:2, 2:] = True
     probability = torch.full((NODES, NODES), prior) if isinstance(prior, float) else prior

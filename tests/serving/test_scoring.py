@@ -130,10 +130,12 @@ def test_a_rerun_does_only_what_is_missing(exported: Path, data: Path, tmp_path:
     score_dataset(exported, data, out, workers=1)
     lost = out / "region=2" / "part-0.parquet"
     lost.unlink()
-    before, told = files(out), []
-    done = score_dataset(exported, data, out, workers=1, told=lambda *said: told.append(said))
+    before, on_partition = files(out), []
+    done = score_dataset(
+        exported, data, out, workers=1, on_partition=lambda *said: on_partition.append(said)
+    )
     assert done == Scored(1, PARTS - 1, 4 * 3 * 3)
-    assert told == [("region=2/part-0.parquet", 4 * 3 * 3)]
+    assert on_partition == [("region=2/part-0.parquet", 4 * 3 * 3)]
     after = files(out)
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {"region=2/part-0.parquet"}
@@ -248,7 +250,7 @@ def test_two_runs_into_one_folder_are_refused(exported: Path, panel: Panel, tmp_
             score_dataset(exported, folder, out, workers=1)
         refusals.append(refused)
 
-    score_dataset(exported, folder, out, workers=1, told=second)
+    score_dataset(exported, folder, out, workers=1, on_partition=second)
     assert len(refusals) == 2
 
 

@@ -100,17 +100,17 @@ class FirstLayers(_Layers):
         for start in range(0, self.batch, self.step):
             yield slice(start, min(start + self.step, self.batch))
 
-    def state(self, chunk: slice, out: Tensor, above: Tensor | None = None) -> None:
+    def state(self, chunk: slice, out: Tensor, grad_out: Tensor | None = None) -> None:
         """e and its statistics; given the gradient of the mean, that below the last elu."""
         self.run(
             device.edge_state_kernel,
             chunk,
             *pointers(self.first.of(chunk)),
-            either(above, out),
+            either(grad_out, out),
             out,
             *self.statistics,
             H=self.width,
-            BACKWARD=above is not None,
+            BACKWARD=grad_out is not None,
             **feature_options(self.first),
         )
 
@@ -121,13 +121,19 @@ class FirstLayers(_Layers):
         torch.div(pairs.sum(2), self.nodes - 1, out=out[chunk])
 
     def stage(
-        self, chunk: slice, kind: str, above: Tensor, weight: Tensor, value: Tensor, below: Tensor
+        self,
+        chunk: slice,
+        kind: str,
+        grad_out: Tensor,
+        weight: Tensor,
+        value: Tensor,
+        grad_in: Tensor,
     ) -> None:
         sender, receiver, _, _, features, wf = pointers(self.first.of(chunk))
         self.run(
             device.edge_stage_kernel,
             chunk,
-            above,
+            grad_out,
             weight,
             value,
             *self.statistics,
@@ -135,29 +141,29 @@ class FirstLayers(_Layers):
             receiver,
             features,
             wf,
-            below,
+            grad_in,
             H=self.width,
             KIND=kind,
             **feature_options(self.first),
         )
 
-    def backward(self, chunk: slice, above: Tensor, below: Tensor) -> None:
+    def backward(self, chunk: slice, grad_out: Tensor, grad_in: Tensor) -> None:
         """From the gradient below the last elu to the pass's inputs; `room[1]` gets overwritten."""
         inner = self.room[1]
-        self.stage(chunk, "first", above, self.first.w2, inner, below)
-        self.add_weight("w2", chunk, above, inner)
-        self.add_nodes(chunk, below)
+        self.stage(chunk, "first", grad_out, self.first.w2, inner, grad_in)
+        self.add_weight("w2", chunk, grad_out, inner)
+        self.add_nodes(chunk, grad_in)
         features, wf = self.first.features, self.first.wf
         if features is None or wf is None:
             return
         stores, count = chunk.stop - chunk.start, features.shape[-1]
-        padded = below.new_zeros(stores, self.nodes, self.nodes, _padded(count))
+        padded = grad_in.new_zeros(stores, self.nodes, self.nodes, _padded(count))
         padded[..., :count] = features[chunk].transpose(1, 2)
         padded.diagonal(dim1=1, dim2=2).zero_()
-        self.add_weight("wf", chunk, below, padded.view(-1, padded.shape[-1]))
+        self.add_weight("wf", chunk, grad_in, padded.view(-1, padded.shape[-1]))
         if self.d_features.numel():
-            below = below[: self.edges(chunk)] @ wf
-            self.d_features[chunk] = below.view(padded[..., :count].shape).transpose(1, 2)
+            grad_in = grad_in[: self.edges(chunk)] @ wf
+            self.d_features[chunk] = grad_in.view(padded[..., :count].shape).transpose(1, 2)
 
     def gradients(self) -> list[Tensor]:
         d_wf, wf = self.sender.new_empty(0), self.first.wf
@@ -198,14 +204,14 @@ class SecondLayers(_Layers):
             **options,
         )
 
-    def backward(self, chunk: slice, above: Tensor) -> None:
+    def backward(self, chunk: slice, grad_out: Tensor) -> None:
         """After a backward `outer`: weights, node gradients, and room[3], the inner gradient."""
         state, inner, upper, last = self.room
-        types = above.shape[-1]
-        padded = upper.new_zeros(*above.shape[:3], 16)
-        padded[..., :types] = above.transpose(1, 2)
+        types = grad_out.shape[-1]
+        padded = upper.new_zeros(*grad_out.shape[:3], 16)
+        padded[..., :types] = grad_out.transpose(1, 2)
         self.add_weight("wo", chunk, last, padded.view(-1, 16))
-        self.d_bo += above.sum((0, 1, 2))
+        self.d_bo += grad_out.sum((0, 1, 2))
         self.add_weight("w4", chunk, upper, inner)
         unused = (inner, inner, self.sender, self.receiver, inner, inner)
         self.run(
@@ -241,9 +247,7 @@ class SecondLayers(_Layers):
 def row_for(table: tables.Table, x: Tensor) -> tables.Launch | None:
     """The row of a table for tensors [.., H] of this dtype on this device."""
     size = x.shape[-1], x.element_size()
-    return (
-        tables.find(table, *size, *_device(x.device)) if x.is_cuda else tables.find(table, *size)
-    )
+    return tables.find(table, *size, *_device(x.device)) if x.is_cuda else tables.find(table, *size)
 
 
 def required(table: tables.Table, x: Tensor) -> tables.Launch:

@@ -19,7 +19,7 @@ from causalmmm.kernels.edge.triton.tiles import (
     normalise,
     project,
     sample_edge,
-    store_rows,
+    write_rows,
 )
 
 
@@ -64,7 +64,7 @@ def edge_mean_fwd_kernel(
         b_x = elu(mma(elu(b_x), b_w2t, DTYPE, PRECISION, EMULATE) + b_b2)
         b_e, _, _ = normalise(b_x, H)
         b_sum += b_e
-    store_rows(p_out + own, row, mask, b_sum / (nodes - 1), H)
+    write_rows(p_out + own, row, mask, b_sum / (nodes - 1), H)
 
 
 @triton.jit(do_not_specialize=["rows", "nodes", "prior_step"])

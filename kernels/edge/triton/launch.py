@@ -77,7 +77,7 @@ def edge_mean_backward(grad: Tensor, first: First, features_grad: bool) -> list[
     with on_device(grad):
         for chunk in layers.chunks():
             layers.state(chunk, layers.room[2], grad[chunk])
-            layers.backward(chunk, above=layers.room[2], below=layers.room[3])
+            layers.backward(chunk, grad_out=layers.room[2], grad_in=layers.room[3])
     return layers.gradients()
 
 
@@ -140,21 +140,21 @@ def edge_sample_backward(
     prior_grad: bool,
 ) -> list[Tensor]:
     """Gradients of the operands up to log_prior, in their order (empty where there is none)."""
-    above, d_prior = scores.backward(grads, outputs, draw, prior_grad)
+    grad_out, d_prior = scores.backward(grads, outputs, draw, prior_grad)
     lower = FirstLayers(each(Tensor.contiguous, first), features_grad)
     upper = SecondLayers(each(Tensor.contiguous, second), lower.room)
-    state, _, above_state, below = lower.room
+    state, _, above_state, grad_in = lower.room
     options = {**_type_options(len(second.bo)), "BACKWARD": True, "NOISE": False, "HARD": False}
-    with on_device(above):
+    with on_device(grad_out):
         for chunk in lower.chunks():
             lower.state(chunk, state)
             upper.inner(chunk, state)
             unread = pointers(draw)
-            tensors = *unread, above[chunk], above_state, below, unread[0]
+            tensors = *unread, grad_out[chunk], above_state, grad_in, unread[0]
             upper.outer(chunk, tensors, 0, **options)
-            upper.backward(chunk, above[chunk])
-            lower.stage(chunk, "state", below, upper.second.w3, state, above_state)
-            lower.backward(chunk, above=above_state, below=below)
+            upper.backward(chunk, grad_out[chunk])
+            lower.stage(chunk, "state", grad_in, upper.second.w3, state, above_state)
+            lower.backward(chunk, grad_out=above_state, grad_in=grad_in)
     return [*lower.gradients(), *upper.gradients(), d_prior]
 
 

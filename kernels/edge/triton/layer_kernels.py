@@ -22,7 +22,7 @@ from causalmmm.kernels.edge.triton.tiles import (
     product,
     project,
     sample_edge,
-    store_rows,
+    write_rows,
 )
 
 
@@ -135,7 +135,7 @@ def edge_state_kernel(
     else:
         tl.store(p_mean + row, mean, mask=mask)
         tl.store(p_rstd + row, rstd, mask=mask)
-    store_rows(p_state, row, mask, b_e, H)
+    write_rows(p_state, row, mask, b_e, H)
 
 
 @triton.jit(do_not_specialize=["edges", "nodes"])
@@ -158,7 +158,7 @@ def edge_inner_kernel(
     row, mask, node, sender = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
     b_x = product(p_state, row, mask, p_w3, H, BK, True, DTYPE, PRECISION, EMULATE)
     b_x += load_rows(p_receiver, node, mask, H) + load_rows(p_sender, sender, mask, H)
-    store_rows(p_inner, row, mask, elu(b_x), H)
+    write_rows(p_inner, row, mask, elu(b_x), H)
 
 
 @triton.jit(do_not_specialize=["edges", "nodes", "prior_step"])
@@ -207,12 +207,12 @@ def edge_outer_kernel(
         b_grad = tl.zeros((BM, H), tl.float32)
         for k in tl.static_range(KP):
             if k < K:
-                above = tl.load(p_above + edge * K + k, mask=other, other=0.0)
+                grad_out = tl.load(p_above + edge * K + k, mask=other, other=0.0)
                 b_w = tl.load(p_wo + k * H + h).to(tl.float32)
-                b_grad += above[:, None] * b_w[None, :]
+                b_grad += grad_out[:, None] * b_w[None, :]
         b_grad = normalise_backward(b_grad, b_y, rstd, H) * elu_slope(b_x)
-        store_rows(p_first, row, mask, b_grad, H)
-        store_rows(p_second, row, mask, b_y, H)
+        write_rows(p_first, row, mask, b_grad, H)
+        write_rows(p_second, row, mask, b_y, H)
     else:
         b_scores = project(b_y, p_wo, p_bo, H, K, KP)
         store_row = node // nodes
@@ -297,9 +297,9 @@ def edge_stage_kernel(
             PRECISION,
             EMULATE,
         )
-        store_rows(p_value, row, mask, b_inner, H)
+        write_rows(p_value, row, mask, b_inner, H)
         b_grad *= elu_slope(b_inner)
-    store_rows(p_below, row, mask, b_grad, H)
+    write_rows(p_below, row, mask, b_grad, H)
 
 
 @triton.jit(do_not_specialize=["edges", "tiles"])

@@ -55,7 +55,7 @@ def load_rows(p_x, rows, mask, H: tl.constexpr):
 
 
 @triton.jit
-def store_rows(p_x, rows, mask, value, H: tl.constexpr):
+def write_rows(p_x, rows, mask, value, H: tl.constexpr):
     columns = tl.arange(0, H)
     tl.store(p_x + rows[:, None] * H + columns, value.to(p_x.dtype.element_ty), mask=mask[:, None])
 

@@ -63,7 +63,7 @@ def score(
             what=what.value,
             horizon=horizon,
             workers=workers,
-            told=lambda name, rows: terminal.say(f"scored {name}: {counted(rows, 'row')}"),
+            on_partition=lambda name, rows: terminal.say(f"scored {name}: {counted(rows, 'row')}"),
         )
     if json:
         facts = {"partitions": scored.done, "kept": scored.kept, "rows": scored.rows}

@@ -42,7 +42,7 @@ def check_window(window: int, config: ModelConfig) -> None:
     if window < need:
         raise ValueError(
             f"window={window} is too short: a model with lags={config.lags} and "
-            f"own_lags={config.own_lags} needs {need} steps; raise window, or lower lags"
+            f"ar_lags={config.ar_lags} needs {need} steps; raise window, or lower lags"
         )
 
 
@@ -59,7 +59,7 @@ def check_lengths(panel: Panel, config: ModelConfig) -> None:
                     store=str(panel.stores[s]),
                     rows=int(panel.lengths[s]),
                     message=f"store '{panel.stores[s]}' has {panel.lengths[s]} steps; a model "
-                    f"with lags={config.lags} and own_lags={config.own_lags} needs {need}",
+                    f"with lags={config.lags} and ar_lags={config.ar_lags} needs {need}",
                     remedy="give it a longer history, leave the store out, or lower lags",
                 )
                 for s in short

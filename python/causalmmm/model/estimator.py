@@ -74,7 +74,7 @@ class CausalMMM(Answers):
         raw_window: int = 64,
         decays: Sequence[float] = (0.1, 0.5, 0.8, 0.3, 0.3, 0.3),
         delays: Sequence[int] = (0, 0, 0, 2, 4, 6),
-        own_lags: int = 7,
+        ar_lags: int = 7,
         yearly: int | None = None,
         prototypes: int = 8,
         effect_spread: float = 0.3,
@@ -86,7 +86,7 @@ class CausalMMM(Answers):
         steps: int = 1200,
         batch_stores: int | None = None,
         window: int = 730,
-        scored: float = 0.4,
+        target_share: float = 0.4,
         same_window: bool = False,
         learning_rate: float = 5e-3,
         weight_decay: float = 1e-4,
@@ -111,7 +111,7 @@ class CausalMMM(Answers):
         self.raw_window = raw_window
         self.decays = decays
         self.delays = delays
-        self.own_lags = own_lags
+        self.ar_lags = ar_lags
         self.yearly = yearly
         self.prototypes = prototypes
         self.effect_spread = effect_spread
@@ -123,7 +123,7 @@ class CausalMMM(Answers):
         self.steps = steps
         self.batch_stores = batch_stores
         self.window = window
-        self.scored = scored
+        self.target_share = target_share
         self.same_window = same_window
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay

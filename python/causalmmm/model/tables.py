@@ -21,7 +21,7 @@ from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.predict.attribution import contributions
 from causalmmm.engine.predict.curves import response_curves
 from causalmmm.engine.predict.graphs import store_graphs
-from causalmmm.engine.predict.rollout import Future, continued, draw_noise, forecast
+from causalmmm.engine.predict.rollout import Future, draw_noise, forecast, forecast_controls
 from causalmmm.inference import frames
 
 _VALUES_AT_ONCE = 20_000_000
@@ -82,9 +82,9 @@ def contribution_table(
     parts = []
     for stores in _groups(panel, windows, copies=8):
         batch = windows.full(stores).to(device)
-        found = contributions(model, batch, model.infer(batch))
-        senders = found.senders[:, :-1]
-        stacked = torch.cat([found.baseline.unsqueeze(1), found.own.unsqueeze(1), senders], dim=1)
+        parts_of = contributions(model, batch, model.infer(batch))
+        around = torch.stack([parts_of.baseline, parts_of.own_past], dim=1)  # [B, 2, T - 1]
+        stacked = torch.cat([around, parts_of.senders[:, :-1]], dim=1)
         values = stacked.cpu().numpy() * windows.scale[stores][:, -1:, None]
         parts.append((stores, frames.contribution_frame(panel, stores, values)))
     return frames.joined(parts)
@@ -132,12 +132,12 @@ def known_future(
     given, controls = frames.planned(panel, plan, stores, steps)
     planned = torch.from_numpy(windows.calendar.standardise(controls))
     history = batch.basis[..., basis.shape[-1] :].cpu()
-    expected, doubt = continued(history, batch.seen.cpu(), planned)
+    expected, control_std = forecast_controls(history, batch.context_mask.cpu(), planned)
     begins = data.offsets[stores]
     floor = [data.values[b : e + 1].min(0) >= 0 for b, e in zip(begins, ends, strict=True)]
     arrays = (
         np.concatenate([basis, expected], axis=-1),
-        doubt.numpy(),
+        control_std.numpy(),
         data.context[ends if data.context_moves else stores],
         (given / windows.scale[stores][:, None]).transpose(0, 2, 1),
         np.stack(floor)[:, None],

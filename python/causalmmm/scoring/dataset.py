@@ -95,7 +95,7 @@ def score_dataset(
     what: What = "forecasts",
     horizon: int | None = None,
     workers: int | None = None,
-    told: Callable[[str, int], None] = lambda name, rows: None,
+    on_partition: Callable[[str, int], None] = lambda name, rows: None,
 ) -> Scored:
     """``score`` every Parquet file of a folder into a file of the same name in another folder.
 
@@ -131,7 +131,7 @@ def score_dataset(
         for partition, answer in _in_processes(task, missing, workers):
             if isinstance(answer, int):
                 rows += answer
-                told(partition.name, answer)
+                on_partition(partition.name, answer)
             else:
                 failures += [_named(found, partition) for found in answer]
     if failures:

@@ -46,19 +46,19 @@ def test_no_row_is_both_seen_and_scored(
     data = ragged(lengths)
     rng = np.random.default_rng(seed)
     batch = windows_of(data, window).cross(np.arange(len(lengths)), share, rng)
-    assert not (batch.seen & batch.scored).any()
+    assert not (batch.context_mask & batch.target_mask).any()
     used = np.minimum(lengths, window)
-    assert ((batch.seen | batch.scored).sum(1).numpy() == used).all()
+    assert ((batch.context_mask | batch.target_mask).sum(1).numpy() == used).all()
     expected = np.maximum(1, np.floor(share * (used - 7)))
-    assert (batch.scored.sum(1).numpy() == expected).all()
+    assert (batch.target_mask.sum(1).numpy() == expected).all()
 
 
 def test_scored_rows_have_the_memory_they_need() -> None:
     data = ragged([40, 25])
     for seed in range(50):
         batch = windows_of(data).cross(np.arange(2), 0.4, np.random.default_rng(seed))
-        first_scored = batch.scored.int().argmax(1)
-        first_row = (batch.seen | batch.scored).int().argmax(1)
+        first_scored = batch.target_mask.int().argmax(1)
+        first_row = (batch.context_mask | batch.target_mask).int().argmax(1)
         assert (first_scored >= first_row + 7).all()
 
 
@@ -72,20 +72,20 @@ def test_a_full_window_holds_the_latest_rows_divided_by_the_store_scale() -> Non
     np.testing.assert_allclose(
         batch.x[1, :, 10:].numpy() * scale[1][:, None], data.values[50:80].T, rtol=1e-6
     )
-    assert batch.seen.sum(1).tolist() == [40, 30]
+    assert batch.context_mask.sum(1).tolist() == [40, 30]
 
 
 def test_padding_holds_the_mean_of_the_rows_seen() -> None:
     windows, stores = windows_of(ragged([50, 30])), np.array([0, 1])
     for batch in (windows.full(stores), windows.cross(stores, 0.4, np.random.default_rng(0))):
-        mean = batch.x[1, :, batch.seen[1]].mean(-1)
+        mean = batch.x[1, :, batch.context_mask[1]].mean(-1)
         np.testing.assert_allclose(batch.x[1, :, :20], mean[:, None].expand(-1, 20), rtol=1e-5)
 
 
 def test_same_window_objective_sees_what_it_scores() -> None:
     batch = windows_of(ragged([50])).cross(np.array([0]), 0.4, np.random.default_rng(0), same=True)
-    assert batch.seen.all()
-    assert batch.scored.sum() == 50 - 7
+    assert batch.context_mask.all()
+    assert batch.target_mask.sum() == 50 - 7
 
 
 def test_scale_is_the_mean_magnitude_and_one_for_silent_series() -> None:

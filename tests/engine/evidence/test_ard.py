@@ -8,7 +8,7 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from causalmmm.engine.evidence.ard import relevance_evidence, relevance_forecast
+from causalmmm.engine.evidence.ard import ard_evidence, ard_forecast
 
 STORES, NODES, STEPS, LAGS = 6, 4, 200, 3
 PAIRS = ~np.eye(NODES, dtype=bool)
@@ -28,7 +28,7 @@ def everything(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def evidence(x: Tensor, positive: Tensor | None = None) -> Tensor:
     known = torch.zeros(NODES, NODES, dtype=torch.bool) if positive is None else positive
-    return relevance_evidence(x, x, *everything(x), known, LAGS)
+    return ard_evidence(x, x, *everything(x), known, LAGS)
 
 
 def test_the_driver_stands_out_in_every_store() -> None:
@@ -52,16 +52,16 @@ def test_a_negative_effect_is_no_evidence_for_a_positive_one() -> None:
 
 def test_rows_that_are_hidden_or_paused_explain_nothing() -> None:
     x = driven()
-    running, seen = everything(x)
-    seen[:, 150:] = False
-    running[:, 1, 40:60] = 0
+    active, context_mask = everything(x)
+    context_mask[:, 150:] = False
+    active[:, 1, 40:60] = 0
     received = x.clone()
     received[:, :, 150:] += 7.0
     received[:, 1, 40:60] -= 5.0
     known = torch.zeros(NODES, NODES, dtype=torch.bool)
     torch.testing.assert_close(
-        relevance_evidence(x, x, running, seen, known, LAGS),
-        relevance_evidence(x, received, running, seen, known, LAGS),
+        ard_evidence(x, x, active, context_mask, known, LAGS),
+        ard_evidence(x, received, active, context_mask, known, LAGS),
     )
 
 
@@ -72,9 +72,9 @@ def test_float32_agrees_with_float64() -> None:
 
 def test_forecasts_of_hidden_rows_are_as_uncertain_as_they_say() -> None:
     x = driven()
-    running, seen = everything(x)
-    seen[:, 120:] = False
-    mean, sd = relevance_forecast(x, x, running, seen, LAGS)
+    active, context_mask = everything(x)
+    context_mask[:, 120:] = False
+    mean, sd = ard_forecast(x, x, active, context_mask, LAGS)
     assert mean.shape == sd.shape == (STORES, NODES, STEPS - LAGS)
     hidden = x[..., 120:]
     score = ((hidden - mean[..., 120 - LAGS :]) / sd[..., 120 - LAGS :]).numpy()
@@ -105,6 +105,6 @@ def test_series_that_float32_cannot_tell_apart_do_not_break_it() -> None:
     x[:, 3, 1:] = 5 * x[:, 0, :-1]
     single = torch.from_numpy(x - x.mean(-1, keepdims=True)).float()
     known = torch.zeros(NODES, NODES, dtype=torch.bool)
-    found = relevance_evidence(single, single, *everything(single), known, lags)
+    found = ard_evidence(single, single, *everything(single), known, lags)
     assert found.isfinite().all()
     assert (torch.maximum(found[:, 0, 3], found[:, 1, 3]) > 10).all()

@@ -24,19 +24,19 @@ def driven(steps: int = 300, seed: int = 0) -> np.ndarray:
     return series
 
 
-def statistics_of(x: torch.Tensor, seen: torch.Tensor, lags: int) -> WindowStatistics:
+def statistics_of(x: torch.Tensor, context_mask: torch.Tensor, lags: int) -> WindowStatistics:
     """Of series that never pause."""
-    return window_statistics(x, x, torch.ones_like(x), seen, lags)
+    return window_statistics(x, x, torch.ones_like(x), context_mask, lags)
 
 
 def test_group_evidence_matches_a_ridge_regression_row_by_row() -> None:
     lags, series = 3, driven()
     x = torch.from_numpy(series).float()[None]
-    seen = torch.ones(1, series.shape[1], dtype=torch.bool)
-    seen[0, 100:150] = False
-    statistics = statistics_of(x, seen, lags)
+    context_mask = torch.ones(1, series.shape[1], dtype=torch.bool)
+    context_mask[0, 100:150] = False
+    statistics = statistics_of(x, context_mask, lags)
 
-    visible = seen[0].numpy()
+    visible = context_mask[0].numpy()
     spread = np.sqrt((series**2)[:, visible].mean(1))
     z = series / spread[:, None]
     rows = [t for t in range(lags, z.shape[1]) if visible[t]]
@@ -60,8 +60,8 @@ def test_group_evidence_matches_a_ridge_regression_row_by_row() -> None:
 
 def test_a_driving_series_stands_out() -> None:
     x = torch.from_numpy(driven()).float()[None]
-    seen = torch.ones(1, 300, dtype=torch.bool)
-    evidence = statistics_of(x, seen, 4).edges[0, ..., 9]
+    context_mask = torch.ones(1, 300, dtype=torch.bool)
+    evidence = statistics_of(x, context_mask, 4).edges[0, ..., 9]
     others = evidence[~torch.eye(3, dtype=torch.bool)].sort().values
     assert evidence[0, 1] == others[-1]
     assert others[-1] > others[-2] + 1.5
@@ -70,11 +70,11 @@ def test_a_driving_series_stands_out() -> None:
 def test_hidden_rows_do_not_enter_the_statistics() -> None:
     """Rows after the last seen one can hold anything."""
     x = torch.from_numpy(driven()).float()[None]
-    seen = torch.ones(1, 300, dtype=torch.bool)
-    seen[0, 200:] = False
-    before = statistics_of(x, seen, 3)
+    context_mask = torch.ones(1, 300, dtype=torch.bool)
+    context_mask[0, 200:] = False
+    before = statistics_of(x, context_mask, 3)
     x[..., 200:] = torch.randn(1, 3, 100) * 50
-    after = statistics_of(x, seen, 3)
+    after = statistics_of(x, context_mask, 3)
     torch.testing.assert_close(before.edges, after.edges, rtol=0, atol=0)
     torch.testing.assert_close(before.spread, after.spread, rtol=0, atol=0)
 
@@ -82,9 +82,9 @@ def test_hidden_rows_do_not_enter_the_statistics() -> None:
 def test_a_series_that_is_silent_where_seen_gives_finite_statistics() -> None:
     x = torch.from_numpy(driven()).float()[None].clone()
     x[:, 2, :200] = 0.0
-    seen = torch.zeros(1, 300, dtype=torch.bool)
-    seen[0, :200] = True
-    statistics = statistics_of(x, seen, 3)
+    context_mask = torch.zeros(1, 300, dtype=torch.bool)
+    context_mask[0, :200] = True
+    statistics = statistics_of(x, context_mask, 3)
     assert torch.isfinite(statistics.edges).all()
     assert torch.isfinite(statistics.nodes).all()
 
@@ -113,13 +113,13 @@ def test_likelihood_ratio_is_that_of_the_two_gaussian_models() -> None:
 
 def test_bayes_factor_is_the_integral_over_a_stores_effect() -> None:
     """One sender, effect a ~ N(1, 0.3^2): log of the average likelihood ratio over a."""
-    hit, power, spread = 4.0, 3.0, 0.3
+    hit, xtx_diag, spread = 4.0, 3.0, 0.3
     a = np.linspace(-2, 4, 20_001)
     density = np.exp(-0.5 * ((a - 1) / spread) ** 2) / (spread * np.sqrt(2 * np.pi))
-    expected = np.log(np.trapezoid(density * np.exp(a * hit - 0.5 * a**2 * power), a))
-    hits, overlap = torch.tensor([[[0.0, hit]] * 2]), torch.zeros(1, 2, 2, 2)
-    overlap[..., 1, 1] = power
-    factor, _ = mean_field(hits, overlap, torch.zeros(2, 2), spread)
+    expected = np.log(np.trapezoid(density * np.exp(a * hit - 0.5 * a**2 * xtx_diag), a))
+    xty, overlap = torch.tensor([[[0.0, hit]] * 2]), torch.zeros(1, 2, 2, 2)
+    overlap[..., 1, 1] = xtx_diag
+    factor, _ = mean_field(xty, overlap, torch.zeros(2, 2), spread)
     np.testing.assert_allclose(factor[0, 0, 1], expected, rtol=1e-4)
 
 
@@ -130,13 +130,13 @@ def test_what_one_sender_explains_is_not_evidence_for_its_twin() -> None:
     senders = np.stack([first, 0.9 * first + 0.4 * rng.standard_normal(400)])
     received = 0.5 * senders[0] + rng.standard_normal(400)
     x = torch.from_numpy(0.5 * senders).float()
-    hits = (x @ torch.from_numpy(received).float()).expand(1, 2, 2)
+    xty = (x @ torch.from_numpy(received).float()).expand(1, 2, 2)
     overlap = (x @ x.mT).expand(1, 2, 2, 2)
-    alone = (hits - 0.5 * overlap.diagonal(dim1=2, dim2=3))[0, 0]
-    factor, amount = mean_field(hits, overlap, torch.full((2, 2), -2.0), 0.3)
-    assert alone[1] > 5, "by itself the twin looks like a driver"
+    by_itself = (xty - 0.5 * overlap.diagonal(dim1=2, dim2=3))[0, 0]
+    factor, post_mean = mean_field(xty, overlap, torch.full((2, 2), -2.0), 0.3)
+    assert by_itself[1] > 5, "by itself the twin looks like a driver"
     assert factor[0, 0, 0] > 5 > 0 > factor[0, 0, 1]
-    assert amount[0, 0, 1] < 0.1
+    assert post_mean[0, 0, 1] < 0.1
 
 
 def test_baseline_residual_is_orthogonal_to_the_calendar_without_shrinkage() -> None:
@@ -145,9 +145,9 @@ def test_baseline_residual_is_orthogonal_to_the_calendar_without_shrinkage() -> 
     baseline = CalendarBaseline(2, ("intercept", "weekly", "weekly"))
     with torch.no_grad():
         baseline.log_ridge.fill_(-12.0)
-    seen = torch.ones(1, 60, dtype=torch.bool)
+    context_mask = torch.ones(1, 60, dtype=torch.bool)
     x = torch.randn(1, 2, 60)
-    _, residual = baseline(x, baseline.project(basis, seen))
+    _, residual = baseline(x, baseline.project(basis, context_mask))
     expected = (
         x[0].numpy().T
         - basis[0].numpy() @ np.linalg.lstsq(basis[0].numpy(), x[0].numpy().T, rcond=None)[0]

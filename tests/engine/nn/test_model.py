@@ -60,8 +60,8 @@ def test_no_series_causes_itself(windows: Windows) -> None:
 def test_the_encoder_does_not_see_the_scored_rows(windows: Windows) -> None:
     model, batch = build(), scored_batch(windows)
     # carry-over reaches past the block, so the test alters scored rows at the end of the window
-    batch.seen[:], batch.scored[:] = True, False
-    batch.seen[:, 60:], batch.scored[:, 60:] = False, True
+    batch.context_mask[:], batch.target_mask[:] = True, False
+    batch.context_mask[:, 60:], batch.target_mask[:, 60:] = False, True
     before = model.infer(batch)
     batch.x[..., 60:] = 5 * torch.rand_like(batch.x[..., 60:])
     after = model.infer(batch)
@@ -91,16 +91,16 @@ def test_empty_graph_scores_the_gaussian_likelihood_of_own_history(windows: Wind
     model, batch = build(structure="empty", store_effects=False), scored_batch(windows)
     inferred = model.infer(batch)
     losses = model(batch, temperature=1.0, seed=0, noise=effect_noise(batch, 0))
-    residual, own = inferred.residual.detach(), inferred.own.detach()
+    residual, ar_weights = inferred.residual.detach(), inferred.ar_weights.detach()
     total = torch.zeros(NODES)
     for b in range(3):
-        for t in torch.nonzero(batch.scored[b]).flatten().tolist():
+        for t in torch.nonzero(batch.target_mask[b]).flatten().tolist():
             for n in range(NODES):
-                past = sum(own[b, n, k] * residual[b, n, t - 1 - k] for k in range(3))
+                past = sum(ar_weights[b, n, k] * residual[b, n, t - 1 - k] for k in range(3))
                 sd = inferred.log_noise[b, n].exp().item()
                 z = (residual[b, n, t] - past).item() / sd
                 total[n] += 0.5 * z * z + math.log(sd) + 0.5 * math.log(2 * math.pi)
-    torch.testing.assert_close(losses.nll, total / batch.scored.sum(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(losses.nll, total / batch.target_mask.sum(), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,9 @@ def test_context_that_moves_in_time_moves_the_response(windows: Windows) -> None
 def test_samples_depend_on_the_store_and_not_on_its_batch(windows: Windows) -> None:
     model = build()
     together = windows.full(np.arange(3))
-    alone = windows.full(np.array([2]))
+    by_itself = windows.full(np.array([2]))
     a = model.infer(together, seed=11).posterior.edges.z[2]
-    b = model.infer(alone, seed=11).posterior.edges.z[0]
+    b = model.infer(by_itself, seed=11).posterior.edges.z[0]
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -177,21 +177,21 @@ def test_a_store_is_judged_alike_in_the_company_of_longer_histories(data: Series
     for structure in ("learned", "evidence"):
         model = build(structure=structure, decays=(0.2, 0.6), delays=(0, 0))
         with torch.no_grad():
-            alone = model.infer(windows.full(np.array([2])))
+            by_itself = model.infer(windows.full(np.array([2])))
             beside = model.infer(windows.full(np.array([0, 2])))
-        for name in ("coefficients", "log_noise", "own", "evidence"):
-            one, other = getattr(alone, name), getattr(beside, name)
+        for name in ("coefficients", "log_noise", "ar_weights", "evidence"):
+            one, other = getattr(by_itself, name), getattr(beside, name)
             if name == "evidence":
                 one, other = one.edges, other.edges
             torch.testing.assert_close(other[1], one[0], rtol=1e-3, atol=1e-4)
         for name in ("effect_mean", "effect_log_sd"):
-            one, other = getattr(alone.posterior, name), getattr(beside.posterior, name)
+            one, other = getattr(by_itself.posterior, name), getattr(beside.posterior, name)
             torch.testing.assert_close(other[1], one[0], rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(
             causal_probability(beside.posterior.edges)[1],
-            causal_probability(alone.posterior.edges)[0],
+            causal_probability(by_itself.posterior.edges)[0],
             rtol=1e-3,
             atol=1e-4,
         )
-        torch.testing.assert_close(beside.residual[1, :, 50:], alone.residual[0])
+        torch.testing.assert_close(beside.residual[1, :, 50:], by_itself.residual[0])
         assert (beside.residual[1, :, :50] == 0).all()

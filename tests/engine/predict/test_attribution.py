@@ -8,7 +8,7 @@ import torch
 from small import NODES, build
 
 from causalmmm.engine.batches.windows import Windows
-from causalmmm.engine.nn.model import causal_probability, own_prediction
+from causalmmm.engine.nn.model import ar_prediction, causal_probability
 from causalmmm.engine.predict.attribution import contributions
 from causalmmm.engine.predict.curves import response_curves
 from causalmmm.engine.predict.graphs import store_graphs
@@ -30,10 +30,10 @@ def test_parts_sum_to_the_one_step_prediction(
             log_effect = torch.zeros_like(log_effect)
         weights = model.decoder.weights(causal_probability(posterior.edges), log_effect)
         message = model.decoder.message(inferred.responses, weights)
-        own = own_prediction(inferred.own, inferred.residual)
-        predicted = (batch.x - inferred.residual)[..., 1:] + message + own
+        one_step = ar_prediction(inferred.ar_weights, inferred.residual)
+        predicted = (batch.x - inferred.residual)[..., 1:] + message + one_step
     torch.testing.assert_close(parts.predicted, predicted[:, -1])
-    total = parts.baseline + parts.own + parts.senders.sum(1)
+    total = parts.baseline + parts.own_past + parts.senders.sum(1)
     torch.testing.assert_close(total, parts.predicted, rtol=1e-4, atol=1e-5)
 
 

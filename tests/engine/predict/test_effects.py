@@ -7,7 +7,12 @@ import torch
 from scipy.signal import lfilter, lfiltic
 from small import NODES, build
 
-from causalmmm.engine.predict.effects import effect_interval, lasting, long_run, shape_deviation
+from causalmmm.engine.predict.effects import (
+    ar_filter,
+    effect_interval,
+    long_run_multiplier,
+    shape_deviation,
+)
 
 CONTEXT = torch.tensor([[0.3, -0.2], [0.0, 0.0], [-1.0, 0.5]])
 
@@ -15,10 +20,10 @@ CONTEXT = torch.tensor([[0.3, -0.2], [0.0, 0.0], [-1.0, 0.5]])
 def test_effects_last_as_long_as_the_receivers_own_past_keeps_them():
     torch.manual_seed(0)
     parts = torch.rand(2, 3, 50, dtype=torch.float64)
-    own = torch.tensor([[0.4, 0.2, -0.1], [0.5, 0.0, 0.0]], dtype=torch.float64)
-    found, gain = lasting(parts, own).numpy(), long_run(own).numpy()
+    ar_weights = torch.tensor([[0.4, 0.2, -0.1], [0.5, 0.0, 0.0]], dtype=torch.float64)
+    found, gain = ar_filter(parts, ar_weights).numpy(), long_run_multiplier(ar_weights).numpy()
     for store in range(2):
-        filtered = np.concatenate([[1.0], -own[store].numpy()])
+        filtered = np.concatenate([[1.0], -ar_weights[store].numpy()])
         impulse = lfilter([1.0], filtered, np.eye(1, 400)[0])
         np.testing.assert_allclose(gain[store], impulse.sum())
         for k in range(3):
@@ -28,12 +33,14 @@ def test_effects_last_as_long_as_the_receivers_own_past_keeps_them():
 
 
 def test_no_effect_lasts_for_ever():
-    own = torch.tensor([[0.9, 0.4, 0.1], [1.5, -0.9, 0.6]])
-    assert ((long_run(own) > 0) & (long_run(own) <= 20.001)).all()
-    kept = lasting(torch.ones(2, 1, 2000), own)
+    ar_weights = torch.tensor([[0.9, 0.4, 0.1], [1.5, -0.9, 0.6]])
+    assert (
+        (long_run_multiplier(ar_weights) > 0) & (long_run_multiplier(ar_weights) <= 20.001)
+    ).all()
+    kept = ar_filter(torch.ones(2, 1, 2000), ar_weights)
     assert kept.isfinite().all()
     assert (kept.abs() <= 20.001).all()
-    torch.testing.assert_close(kept[..., -1], long_run(own).unsqueeze(-1))
+    torch.testing.assert_close(kept[..., -1], long_run_multiplier(ar_weights).unsqueeze(-1))
 
 
 def test_shape_deviation_is_what_unknown_shapes_do_to_effects_of_a_known_slope():

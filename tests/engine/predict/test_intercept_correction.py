@@ -7,8 +7,8 @@ import torch
 from small import NODES, build
 
 from causalmmm.engine.batches.windows import Batch, Windows
-from causalmmm.engine.nn.model import Inference, own_prediction
-from causalmmm.engine.predict.intercept_correction import at_recent_level
+from causalmmm.engine.nn.model import Inference, ar_prediction
+from causalmmm.engine.predict.intercept_correction import intercept_correction
 from causalmmm.engine.predict.rollout import Future, simulate_futures
 
 EMPTY = torch.zeros(NODES, NODES)
@@ -25,11 +25,11 @@ def shift(batch: Batch, prior: torch.Tensor | float = EMPTY) -> tuple[Inference,
     """The inference, and how far its intercepts move [B, N]; nothing else of them does."""
     model = build(prior)
     before = model.infer(batch)
-    after = at_recent_level(model, batch, before)
+    after = intercept_correction(model, batch, before)
     by = after.coefficients - before.coefficients
     assert torch.equal(by[..., 1:], torch.zeros_like(by[..., 1:]))
     torch.testing.assert_close(
-        after.residual, before.residual - by[..., :1] * before.running, rtol=1e-6, atol=1e-6
+        after.residual, before.residual - by[..., :1] * before.active, rtol=1e-6, atol=1e-6
     )
     return before, by[..., 0]
 
@@ -44,12 +44,12 @@ def test_a_level_that_moved_of_late_is_carried_on_and_no_other(windows: Windows)
     before, by = shift(moved(windows, 2, last=8, by=4.0))
     assert (by[:, 2] > 0.2).all()
     assert torch.equal(by[:, [0, 1, 3]], torch.zeros(3, 3))
-    residual, own = before.residual.double(), before.own.double()
-    error = (residual[..., 1:] - own_prediction(own, residual))[:, 2].numpy()
+    residual, ar_weights = before.residual.double(), before.ar_weights.double()
+    error = (residual[..., 1:] - ar_prediction(ar_weights, residual))[:, 2].numpy()
     weight = 0.5 ** (np.arange(88, -1, -1) / 14)
     mean = error @ weight / weight.sum()
     noise = (error**2).mean(1) * (weight**2).sum() / weight.sum() ** 2
-    memory = own[:, 2].sum(-1).numpy()
+    memory = ar_weights[:, 2].sum(-1).numpy()
     expected = mean * np.maximum(0, 1 - noise / mean**2) / (1 - memory)
     np.testing.assert_allclose(by[:, 2].numpy(), expected, rtol=1e-4)
 
@@ -76,7 +76,7 @@ def test_forecasts_begin_at_the_recent_level(windows: Windows) -> None:
     calendar = torch.from_numpy(windows.calendar.ahead(np.full(3, 89), 30))
     future = Future(
         basis=calendar,
-        doubt=torch.zeros(3, 30, 0),
+        control_std=torch.zeros(3, 30, 0),
         context=torch.from_numpy(windows.data.context),
         given=torch.full((3, NODES, 30), torch.nan),
         floor=torch.zeros(3, 1, NODES, dtype=torch.bool),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from causalmmm.engine.predict.quantiles import mixture_ends
+from causalmmm.engine.predict.quantiles import mixture_quantiles
 
 LEVEL = (0.5, 0.8, 0.95)
 
@@ -46,7 +46,7 @@ def test_ends_are_those_of_the_mixture(name: str) -> None:
     scale = np.exp(uneven * rng.standard_normal((16, 40)))
     weight = np.where(rng.random((16, 40)) < 0.5, 0.9, 0.3) if pauses else np.ones((16, 40))
     given = [torch.from_numpy(part).float() for part in (location, scale, weight)]
-    found = mixture_ends(*given, torch.tensor(LEVEL))
+    found = mixture_quantiles(*given, torch.tensor(LEVEL))
     assert found.shape == (6, 40)
     places = [place for level in LEVEL for place in ((1 - level) / 2, (1 + level) / 2)]
     for k, place in enumerate(places):
@@ -58,6 +58,6 @@ def test_ends_are_those_of_the_mixture(name: str) -> None:
 
 def test_one_component_gives_normal_quantiles() -> None:
     location, scale = torch.tensor([[2.0]]), torch.tensor([[3.0]])
-    ends = mixture_ends(location, scale, torch.ones(1, 1), torch.tensor([0.9]))
+    ends = mixture_quantiles(location, scale, torch.ones(1, 1), torch.tensor([0.9]))
     expected = 2 + 3 * torch.special.ndtri(torch.tensor([0.05, 0.95]))
     torch.testing.assert_close(ends[:, 0], expected, rtol=1e-5, atol=1e-5)

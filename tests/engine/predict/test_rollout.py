@@ -7,12 +7,12 @@ import torch
 from small import NODES, build
 
 from causalmmm.engine.batches.windows import Batch, Calendar, Windows
-from causalmmm.engine.nn.model import CausalModel, causal_probability, own_prediction
+from causalmmm.engine.nn.model import CausalModel, ar_prediction, causal_probability
 from causalmmm.engine.predict.rollout import (
     Future,
-    continued,
     draw_noise,
     forecast,
+    forecast_controls,
     simulate_futures,
 )
 from causalmmm.engine.spec.calendar import extend_grid
@@ -24,7 +24,7 @@ def future_of(windows: Windows, data: SeriesData, steps: int) -> Future:
     basis = Calendar(windows.calendar.spec, grid).ahead(np.full(3, len(data.grid) - 1), steps)
     return Future(
         basis=torch.from_numpy(basis),
-        doubt=torch.zeros(3, steps, 0),
+        control_std=torch.zeros(3, steps, 0),
         context=torch.from_numpy(data.context),
         given=torch.full((3, NODES, steps), torch.nan),
         floor=torch.zeros(3, 1, NODES, dtype=torch.bool),
@@ -45,8 +45,8 @@ def expected_next(model: CausalModel, batch: Batch, future: Future) -> torch.Ten
     centred = felt[..., -1].flatten(1, 2) - (centre @ row.unsqueeze(-1)).squeeze(-1)
     message = (centred.unsqueeze(1) @ weights.flatten(1, 2)).squeeze(1)
     residual = torch.cat([inferred.residual, torch.zeros(3, NODES, 1)], dim=-1)
-    own = own_prediction(inferred.own, residual)[..., -1]
-    return (inferred.coefficients @ row.unsqueeze(-1)).squeeze(-1) + message + own
+    one_step = ar_prediction(inferred.ar_weights, residual)[..., -1]
+    return (inferred.coefficients @ row.unsqueeze(-1)).squeeze(-1) + message + one_step
 
 
 def test_first_step_centres_on_the_one_step_prediction(windows: Windows, data: SeriesData) -> None:
@@ -172,13 +172,13 @@ def test_a_step_spreads_as_far_as_noise_and_unknown_coefficients_do(
     residual = inferred.residual.double().numpy()
     steps = residual.shape[-1]
     weights = 1 - np.abs(np.arange(-14, 15)) / 15  # Bartlett's, over 14 lags
-    long_run = np.zeros(residual.shape[:2])
+    long_run_multiplier = np.zeros(residual.shape[:2])
     for lag, weight in zip(range(-14, 15), weights, strict=True):
         apart = abs(lag)
         product = residual[..., apart:] * residual[..., : steps - apart]
-        long_run += weight * product.sum(-1) / steps
+        long_run_multiplier += weight * product.sum(-1) / steps
     noise = (2 * inferred.log_noise).exp().double().numpy()
-    variance = noise + np.maximum(long_run, noise) * leverage.numpy()[:, None]
+    variance = noise + np.maximum(long_run_multiplier, noise) * leverage.numpy()[:, None]
     np.testing.assert_allclose(drawn, np.sqrt(variance), rtol=0.02)
 
 
@@ -186,8 +186,8 @@ def test_a_trend_fades_ahead_while_its_doubt_goes_on(windows: Windows, data: Ser
     """Each step adds 0.9 of what the one before it added; the spread is that of a lasting trend."""
     model, batch = build(torch.zeros(NODES, NODES)), windows.full(np.arange(3))
     with torch.no_grad():
-        model.decoder.own.zero_()
-        model.decoder.own_state.weight.zero_()
+        model.decoder.ar_weights.zero_()
+        model.decoder.ar_state.weight.zero_()
         inferred = model.infer(batch)
     future = future_of(windows, data, 60)
     drawn = simulate_futures(model, batch, future, draws=20000, seed=0)
@@ -210,15 +210,15 @@ def test_controls_that_nobody_plans_go_back_to_their_mean_and_are_doubted() -> N
         history[:, t, :2] = np.array([0.9, 0.0]) * history[:, t - 1, :2] + rng.normal(size=(2, 2))
     history[..., 2] = 1.5
     history[:, -1, :2] = 3.0
-    seen = torch.ones(2, 4000, dtype=torch.bool)
+    context_mask = torch.ones(2, 4000, dtype=torch.bool)
     planned = torch.full((2, 30, 3), torch.nan, dtype=torch.float64)
     planned[:, 4, 0] = 7.0
-    expected, doubt = continued(torch.from_numpy(history), seen, planned)
+    expected, control_std = forecast_controls(torch.from_numpy(history), context_mask, planned)
     assert (expected[:, 4, 0] == 7).all()
-    assert (doubt[:, 4, 0] == 0).all()
+    assert (control_std[:, 4, 0] == 0).all()
     np.testing.assert_allclose(expected[:, 1, 0], 3 * 0.9**2, atol=0.2)
-    np.testing.assert_allclose(doubt[:, 1, 0], np.sqrt(1 + 0.9**2), rtol=0.1)
+    np.testing.assert_allclose(control_std[:, 1, 0], np.sqrt(1 + 0.9**2), rtol=0.1)
     np.testing.assert_allclose(expected[:, 0, 1], 0.0, atol=0.2)
-    np.testing.assert_allclose(doubt[:, 0, 1], 1.0, rtol=0.05)
+    np.testing.assert_allclose(control_std[:, 0, 1], 1.0, rtol=0.05)
     np.testing.assert_allclose(expected[..., 2], 1.5)
-    assert (doubt[..., 2] < 1e-6).all()
+    assert (control_std[..., 2] < 1e-6).all()

@@ -32,14 +32,14 @@ def updated(
     update = Updates(model, groups, TrainConfig(), stores=3, device=torch.device("cuda"))
     update.capturing = graphs
     rng = np.random.default_rng(0)
-    losses, alone = [], None
+    losses, store_log_bf = [], None
     if model.config.structure == "evidence":
-        alone = torch.linspace(-3, 3, 16, device="cuda").view(1, 4, 4)
+        store_log_bf = torch.linspace(-3, 3, 16, device="cuda").view(1, 4, 4)
     for step, size in enumerate(sizes):
         batch = windows.cross(np.arange(size), 0.4, rng)
         options = {"temperature": 1 / (1 + step), "seed": 2**40 + step, "kl_weight": 0.1 * step}
-        found = None if alone is None else alone.expand(size, 4, 4).clone()
-        losses.append(update(batch, rate=1e-2 / (1 + step), alone=found, **options).tolist())
+        found = None if store_log_bf is None else store_log_bf.expand(size, 4, 4).clone()
+        losses.append(update(batch, rate=1e-2 / (1 + step), store_log_bf=found, **options).tolist())
     assert len(update.captured) == (len(set(sizes[3:])) if graphs else 0)
     return losses
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from causalmmm.engine.training.prototypes import fit_mixture, revise
+from causalmmm.engine.training.prototypes import fit_mixture, toggle_prototype_edges
 
 NODES, STORES = 6, 120
 PAIRS = ~torch.eye(NODES, dtype=torch.bool)
@@ -73,7 +73,7 @@ def test_an_edge_too_weak_for_one_store_is_opened_with_its_effect() -> None:
     mixture = type("Mixture", (), {"rate": rate, "share": torch.ones(STORES, 1)})()
     gram, cross = pooled(0.1 * graphs[0].float(), rows=100 * STORES, stores=STORES)
     beta = torch.zeros(NODES, NODES, 1)
-    revised, effect = revise(
+    revised, effect = toggle_prototype_edges(
         mixture, factor, gram, cross, beta, PRIOR, torch.zeros_like(PAIRS), steps=100
     )
     assert revised[0, 0, 1] >= 0.9
@@ -92,7 +92,7 @@ def test_proportional_channels_of_many_stores_do_not_break_the_test_of_edges() -
     x[:, 1] = 3 * x[:, 0]
     gram = (x.T @ x * 1e6).expand(1, NODES, NODES, NODES)
     factor, beta = torch.zeros(STORES, NODES, NODES), torch.zeros(NODES, NODES, 1)
-    revised, effect = revise(
+    revised, effect = toggle_prototype_edges(
         mixture, factor, gram, gram.diagonal(dim1=1, dim2=2).mT, beta, PRIOR, PAIRS, steps=100
     )
     assert revised.isfinite().all()

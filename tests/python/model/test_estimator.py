@@ -19,7 +19,7 @@ QUICK = {
     "epochs": 2,
     "hidden": 8,
     "lags": 2,
-    "own_lags": 2,
+    "ar_lags": 2,
     "draws": 20,
     "device": "cpu",
 }
@@ -290,7 +290,7 @@ def test_scikit_learn_can_clone_and_set_parameters() -> None:
         ({"forbidden": [("x0", "gmv")], "required": [("x0", "gmv")]}, "forbidden and required"),
         ({"edge_prior": {("x0", "gmv"): 2.0}}, "is a probability"),
         ({"epochs": 0}, "epochs must be at least 1"),
-        ({"scored": 0.99}, "scored is a share"),
+        ({"target_share": 0.99}, "target_share lies between"),
         ({"holidays": "XX"}, "no holiday calendar of 'XX'"),
         ({"effect_spread": 0.0}, "effect_spread must be above 0"),
         ({"learning_rate": -1.0}, "learning_rate and clip must be above 0"),
