@@ -5,6 +5,7 @@ Ablations of the paper are values of these fields, not code of their own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -128,9 +129,18 @@ class TrainConfig:
 
 C = TypeVar("C", "ModelConfig", "TrainConfig")
 
+# Settings as models and exported files of format 1 name them.
+_NAMES_OF_FORMAT_1 = {"own_lags": "ar_lags", "scored": "target_share"}
 
-def from_json(kind: type[C], values: dict[str, Any]) -> C:
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by today's names, from those of an earlier format."""
+    return {_NAMES_OF_FORMAT_1.get(name, name): value for name, value in values.items()}
+
+
+def from_json(kind: type[C], values: Mapping[str, Any]) -> C:
     """Configuration from its fields as JSON holds them; unknown names raise ``ValueError``."""
+    values = renamed(values)
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:

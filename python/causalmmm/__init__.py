@@ -14,14 +14,14 @@ _HOME = {
     "Config": "config.configuration",
     "ConfigError": "findings",
     "Finding": "findings",
-    "ModelError": "model.storage",
+    "ModelError": "findings",
     "Panel": "data.panel",
     "PanelError": "findings",
     "Plan": "data.plan",
     "RefusedInput": "findings",
     "Report": "findings",
     "Schema": "data.schema",
-    "load": "model.storage",
+    "load": "model.estimator",
     "simulate": "simulation",
     "validate": "data.validation",
     "validate_plan": "data.plan",
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from causalmmm.data.validation import validate as validate
     from causalmmm.findings import ConfigError as ConfigError
     from causalmmm.findings import Finding as Finding
+    from causalmmm.findings import ModelError as ModelError
     from causalmmm.findings import PanelError as PanelError
     from causalmmm.findings import RefusedInput as RefusedInput
     from causalmmm.findings import Report as Report
     from causalmmm.model.estimator import CausalMMM as CausalMMM
-    from causalmmm.model.storage import ModelError as ModelError
-    from causalmmm.model.storage import load as load
+    from causalmmm.model.estimator import load as load
     from causalmmm.simulation import simulate as simulate
 
 

@@ -1,4 +1,4 @@
-"""Packages that come with an extra, and what is said where one of them is not installed."""
+"""Installed packages: this one's version, and those of extras, with the error for a missing one."""
 
 from __future__ import annotations
 
@@ -34,3 +34,13 @@ def needing(what: str) -> Iterator[None]:
             f"{what} needs the package {package}: pip install 'causalmmm[{_EXTRA[package]}]'",
             name=package,
         ) from error
+
+
+def package_version() -> str:
+    """Version of the installed package, or "source" when it is used from its source tree."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("causalmmm")
+    except PackageNotFoundError:
+        return "source"

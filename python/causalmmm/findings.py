@@ -124,6 +124,10 @@ class ConfigError(RefusedInput):
     """A configuration file or an override that cannot be used."""
 
 
+class ModelError(RefusedInput):
+    """A model directory or an exported file that cannot be read or written."""
+
+
 def first_few(names: Iterable[object], limit: int = 8) -> str:
     """``'a', 'b' and 3 more``: names quoted for a message."""
     listed = [f"'{name}'" for name in names]

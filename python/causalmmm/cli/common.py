@@ -193,7 +193,7 @@ def say_notices(panel: Panel) -> None:
 
 def read_model(directory: Path, *, device: str | None = None, seed: int | None = None) -> CausalMMM:
     """A saved model, for the seed and on the device asked for."""
-    from causalmmm.model.storage import load
+    from causalmmm.model.estimator import load
 
     with terminal.working(f"loading {directory}"):
         model = load(directory, device=check_device(device))

@@ -103,7 +103,7 @@ def summary(metrics: dict[str, Any], stores: int, out: Path) -> str:
 
 def _check_folder(out: Path, force: bool) -> None:
     """Only what an earlier demo wrote may be there, unless forced."""
-    from causalmmm.model.storage import check_place
+    from causalmmm.model.header import check_place
 
     if out.exists() and not out.is_dir():
         raise typer.BadParameter(f"'{out}' is a file, not a folder")

@@ -39,7 +39,7 @@ def info(
 def show_version(asked: bool) -> None:
     """The eager option ``--version``."""
     if asked:
-        from causalmmm.model.storage import package_version
+        from causalmmm.extras import package_version
 
         typer.echo(f"causalmmm {package_version()}")
         raise typer.Exit
@@ -49,7 +49,7 @@ def installation() -> dict[str, Any]:
     """Versions, devices and the compiled module."""
     from importlib.metadata import PackageNotFoundError, version
 
-    from causalmmm.model.storage import package_version
+    from causalmmm.extras import package_version
 
     def installed(name: str) -> str | None:
         try:
@@ -82,7 +82,7 @@ def installation() -> dict[str, Any]:
 
 def description(directory: Path) -> dict[str, Any]:
     """What a model directory says of itself, weights unread."""
-    from causalmmm.model.storage import WEIGHTS, read_header
+    from causalmmm.model.header import WEIGHTS, read_header
 
     header = read_header(directory)
     trained, history = header["trained_on"], header["history"]

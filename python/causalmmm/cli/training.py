@@ -55,8 +55,8 @@ def fit(
     """
     terminal.start(quiet=quiet, json=json)
     from causalmmm import CausalMMM
+    from causalmmm.model.header import check_place
     from causalmmm.model.parameters import check_parameters
-    from causalmmm.model.storage import check_place
 
     check_place(out, force)
     if resume and (checkpoint is None or not checkpoint.is_file()):

@@ -19,7 +19,7 @@ from causalmmm.evaluation import metrics
 from causalmmm.findings import closest, first_few
 
 if TYPE_CHECKING:
-    from causalmmm.model.estimator import CausalMMM
+    from causalmmm.model.fitted import FittedModel
     from causalmmm.simulation import Truth
 
 Array = NDArray[np.float64]
@@ -34,7 +34,7 @@ COVERED = (80, 95)
 
 
 def evaluate(
-    model: CausalMMM,
+    model: FittedModel,
     panel: Panel,
     truth: Truth | None = None,
     tests: Sequence[str] | None = None,
@@ -55,7 +55,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Question:
-    model: CausalMMM
+    model: FittedModel
     panel: Panel
     truth: Truth | None
     horizon: int
@@ -160,7 +160,7 @@ def _last_day(panel: Panel) -> np.datetime64:
     return day
 
 
-def _forecasts(model: CausalMMM, panel: Panel, horizon: int, hidden: Sequence[int]) -> _Forecasts:
+def _forecasts(model: FittedModel, panel: Panel, horizon: int, hidden: Sequence[int]) -> _Forecasts:
     """Forecasts of ``horizon`` steps, the last of which is ``hidden`` steps before the end."""
     names = [f"{side}_{level}" for level in LEVELS for side in ("lower", "upper")]
     at = np.array([0.5 + sign * level / 200 for level in LEVELS for sign in (-1, 1)])

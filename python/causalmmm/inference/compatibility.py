@@ -1,15 +1,21 @@
-"""Whether a panel is one that a fitted model can answer for."""
+"""Whether a panel is one that a fitted model can answer for: its series, frequency and lengths."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from causalmmm.data.panel import Panel
 from causalmmm.engine.spec.config import ModelConfig
 from causalmmm.findings import Finding, PanelError
+
+if TYPE_CHECKING:
+    from narwhals.typing import IntoDataFrame
+
+# A panel, or a pandas, polars or Arrow table that ``Panel.from_frame`` reads.
+PanelLike: TypeAlias = "Panel | IntoDataFrame"
 
 _BEYOND_MEMORY = 12
 
@@ -19,7 +25,7 @@ def steps_needed(config: ModelConfig) -> int:
     return config.memory + _BEYOND_MEMORY
 
 
-def as_panel(panel: Any, schema: Any = None) -> Panel:
+def as_panel(panel: PanelLike, schema: Any = None) -> Panel:
     """The panel itself, or that of a table."""
     return panel if isinstance(panel, Panel) else Panel.from_frame(panel, schema)
 

@@ -184,9 +184,7 @@ def curve_channels(panel: Panel, channel: str | None) -> list[int]:
     return [known[names.index(channel)]]
 
 
-def planned(
-    panel: Panel, plan: Plan | None, stores: Stores, steps: int
-) -> tuple[Floats, Floats]:
+def planned(panel: Panel, plan: Plan | None, stores: Stores, steps: int) -> tuple[Floats, Floats]:
     """Planned series [B, H, N] and controls [B, H, R] in user units, NaN where there is no plan."""
     shape = (len(stores), steps)
     series = np.full((*shape, len(panel.nodes)), np.nan, np.float32)

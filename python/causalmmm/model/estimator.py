@@ -1,6 +1,6 @@
 """``CausalMMM``: the estimator. Its parameters, fitting, evaluation and keeping live here.
 
-What a fitted model can be asked is in ``answers``, training itself in ``causalmmm.engine``.
+What a fitted model can be asked is in ``predictor``, training itself in ``causalmmm.engine``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from causalmmm.data.fingerprint import training_record
 from causalmmm.data.panel import Panel
 from causalmmm.engine.nn.model import CausalModel, edge_log_prior
 from causalmmm.engine.spec.calendar import CalendarSpec, usual_harmonics
@@ -23,11 +24,11 @@ from causalmmm.engine.spec.config import ModelConfig, TrainConfig
 from causalmmm.engine.spec.series import SeriesData
 from causalmmm.engine.training.loop import EpochReport, train
 from causalmmm.engine.training.sharing import gain_of_sharing
-from causalmmm.inference.compatibility import as_panel, check_lengths, check_window
-from causalmmm.model.predictor import Answers
+from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_window
+from causalmmm.model.header import refuse
 from causalmmm.model.predictor import NotFittedError as NotFittedError
+from causalmmm.model.predictor import Predictor
 from causalmmm.model.priors import Pair, edge_probability, positive_effects, spend_series
-from causalmmm.model.storage import training_record
 
 if TYPE_CHECKING:
     from causalmmm.simulation import Truth
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 _FEW_STORES = 40  # fewer teach each other less than their own evidence says (README, few stores)
 
 
-class CausalMMM(Answers):
+class CausalMMM(Predictor):
     """Per-store causal marketing mix model: one amortised model for all stores of a panel.
 
     Parameters name the fields of ``engine.spec.config`` (``hidden`` ... ``store_effects`` shape the
@@ -63,38 +64,38 @@ class CausalMMM(Answers):
         self,
         *,
         horizon: int = 28,
-        prior: float = 0.05,
+        prior: float = ModelConfig.prior,
         edge_prior: Mapping[Pair, float] | None = None,
         forbidden: Sequence[Pair] = (),
         required: Sequence[Pair] = (),
         signed: Sequence[Pair] = (),
         holidays: str | None = None,
-        hidden: int = 32,
-        lags: int = 7,
-        raw_window: int = 64,
-        decays: Sequence[float] = (0.1, 0.5, 0.8, 0.3, 0.3, 0.3),
-        delays: Sequence[int] = (0, 0, 0, 2, 4, 6),
-        ar_lags: int = 7,
-        yearly: int | None = None,
-        prototypes: int = 8,
-        effect_spread: float = 0.3,
+        hidden: int = ModelConfig.hidden,
+        lags: int = ModelConfig.lags,
+        raw_window: int = ModelConfig.raw_window,
+        decays: Sequence[float] = ModelConfig.decays,
+        delays: Sequence[int] = ModelConfig.delays,
+        ar_lags: int = ModelConfig.ar_lags,
+        yearly: int | None = ModelConfig.yearly,
+        prototypes: int = ModelConfig.prototypes,
+        effect_spread: float = ModelConfig.effect_spread,
         structure: str = "auto",
-        saturation: bool = True,
-        carryover: bool = True,
-        store_effects: bool = True,
-        epochs: int | None = None,
-        steps: int = 1200,
-        batch_stores: int | None = None,
-        window: int = 730,
-        target_share: float = 0.4,
-        same_window: bool = False,
-        learning_rate: float = 5e-3,
-        weight_decay: float = 1e-4,
-        clip: float = 10.0,
-        temperature: Sequence[float] = (1.0, 0.5),
-        validation: float = 0.1,
-        patience: int = 20,
-        amp: bool = True,
+        saturation: bool = ModelConfig.saturation,
+        carryover: bool = ModelConfig.carryover,
+        store_effects: bool = ModelConfig.store_effects,
+        epochs: int | None = TrainConfig.epochs,
+        steps: int = TrainConfig.steps,
+        batch_stores: int | None = TrainConfig.batch_stores,
+        window: int = TrainConfig.window,
+        target_share: float = TrainConfig.target_share,
+        same_window: bool = TrainConfig.same_window,
+        learning_rate: float = TrainConfig.learning_rate,
+        weight_decay: float = TrainConfig.weight_decay,
+        clip: float = TrainConfig.clip,
+        temperature: Sequence[float] = TrainConfig.temperature,
+        validation: float = TrainConfig.validation,
+        patience: int = TrainConfig.patience,
+        amp: bool = TrainConfig.amp,
         draws: int = 32,
         seed: int = 0,
         device: str = "auto",
@@ -168,7 +169,7 @@ class CausalMMM(Answers):
 
     def fit(
         self,
-        panel: Panel | Any,
+        panel: PanelLike,
         y: None = None,
         *,
         progress: bool = True,
@@ -293,7 +294,7 @@ class CausalMMM(Answers):
 
     def evaluate(
         self,
-        panel: Panel | Any | None = None,
+        panel: PanelLike | None = None,
         truth: Truth | None = None,
         tests: Sequence[str] | None = None,
         *,
@@ -325,6 +326,7 @@ class CausalMMM(Answers):
         """
         from causalmmm.model.storage import save
 
+        self._known_fitted()
         return save(self, directory, overwrite=overwrite)
 
     def export_onnx(
@@ -354,15 +356,33 @@ class CausalMMM(Answers):
         self._known_fitted()
         return export_onnx(self, path, draws=draws, max_horizon=max_horizon, opset=opset)
 
-    @staticmethod
-    def load(directory: str | Path, *, device: str | None = None) -> CausalMMM:
-        """The model that ``save`` wrote; ``device`` replaces the one it was fitted with.
+    @classmethod
+    def load(cls, directory: str | Path, *, device: str | None = None) -> Self:
+        """The model that ``save`` wrote, on ``device`` ("auto", "cpu", "cuda"; None: as fitted).
 
-        Raises ``ModelError`` that names everything missing, cut off or of another shape.
+        It holds no data: pass a panel to ``graphs``, ``predict`` and ``evaluate``. Raises
+        ``ModelError`` naming the file and everything in it that is missing, cut off, of another
+        shape, or written by a newer version.
         """
-        from causalmmm.model.storage import load
+        from causalmmm.model.storage import read
 
-        return load(directory, device=device)
+        saved = read(directory)
+        model = cls(**saved.parameters)
+        if device is not None:
+            model.device = device
+        model.device_ = device_named(model.device)
+        model.config_, model.calendar_, model.schema_ = saved.config, saved.calendar, saved.schema
+        model.nodes_, model.roles_ = saved.nodes, saved.roles
+        model.context_names_, model.control_names_ = saved.context_names, saved.control_names
+        model.model_ = saved.network.to(model.device_)
+        model.history_, model.trained_on_ = saved.history, saved.trained_on
+        model.source_, model.panel_ = saved.source, None
+        return model
+
+
+def load(directory: str | Path, *, device: str | None = None) -> CausalMMM:
+    """The model of a directory; see :meth:`CausalMMM.load`."""
+    return CausalMMM.load(directory, device=device)
 
 
 def _config(kind: Any, params: Mapping[str, Any]) -> Any:
@@ -374,6 +394,12 @@ def device_named(name: str) -> torch.device:
     """The device of that name; "auto" is a GPU where there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise refuse(
+            "no-device",
+            f"There is no device '{name}' on this machine.",
+            'Use device="cpu" or device="auto".',
+        )
     return torch.device(name)
 
 

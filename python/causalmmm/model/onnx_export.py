@@ -13,20 +13,19 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from causalmmm.extras import needing
-from causalmmm.model.storage import package_version
+from causalmmm.extras import needing, package_version
 from causalmmm.runtime.signature import FORMAT, KEY, SEAL, seal
 
 if TYPE_CHECKING:
     from causalmmm.data.panel import Panel
-    from causalmmm.model.estimator import CausalMMM
+    from causalmmm.model.fitted import FittedModel
 
 MAX_HORIZON = 90
 TOLERANCE = 1e-4  # of ``differences``
 
 
 def export_onnx(
-    model: CausalMMM,
+    model: FittedModel,
     path: str | Path,
     *,
     draws: int | None = None,
@@ -44,16 +43,18 @@ def export_onnx(
         raise ValueError(f"draws must be at least 1, got {draws}")
     if max_horizon < 1:
         raise ValueError(f"max_horizon must be at least 1 step, got {max_horizon}")
-    proto = build(
-        model.model_.cpu(),
-        model.calendar_,
-        window=int(model.window),
-        draws=draws,
-        seed=model.seed,
-        horizon=max_horizon,
-        opset=opset,
-    )
-    model.model_.to(model.device_)
+    try:
+        proto = build(
+            model.model_.cpu(),
+            model.calendar_,
+            window=int(model.window),
+            draws=draws,
+            seed=model.seed,
+            horizon=max_horizon,
+            opset=opset,
+        )
+    finally:
+        model.model_.to(model.device_)
     about = json.dumps(facts(model, draws, max_horizon), allow_nan=False)
     proto.producer_version = package_version()
     for key, value in ((KEY, about), (SEAL, "0" * 64)):
@@ -65,7 +66,7 @@ def export_onnx(
     return target
 
 
-def facts(model: CausalMMM, draws: int, max_horizon: int) -> dict[str, Any]:
+def facts(model: FittedModel, draws: int, max_horizon: int) -> dict[str, Any]:
     """What the file says of itself: names, roles, calendar, limits, and where it comes from."""
     from causalmmm.engine.export.graph import known_dates
 
@@ -90,7 +91,7 @@ def facts(model: CausalMMM, draws: int, max_horizon: int) -> dict[str, Any]:
     }
 
 
-def differences(model: CausalMMM, path: str | Path, panel: Panel) -> dict[str, float]:
+def differences(model: FittedModel, path: str | Path, panel: Panel) -> dict[str, float]:
     """How far the answers of a file are from the model's, per column of numbers.
 
     Each difference is a share of the value, or of the typical size of its kind (of the series of
@@ -131,7 +132,7 @@ def differences(model: CausalMMM, path: str | Path, panel: Panel) -> dict[str, f
     return found
 
 
-def run_digest(model: CausalMMM) -> str:
+def run_digest(model: FittedModel) -> str:
     """Hexadecimal digest of a training run: its data, its settings and the weights it led to."""
     from causalmmm.model.parameters import parameters_to_json
 

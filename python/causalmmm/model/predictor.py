@@ -1,6 +1,6 @@
-"""``Answers``: what a fitted model can be asked. Panels in, frames with named columns out.
+"""``Predictor``: what a fitted model can be asked. Panels in, frames with named columns out.
 
-The mathematics lives in ``causalmmm.engine``, fitting in ``causalmmm.model.estimator``.
+The mathematics lives in ``causalmmm.engine``, fitting in ``estimator``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from causalmmm.engine.spec.calendar import Calendar, CalendarSpec, extend_grid
 from causalmmm.engine.spec.config import ModelConfig
 from causalmmm.engine.spec.series import SeriesData
 from causalmmm.findings import first_few
-from causalmmm.inference.compatibility import as_panel, check_lengths, check_names
+from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_names
 from causalmmm.inference.frames import levels_of, steps_of, store_graph
 from causalmmm.model.tables import contribution_table, curve_table, forecast_table, graph_table
 
@@ -33,7 +33,7 @@ class NotFittedError(RuntimeError):
     """Raised by every question asked of a model before ``fit`` or ``load``."""
 
 
-class Answers:
+class Predictor:
     """The questions part of ``CausalMMM``, with the parameters and fitted attributes it reads."""
 
     horizon: int
@@ -51,7 +51,7 @@ class Answers:
     control_names_: list[str]
     panel_: Panel | None  # of a loaded model: none
 
-    def graphs(self, panel: Panel | Any | None = None, *, threshold: float = 0.0) -> pd.DataFrame:
+    def graphs(self, panel: PanelLike | None = None, *, threshold: float = 0.0) -> pd.DataFrame:
         """Posterior graphs: store, source, target, probability, effect, lower, upper.
 
         A new store is scored without training. ``effect`` is what the source adds to the target per
@@ -65,7 +65,7 @@ class Answers:
         return graph_table(self.model_, self._windows(panel.data), panel, threshold, self.device_)
 
     def graph(
-        self, store: str, *, threshold: float = 0.5, panel: Panel | Any | None = None
+        self, store: str, *, threshold: float = 0.5, panel: PanelLike | None = None
     ) -> nx.DiGraph[str]:
         """The graph of one store: nodes with role; edges with probability, effect, lower, upper."""
         panel = self._known(panel).select([store])
@@ -74,7 +74,7 @@ class Answers:
 
     def predict(
         self,
-        panel: Panel | Any | None = None,
+        panel: PanelLike | None = None,
         horizon: int | None = None,
         plan: Any | None = None,
         level: Sequence[int] = (80, 95),
@@ -118,7 +118,7 @@ class Answers:
             device=self.device_,
         )
 
-    def decompose(self, panel: Panel | Any | None = None) -> pd.DataFrame:
+    def decompose(self, panel: PanelLike | None = None) -> pd.DataFrame:
         """What the target is made of, step by step: store, date, component, value.
 
         Components: ``baseline`` (calendar and controls, with every other series at zero), each
@@ -136,7 +136,7 @@ class Answers:
         self,
         channel: str | None = None,
         store: str | None = None,
-        panel: Panel | Any | None = None,
+        panel: PanelLike | None = None,
         *,
         points: int = 50,
     ) -> pd.DataFrame:
@@ -154,7 +154,7 @@ class Answers:
         windows = self._windows(panel.data)
         return curve_table(self.model_, windows, panel, channel, points, self.device_)
 
-    def _known(self, panel: Panel | Any | None) -> Panel:
+    def _known(self, panel: PanelLike | None) -> Panel:
         """The panel to answer for, checked to have the series the model was fitted on."""
         self._known_fitted()
         if panel is None:

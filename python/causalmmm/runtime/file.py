@@ -9,8 +9,8 @@ from typing import Any
 
 import onnxruntime
 
-from causalmmm.findings import Finding, RefusedInput
-from causalmmm.runtime.signature import FORMAT, KEY, SEAL, is_sealed
+from causalmmm.findings import Finding, ModelError
+from causalmmm.runtime.signature import FORMATS, KEY, SEAL, is_sealed
 
 # The digest as protobuf holds it: a key, then a value of 64 characters.
 _SEALED = re.compile(re.escape(SEAL.encode()) + rb"\x12@([0-9a-f]{64})")
@@ -36,8 +36,7 @@ def open_file(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise refuse(
             "unreadable-model",
-            f"'{path}' ({len(content)} bytes) is no ONNX model, or is cut off or damaged: "
-            f"{reason}",
+            f"'{path}' ({len(content)} bytes) is no ONNX model, or is cut off or damaged: {reason}",
             "Copy the file again, or export the model again.",
         ) from None
     metadata = session.get_modelmeta().custom_metadata_map
@@ -48,11 +47,12 @@ def open_file(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]
             f"'{path}' is an ONNX model, but not one that causalmmm exported.",
             "Give a file that 'causalmmm export' wrote.",
         )
-    if facts.get("format") != FORMAT:
+    if facts.get("format") not in FORMATS:
         raise refuse(
             "newer-format",
             f"'{path}' has format {facts.get('format')!r}, this version of causalmmm reads "
-            f"{FORMAT}; it was written by causalmmm {facts.get('version', 'of unknown version')}.",
+            f"{FORMATS[0]} to {FORMATS[-1]}; it was written by causalmmm "
+            f"{facts.get('version', 'of unknown version')}.",
             "Upgrade causalmmm, or export the model again.",
         )
     return session, facts
@@ -74,8 +74,6 @@ def _options() -> onnxruntime.SessionOptions:
     return options
 
 
-def refuse(code: str, message: str, remedy: str) -> RefusedInput:
-    """A ``ModelError``; its module takes pydantic, so it is imported when it is needed."""
-    from causalmmm.model.storage import ModelError
-
+def refuse(code: str, message: str, remedy: str) -> ModelError:
+    """The refusal of a file."""
     return ModelError([Finding("error", code, message, remedy)])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, 2)  # read; in 1 two settings had other names (``engine.spec.config``)
 KEY = "causalmmm"  # metadata: a JSON object, see ``exporting.facts``
 SEAL = "causalmmm.sha256"  # metadata: of the file with this value as zeros
 _BLANK = b"0" * 64

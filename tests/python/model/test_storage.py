@@ -14,8 +14,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from causalmmm import CausalMMM, ModelError, load
+from causalmmm.data.fingerprint import fingerprint
 from causalmmm.model.parameters import parameters_from_json, parameters_to_json
-from causalmmm.model.storage import fingerprint
 
 if TYPE_CHECKING:
     from conftest import Fitted

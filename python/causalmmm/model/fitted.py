@@ -1,0 +1,66 @@
+"""``FittedModel``: what storage, export and evaluation need of a fitted model, as a protocol.
+
+The estimator satisfies it; nothing here computes, and nothing here imports the estimator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from causalmmm.data.schema import Schema
+    from causalmmm.engine.nn.model import CausalModel
+    from causalmmm.engine.spec.calendar import CalendarSpec
+    from causalmmm.engine.spec.config import ModelConfig
+    from causalmmm.inference.compatibility import PanelLike
+
+
+class FittedModel(Protocol):
+    """Settings, names and tensors of a fitted model, and the questions that it answers.
+
+    ``nodes_`` are the series in order and ``roles_`` their roles; ``trained_on_`` is the record of
+    the training panel (``storage.training_record``), ``source_`` where the command line read it.
+    """
+
+    horizon: int
+    draws: int
+    seed: int
+    window: int
+    model_: CausalModel
+    config_: ModelConfig
+    calendar_: CalendarSpec
+    schema_: Schema
+    nodes_: list[str]
+    roles_: tuple[str, ...]
+    context_names_: list[str]
+    control_names_: list[str]
+    history_: pd.DataFrame
+    trained_on_: dict[str, Any]
+    source_: dict[str, Any] | None
+    device_: torch.device
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]: ...
+
+    def set_params(self, **params: Any) -> Any: ...
+
+    def fit(self, panel: PanelLike, *, progress: bool = True) -> Any: ...
+
+    def graphs(self, panel: PanelLike | None = None) -> pd.DataFrame: ...
+
+    def predict(
+        self,
+        panel: PanelLike | None = None,
+        horizon: int | None = None,
+        plan: Any | None = None,
+        level: Sequence[int] = (80, 95),
+    ) -> pd.DataFrame: ...
+
+    def decompose(self, panel: PanelLike | None = None) -> pd.DataFrame: ...
+
+    def response_curves(
+        self, channel: str | None = None, store: str | None = None, panel: PanelLike | None = None
+    ) -> pd.DataFrame: ...
