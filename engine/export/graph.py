@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from causalmmm.engine.batches.windows import Batch
+from causalmmm.engine.batches.batch import Batch
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.predict.attribution import contributions
 from causalmmm.engine.predict.curves import response_curves
+from causalmmm.engine.predict.future import Future, forecast_controls
 from causalmmm.engine.predict.graphs import store_graphs
-from causalmmm.engine.predict.rollout import Future, Noise, draw_noise, forecast, forecast_controls
+from causalmmm.engine.predict.noise import Noise, draw_noise
+from causalmmm.engine.predict.rollout import forecast
 from causalmmm.engine.spec.calendar import STEPS_PER_YEAR, Calendar, CalendarSpec, period_of
 
 _CYCLE = 1461  # days in four years: exact from March 1900 to February 2100

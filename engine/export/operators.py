@@ -17,7 +17,7 @@ from onnxscript import FLOAT, INT64, graph, ir, script
 from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops.core import aten_diagonal
 
-import causalmmm.engine.evidence.window_stats
+import causalmmm.engine.evidence.mean_field
 import causalmmm.engine.ops.linalg
 import causalmmm.kernels  # noqa: F401  (registers the operators)
 
@@ -201,7 +201,7 @@ def _plain_adstock_hill(x: Any, decay: Any, slope: Any, half: Any, initial: Any)
 
 
 def mean_field(xty: Any, overlap: Any, log_odds: Any, spread: float, sweeps: int) -> Any:
-    """``engine.evidence.window_stats.mean_field``: sender after sender, all stores at once.
+    """``engine.evidence.mean_field.mean_field``: sender after sender, all stores at once.
 
     Amounts are kept halved, which spares an operator at every turn.
     """

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.batches.windows import Batch
-from causalmmm.engine.nn.model import CausalModel, Inference, causal_probability
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.posterior import Inference, causal_probability
 from causalmmm.engine.predict.effects import effect_interval, long_run_multiplier, shape_deviation
 from causalmmm.kernels import adstock_hill
 

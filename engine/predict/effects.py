@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from causalmmm.engine.nn.decoder import ResponseDecoder
-from causalmmm.engine.nn.model import CausalModel, Inference, ar_prediction, causal_probability
+from causalmmm.engine.nn.decoder import ResponseDecoder, ar_prediction
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.posterior import Inference, causal_probability
 from causalmmm.engine.ops.scan import State, roll
 
 _NORMAL_95 = 1.6448536269514722

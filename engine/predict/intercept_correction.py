@@ -7,8 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from causalmmm.engine.batches.windows import Batch, has_full_lags
-from causalmmm.engine.nn.model import CausalModel, Inference
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.batches.masks import has_full_lags
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.posterior import Inference
 from causalmmm.engine.predict.effects import long_run_multiplier, one_step_errors
 
 _HALF_LIFE = 14.0  # of what a past error says about the level now, in steps

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.evidence.window_stats import RIDGE
+from causalmmm.engine.evidence.features import RIDGE
 from causalmmm.engine.ops.linalg import diagonal_blocks, ridged, spd_inverse
 
 _PSEUDO_STORES = 1.0  # weight of the user's prior in each prototype

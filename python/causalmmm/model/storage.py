@@ -94,7 +94,8 @@ def load(directory: str | Path, *, device: str | None = None) -> CausalMMM:
         import torch
 
     from causalmmm.data.schema import Schema
-    from causalmmm.engine.nn.model import CausalModel, edge_log_prior
+    from causalmmm.engine.nn.model import CausalModel
+    from causalmmm.engine.nn.posterior import edge_log_prior
     from causalmmm.engine.spec.calendar import CalendarSpec
     from causalmmm.engine.spec.config import ModelConfig, from_json
     from causalmmm.model.estimator import CausalMMM, device_named

@@ -5,12 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from causalmmm.engine.evidence.window_stats import (
-    WindowStatistics,
-    mean_field,
-    response_evidence,
-    window_statistics,
-)
+from causalmmm.engine.evidence.mean_field import mean_field
+from causalmmm.engine.evidence.response import response_evidence
+from causalmmm.engine.evidence.window_stats import WindowStatistics, window_statistics
 from causalmmm.engine.nn.baseline import CalendarBaseline
 
 RIDGE = 10.0

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from causalmmm.engine.nn.model import CausalModel, edge_log_prior
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.posterior import edge_log_prior
 from causalmmm.engine.spec.calendar import Calendar, CalendarSpec
 from causalmmm.engine.spec.config import ModelConfig
 

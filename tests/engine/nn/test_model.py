@@ -10,8 +10,9 @@ import pytest
 import torch
 from small import MEMORY, NODES, build
 
-from causalmmm.engine.batches.windows import Batch, Windows
-from causalmmm.engine.nn.model import causal, causal_probability, effect_noise
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.batches.windows import Windows
+from causalmmm.engine.nn.posterior import causal_probability, edge_gates, effect_noise
 from causalmmm.engine.spec.calendar import Calendar, CalendarSpec
 from causalmmm.engine.spec.series import SeriesData
 
@@ -46,14 +47,14 @@ def test_forbidden_and_required_edges_are_certain(windows: Windows) -> None:
     prior = torch.full((NODES, NODES), 0.3)
     prior[1, 2], prior[0, 3] = 0.0, 1.0
     posterior = build(prior).infer(scored_batch(windows), seed=5).posterior.edges
-    assert (causal(posterior)[:, 1, 2] == 0).all()
-    assert (causal(posterior)[:, 0, 3] == 1).all()
+    assert (edge_gates(posterior)[:, 1, 2] == 0).all()
+    assert (edge_gates(posterior)[:, 0, 3] == 1).all()
     assert torch.isfinite(posterior.kl).all()
 
 
 def test_no_series_causes_itself(windows: Windows) -> None:
     edges = build().infer(scored_batch(windows), seed=1).posterior.edges
-    for table in (causal(edges), causal_probability(edges)):
+    for table in (edge_gates(edges), causal_probability(edges)):
         assert (table.diagonal(dim1=1, dim2=2) == 0).all()
 
 

@@ -6,16 +6,15 @@ import numpy as np
 import torch
 from small import NODES, build
 
-from causalmmm.engine.batches.windows import Batch, Calendar, Windows
-from causalmmm.engine.nn.model import CausalModel, ar_prediction, causal_probability
-from causalmmm.engine.predict.rollout import (
-    Future,
-    draw_noise,
-    forecast,
-    forecast_controls,
-    simulate_futures,
-)
-from causalmmm.engine.spec.calendar import extend_grid
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.batches.windows import Windows
+from causalmmm.engine.nn.decoder import ar_prediction
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.posterior import causal_probability
+from causalmmm.engine.predict.future import Future, forecast_controls
+from causalmmm.engine.predict.noise import draw_noise
+from causalmmm.engine.predict.rollout import forecast, simulate_futures
+from causalmmm.engine.spec.calendar import Calendar, extend_grid
 from causalmmm.engine.spec.series import SeriesData
 
 

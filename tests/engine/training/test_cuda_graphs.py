@@ -14,8 +14,9 @@ from small import build
 from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.spec.config import TrainConfig
+from causalmmm.engine.training.checkpoint import EpochReport
 from causalmmm.engine.training.cuda_graphs import Updates
-from causalmmm.engine.training.loop import EpochReport, train
+from causalmmm.engine.training.loop import train
 
 pytestmark = [
     pytest.mark.gpu,
