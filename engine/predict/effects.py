@@ -28,8 +28,8 @@ def expected_weights(model: CausalModel, inferred: Inference) -> Tensor:
 
 
 def one_step_errors(model: CausalModel, inferred: Inference) -> Tensor:
-    """[B, N, T - 1]: errors of one-step predictions under expected effects, in scaled units, from the
-    second row of each window on."""
+    """[B, N, T - 1]: errors of one-step predictions under expected effects, scaled, from the second
+    row of each window on."""
     message = model.decoder.message(inferred.responses, expected_weights(model, inferred))
     explained = message + ar_prediction(inferred.ar_weights, inferred.residual)
     return inferred.residual[..., 1:] - explained

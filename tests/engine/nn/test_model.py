@@ -164,9 +164,22 @@ def test_samples_depend_on_the_store_and_not_on_its_batch(windows: Windows) -> N
 def test_bfloat16_autocast_leaves_the_posterior_close(windows: Windows) -> None:
     model, batch = build(), windows.full(np.arange(3))
     exact = causal_probability(model.infer(batch).posterior.edges)
-    model.autocast = True
-    rough = causal_probability(model.infer(batch).posterior.edges)
+    with model.mixed_precision(True):
+        rough = causal_probability(model.infer(batch).posterior.edges)
     assert (exact - rough).abs().max() < 0.05
+
+
+def test_mixed_precision_ends_with_its_block_even_when_training_fails() -> None:
+    model = build()
+
+    def fail() -> None:
+        with model.mixed_precision(True):
+            assert model.autocast
+            raise FloatingPointError
+
+    with pytest.raises(FloatingPointError):
+        fail()
+    assert not model.autocast
 
 
 def test_a_store_is_judged_alike_in_the_company_of_longer_histories(data: SeriesData) -> None:
