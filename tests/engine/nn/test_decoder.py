@@ -20,7 +20,7 @@ def test_a_response_is_the_hill_curve_of_adstock() -> None:
     """Written out in float64 from the decoder's formula, step by step."""
     decoder = build().decoder
     x, context = series(), torch.randn(STORES, CONTEXT)
-    slope, half = (part.double().unsqueeze(2) for part in decoder.curve(context))  # [B, N, 1, 1]
+    slope, half = (curve.double().unsqueeze(2) for curve in decoder.curve(context))  # [B, N, 1, 1]
     decay = decoder.decay.double().unsqueeze(-1)  # [N, D, 1]
     adstock = torch.full((STORES, NODES, decay.shape[1], 1), 0.5, dtype=torch.float64)
     response, final = decoder.respond(x, context, torch.full((STORES, NODES, 1), 0.5))
@@ -37,12 +37,12 @@ def test_a_response_is_the_hill_curve_of_adstock() -> None:
 def test_slope_and_half_saturation_are_log_linear_in_context() -> None:
     decoder, context = build().decoder, torch.randn(STORES, CONTEXT)
     slope, half = decoder.curve(context)
-    for found, constant, weight in (
+    for curve, constant, weight in (
         (slope, decoder.log_slope, decoder.context_slope),
         (half, decoder.log_half, decoder.context_half),
     ):
         expected = np.exp(constant.numpy() + context.numpy() @ weight.numpy().T)
-        np.testing.assert_allclose(found[..., 0], expected, rtol=1e-5)
+        np.testing.assert_allclose(curve[..., 0], expected, rtol=1e-5)
 
 
 def test_delays_shift_each_component_and_repeat_its_first_value() -> None:

@@ -34,11 +34,11 @@ def test_without_evidence_a_store_has_the_prior_of_the_panel() -> None:
     prior[0, 1] = 0.6
     encoder = build(prior, structure="evidence").encoder
     encoder.freeze_to_prior(prior.logit())
-    silent = torch.zeros(STORES, NODES, NODES)
-    found = posterior(encoder, features(), store_log_bf=silent)
-    probability = causal_probability(found.edges)
+    no_evidence = torch.zeros(STORES, NODES, NODES)
+    edges = posterior(encoder, features(), store_log_bf=no_evidence).edges
+    probability = causal_probability(edges)
     torch.testing.assert_close(probability[:, PAIRS], prior[PAIRS].expand(STORES, -1))
-    torch.testing.assert_close(found.edges.kl, torch.zeros(STORES), atol=1e-5, rtol=0)
+    torch.testing.assert_close(edges.kl, torch.zeros(STORES), atol=1e-5, rtol=0)
 
 
 def test_a_frozen_encoder_adds_log_bayes_factors_to_prior_log_odds() -> None:
@@ -46,9 +46,9 @@ def test_a_frozen_encoder_adds_log_bayes_factors_to_prior_log_odds() -> None:
     encoder = build(prior, structure="evidence").encoder
     encoder.freeze_to_prior(prior.logit())
     log_bf = torch.randn(STORES, NODES, NODES)
-    found = causal_probability(posterior(encoder, features(), store_log_bf=log_bf).edges)
+    probability = causal_probability(posterior(encoder, features(), store_log_bf=log_bf).edges)
     expected = (prior.logit() + log_bf).sigmoid()
-    torch.testing.assert_close(found[:, PAIRS], expected[:, PAIRS], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(probability[:, PAIRS], expected[:, PAIRS], rtol=1e-4, atol=1e-5)
 
 
 def test_prototypes_are_weighted_by_their_marginal_likelihood() -> None:
