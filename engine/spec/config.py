@@ -57,7 +57,7 @@ class ModelConfig:
         if any(d < 0 for d in self.delays):
             raise ValueError(f"every delay must be at least 0 steps, got {self.delays}")
         if not 0.0 < self.prior < 1.0:
-            raise ValueError(f"prior must lie strictly between 0 and 1, got {self.prior}")
+            raise ValueError(f"prior is a probability strictly between 0 and 1, got {self.prior}")
         if self.structure not in STRUCTURES:
             raise ValueError(f"structure must be one of {STRUCTURES}, got {self.structure!r}")
         if not self.effect_spread > 0.0:
