@@ -19,10 +19,14 @@ from torch import Tensor
 
 from bench.experiments.baselines.forecast_graphless import OneStep
 from causalmmm.data.panel import Panel
-from causalmmm.engine.batches.windows import Batch, Windows
-from causalmmm.engine.nn.model import CausalModel, Inference, causal_probability
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.batches.windows import Windows
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.posterior import Inference, causal_probability
 from causalmmm.engine.predict.effects import expected_weights, one_step_errors
-from causalmmm.engine.predict.rollout import Future, draw_noise, roll_forward
+from causalmmm.engine.predict.future import Future
+from causalmmm.engine.predict.noise import draw_noise
+from causalmmm.engine.predict.rollout import roll_forward
 from causalmmm.engine.spec.calendar import Calendar, extend_grid
 
 if TYPE_CHECKING:

@@ -27,9 +27,11 @@ import torch
 
 from bench.lib.record import Row, record, table
 from causalmmm import CausalMMM, Panel
-from causalmmm.engine.batches.windows import Batch
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.predict.future import Future
 from causalmmm.engine.predict.graphs import store_graphs
-from causalmmm.engine.predict.rollout import Future, draw_noise, forecast
+from causalmmm.engine.predict.noise import draw_noise
+from causalmmm.engine.predict.rollout import forecast
 from causalmmm.inference.frames import groups
 from causalmmm.model.tables import known_future
 from causalmmm.runtime import OnnxModel
@@ -117,9 +119,7 @@ def answer(model: CausalMMM, batch: Batch, future: Future, draws: int) -> None:
     inferred = module.infer(batch)
     store_graphs(module, batch, inferred)
     nodes, terms = batch.x.shape[1], future.basis.shape[2]
-    noise = draw_noise(
-        nodes, terms, STEPS_AHEAD, draws=draws, seed=0, device=torch.device("cpu")
-    )
+    noise = draw_noise(nodes, terms, STEPS_AHEAD, draws=draws, seed=0, device=torch.device("cpu"))
     forecast(module, batch, inferred, future, noise, torch.tensor(LEVELS) / 100)
 
 

@@ -1,1 +1,4 @@
-"""Closed-form statistics of pairs of series: what one window says of every edge. No parameters."""
+"""Closed-form evidence for edges: window statistics, response regressions, ARD regressions.
+
+Pure functions of tensors without gradients. No parameters live here; those are in ``nn``.
+"""

@@ -1,7 +1,8 @@
-"""Evidence for every edge from one store alone: Bayesian regression on lags, by relevance priors.
+"""Evidence for every edge from one store alone: a Bayesian VAR with automatic relevance
+determination (ARD) priors.
 
-For panels too small to learn effects that stores share, or whose stores share none. Knows neither
-encoder nor decoder.
+For panels too small to learn shared effects, or whose stores share none. Knows neither encoder nor
+decoder.
 """
 
 from __future__ import annotations
@@ -12,33 +13,35 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.batches.windows import has_full_lags
+from causalmmm.engine.batches.masks import has_full_lags
+from causalmmm.engine.evidence.features import CLIP, FLAT
 from causalmmm.engine.ops.linalg import diagonal_blocks, ridged, spd_inverse, whitening
 
-_ROUNDS = 6  # more change nothing that matters and make evidence overconfident
-_LEAST, _MOST = 1e-10, 1e3  # of prior variances; series have unit variance
-_LEAST_NOISE = 1e-6
-_SUREST = 1e4  # most that rows may say about a coefficient, in units of what its prior says
-_OWN_VARIANCE = 0.1  # before the first round
-_CALENDAR = 0.08  # share of a receiver's rows that its calendar terms have used up
-_FLAT = 0.01  # a residual spread below this share of a series' level counts as constant
-_CLIP = 8.0
-_LOGISTIC = 1.702  # logistic(1.702 x) is within 0.01 of the normal distribution function
+_ITERATIONS = 6  # further ones change little and make the evidence overconfident
+_MIN_PRIOR_VARIANCE, _MAX_PRIOR_VARIANCE = 1e-10, 1e3  # series have unit variance
+_MIN_NOISE_VARIANCE = 1e-6
+_MAX_PRECISION_RATIO = 1e4  # information of the data on a coefficient relative to its prior's
+_INITIAL_AR_VARIANCE = 0.1
+_CALENDAR_SHARE = 0.08  # degrees of freedom used by the calendar terms, as a share of the rows
+_LOGISTIC_SCALE = 1.702  # logistic(1.702 x) is within 0.01 of the normal distribution function
 
 
 @dataclass
 class ArdFit:
-    """Regression of every receiver on the lags of all series; M = N L, receiver first.
+    """Regression of every receiver on L lags of all N series; M = N L coefficients, receiver first.
 
-    past [B, T - L, M], rows with lag 1 first; coefficients have ``mean`` [B, N, M] and
-    ``covariance`` [B, N, M, M] in units of their prior spread ``scale`` [B, N, M]; ``noise``
-    [B, N] is a variance, in units of the receiver's ``level`` [B, N] squared.
+    past      [B, T - L, M], design matrix, lag 1 first within each series.
+    prior_std [B, N, M], prior standard deviation of each coefficient.
+    coef      [B, N, M], posterior mean in units of ``prior_std``.
+    sigma     [B, N, M, M], posterior covariance in units of ``prior_std``.
+    noise     [B, N], noise variance in units of ``level`` squared.
+    level     [B, N], root mean square of the receiver.
     """
 
     past: Tensor
-    scale: Tensor
-    covariance: Tensor
-    mean: Tensor
+    prior_std: Tensor
+    sigma: Tensor
+    coef: Tensor
     noise: Tensor
     level: Tensor
 
@@ -52,31 +55,34 @@ def ard_evidence(
     positive: Tensor,
     lags: int,
 ) -> Tensor:
-    """Log Bayes factors [B, N, N], sender first, of "i's last lags help predict j"; diagonal zero.
+    """Log Bayes factors [B, N, N], sender first, of "lags of i help to predict j"; diagonal zero.
 
     sent, received  [B, N, T], residual series as senders and as receivers.
-    running, seen   0 or 1, [B, N, T], and bool [B, T]: the rows on which a receiver is explained.
+    active          0 or 1, [B, N, T]; receivers are explained only on active rows.
+    context_mask    bool [B, T], rows that may be used.
     positive        bool [N, N], effects that cannot be negative.
 
-    Per store and receiver j a regression on lags 1..L of all series. The coefficient of sender i at
-    lag l has prior variance g_ij r_l: a relevance of each pair, and a profile over lags that all
-    pairs of a store share; own lags have variances of their own. All of them and the noise
-    maximise the evidence by fixed-point steps (MacKay 1992), g and r in turns. The factor is that
-    of Savage and Dickey, prior against posterior density of all coefficients of a sender at zero;
-    where the effect is known to be positive, times the odds that its sum over lags is.
+    Per store and receiver j, a regression on lags 1..L of all series. The coefficient of sender i
+    at lag l has prior variance g_ij r_l: a relevance of each pair times a profile over lags that
+    all pairs of a store share; each autoregressive coefficient has a variance of its own. They and
+    the noise variance maximise the marginal likelihood by fixed-point updates (MacKay, 1992), g and
+    r in alternation. The Bayes factor is the Savage-Dickey ratio, prior over posterior density of
+    all coefficients of a sender at zero; if the effect cannot be negative, it is multiplied by
+    the ratio of posterior to prior probability that the sum over lags is positive.
     """
     nodes = sent.shape[1]
     fit = fit_ard(sent, received, active, context_mask, lags)
-    blocks = diagonal_blocks(fit.covariance, nodes)  # [B, N, N, L, L]
-    mean, scale = (part.unflatten(-1, (nodes, lags)) for part in (fit.mean, fit.scale))
+    blocks = diagonal_blocks(fit.sigma, nodes)  # [B, N, N, L, L]
+    coef = fit.coef.unflatten(-1, (nodes, lags))  # [B, N, N, L]
+    prior_std = fit.prior_std.unflatten(-1, (nodes, lags))  # [B, N, N, L]
     white = whitening(blocks)
-    distance = (white @ mean.unsqueeze(-1)).square().sum((-2, -1))
+    distance = (white @ coef.unsqueeze(-1)).square().sum((-2, -1))  # [B, N, N], Mahalanobis
     factor = 0.5 * distance - white.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    total = (scale * mean).sum(-1)
-    spread = (scale * (blocks @ scale.unsqueeze(-1)).squeeze(-1)).sum(-1)
-    certain = total * spread.clamp_min(1e-20).rsqrt()
-    odds = torch.nn.functional.logsigmoid(_LOGISTIC * certain) + math.log(2)
-    factor = factor + odds * positive.mT
+    total = (prior_std * coef).sum(-1)  # [B, N, N], sum over lags
+    variance = (prior_std * (blocks @ prior_std.unsqueeze(-1)).squeeze(-1)).sum(-1)
+    z_score = total * variance.clamp_min(1e-20).rsqrt()
+    sign_ratio = torch.nn.functional.logsigmoid(_LOGISTIC_SCALE * z_score) + math.log(2)
+    factor = factor + sign_ratio * positive.mT
     return (factor * (1 - torch.eye(nodes, dtype=factor.dtype, device=factor.device))).mT
 
 
@@ -84,12 +90,12 @@ def ard_evidence(
 def ard_forecast(
     sent: Tensor, received: Tensor, active: Tensor, context_mask: Tensor, lags: int
 ) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [B, N, T - L] of rows L.. of every receiver, each one step ahead
-    of its past, under the regressions behind :func:`ard_evidence`."""
+    """Mean and standard deviation [B, N, T - L] of one-step-ahead predictions of rows L .. T - 1,
+    under the regressions of :func:`ard_evidence`."""
     fit = fit_ard(sent, received, active, context_mask, lags)
-    mean = (fit.scale * fit.mean) @ fit.past.mT
-    moved = fit.past.unsqueeze(1) * fit.scale.unsqueeze(2)  # [B, N, T - L, M]
-    variance = fit.noise.unsqueeze(-1) + ((moved @ fit.covariance) * moved).sum(-1)
+    mean = (fit.prior_std * fit.coef) @ fit.past.mT
+    design = fit.past.unsqueeze(1) * fit.prior_std.unsqueeze(2)  # [B, N, T - L, M]
+    variance = fit.noise.unsqueeze(-1) + ((design @ fit.sigma) * design).sum(-1)
     level = fit.level.unsqueeze(-1)
     return mean * level, variance.sqrt() * level
 
@@ -97,10 +103,11 @@ def ard_forecast(
 def fit_ard(
     sent: Tensor, received: Tensor, active: Tensor, context_mask: Tensor, lags: int
 ) -> ArdFit:
+    """The regressions of :func:`ard_evidence`, which explains arguments and priors."""
     stores, nodes, steps = sent.shape
-    seen_rows = context_mask.to(sent.dtype).unsqueeze(1)
-    spread = (sent.square() * seen_rows).sum(-1, keepdim=True) / seen_rows.sum(-1, keepdim=True)
-    series = (sent / spread.sqrt().clamp_min(_FLAT)).clamp(-_CLIP, _CLIP)
+    rows = context_mask.to(sent.dtype).unsqueeze(1)
+    spread = (sent.square() * rows).sum(-1, keepdim=True) / rows.sum(-1, keepdim=True)
+    series = (sent / spread.sqrt().clamp_min(FLAT)).clamp(-CLIP, CLIP)
     used = active[..., lags:] * has_full_lags(context_mask, lags).unsqueeze(1)
     count = used.sum(-1).clamp_min(2.0)
     outcome = received[..., lags:] * used
@@ -110,47 +117,50 @@ def fit_ard(
     past = torch.stack(shifted, dim=-1).transpose(1, 2)  # [B, T', N, L], lag 1 first
     past = past.reshape(stores, steps - lags, nodes * lags)
     gram = torch.stack([(past * used[:, j, :, None]).mT @ past for j in range(nodes)], dim=1)
-    cross = outcome @ past
-    total = outcome.square().sum(-1)
-    freedom = (1 - _CALENDAR) * count
+    xty = outcome @ past  # [B, N, M]
+    yty = outcome.square().sum(-1)  # [B, N]
+    freedom = (1 - _CALENDAR_SHARE) * count
     own = torch.eye(nodes, dtype=sent.dtype, device=sent.device).unsqueeze(-1)
     other = 1 - own
-    variance = (1 / (nodes * lags) + _OWN_VARIANCE * own).expand(stores, nodes, nodes, lags)
-    noise = 0.5 * total / freedom + _LEAST_NOISE
+    variance = 1 / (nodes * lags) + _INITIAL_AR_VARIANCE * own
+    variance = variance.expand(stores, nodes, nodes, lags)
+    noise = 0.5 * yty / freedom + _MIN_NOISE_VARIANCE
     xtx_diag = gram.diagonal(dim1=-2, dim2=-1).unflatten(-1, (nodes, lags)).clamp_min(1e-6)
-    for turn in range(_ROUNDS):
-        variance = _measurable(variance, xtx_diag, noise)
-        covariance, mean = _posterior(gram, cross, variance, noise)
-        determined = 1 - covariance.diagonal(dim1=-2, dim2=-1)
-        spent = (variance.flatten(2).sqrt() * mean * cross).sum(-1) + noise * mean.square().sum(-1)
-        left = torch.maximum(freedom - determined.sum(-1), 0.2 * freedom)
-        noise = ((total - spent) / left).clamp_min(_LEAST_NOISE)
-        size = mean.square().view_as(variance)
-        weight = determined.view_as(variance).clamp_min(1e-6)
-        if turn % 2 == 0:
+    for iteration in range(_ITERATIONS):
+        variance = _bounded_variance(variance, xtx_diag, noise)
+        sigma, coef = _posterior(gram, xty, variance, noise)
+        gamma = 1 - sigma.diagonal(dim1=-2, dim2=-1)  # [B, N, M], MacKay's gamma
+        prior_std = variance.flatten(2).sqrt()
+        explained = (prior_std * coef * xty).sum(-1) + noise * coef.square().sum(-1)  # yty - RSS
+        left = torch.maximum(freedom - gamma.sum(-1), 0.2 * freedom)
+        noise = ((yty - explained) / left).clamp_min(_MIN_NOISE_VARIANCE)
+        size = coef.square().view_as(variance)
+        weight = gamma.view_as(variance).clamp_min(1e-6)
+        if iteration % 2 == 0:
             ratio = size.sum(-1, keepdim=True) / weight.sum(-1, keepdim=True)
         else:
-            shared = (size * other).sum((1, 2)) / (weight * other).sum((1, 2))
-            ratio = shared[:, None, None]
+            lag_profile = (size * other).sum((1, 2)) / (weight * other).sum((1, 2))
+            ratio = lag_profile[:, None, None]
         ratio = ratio * other + size / weight * own
-        variance = (variance * ratio).clamp(_LEAST, _MOST)
-    variance = _measurable(variance, xtx_diag, noise)
-    covariance, mean = _posterior(gram, cross, variance, noise)
-    return ArdFit(past, variance.flatten(2).sqrt(), covariance, mean, noise, level)
+        variance = (variance * ratio).clamp(_MIN_PRIOR_VARIANCE, _MAX_PRIOR_VARIANCE)
+    variance = _bounded_variance(variance, xtx_diag, noise)
+    sigma, coef = _posterior(gram, xty, variance, noise)
+    return ArdFit(past, variance.flatten(2).sqrt(), sigma, coef, noise, level)
 
 
-def _measurable(variance: Tensor, xtx_diag: Tensor, noise: Tensor) -> Tensor:
-    """Prior variances [B, N, N, L], none so wide that float32 cannot tell series that move together
-    apart; ``xtx_diag`` of the coefficients alike, noise [B, N]."""
-    return torch.minimum(variance, _SUREST * noise[..., None, None] / xtx_diag)
+def _bounded_variance(variance: Tensor, xtx_diag: Tensor, noise: Tensor) -> Tensor:
+    """Prior variances [B, N, N, L], bounded so that float32 can still separate collinear series.
+
+    ``xtx_diag`` [B, N, N, L] is the diagonal of the Gram matrix, noise [B, N].
+    """
+    return torch.minimum(variance, _MAX_PRECISION_RATIO * noise[..., None, None] / xtx_diag)
 
 
-def _posterior(
-    gram: Tensor, cross: Tensor, variance: Tensor, noise: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Covariance [B, N, M, M] and mean [B, N, M] of coefficients in units of their prior spread."""
-    spread = variance.flatten(2).sqrt()
-    scaled = spread.unsqueeze(-1) * gram * spread.unsqueeze(-2) / noise[..., None, None]
-    covariance = spd_inverse(ridged(scaled, 1.0))
-    mean = covariance @ (spread * cross / noise.unsqueeze(-1)).unsqueeze(-1)
-    return covariance, mean.squeeze(-1)
+def _posterior(gram: Tensor, xty: Tensor, variance: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Covariance [B, N, M, M] and mean [B, N, M] of the coefficients, in units of their prior
+    standard deviation."""
+    prior_std = variance.flatten(2).sqrt()
+    scaled = prior_std.unsqueeze(-1) * gram * prior_std.unsqueeze(-2) / noise[..., None, None]
+    sigma = spd_inverse(ridged(scaled, 1.0))
+    coef = sigma @ (prior_std * xty / noise.unsqueeze(-1)).unsqueeze(-1)
+    return sigma, coef.squeeze(-1)

@@ -1,4 +1,4 @@
-"""Parts of a graph that run only when they are asked for, as ``If`` nodes."""
+"""Optional outputs of a graph: computed only on request, inside ``If`` nodes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from onnx import helper
 
 
 def make_optional(graph: onnx.GraphProto, condition: str, outputs: Sequence[str]) -> None:
-    """Compute ``outputs``, and what only they need, where the bool scalar ``condition`` is true.
+    """Compute ``outputs``, and what only they need, if the bool scalar ``condition`` is true.
 
-    Elsewhere they are empty, with the same number of axes. Changes the graph in place.
+    Otherwise they are empty, with the same number of axes. Changes the graph in place.
     """
     others = [value.name for value in graph.output if value.name not in outputs]
-    needed, kept = _needed(graph, outputs), _needed(graph, [*others, condition])
-    inside = [k for k in range(len(graph.node)) if k in needed and k not in kept]
-    ends = [value for value in graph.output if value.name in outputs]
+    needed, unconditional = _needed(graph, outputs), _needed(graph, [*others, condition])
+    inside = [k for k in range(len(graph.node)) if k in needed and k not in unconditional]
+    optional = [value for value in graph.output if value.name in outputs]
     then = helper.make_graph([graph.node[k] for k in inside], "then", [], [])
     otherwise = helper.make_graph([], "else", [], [])
-    for value in ends:
+    for value in optional:
         for branch, suffix in ((then, "then"), (otherwise, "else")):
             inner = branch.output.add()
             inner.name = f"{value.name}_{suffix}"
@@ -31,7 +31,11 @@ def make_optional(graph: onnx.GraphProto, condition: str, outputs: Sequence[str]
             node.input[:] = [_then(name, value.name) for name in node.input]
             node.output[:] = [_then(name, value.name) for name in node.output]
     choice = helper.make_node(
-        "If", [condition], [value.name for value in ends], then_branch=then, else_branch=otherwise
+        "If",
+        [condition],
+        [value.name for value in optional],
+        then_branch=then,
+        else_branch=otherwise,
     )
     outside = [node for k, node in enumerate(graph.node) if k not in inside]
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in [*outside, choice]]
@@ -45,22 +49,22 @@ def _then(name: str, output: str) -> str:
 
 def _needed(graph: onnx.GraphProto, names: Sequence[str]) -> set[int]:
     """Positions of the nodes on which the named values depend."""
-    wanted, found = set(names), set()
+    wanted, positions = set(names), set()
     for k in range(len(graph.node) - 1, -1, -1):
         node = graph.node[k]
         if wanted.intersection(node.output):
-            found.add(k)
-            wanted.update(_taken(node))
-    return found
+            positions.add(k)
+            wanted.update(_inputs(node))
+    return positions
 
 
-def _taken(node: onnx.NodeProto) -> set[str]:
-    """Names that a node takes from its graph, those that its bodies capture included."""
-    taken = set(node.input)
+def _inputs(node: onnx.NodeProto) -> set[str]:
+    """Names that a node reads from its graph, including those that its subgraphs capture."""
+    names = set(node.input)
     for attribute in node.attribute:
         if attribute.type == onnx.AttributeProto.GRAPH:
-            made = {value.name for value in (*attribute.g.input, *attribute.g.initializer)}
+            local = {value.name for value in (*attribute.g.input, *attribute.g.initializer)}
             for inner in attribute.g.node:
-                taken |= _taken(inner) - made
-                made.update(inner.output)
-    return taken
+                names |= _inputs(inner) - local
+                local.update(inner.output)
+    return names

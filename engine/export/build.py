@@ -1,4 +1,4 @@
-"""From a fitted model to an ONNX model: tracing, the way in for raw histories, a clean graph."""
+"""From a fitted model to an ONNX model: tracing, preprocessing of raw histories, clean-up."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from causalmmm.kernels.edge import ops, reference
 OPSETS = (18, 20, 21)
 SWITCH = "with_contributions"  # bool scalar
 
-# What turns whole histories in user units into the traced model's window: its last rows, every
-# series' mean size, and which series never fell below zero.
-_WAY_IN = """
-way_in (float[batch, time, series] history{more}, int64[batch, time] date)
+# Preprocessing of whole histories in user units into the inputs of the traced model: the last rows,
+# the mean magnitude of every series, and which series have never been negative.
+_PREPROCESSING = """
+preprocessing (float[batch, time, series] history{more}, int64[batch, time] date)
  => (float[batch, series] scale)
 <int64[1] begin = {{-{window}}}, int64[1] end = {{9223372036854775807}}, int64[1] axis = {{1}},
  float zero = {{0.0}}, float one = {{1.0}}>
@@ -62,28 +62,28 @@ def build(
 ) -> onnx.ModelProto:
     """The ONNX model of a fitted one, without metadata; see ``graph`` for inputs and outputs.
 
-    window   rows of a history that are read, beside the scale, which all rows give.
-    draws    futures behind a forecast; with ``seed`` they are those of ``simulate_futures``.
-    horizon  most steps ahead.
+    window   number of last rows of a history that are read; the scale is that of all rows.
+    draws    futures per forecast; with ``seed`` they are those of ``simulate_futures``.
+    horizon  maximum number of steps ahead.
     """
     if opset not in OPSETS:
-        raise ValueError(f"opset is one of {OPSETS}, got {opset}")
+        raise ValueError(f"opset must be one of {OPSETS}, got {opset}")
     module = ExportedModel(model, calendar, draws=draws, seed=seed, horizon=horizon).eval()
     sample = _sample(model, len(calendar.control_mean), horizon)
     proto = _trace(module, sample, model.config.memory, horizon, opset)
     traced = {name: INPUTS[name] for name in sample}
-    _lead_in(proto, traced, window)
+    _prepend_preprocessing(proto, traced, window)
     inputs = {name: axes for name, axes in traced.items() if name not in ("scale", "floor")}
     clean(proto.graph, inputs, OUTPUTS)
-    _on_demand(proto.graph)
-    plain = onnx.ModelProto(ir_version=proto.ir_version, producer_name="causalmmm")
-    plain.opset_import.extend(sorted(proto.opset_import, key=lambda used: used.domain))
-    plain.graph.CopyFrom(proto.graph)
-    return plain
+    _make_outputs_optional(proto.graph)
+    result = onnx.ModelProto(ir_version=proto.ir_version, producer_name="causalmmm")
+    result.opset_import.extend(sorted(proto.opset_import, key=lambda used: used.domain))
+    result.graph.CopyFrom(proto.graph)
+    return result
 
 
 def _sample(model: CausalModel, controls: int, horizon: int) -> dict[str, Tensor]:
-    """Inputs to trace with; every dynamic axis has a size of its own, none of them 1."""
+    """Example inputs for tracing; every dynamic axis has a distinct size above 1."""
     nodes = len(model.baseline.shared)
     features = model.decoder.context_slope.shape[1]
     sizes = {"batch": 3, "time": model.config.memory + 30, "horizon": min(5, horizon)}
@@ -93,8 +93,8 @@ def _sample(model: CausalModel, controls: int, horizon: int) -> dict[str, Tensor
         shape = [sizes[axis] for axis in axes]
         if 0 in shape:
             continue
-        dates = name.endswith("date")
-        sample[name] = torch.ones(shape, dtype=torch.int64 if dates else torch.float32)
+        dtype = torch.int64 if name.endswith("date") else torch.float32
+        sample[name] = torch.ones(shape, dtype=dtype)
     sample["floor"] = sample["floor"].bool()
     return sample
 
@@ -109,7 +109,7 @@ def _trace(
         name: {k: sizes[axis] for k, axis in enumerate(INPUTS[name]) if axis in sizes}
         for name in sample
     }
-    with torch.no_grad(), _quietly(), _plain_edges():
+    with torch.no_grad(), _without_warnings(), _reference_edges():
         program = torch.export.export(module, (sample,), dynamic_shapes=(dynamic,), strict=False)
         traced = torch.onnx.export(
             program,
@@ -123,12 +123,12 @@ def _trace(
     return traced.model_proto
 
 
-def _lead_in(proto: onnx.ModelProto, traced: dict[str, Any], window: int) -> None:
-    """Put the way in before the traced graph, some of whose inputs it gives."""
+def _prepend_preprocessing(proto: onnx.ModelProto, traced: dict[str, Any], window: int) -> None:
+    """Put the preprocessing before the traced graph, whose inputs it computes in part."""
     graph = proto.graph
     inner = {name: value.name for value, name in zip(graph.input, traced, strict=True)}
     rowwise = [name for name, axes in traced.items() if axes[:2] == ("batch", "time")]
-    text = _WAY_IN.format(
+    text = _PREPROCESSING.format(
         window=window,
         more="".join(
             f", float[batch, time, {traced[name][-1]}] {name}"
@@ -141,16 +141,16 @@ def _lead_in(proto: onnx.ModelProto, traced: dict[str, Any], window: int) -> Non
     names = {"scale": inner["scale"], "floor": inner["floor"], "": ""}
     names |= {f"{name}_window": inner[name] for name in rowwise}
     for value in (*front.input, *front.initializer):
-        value.name = f"given {value.name}"
+        value.name = f"raw {value.name}"
     for node in front.node:
-        node.input[:] = [names.get(name, f"given {name}") for name in node.input]
-        node.output[:] = [names.get(name, f"given {name}") for name in node.output]
-    given = {value.name: value for value in graph.input}
+        node.input[:] = [names.get(name, f"raw {name}") for name in node.input]
+        node.output[:] = [names.get(name, f"raw {name}") for name in node.output]
+    by_name = {value.name: value for value in graph.input}
     for value in front.input:
-        name = value.name.removeprefix("given ")
-        value.type.CopyFrom(given[inner[name]].type)
-        given[inner[name]] = value
-    inputs = [given[inner[name]] for name in traced if name not in ("scale", "floor")]
+        name = value.name.removeprefix("raw ")
+        value.type.CopyFrom(by_name[inner[name]].type)
+        by_name[inner[name]] = value
+    inputs = [by_name[inner[name]] for name in traced if name not in ("scale", "floor")]
     nodes = list(graph.node)
     del graph.input[:], graph.node[:]
     graph.input.extend(inputs)
@@ -158,43 +158,45 @@ def _lead_in(proto: onnx.ModelProto, traced: dict[str, Any], window: int) -> Non
     graph.initializer.extend(front.initializer)
 
 
-def _on_demand(graph: onnx.GraphProto) -> None:
-    """Forecasts, contributions and curves cost nothing where nobody asks for them."""
+def _make_outputs_optional(graph: onnx.GraphProto) -> None:
+    """Compute forecasts, contributions and curves only on request."""
     switch = onnx.helper.make_tensor_value_info(SWITCH, onnx.TensorProto.BOOL, [])
     graph.input.append(switch)
-    nothing = onnx.numpy_helper.from_array(np.array(0, np.int64), "nothing")
-    graph.initializer.append(nothing)
+    zero = onnx.numpy_helper.from_array(np.array(0, np.int64), "zero_size")
+    graph.initializer.append(zero)
     for name in ("future_date", "amounts"):
         size = onnx.helper.make_node("Size", [name], [f"{name}_size"])
-        asked = onnx.helper.make_node("Greater", [size.output[0], "nothing"], [f"{name}_asked"])
-        for node in (asked, size):
+        requested = onnx.helper.make_node(
+            "Greater", [size.output[0], "zero_size"], [f"{name}_requested"]
+        )
+        for node in (requested, size):
             graph.node.insert(0, node)
-    make_optional(graph, "future_date_asked", FORECASTS)
-    make_optional(graph, "amounts_asked", CURVES)
+    make_optional(graph, "future_date_requested", FORECASTS)
+    make_optional(graph, "amounts_requested", CURVES)
     make_optional(graph, SWITCH, ["contribution"])
 
 
 @contextmanager
-def _plain_edges() -> Iterator[None]:
-    """While tracing, the edge operators are their plain form, which ONNX can spell."""
+def _reference_edges() -> Iterator[None]:
+    """While tracing, replace the edge operators by their reference form, which exports to ONNX."""
 
     def mean(*tensors: Any) -> Tensor:
         edges = reference.edge_states(*tensors)
-        own = edges.diagonal(dim1=1, dim2=2).mT
-        return (edges.sum(1) - own) / (edges.shape[1] - 1)
+        self_loops = edges.diagonal(dim1=1, dim2=2).mT  # [B, N, H]
+        return (edges.sum(1) - self_loops) / (edges.shape[1] - 1)
 
     registered: Any = ops
-    kept = registered.edge_mean, registered.edge_sample
+    originals = registered.edge_mean, registered.edge_sample
     registered.edge_mean, registered.edge_sample = mean, reference.edge_sample
     try:
         yield
     finally:
-        registered.edge_mean, registered.edge_sample = kept
+        registered.edge_mean, registered.edge_sample = originals
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """The exporter warns of optional packages and of its own future; none of it concerns a user."""
+def _without_warnings() -> Iterator[None]:
+    """The exporter warns of optional packages and deprecations that do not concern a user."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

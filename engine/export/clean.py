@@ -1,4 +1,4 @@
-"""A traced ONNX graph made fit to publish: names of its own, and no trace of where it was made."""
+"""Clean-up of a traced ONNX graph: stable names, no duplicates, no traces of its origin."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ Axes = Mapping[str, Sequence[str]]
 
 
 def clean(graph: onnx.GraphProto, inputs: Axes, outputs: Axes) -> None:
-    """Rename every value by its place, and name the axes of inputs and outputs; in place.
+    """Number all values in order, and name the axes of inputs and outputs; in place.
 
-    Source paths, stack traces and the shapes that tracing noted in between are dropped: shapes are
-    inferred again by whoever wants them.
+    Source paths, stack traces and intermediate shapes are dropped; runtimes infer shapes again.
     """
     _share_constants(graph)
     merge_equal(graph)
     numbers = count()
-    ends = {value.name: name for value, name in zip(graph.input, inputs, strict=True)}
-    ends |= {value.name: name for value, name in zip(graph.output, outputs, strict=True)}
-    _rename(graph, {}, ends, numbers)
+    public = {value.name: name for value, name in zip(graph.input, inputs, strict=True)}
+    public |= {value.name: name for value, name in zip(graph.output, outputs, strict=True)}
+    _rename(graph, {}, public, numbers)
     graph.name = "causalmmm"
     for value in (*graph.input, *graph.output):
         axes = {**inputs, **outputs}[value.name]
@@ -33,12 +32,12 @@ def clean(graph: onnx.GraphProto, inputs: Axes, outputs: Axes) -> None:
 
 
 def _rename(
-    graph: onnx.GraphProto, outer: dict[str, str], ends: dict[str, str], numbers: Iterator[int]
+    graph: onnx.GraphProto, outer: dict[str, str], public: dict[str, str], numbers: Iterator[int]
 ) -> None:
     names = outer.copy()
 
     def fresh(old: str) -> str:
-        names[old] = ends.get(old) or f"v{next(numbers)}"
+        names[old] = public.get(old) or f"v{next(numbers)}"
         return names[old]
 
     del graph.value_info[:], graph.metadata_props[:]
@@ -62,18 +61,18 @@ def _rename(
 
 
 def _share_constants(graph: onnx.GraphProto) -> None:
-    """Keep one of equal initializers: what is computed from them is then seen to be equal."""
+    """Keep one of equal initializers, so that ``merge_equal`` recognises what they enter."""
     replaced: dict[str, str] = {}
-    known: dict[bytes, str] = {}
+    first_name: dict[bytes, str] = {}
     kept = []
     for value in graph.initializer:
         name, value.name, value.doc_string = value.name, "", ""
         key = value.SerializeToString(deterministic=True)
         value.name = name
-        if known.setdefault(key, name) == name:
+        if first_name.setdefault(key, name) == name:
             kept.append(value)
         else:
-            replaced[name] = known[key]
+            replaced[name] = first_name[key]
     copies = [onnx.TensorProto.FromString(value.SerializeToString()) for value in kept]
     del graph.initializer[:]
     graph.initializer.extend(copies)
@@ -82,18 +81,18 @@ def _share_constants(graph: onnx.GraphProto) -> None:
 
 
 def merge_equal(graph: onnx.GraphProto) -> None:
-    """Compute once what is computed twice; unlike the usual passes, recurrences included."""
+    """Common subexpression elimination that, unlike the usual passes, includes ``Scan`` nodes."""
     replaced: dict[str, str] = {}
-    known: dict[bytes, Sequence[str]] = {}
+    computed: dict[bytes, Sequence[str]] = {}
     kept = []
     for node in graph.node:
         _replace(node, replaced)
-        key = _meaning(node)
-        if node.op_type in _RANDOM or key not in known:
-            known[key] = list(node.output)
+        key = _expression(node)
+        if node.op_type in _RANDOM or key not in computed:
+            computed[key] = list(node.output)
             kept.append(node)
         else:
-            replaced |= dict(zip(node.output, known[key], strict=True))
+            replaced |= dict(zip(node.output, computed[key], strict=True))
     del graph.node[:]
     graph.node.extend(kept)
     for value in graph.output:
@@ -101,27 +100,27 @@ def merge_equal(graph: onnx.GraphProto) -> None:
 
 
 def _replace(node: onnx.NodeProto, replaced: Mapping[str, str]) -> None:
-    """In the inputs of a node, and in what its bodies take from outside."""
+    """Rename inputs of a node, and names that its subgraphs capture."""
     node.input[:] = [replaced.get(name, name) for name in node.input]
     for body in _bodies(node):
         for inner in body.node:
             _replace(inner, replaced)
 
 
-def _meaning(node: onnx.NodeProto) -> bytes:
-    """What a node computes, with the names inside its bodies made alike."""
-    alike = onnx.NodeProto()
-    alike.CopyFrom(node)
-    for body in _bodies(alike):
+def _expression(node: onnx.NodeProto) -> bytes:
+    """Key of what a node computes: equal for nodes that differ only in names of their own."""
+    normal = onnx.NodeProto()
+    normal.CopyFrom(node)
+    for body in _bodies(normal):
         _rename(body, _Outside(), {}, count())
-    alike.output[:] = [f"out{k}" if name else "" for k, name in enumerate(node.output)]
-    alike.name, alike.doc_string = "", ""
-    del alike.metadata_props[:]
-    return alike.SerializeToString(deterministic=True)
+    normal.output[:] = [f"out{k}" if name else "" for k, name in enumerate(node.output)]
+    normal.name, normal.doc_string = "", ""
+    del normal.metadata_props[:]
+    return normal.SerializeToString(deterministic=True)
 
 
 class _Outside(dict[str, str]):
-    """Names from outside a body keep theirs."""
+    """Renaming that keeps names captured from outside a subgraph."""
 
     def copy(self) -> _Outside:
         return _Outside(self)

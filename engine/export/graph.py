@@ -1,7 +1,7 @@
-"""The exported computation: from histories in user units to all answers in user units.
+"""The exported computation: from histories to all results, both in user units.
 
-Calls the engine's own functions, so that what is exported is what is trained; only the way from
-user units and dates to a ``Batch`` and a ``Future`` is spelled here in tensors.
+Calls the engine's own functions, so that the exported computation is that of the fitted model. Only
+the conversion from user units and dates to a ``Batch`` and a ``Future`` is written here.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from causalmmm.engine.batches.windows import Batch
+from causalmmm.engine.batches.batch import Batch
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.predict.attribution import contributions
 from causalmmm.engine.predict.curves import response_curves
+from causalmmm.engine.predict.future import Future, forecast_controls
 from causalmmm.engine.predict.graphs import store_graphs
-from causalmmm.engine.predict.rollout import Future, Noise, draw_noise, forecast, forecast_controls
+from causalmmm.engine.predict.noise import Noise, draw_noise
+from causalmmm.engine.predict.rollout import forecast
 from causalmmm.engine.spec.calendar import STEPS_PER_YEAR, Calendar, CalendarSpec, period_of
 
 _CYCLE = 1461  # days in four years: exact from March 1900 to February 2100
@@ -57,7 +59,7 @@ CURVES = ("response", "response_lower", "response_upper", "response_expected")
 
 
 class ExportedModel(nn.Module):
-    """``forward`` maps INPUTS to OUTPUTS; inputs without columns (no controls) are left out."""
+    """``forward`` maps INPUTS to OUTPUTS; inputs without columns (no controls) are omitted."""
 
     gates: Tensor
     effects: Tensor
@@ -126,10 +128,10 @@ class ExportedModel(nn.Module):
         if "controls" in inputs:
             basis = torch.cat([basis, self.calendar.standardise(inputs["controls"])], dim=-1)
         if "context" in inputs:
-            first = (steps - count[:, 0].long()).unsqueeze(-1)  # [B, 1, 1]
-            given = inputs["context"]
-            begin = given.gather(1, first.expand(-1, 1, given.shape[-1]))
-            context = torch.where(context_mask.unsqueeze(-1), given, begin).mT
+            first_row = (steps - count[:, 0].long()).unsqueeze(-1)  # [B, 1, 1]
+            values = inputs["context"]  # [B, T, C]
+            padding = values.gather(1, first_row.expand(-1, 1, values.shape[-1]))
+            context = torch.where(context_mask.unsqueeze(-1), values, padding).mT
         else:
             context = history[:, :0]
         return Batch(
@@ -146,7 +148,7 @@ class ExportedModel(nn.Module):
         basis = self.calendar(inputs["future_date"], torch.arange(steps, dtype=torch.float32) + 1.0)
         control_std = basis[..., :0]
         if "controls" in inputs:
-            planned = self.calendar.standard(inputs["future_controls"])
+            planned = self.calendar.standardise_known(inputs["future_controls"])
             history = batch.basis[..., -planned.shape[-1] :]
             expected, control_std = forecast_controls(history, batch.context_mask, planned)
             basis = torch.cat([basis, expected], dim=-1)
@@ -159,13 +161,20 @@ class ExportedModel(nn.Module):
         )
 
     def _noise(self, future: Future) -> Noise:
-        steps, pauses = (part[: future.basis.shape[1]] for part in (self.steps, self.pauses))
-        kept = self.gates, self.effects, self.coefficients, self.terms
-        return Noise(self.draws, *kept, steps, pauses)
+        horizon = future.basis.shape[1]
+        return Noise(
+            self.draws,
+            self.gates,
+            self.effects,
+            self.coefficients,
+            self.terms,
+            self.steps[:horizon],
+            self.pauses[:horizon],
+        )
 
 
 class ExportedCalendar(nn.Module):
-    """``engine.spec.calendar`` as tables: days of a week, days of four years, and holidays."""
+    """``engine.spec.calendar`` as lookup tables: a week, a four-year cycle, and holidays."""
 
     cycle: Tensor
     week: Tensor
@@ -175,10 +184,10 @@ class ExportedCalendar(nn.Module):
 
     def __init__(self, spec: CalendarSpec) -> None:
         super().__init__()
-        cycles = replace(spec, country=None, control_mean=(), control_scale=())
+        without_holidays = replace(spec, country=None, control_mean=(), control_scale=())
         days = _day("2000-01-01") + np.arange(_CYCLE)
-        table = Calendar(cycles, days).rows(np.arange(_CYCLE)[None])[0]
-        weekly = [k for k, group in enumerate(cycles.groups) if group == "weekly"]
+        table = Calendar(without_holidays, days).rows(np.arange(_CYCLE)[None])[0]
+        weekly = [k for k, group in enumerate(without_holidays.groups) if group == "weekly"]
         others = [k for k in range(table.shape[1]) if k not in weekly]
         self.order = np.argsort([*others, *weekly]).tolist()
         self.steps_per_year = STEPS_PER_YEAR[period_of(spec.freq)]
@@ -189,7 +198,8 @@ class ExportedCalendar(nn.Module):
         self.register_buffer("control_scale", torch.tensor(spec.control_scale))
 
     def forward(self, date: Tensor, position: Tensor) -> Tensor:
-        """float32 [B, T, Q0] of dates [B, T], days since 1970; ``position`` [T] in steps, 0 now."""
+        """float32 [B, T, Q0] at dates [B, T] (days since 1970-01-01); ``position`` [T] is in steps
+        from the last row of the history."""
         day = date - int(_day("2000-01-01").astype(np.int64))
         cycle = self.cycle[day.remainder(_CYCLE)]
         trend = (position / self.steps_per_year).expand(date.shape).unsqueeze(-1)
@@ -197,15 +207,15 @@ class ExportedCalendar(nn.Module):
         basis = torch.cat(parts, dim=-1)[..., self.order]
         if not len(self.holidays):
             return basis
-        place = (date - int(_HOLIDAYS[0].astype(np.int64))).clamp(0, len(self.holidays) - 1)
-        return torch.cat([basis, self.holidays[place].unsqueeze(-1)], dim=-1)
+        index = (date - int(_HOLIDAYS[0].astype(np.int64))).clamp(0, len(self.holidays) - 1)
+        return torch.cat([basis, self.holidays[index].unsqueeze(-1)], dim=-1)
 
     def standardise(self, controls: Tensor) -> Tensor:
-        """As ``Calendar.standardise``; rows that are not there count as average."""
-        return torch.where(controls.isnan(), 0.0, self.standard(controls))
+        """As ``Calendar.standardise``; missing rows take the mean."""
+        return torch.where(controls.isnan(), 0.0, self.standardise_known(controls))
 
-    def standard(self, controls: Tensor) -> Tensor:
-        """The same, and NaN where they are."""
+    def standardise_known(self, controls: Tensor) -> Tensor:
+        """As ``Calendar.standardise``; missing values stay NaN."""
         return (controls - self.control_mean) / self.control_scale
 
 
@@ -217,14 +227,15 @@ _HOLIDAYS = (_day("2000-01-01"), _day("2060-01-01"))
 
 
 def known_dates(spec: CalendarSpec) -> tuple[str, str]:
-    """First and last date of which an exported calendar is right."""
+    """First and last date for which an exported calendar is correct."""
     if spec.country is None:
         return "1900-03-01", "2100-02-28"
     return str(_HOLIDAYS[0]), str(_HOLIDAYS[1] - 1)
 
 
 def _holidays(spec: CalendarSpec) -> Tensor:
-    """float32 [days]: holidays of the period that begins on each day; empty without a country."""
+    """float32 [days]: number of holidays in the period that begins on each day; empty without a
+    country."""
     if spec.country is None:
         return torch.zeros(0)
     days = np.arange(_HOLIDAYS[0], _HOLIDAYS[1] + 40)

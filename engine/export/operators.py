@@ -1,8 +1,7 @@
-"""The operators that ONNX lacks, spelled in standard ones; the torch originals live where they are
-used.
+"""Translations of operators that ONNX lacks into standard ones.
 
-Recurrences are ``Scan`` nodes over axis 0 whose bodies use nothing from outside, the form that most
-runtimes accept.
+Recurrences are ``Scan`` nodes over axis 0 whose bodies capture no outer values, the form that most
+runtimes accept. The torch originals live where they are used (``engine.ops``, ``kernels``).
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from onnxscript import FLOAT, INT64, graph, ir, script
 from onnxscript import opset18 as op
 from onnxscript.function_libs.torch_lib.ops.core import aten_diagonal
 
-import causalmmm.engine.evidence.window_stats
+import causalmmm.engine.evidence.mean_field
 import causalmmm.engine.ops.linalg
 import causalmmm.kernels  # noqa: F401  (registers the operators)
 
 _DOMAIN = onnxscript.values.Opset("causalmmm", 1)
-_BLOCK = 24  # steps of carry-over at once
+_BLOCK = 24  # steps of carry-over per matrix product
 _LEAF = 8  # matrices up to this size are eliminated pivot by pivot, larger ones by halves
-_SPELLED = 128  # of larger ones, and where a store has many, pivots are a loop: files open faster
-_LOOP_LEAF = 24
+_MAX_UNROLLED = 128  # larger matrices, and batches of many, loop over pivots: files load faster
+_LOOP_LEAF = 24  # the same as ``_LEAF``, where pivots are a loop
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
@@ -47,16 +46,16 @@ def translations() -> dict[Any, Callable[..., Any]]:
 def spd_inverse(matrix: Any) -> Any:
     """Inverse of [..., M, M] as W'W, W the inverse of the Cholesky factor.
 
-    Half as accurate ways cost less, but small effects would feel it.
+    There are cheaper forms of half the accuracy, which is too little for small effects.
     """
     white = whitening(matrix)
     return op.MatMul(op.Transpose(white, perm=_flip(len(matrix.shape))), white)
 
 
 def whitening(matrix: Any) -> Any:
-    """W = L^-1 for matrix = L L', by halves, so that nearly all work is matrix products."""
+    """W = L^-1 for matrix = L L', by recursive halving, so that most work is matrix products."""
     size, rank = matrix.shape[-1], len(matrix.shape)
-    looped = size > _SPELLED or (rank > 3 and size > _LEAF)
+    looped = size > _MAX_UNROLLED or (rank > 3 and size > _LEAF)
     return _by_halves(matrix, size, rank, looped)
 
 
@@ -64,9 +63,9 @@ def _by_halves(matrix: Any, size: int, rank: int, looped: bool) -> Any:
     if size <= (_LOOP_LEAF if looped else _LEAF):
         return _leaf(matrix, size, rank, looped)[1]
     first = (size + 1) // 2
-    corner = _part(matrix, rank, (0, first), (0, first))
-    side = _part(matrix, rank, (first, size), (0, first))
-    other = _part(matrix, rank, (first, size), (first, size))
+    corner = _submatrix(matrix, rank, (0, first), (0, first))
+    side = _submatrix(matrix, rank, (first, size), (0, first))
+    other = _submatrix(matrix, rank, (first, size), (first, size))
     upper = _by_halves(corner, first, rank, looped)
     below = op.MatMul(side, op.Transpose(upper, perm=_flip(rank)))
     rest = op.Sub(other, op.MatMul(below, op.Transpose(below, perm=_flip(rank))))
@@ -82,10 +81,10 @@ def cholesky(matrix: Any) -> Any:
 
 
 def _leaf(matrix: Any, size: int, rank: int, looped: bool) -> tuple[Any, Any]:
-    """L and W = L^-1 of matrix = L L' by elimination of [matrix | I], pivot after pivot.
+    """L and W = L^-1 of matrix = L L' by elimination of [matrix | I], pivot by pivot.
 
-    All matrices of the batch take a pivot together: they lie along the last axis, and every
-    pivot is a few operators that run through it.
+    The matrices of the batch lie along the last axis, so that every pivot is a few vectorised
+    operators on all of them.
     """
     last = op.Reshape(matrix, [-1, size, size]) if rank != 3 else matrix
     last = op.Transpose(last, perm=[1, 2, 0])
@@ -93,8 +92,8 @@ def _leaf(matrix: Any, size: int, rank: int, looped: bool) -> tuple[Any, Any]:
     unit = _tensor(np.eye(size, dtype=np.float32)[:, :, None])
     unit = op.Expand(unit, _joined(size, size, count))
     both = op.Concat(last, unit, axis=1)  # [M, 2 M, B]
-    found = _pivot_loop(both, _tensor(np.arange(size))) if looped else _eliminated(both, size)
-    upper, white = op.Split(found, num_outputs=2, axis=1)
+    rows = _pivot_loop(both, _tensor(np.arange(size))) if looped else _eliminated(both, size)
+    upper, white = op.Split(rows, num_outputs=2, axis=1)
     results = op.Transpose(upper, perm=[2, 1, 0]), op.Transpose(white, perm=[2, 0, 1])
     if rank == 3:
         return results
@@ -106,36 +105,36 @@ def _eliminated(rest: Any, size: int) -> Any:
     """Rows [L' | L^-1] of matrices [matrix | I], both [M, 2 M, B]."""
     rows, pivots = [], []
     for k in range(size):
-        used = _slice(rest, (0, 1), 0)
-        pivot = _slice(used, (k, k + 1), 1)
+        pivot_row = _slice(rest, (0, 1), 0)
+        pivot = _slice(pivot_row, (k, k + 1), 1)
         if k + 1 < size:
             rest = _slice(rest, (1, size), 0)
-            rest = op.Sub(rest, op.Mul(_slice(rest, (k, k + 1), 1), op.Div(used, pivot)))
-        rows.append(used)
+            rest = op.Sub(rest, op.Mul(_slice(rest, (k, k + 1), 1), op.Div(pivot_row, pivot)))
+        rows.append(pivot_row)
         pivots.append(pivot)
     return op.Div(op.Concat(*rows, axis=0), op.Sqrt(op.Concat(*pivots, axis=0)))
 
 
-def _part(x: Any, rank: int, rows: tuple[int, int], columns: tuple[int, int]) -> Any:
+def _submatrix(x: Any, rank: int, rows: tuple[int, int], columns: tuple[int, int]) -> Any:
     begin, end = zip(rows, columns, strict=True)
     axes = np.array([rank - 2, rank - 1])
     return op.Slice(x, _tensor(np.array(begin)), _tensor(np.array(end)), _tensor(axes))
 
 
 def _rows(x: Any, count: int) -> Sequence[Any]:
-    """[count, ...] as ``count`` parts [1, ...]."""
+    """[count, ...] split into ``count`` tensors [1, ...]."""
     return op.Split(x, num_outputs=count, axis=0) if count > 1 else [x]
 
 
-def _slice(x: Any, part: tuple[int, int], axis: int) -> Any:
-    begin, end = part
+def _slice(x: Any, span: tuple[int, int], axis: int) -> Any:
+    begin, end = span
     return op.Slice(x, [begin], [end], [axis])
 
 
 def _joined(*sizes: Any) -> Any:
     """A shape from numbers and one-element tensors."""
-    parts = [_tensor(np.array([s])) if isinstance(s, int) else s for s in sizes]
-    return op.Concat(*parts, axis=0)
+    dimensions = [_tensor(np.array([s])) if isinstance(s, int) else s for s in sizes]
+    return op.Concat(*dimensions, axis=0)
 
 
 def _flip(rank: int) -> list[int]:
@@ -143,9 +142,10 @@ def _flip(rank: int) -> list[int]:
 
 
 def adstock_hill(x: Any, decay: Any, slope: Any, half_saturation: Any, initial: Any = None) -> Any:
-    """``kernels.adstock_hill`` of x [B, N, 1, T] and decay [N, D, 1], from a given stock [B, N, D].
+    """``kernels.adstock_hill`` of x [B, N, 1, T] and decay [N, D, 1], from an initial adstock
+    [B, N, D].
 
-    Inside a block of steps carry-over is a matrix product; from block to block it is a recurrence.
+    Carry-over is a matrix product within a block of steps, and a recurrence from block to block.
     """
     if initial is None or len(x.shape) != 4 or len(decay.shape) != 3:
         return _plain_adstock_hill(x, decay, slope, half_saturation, initial)
@@ -155,44 +155,48 @@ def adstock_hill(x: Any, decay: Any, slope: Any, half_saturation: Any, initial: 
 
 
 def _adstock_by_blocks(x: Any, decay: Any, initial: Any) -> Any:
-    """Stocks [B, N, D, T]; the last block is filled up with zeros, which are cut off again.
+    """Adstock [B, N, D, T]. The last block is padded with zeros, which are cut off at the end.
 
-    What a block adds and what remains of the stock before it are one product.
+    The contribution of a block and the remainder of the adstock before it are one matrix product.
     """
-    nodes, parts = decay.shape[:2]
+    nodes, components = decay.shape[:2]
     steps = np.arange(_BLOCK)
     ahead = np.maximum(steps - steps[:, None], 0).astype(np.float32)  # [from, to]
     within = (steps[:, None] <= steps).astype(np.float32)
     size = _tensor(np.array([_BLOCK]))
     length = op.Shape(x, start=3, end=4)
     blocks = op.Div(op.Add(length, _tensor(np.array([_BLOCK - 1]))), size)
-    filling = op.Sub(op.Mul(blocks, size), length)
-    filled = op.Pad(x, op.Concat(_tensor(np.zeros(7, np.int64)), filling, axis=0))
+    padding = op.Sub(op.Mul(blocks, size), length)
+    padded = op.Pad(x, op.Concat(_tensor(np.zeros(7, np.int64)), padding, axis=0))
     lead = op.Shape(x, start=0, end=2)
-    rows = op.Reshape(filled, op.Concat(lead, blocks, size, axis=0))  # [B, N, blocks, from]
-    flat = op.Reshape(decay, [nodes, 1, parts, 1])
+    rows = op.Reshape(padded, op.Concat(lead, blocks, size, axis=0))  # [B, N, blocks, from]
+    flat = op.Reshape(decay, [nodes, 1, components, 1])
     fresh = op.Sub(op.Constant(value_float=1.0), flat)
-    xtx_diag = op.Mul(op.Pow(flat, _tensor(ahead[:, None])), _tensor(within[:, None]))
-    kernel = op.Mul(fresh, xtx_diag)  # [N, from, D, to]
+    powers = op.Mul(op.Pow(flat, _tensor(ahead[:, None])), _tensor(within[:, None]))
+    kernel = op.Mul(fresh, powers)  # [N, from, D, to]
     last = op.Squeeze(op.Slice(kernel, [_BLOCK - 1], [_BLOCK], [3]), [3])
     gained = op.MatMul(rows, last)  # [B, N, blocks, D]
-    rate = op.Reshape(op.Pow(flat, op.Constant(value_float=float(_BLOCK))), [nodes, parts])
+    rate = op.Reshape(op.Pow(flat, op.Constant(value_float=float(_BLOCK))), [nodes, components])
     starts = _block_starts(initial, rate, op.Transpose(gained, perm=[2, 0, 1, 3]))
     starts = op.Transpose(starts, perm=[1, 2, 0, 3])
     fading = op.Pow(flat, _tensor((steps + 1).astype(np.float32)))  # [N, 1, D, to]
-    fading = op.Mul(fading, _tensor(np.eye(parts, dtype=np.float32)[:, :, None]))
-    kernel = op.Reshape(op.Concat(kernel, fading, axis=1), [nodes, _BLOCK + parts, parts * _BLOCK])
+    fading = op.Mul(fading, _tensor(np.eye(components, dtype=np.float32)[:, :, None]))
+    kernel = op.Reshape(
+        op.Concat(kernel, fading, axis=1), [nodes, _BLOCK + components, components * _BLOCK]
+    )
     stock = op.MatMul(op.Concat(rows, starts, axis=-1), kernel)
-    stock = op.Reshape(stock, op.Concat(lead, blocks, _tensor(np.array([parts, _BLOCK])), axis=0))
+    stock = op.Reshape(
+        stock, op.Concat(lead, blocks, _tensor(np.array([components, _BLOCK])), axis=0)
+    )
     stock = op.Transpose(stock, perm=[0, 1, 3, 2, 4])
-    stock = op.Reshape(stock, op.Concat(lead, _tensor(np.array([parts, -1])), axis=0))
+    stock = op.Reshape(stock, op.Concat(lead, _tensor(np.array([components, -1])), axis=0))
     return op.Slice(stock, [0], length, [3])
 
 
 def _plain_adstock_hill(x: Any, decay: Any, slope: Any, half: Any, initial: Any) -> Any:
-    """The same step by step, for any leading axes."""
+    """The same, step by step, for any leading axes."""
     if initial is None:
-        raise ValueError("an exported response begins from a given stock")
+        raise ValueError("an exported response needs an initial adstock")
     rank = len(x.shape)
     moved = op.Transpose(x, perm=[rank - 1, *range(rank - 1)])
     stock = _adstock(moved, op.Squeeze(decay, [-1]), initial)
@@ -201,9 +205,9 @@ def _plain_adstock_hill(x: Any, decay: Any, slope: Any, half: Any, initial: Any)
 
 
 def mean_field(xty: Any, overlap: Any, log_odds: Any, spread: float, sweeps: int) -> Any:
-    """``engine.evidence.window_stats.mean_field``: sender after sender, all stores at once.
+    """``engine.evidence.mean_field.mean_field``: one sender after another, for all stores at once.
 
-    Amounts are kept halved, which spares an operator at every turn.
+    Posterior means are stored halved, which saves an operator per sender and sweep.
     """
     nodes = xty.shape[-1]
     precision = op.Constant(value_float=spread**-2)
@@ -219,23 +223,23 @@ def mean_field(xty: Any, overlap: Any, log_odds: Any, spread: float, sweeps: int
     cost = op.Log(op.Div(total, precision))
     cost = op.Mul(op.Add(cost, precision), op.Constant(value_float=0.5))
     against = op.Sub(cost, op.Transpose(log_odds, perm=[2, 0, 1]))
-    given = list(zip(*(_rows(part, nodes) for part in (base, gain, against)), strict=True))
+    per_sender = list(zip(*(_rows(x, nodes) for x in (base, gain, against)), strict=True))
     shares = [op.Squeeze(share, [0]) for share in _rows(others, nodes)]
-    amounts: list[Any] = [None] * nodes
+    half_means: list[Any] = [None] * nodes
     gains: list[Any] = [None] * nodes
     for sweep in range(sweeps):
         for i in range(nodes):
-            hit, half, limit = given[i]
+            remaining, half, limit = per_sender[i]
             if nodes > 1 and (sweep or i):
-                known = nodes if sweep else i
+                updated = nodes if sweep else i
                 share = shares[i] if sweep else _slice(shares[i], (0, i), 0)
-                felt = op.Mul(share, op.Concat(*amounts[:known], axis=0))
-                hit = op.Sub(hit, op.ReduceSum(felt, [0]))
-            mean = op.Mul(hit, half)
-            gains[i] = op.Mul(hit, mean)
-            amounts[i] = op.Mul(mean, op.Sigmoid(op.Sub(gains[i], limit)))
+                explained = op.Mul(share, op.Concat(*half_means[:updated], axis=0))
+                remaining = op.Sub(remaining, op.ReduceSum(explained, [0]))
+            mean = op.Mul(remaining, half)
+            gains[i] = op.Mul(remaining, mean)
+            half_means[i] = op.Mul(mean, op.Sigmoid(op.Sub(gains[i], limit)))
     factor = op.Sub(op.Concat(*gains, axis=0), cost)
-    post_mean = op.Mul(op.Concat(*amounts, axis=0), two)
+    post_mean = op.Mul(op.Concat(*half_means, axis=0), two)
     return op.Transpose(factor, perm=[1, 2, 0]), op.Transpose(post_mean, perm=[1, 2, 0])
 
 
@@ -248,7 +252,7 @@ def elu(x: Any, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0
 
 
 def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
-    """Of parts that runtimes vectorise, as ``elu``."""
+    """From operators that runtimes vectorise, as ``elu``."""
     if (beta, threshold) != (1.0, 20.0):
         raise ValueError("only the plain softplus is exported")
     small = op.Log(op.Add(op.Exp(op.Neg(op.Abs(x))), op.Constant(value_float=1.0)))
@@ -256,7 +260,7 @@ def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
 
 
 def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
-    """As a choice of places; the exporter's own form multiplies everything by a mask."""
+    """As a gather; the exporter's own form multiplies the whole matrix by a mask."""
     rank = len(x.shape)
     first, second = dim1 % rank, dim2 % rank
     size = x.shape[second]
@@ -267,14 +271,14 @@ def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     if second + 1 < rank:
         parts.append(op.Shape(x, start=second + 1))
     shape = parts[0] if len(parts) == 1 else op.Concat(*parts, axis=0)
-    places = _tensor(np.arange(size) * (size + 1))
-    chosen = op.Gather(op.Reshape(x, shape), places, axis=first)
+    indices = _tensor(np.arange(size) * (size + 1))
+    gathered = op.Gather(op.Reshape(x, shape), indices, axis=first)
     order = [k for k in range(rank - 1) if k != first]
-    return op.Transpose(chosen, perm=[*order, first])
+    return op.Transpose(gathered, perm=[*order, first])
 
 
 def sigmoid(x: Any) -> Any:
-    """Some runtimes' own Sigmoid is exact to 1e-7 only, which is little for a small response."""
+    """Some runtimes' own Sigmoid has an absolute error of 1e-7, too much for a small response."""
     return op.Reciprocal(op.Add(op.Exp(op.Neg(x)), op.Constant(value_float=1.0)))
 
 
@@ -284,7 +288,7 @@ def _tensor(array: Any) -> Any:
 
 @script(_DOMAIN, default_opset=op)
 def _pivot_loop(both: FLOAT[...], places: INT64[...]) -> FLOAT[...]:
-    """As ``_eliminated``; a row that has been used is left as zero."""
+    """As ``_eliminated``; rows that have been pivots are left as zero."""
 
     @graph()
     def body(state: FLOAT[...], place: INT64):
@@ -316,7 +320,7 @@ def _adstock(x: FLOAT[...], decay: FLOAT[...], initial: FLOAT[...]) -> FLOAT[...
 
 @script(_DOMAIN, default_opset=op)
 def _block_starts(initial: FLOAT[...], rate: FLOAT[...], gained: FLOAT[...]) -> FLOAT[...]:
-    """Stocks before each block, from what each block by itself leaves: [blocks, B, N, D]."""
+    """Adstock before each block, from the contribution of each block alone, [blocks, B, N, D]."""
 
     @graph()
     def body(stock: FLOAT[...], kept: FLOAT[...], now: FLOAT[...]):
@@ -331,7 +335,7 @@ def _block_starts(initial: FLOAT[...], rate: FLOAT[...], gained: FLOAT[...]) -> 
 
 @script(_DOMAIN, default_opset=op)
 def _hill(stock: FLOAT[...], slope: FLOAT[...], half: FLOAT[...]) -> FLOAT[...]:
-    """stock / size is the sign, for less than ``Sign`` costs; zero stays zero."""
+    """stock / size is the sign and costs less than ``Sign``; zero stays zero."""
     tiny = op.Constant(value_float=1.1754943508222875e-38)
     one = op.Constant(value_float=1.0)
     size = op.Max(op.Abs(stock), tiny)

@@ -1,7 +1,7 @@
-"""The part of every series that dates and controls explain, solved in closed form per store.
+"""Baseline of every series from calendar and controls, solved in closed form per store.
 
-Each store's coefficients are a ridge regression on the rows it may see, shrunk towards coefficients
-that all stores share; the shared coefficients and the shrinkage of each kind of term are learned.
+Each store's coefficients are a ridge regression on its context rows, shrunk towards coefficients
+that all stores share; the shared coefficients and the shrinkage of each group of terms are learned.
 Responses pass through the same projection (Frisch-Waugh-Lovell), so an edge can only explain what
 the calendar does not.
 """
@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from causalmmm.engine.batches.windows import has_full_lags
+from causalmmm.engine.batches.masks import has_full_lags
 from causalmmm.engine.ops.linalg import spd_inverse
 
-# Prior spread of a store's coefficient around the shared one, in units of the series' level.
-_SPREAD = {
+# Prior standard deviation of a store's coefficient around the shared one, in units of the series'
+# level.
+_PRIOR_STD = {
     "intercept": 3.0,
     "trend": 0.3,
     "weekly": 0.3,
@@ -25,16 +26,17 @@ _SPREAD = {
     "holiday": 0.3,
     "control": 0.3,
 }
-_NOISE = 0.2
+_INITIAL_NOISE_STD = 0.2
 
 
 @dataclass
 class Projection:
-    """Ridge regression of rows ``context_mask`` on the basis, ready to apply to any set of series.
+    """Ridge regression on the basis over the context rows, ready to apply to any set of series.
 
-    basis   [B, T, Q];  solver [B, Q, T] maps series on the seen rows to coefficients;
-    spread  [B, Q, Q], posterior covariance of coefficients per unit of noise variance;
-    seen    bool [B, T].
+    basis         [B, T, Q].
+    solver        [B, Q, T], maps series to coefficients; zero outside the context rows.
+    spread        [B, Q, Q], posterior covariance of the coefficients per unit of noise variance.
+    context_mask  bool [B, T].
     """
 
     basis: Tensor
@@ -47,36 +49,36 @@ class Projection:
         return series @ self.solver.mT
 
     def residual(self, series: Tensor) -> Tensor:
-        """[B, R, T] less what the basis explains of it."""
+        """Series [B, R, T] less their fit."""
         return series - self.coefficients(series) @ self.basis.mT
 
     def ahead(self) -> Projection:
-        """For series that act one step later: their row t meets row t + 1 of the basis."""
+        """The projection for series that act one step later: row t is fitted by basis row t + 1."""
         context_mask = has_full_lags(self.context_mask, 1)
         solver = self.solver[..., 1:] * context_mask.unsqueeze(1)
         return Projection(self.basis[:, 1:], solver, self.spread, context_mask)
 
 
 class CalendarBaseline(nn.Module):
-    """Shared calendar coefficients [N, Q] and learned shrinkage [Q] of the stores towards them."""
+    """Shared baseline coefficients [N, Q] and learned shrinkage [Q] of the stores towards them."""
 
     def __init__(self, nodes: int, groups: tuple[str, ...]) -> None:
         super().__init__()
         self.shared = nn.Parameter(torch.zeros(nodes, len(groups)))
         with torch.no_grad():
             self.shared[:, 0] = 1.0  # series are scaled to mean |x| = 1
-        spread = torch.tensor([_SPREAD[g] for g in groups])
-        self.log_ridge = nn.Parameter(2 * torch.log(_NOISE / spread))
+        prior_std = torch.tensor([_PRIOR_STD[g] for g in groups])
+        self.log_ridge = nn.Parameter(2 * torch.log(_INITIAL_NOISE_STD / prior_std))
 
     def project(self, basis: Tensor, context_mask: Tensor) -> Projection:
-        """Projection of a batch: basis [B, T, Q], seen bool [B, T]."""
-        visible = basis * context_mask.unsqueeze(-1)
-        gram = visible.mT @ visible + torch.diag(self.log_ridge.clamp(-12, 12).exp())
+        """Projection on a basis [B, T, Q] over context rows, bool [B, T]."""
+        context_basis = basis * context_mask.unsqueeze(-1)
+        gram = context_basis.mT @ context_basis + torch.diag(self.log_ridge.clamp(-12, 12).exp())
         spread = spd_inverse(gram)
-        return Projection(basis, spread @ visible.mT, spread, context_mask)
+        return Projection(basis, spread @ context_basis.mT, spread, context_mask)
 
     def forward(self, x: Tensor, projection: Projection) -> tuple[Tensor, Tensor]:
         """Baseline coefficients [B, N, Q] and residual [B, N, T] of scaled series x [B, N, T]."""
-        surprise = x - self.shared @ projection.basis.mT
-        coefficients = projection.coefficients(surprise)
-        return coefficients + self.shared, surprise - coefficients @ projection.basis.mT
+        deviation = x - self.shared @ projection.basis.mT  # from the shared baseline
+        coefficients = projection.coefficients(deviation)
+        return coefficients + self.shared, deviation - coefficients @ projection.basis.mT

@@ -1,7 +1,7 @@
-"""Marketing Response Decoder: carry-over, saturation and graph-gated effects on every receiver.
+"""Marketing Response Decoder: carry-over, saturation, and graph-gated effects on every receiver.
 
-Knows nothing of the encoder. A receiver depends on a sender only through its gate: with the gate at
-zero the sender's series is multiplied by exact zeros.
+Independent of the encoder. A receiver depends on a sender only through the gate of their edge: with
+the gate at zero the sender's response is multiplied by exact zeros.
 """
 
 from __future__ import annotations
@@ -15,21 +15,29 @@ from torch.nn import functional as F
 from causalmmm.engine.spec.config import ModelConfig
 from causalmmm.kernels import adstock_hill
 
-_FAR = 1e6  # in units of a series' mean size
-_PRIOR_ROWS = 5.0  # rows of evidence that the pooled spread of a series counts as
+_LINEAR_HALF_SATURATION = 1e6  # far above the data, in units of a series' mean size
+_PRIOR_ROWS = 5.0  # weight, in rows, of the pooled standard deviation of a series
+_MIN_POSITIVE_EFFECT = 1e-3
 
 
 class ResponseDecoder(nn.Module):
-    """Responses of N senders in D components and their effects beta [N, N, D] (DESIGN 4.3).
+    """Responses of N senders in D components, and their effects beta [N, N, D] on N receivers.
 
-    positive  bool [N, N]: pairs whose effect cannot be negative.
+    Component d of sender i carries over and saturates,
+
+        a(t) = decay_id a(t - 1) + (1 - decay_id) x_i(t),    r_id(t) = a^k / (a^k + h^k),
+
+    slope k and half-saturation h of sender i being functions of the context; it then adds
+    gate_ij exp(log_effect_ij) beta_ijd r_id(t - 1 - delay_d) to receiver j at step t.
+
+    positive  bool [N, N], pairs whose effect cannot be negative.
     """
 
     positive: Tensor
 
     def __init__(self, config: ModelConfig, positive: Tensor, context: int) -> None:
         super().__init__()
-        nodes, parts = len(positive), len(config.decays)
+        nodes, components = len(positive), len(config.decays)
         self.config = config
         decay = torch.tensor(config.decays)
         self.raw_decay = nn.Parameter(torch.logit(decay).repeat(nodes, 1))
@@ -37,7 +45,7 @@ class ResponseDecoder(nn.Module):
         self.log_half = nn.Parameter(torch.zeros(nodes))
         self.context_slope = nn.Parameter(torch.zeros(nodes, context))
         self.context_half = nn.Parameter(torch.zeros(nodes, context))
-        self.raw_beta = nn.Parameter(torch.full((nodes, nodes, parts), 0.0))
+        self.raw_beta = nn.Parameter(torch.full((nodes, nodes, components), 0.0))
         self.register_buffer("positive", positive)
         with torch.no_grad():  # softplus(-3) = 0.05: small, and equal for all pairs
             self.raw_beta[positive] = -3.0
@@ -57,28 +65,28 @@ class ResponseDecoder(nn.Module):
 
     @property
     def beta(self) -> Tensor:
-        """[N, N, D], the effect that all stores share; non-negative where ``positive``."""
+        """[N, N, D], the shared effects; non-negative where ``positive``."""
         return torch.where(self.positive.unsqueeze(-1), F.softplus(self.raw_beta), self.raw_beta)
 
     @torch.no_grad()
     def set_beta(self, beta: Tensor) -> None:
-        """Give the shared effects these values [N, N, D]."""
-        least = beta.clamp_min(1e-3)
-        raw = least + torch.log(-torch.expm1(-least))  # the inverse of softplus
+        """Set the shared effects [N, N, D]; positive ones are at least ``_MIN_POSITIVE_EFFECT``."""
+        bounded = beta.clamp_min(_MIN_POSITIVE_EFFECT)
+        raw = bounded + torch.log(-torch.expm1(-bounded))  # the inverse of softplus
         self.raw_beta.copy_(torch.where(self.positive.unsqueeze(-1), raw, beta))
 
     def curve(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Slope and half-saturation [B, N, 1], or [B, N, T] where context [B, C, T] moves."""
-        moving = context if context.ndim == 3 else context.unsqueeze(-1)
-        slope = self.log_slope.unsqueeze(-1) + self.context_slope @ moving
-        half = self.log_half.unsqueeze(-1) + self.context_half @ moving
+        """Slope and half-saturation, [B, N, 1] for context [B, C] and [B, N, T] for [B, C, T]."""
+        in_time = context if context.ndim == 3 else context.unsqueeze(-1)
+        slope = self.log_slope.unsqueeze(-1) + self.context_slope @ in_time
+        half = self.log_half.unsqueeze(-1) + self.context_half @ in_time
         return slope.clamp(-2, 2).exp(), half.clamp(-4, 4).exp()
 
     def respond(self, x: Tensor, context: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
-        """Responses [B, N, D, T] of scaled series x [B, N, T], undelayed, and the final state.
+        """Undelayed responses [B, N, D, T] of scaled series x [B, N, T], and the final adstock.
 
-        ``initial`` [B, N, D] or [B, N, 1] is the carry-over before the first row: that of an
-        earlier stretch, or ``Batch.level``, as if spend had been the same before the window.
+        ``initial`` [B, N, D] or [B, N, 1] is the adstock before the first row: the final one of the
+        preceding rows, or ``Batch.level``, which assumes average spend before the window.
         """
         initial = initial.expand(*x.shape[:2], len(self.config.decays))
         slope, half = self.curve(context)
@@ -90,49 +98,64 @@ class ResponseDecoder(nn.Module):
                 half.unsqueeze(2),
                 initial,
             )
-        # a slope of one and a half-saturation far above the data is the identity over that level,
-        # to one part in a million
-        far = torch.full_like(slope, _FAR).unsqueeze(2)
+        # Hill with slope 1 and half-saturation h far above the data is x / h, to one part in 1e6
+        half = torch.full_like(slope, _LINEAR_HALF_SATURATION).unsqueeze(2)
         response, final = adstock_hill(
-            x.unsqueeze(2), self.decay.unsqueeze(-1), torch.ones_like(far), far, initial
+            x.unsqueeze(2), self.decay.unsqueeze(-1), torch.ones_like(half), half, initial
         )
-        return response * _FAR, final
+        return response * _LINEAR_HALF_SATURATION, final
 
     def delayed(self, response: Tensor) -> Tensor:
-        """Response [B, N, D, T] with component d shifted by its delay; first values fill gaps."""
+        """Response [B, N, D, T], component d shifted by its delay and padded by its first value."""
         if not any(self.config.delays):
             return response
-        begin, parts = 0, []
-        for delay, same in groupby(self.config.delays):
+        begin, shifted = 0, []
+        for delay, same in groupby(self.config.delays):  # components of equal delay shift together
             end = begin + len(list(same))
-            part = response[:, :, begin:end, : response.shape[-1] - delay]
+            block = response[:, :, begin:end, : response.shape[-1] - delay]
             if delay:
-                gap = part[..., :1].expand(*part.shape[:-1], delay)
-                part = torch.cat([gap, part], dim=-1)
-            parts.append(part)
+                padding = block[..., :1].expand(*block.shape[:-1], delay)
+                block = torch.cat([padding, block], dim=-1)
+            shifted.append(block)
             begin = end
-        return torch.cat(parts, dim=2)
+        return torch.cat(shifted, dim=2)
 
     def weights(self, gate: Tensor, log_effect: Tensor) -> Tensor:
-        """[B, N, D, N]: gate_ij exp(log_effect_ij) beta_ijd, from [B, N, N] gates and effects."""
+        """[B, N, D, N]: gate_ij exp(log_effect_ij) beta_ijd, gates and log effects [B, N, N]."""
         scale = gate * log_effect.exp()
         return scale.unsqueeze(2) * self.beta.transpose(1, 2)
 
     def message(self, response: Tensor, weights: Tensor) -> Tensor:
-        """[B, N, T]: what responses [B, N, D, T] add to every receiver one step later."""
+        """[B, N, T]: sum of the effects of responses [B, N, D, T] on every receiver."""
         return weights.flatten(1, 2).mT @ response.flatten(1, 2)
 
     def store_ar_weights(self, state: Tensor) -> Tensor:
-        """[B, N, P]: weights of a receiver's own last P residuals, latest first."""
+        """[B, N, P]: autoregressive weights of stores with states [B, N, H], lag 1 first."""
         return self.ar_weights + 0.3 * torch.tanh(self.ar_state(state))
 
     def noise(self, spread: Tensor, rows: Tensor) -> Tensor:
         """[B, N]: log standard deviation of one-step errors.
 
-        A learned share of the standard deviation [B, N] of what a store's calendar leaves of each
-        series. Measured on ``rows`` [B, N], it is shrunk towards that of all stores, so that a
-        series that happened to be still does not promise exact forecasts.
+        A learned multiple of the standard deviation ``spread`` [B, N] of the calendar residuals.
+        As that is measured on few ``rows`` [B, N], it is first shrunk towards the pooled one of all
+        stores; otherwise a series that happened to be constant would get exact forecasts.
         """
         pooled = (2 * self.log_pooled).exp()
         shrunk = (rows * spread.square() + _PRIOR_ROWS * pooled) / (rows + _PRIOR_ROWS)
         return 0.5 * shrunk.log() + self.log_noise
+
+
+def ar_prediction(ar_weights: Tensor, residual: Tensor) -> Tensor:
+    """[B, N, T - 1]: autoregressive prediction of residuals [B, N, T] from their own past.
+
+    ``ar_weights`` [N, P] or [B, N, P], lag 1 first; residuals before the window count as zero.
+    """
+    if ar_weights.ndim == 2:
+        ar_weights = ar_weights.unsqueeze(0)
+    lags, steps = ar_weights.shape[-1], residual.shape[-1] - 1
+    past = nn.functional.pad(residual[..., :-1], (lags - 1, 0))
+    total = torch.zeros_like(residual[..., 1:])
+    for lag in range(lags):  # a few shifted products cost far less than one strided matrix product
+        begin = lags - 1 - lag
+        total = total + ar_weights[..., lag : lag + 1] * past[..., begin : begin + steps]
+    return total

@@ -1,48 +1,38 @@
 """Causal Relational Encoder: from window statistics to a posterior over each store's graph.
 
-Knows nothing of the decoder. The all-pairs passes are the operators ``edge_mean``, ``edge_sample``.
+Independent of the decoder. The all-pairs passes are the operators ``edge_mean``, ``edge_sample``.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from causalmmm.engine.evidence.window_stats import EVIDENCE, EVIDENCE_UNIT, edge_width, node_width
+from causalmmm.engine.evidence.features import (
+    LOG_BF_COLUMN,
+    LOG_BF_UNIT,
+    edge_width,
+    node_width,
+)
+from causalmmm.engine.nn.posterior import Posterior
 from causalmmm.engine.spec.config import ModelConfig
-from causalmmm.kernels import EdgeSample, edge_mean, edge_sample
+from causalmmm.kernels import edge_mean, edge_sample
 
 EDGE_TYPES = 2  # none, causal
 _EFFECT_RANK = 8
-_WIDE, _LARGE = 9.0, 20.0  # bounds of learned and of given log odds
-_HYPER_SPREAD = 5.0  # of a prototype's log odds around the user's
-
-
-@dataclass
-class Posterior:
-    """What the encoder infers.
-
-    edges   ``EdgeSample``: z and logits [B, N, N, 2], kl [B].
-    effect_mean, effect_log_sd  [B, N, N]: posterior of a store's log effect around the shared one.
-    state   [B, N, H]: node states after the first pass.
-    """
-
-    edges: EdgeSample
-    effect_mean: Tensor
-    effect_log_sd: Tensor
-    state: Tensor
+_MAX_LEARNED_LOG_ODDS = 9.0
+_MAX_PRIOR_LOG_ODDS = 20.0
+_HYPERPRIOR_STD = 5.0  # of a prototype's log odds around the user's
 
 
 class RelationalEncoder(nn.Module):
-    """Two all-pairs passes over N identified series (CausalMMM, section 4.1; DESIGN 4.2).
+    """Two all-pairs passes over N identified series (CausalMMM, section 4.1).
 
     The prior of a store's graph is a mixture of P prototype graphs, learned by empirical Bayes: the
-    encoder weighs the prototypes by the evidence of all edges together, the weighted prototypes are
-    the prior of every edge, and the second pass adds what the store's own data say. An edge too
-    weak to see in one store is so found through the stores that resemble it.
+    prototypes are weighted by the evidence of all edges together, the weighted prototypes are the
+    prior of every edge, and the second pass adds the evidence of the store's own data. An edge too
+    weak to detect in one store is thus found through the stores that resemble it.
     """
 
     log_prior: Tensor
@@ -74,13 +64,13 @@ class RelationalEncoder(nn.Module):
             nn.init.zeros_(self.effect_feature.weight)
             self.evidence = nn.Linear(self.features, 1)
             nn.init.zeros_(self.evidence.bias)
-            with torch.no_grad():  # begin with the log Bayes factor that the features hold
-                self.evidence.weight.zero_()[0, EVIDENCE] = EVIDENCE_UNIT
+            with torch.no_grad():  # start from the log Bayes factor among the features
+                self.evidence.weight.zero_()[0, LOG_BF_COLUMN] = LOG_BF_UNIT
         self.effect_sender = nn.Linear(width, _EFFECT_RANK, bias=False)
         self.effect_receiver = nn.Linear(width, _EFFECT_RANK, bias=False)
         nn.init.zeros_(self.effect_receiver.weight)
         self.effect_log_sd = nn.Parameter(torch.full((nodes, nodes), -1.5))
-        odds = (log_prior[..., 1] - log_prior[..., 0]).clamp(-_LARGE, _LARGE)
+        odds = _log_odds(log_prior)
         self.register_buffer("log_prior", log_prior)
         self.register_buffer("log_odds", odds)
         self.prototypes = nn.Parameter(odds + 0.5 * torch.randn(config.prototypes, nodes, nodes))
@@ -90,9 +80,9 @@ class RelationalEncoder(nn.Module):
             self.freeze_to_prior(odds)
         else:
             with torch.no_grad():  # start undecided: an effect is learned only through an open gate
-                typical = odds[~torch.eye(nodes, dtype=torch.bool)].median()
+                median_odds = odds[~torch.eye(nodes, dtype=torch.bool)].median()
                 self.out.weight.mul_(0.1)
-                self.out.bias.copy_(torch.stack([typical, -typical]) / 2)
+                self.out.bias.copy_(torch.stack([median_odds, -median_odds]) / 2)
 
     def forward(
         self,
@@ -106,29 +96,30 @@ class RelationalEncoder(nn.Module):
         seed: int | Tensor | None = None,
         store: Tensor | None = None,
     ) -> Posterior:
-        """nodes [B, N, G], edges [B, N, N, F] or None, context [B, C] -> :class:`Posterior`.
+        """Posterior from node features [B, N, G], edge features [B, N, N, F] or None, and context
+        [B, C].
 
-        ``seed=None`` gives the posterior mean instead of a sample. ``store_log_bf`` [B, N, N] are
-        log Bayes factors of each store alone, to which an encoder that is frozen to the prior
-        adds nothing but the prior.
+        ``factor`` [B, N, N] are log Bayes factors under the shared effects, which weight the
+        prototypes. ``store_log_bf`` [B, N, N] are those of each store alone: all that an encoder
+        frozen to the prior adds to it. ``seed=None`` gives the posterior mean instead of a sample.
         """
         batch, count, _ = nodes.shape
         shared = context.unsqueeze(1).expand(batch, count, context.shape[-1])
-        h = self.embed(torch.cat([nodes, shared], dim=-1)) + self.identity
+        h = self.embed(torch.cat([nodes, shared], dim=-1)) + self.identity  # [B, N, H]
         sender1, receiver1 = self.sender1(h), self.receiver1(h)
         wf = self.feature.weight if self.features else None
         first = edge_mean(
             sender1, receiver1, self.pass1.weight, self.pass1.bias, features=edges, wf=wf
         )
-        first = first * self.norm1.weight + self.norm1.bias
-        whole = first.mean(1, keepdim=True).expand_as(first)
-        state = self.node(torch.cat([first, whole, h], dim=-1))
-        log_prior, divergence = self.prior(factor, batch)
-        ratio = store_log_bf if self.frozen_to_prior else self.evidence_ratio(edges)
-        informed = log_prior
-        if ratio is not None:
-            informed = log_prior + torch.stack([torch.zeros_like(ratio), ratio], dim=-1)
-        # both LayerNorms' affine maps are folded into the linear layer that follows them
+        first = first * self.norm1.weight + self.norm1.bias  # [B, N, H]
+        graph_mean = first.mean(1, keepdim=True).expand_as(first)
+        state = self.node(torch.cat([first, graph_mean, h], dim=-1))  # [B, N, H]
+        log_prior, prototype_kl = self.prior(factor, batch)
+        log_bf = store_log_bf if self.frozen_to_prior else self.evidence_log_bf(edges)
+        informed = log_prior  # [B, N, N, 2]
+        if log_bf is not None:
+            informed = log_prior + torch.stack([torch.zeros_like(log_bf), log_bf], dim=-1)
+        # the affine maps of both LayerNorms are folded into the linear layer that follows them
         sample = edge_sample(
             sender1,
             receiver1,
@@ -148,46 +139,46 @@ class RelationalEncoder(nn.Module):
             seed=seed,
             store=store,
         )
+        effect_mean, effect_log_sd = self._effects(state, edges)
+        kl = sample.kl + prototype_kl
+        if log_bf is not None:  # the operator's KL is from prior and evidence together
+            kl = kl + (sample.logits.softmax(-1)[..., 1] * log_bf).sum((1, 2))
+        return Posterior(sample._replace(kl=kl), effect_mean, effect_log_sd, state)
+
+    def _effects(self, state: Tensor, edges: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Posterior mean and log standard deviation [B, N, N] of the log effects."""
         mean = self.effect_sender(state) @ self.effect_receiver(state).mT
-        log_sd = self.effect_log_sd.expand(batch, count, count)
+        log_sd = self.effect_log_sd.expand(mean.shape)
         if edges is not None:
-            shift = self.effect_feature(edges)
+            shift = self.effect_feature(edges)  # [B, N, N, 2]
             mean, log_sd = mean + shift[..., 0], log_sd + shift[..., 1]
-        kl = sample.kl + divergence
-        if ratio is not None:  # the operator's divergence is from prior and evidence together
-            kl = kl + (sample.logits.softmax(-1)[..., 1] * ratio).sum((1, 2))
-        return Posterior(
-            edges=sample._replace(kl=kl),
-            effect_mean=mean.float().clamp(-3, 3),
-            effect_log_sd=log_sd.float().clamp(-6, 1),
-            state=state,
-        )
+        return mean.float().clamp(-3, 3), log_sd.float().clamp(-6, 1)
 
     @torch.no_grad()
     def freeze_to_prior(self, odds: Tensor) -> None:
-        """Leave the logits to prior and evidence: no network, one prototype, the user's."""
+        """Make the logits those of prior and evidence: one prototype, the user's; no network."""
         self.prototypes = nn.Parameter(odds.clone().unsqueeze(0), requires_grad=False)
         self.mixture = nn.Parameter(torch.zeros(1), requires_grad=False)
         for parameter in self.out.parameters():
             parameter.zero_().requires_grad_(False)
 
-    def evidence_ratio(self, edges: Tensor | None) -> Tensor | None:
-        """Log Bayes factor of every edge [B, N, N] from its features; the diagonal is zero."""
+    def evidence_log_bf(self, edges: Tensor | None) -> Tensor | None:
+        """Log Bayes factors [B, N, N] of the edges from their features; the diagonal is zero."""
         if edges is None:
             return None
-        ratio = self.evidence(edges).squeeze(-1).float()
-        return ratio - torch.diag_embed(ratio.diagonal(dim1=1, dim2=2))
+        log_bf = self.evidence(edges).squeeze(-1).float()
+        return log_bf - torch.diag_embed(log_bf.diagonal(dim1=1, dim2=2))
 
     def prior(self, factor: Tensor | None, batch: int) -> tuple[Tensor, Tensor]:
         """Log prior [B, N, N, 2] of every store's edges, and KL [B] of its prototype weights.
 
         A prototype with edge probabilities pi gives a store whose edges have Bayes factors e the
         marginal likelihood prod (1 - pi + pi e); weights r follow by Bayes. The prior of an edge is
-        then the geometric mixture sum_p r_p log pi_p, for which KL(q, r || prior) splits into the
-        edges' part and KL(r || mixture weights). ``factor`` holds log e, [B, N, N]; without it the
-        weights are those of the mixture.
+        then the geometric mixture sum_p r_p log pi_p, for which KL(q, r || prior) splits into a sum
+        over edges and KL(r || mixture weights). ``factor`` [B, N, N] is log e; without it r are the
+        mixture weights.
         """
-        odds = self.prototypes.clamp(-_WIDE, _WIDE)
+        odds = self.prototypes.clamp(-_MAX_LEARNED_LOG_ODDS, _MAX_LEARNED_LOG_ODDS)
         log_weight = self.mixture.log_softmax(-1).expand(batch, -1)
         log_share = log_weight
         if factor is not None:
@@ -203,16 +194,22 @@ class RelationalEncoder(nn.Module):
 
     @torch.no_grad()
     def store_odds(self, factor: Tensor) -> Tensor:
-        """Prior log odds [B, N, N] of stores whose edges have log Bayes factors [B, N, N]."""
+        """Prior log odds [B, N, N] of the edges of stores with log Bayes factors [B, N, N]."""
         log_prior, _ = self.prior(factor, factor.shape[0])
-        return (log_prior[..., 1] - log_prior[..., 0]).clamp(-_LARGE, _LARGE)
+        return _log_odds(log_prior)
 
     def marginal_log_odds(self) -> Tensor:
-        """Log odds [N, N] of every edge in a store of which nothing is known."""
-        odds = self.prototypes.detach().clamp(-_WIDE, _WIDE)
+        """Prior log odds [N, N] of every edge in a store without data."""
+        odds = self.prototypes.detach().clamp(-_MAX_LEARNED_LOG_ODDS, _MAX_LEARNED_LOG_ODDS)
         weight = self.mixture.detach().softmax(-1)
         return torch.einsum("p,pij->ij", weight, odds.sigmoid()).logit(1e-6)
 
     def prototype_penalty(self) -> Tensor:
-        """Negative log hyperprior of the prototypes: normal around the user's log odds."""
-        return 0.5 * ((self.prototypes - self.log_odds) / _HYPER_SPREAD).square().sum()
+        """Negative log hyperprior of the prototypes, normal around the user's log odds."""
+        return 0.5 * ((self.prototypes - self.log_odds) / _HYPERPRIOR_STD).square().sum()
+
+
+def _log_odds(log_prior: Tensor) -> Tensor:
+    """[...]: log odds of "causal" from log probabilities [..., 2], bounded."""
+    difference = log_prior[..., 1] - log_prior[..., 0]
+    return difference.clamp(-_MAX_PRIOR_LOG_ODDS, _MAX_PRIOR_LOG_ODDS)

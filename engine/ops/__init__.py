@@ -1,1 +1,4 @@
-"""Linear algebra and scans in two forms: torch's own, and operators that export to ONNX."""
+"""Linear algebra and recurrences, each in an eager form and a form that exports to ONNX.
+
+Every export switch lives in ``export_switch``. Nothing here knows stores, edges or windows.
+"""

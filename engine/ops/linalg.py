@@ -1,33 +1,35 @@
-"""Symmetric positive definite matrices: inverse, Cholesky factor, its inverse, diagonal blocks.
-
-Eagerly these are torch's own; in an exported graph they are operators of their own name, because
-ONNX has no factorisation (``engine.export.operators`` spells them in standard operators).
-"""
+"""Symmetric positive definite matrices: inverse, Cholesky factor, its inverse, diagonal blocks."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from causalmmm.engine.ops.export_switch import exported_as
 
+
+@exported_as("spd_inverse", fake=torch.empty_like)
 def spd_inverse(matrix: Tensor) -> Tensor:
     """Inverse of [..., M, M]."""
-    if torch.compiler.is_exporting():
-        return exported_inverse(matrix)
-    return _inverse(matrix)
+    if matrix.is_cuda:  # cholesky_inverse on a GPU handles the matrices of a batch one by one
+        white = _whitening(matrix)
+        return white.mT @ white
+    return torch.cholesky_inverse(_cholesky(matrix))
 
 
+@exported_as("cholesky", fake=torch.empty_like)
 def cholesky(matrix: Tensor) -> Tensor:
     """Lower triangular factor of [..., M, M]."""
-    return exported_cholesky(matrix) if torch.compiler.is_exporting() else _cholesky(matrix)
+    return _cholesky(matrix)
 
 
+@exported_as("whitening", fake=torch.empty_like)
 def whitening(matrix: Tensor) -> Tensor:
     """Lower triangular W of [..., M, M] with ``W matrix W' = I``; ``W'W`` is the inverse.
 
-    Half the way to the inverse, and often all that is needed of it: x' matrix^-1 x = |W x|^2.
+    Costs half as much as the inverse and often replaces it: x' matrix^-1 x = |W x|^2.
     """
-    return exported_whitening(matrix) if torch.compiler.is_exporting() else _whitening(matrix)
+    return _whitening(matrix)
 
 
 def ridged(gram: Tensor, ridge: float) -> Tensor:
@@ -36,51 +38,30 @@ def ridged(gram: Tensor, ridge: float) -> Tensor:
 
 
 def diagonal_blocks(matrix: Tensor, count: int) -> Tensor:
-    """The ``count`` blocks [..., count, M, M] on the diagonal of [..., count M, count M]."""
+    """The ``count`` diagonal blocks [..., count, M, M] of [..., count M, count M]."""
     size = matrix.shape[-1] // count
     inside = torch.arange(size, device=matrix.device)
     row = torch.arange(count, device=matrix.device).view(-1, 1, 1) * size + inside.unsqueeze(-1)
-    place = row * (count * size) + (row - inside.unsqueeze(-1) + inside)
-    return matrix.flatten(-2)[..., place]
+    flat_index = row * (count * size) + (row - inside.unsqueeze(-1) + inside)  # [count, M, M]
+    return matrix.flatten(-2)[..., flat_index]
 
 
-@torch.library.custom_op("causalmmm::spd_inverse", mutates_args=())
-def exported_inverse(matrix: Tensor) -> Tensor:
-    return _inverse(matrix)
-
-
-@torch.library.custom_op("causalmmm::cholesky", mutates_args=())
-def exported_cholesky(matrix: Tensor) -> Tensor:
-    return _cholesky(matrix)
-
-
-@torch.library.custom_op("causalmmm::whitening", mutates_args=())
-def exported_whitening(matrix: Tensor) -> Tensor:
-    return _whitening(matrix)
-
-
-def _inverse(matrix: Tensor) -> Tensor:
-    if matrix.is_cuda:  # there the other way takes one matrix after another
-        white = _whitening(matrix)
-        return white.mT @ white
-    return torch.cholesky_inverse(_cholesky(matrix))
+def inverse_blocks(white: Tensor, nodes: int) -> Tensor:
+    """The diagonal blocks [B, N, M, M] of W'W, W = ``white`` [B, N M, N M]."""
+    columns = white.mT.unflatten(1, (nodes, -1))
+    return columns @ columns.mT
 
 
 def _cholesky(matrix: Tensor) -> Tensor:
     if not matrix.is_cuda:
-        checked: Tensor = torch.linalg.cholesky(matrix)
-        return checked
-    # the check would make a GPU wait after every factorisation: what has none is missing instead
+        factor: Tensor = torch.linalg.cholesky(matrix)
+        return factor
+    # raising would make a GPU synchronise after every factorisation; failures become NaN instead
     factor, failed = torch.linalg.cholesky_ex(matrix)
     return torch.where((failed > 0)[..., None, None], torch.nan, factor)
 
 
 def _whitening(matrix: Tensor) -> Tensor:
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    root: Tensor = torch.linalg.solve_triangular(_cholesky(matrix), identity, upper=False)
-    return root
-
-
-exported_inverse.register_fake(torch.empty_like)
-exported_cholesky.register_fake(torch.empty_like)
-exported_whitening.register_fake(torch.empty_like)
+    white: Tensor = torch.linalg.solve_triangular(_cholesky(matrix), identity, upper=False)
+    return white

@@ -1,4 +1,4 @@
-"""What a fitted model says: graphs, effects, curves, contributions, forecasts.
+"""Results of a fitted model as tensors: graphs, effects, curves, contributions, forecasts.
 
-Nothing trains here.
+Nothing here trains; names, dates and user units are the caller's business.
 """

@@ -1,7 +1,8 @@
-"""What every sender added to the target, step by step, in scaled units.
+"""Contributions of every sender to the target, step by step, in scaled units.
 
-One-step predictions taken apart: a sender counts from zero, so what centring moved into the
-calendar is given back to it, and so is what the target's own past keeps of its effect.
+A decomposition of one-step predictions. A sender's contribution is measured from zero spend, so the
+part of its effect that centring moved into the calendar is returned to it, and so is the part that
+the target's autoregression carries on.
 """
 
 from __future__ import annotations
@@ -11,18 +12,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.batches.windows import Batch
-from causalmmm.engine.nn.model import CausalModel, Inference, ar_prediction
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.nn.decoder import ar_prediction
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.posterior import Inference
 from causalmmm.engine.predict.effects import ar_filter, expected_weights
 
 
 @dataclass
 class Contributions:
-    """Parts of the target from the second row of each window on; they sum to ``predicted``.
+    """Components of the target from the second row of each window on; they sum to ``predicted``.
 
-    baseline   [B, T - 1]: calendar and controls, with every sender at zero.
-    own_past   [B, T - 1]: past deviations of the target that no sender explains.
-    senders    [B, N, T - 1]: expected effect of each sender; zero for the target.
+    baseline   [B, T - 1], calendar and controls, with every sender at zero.
+    own_past   [B, T - 1], autoregression on deviations that no sender explains.
+    senders    [B, N, T - 1], expected effect of each sender; zero for the target.
     predicted  [B, T - 1].
     """
 
@@ -34,20 +37,21 @@ class Contributions:
 
 @torch.no_grad()
 def contributions(model: CausalModel, batch: Batch, inferred: Inference) -> Contributions:
-    """Contributions to the target (the last node), every edge weighed by its probability."""
+    """Contributions to the target (the last node), every edge weighted by its probability."""
     decoder = model.decoder
     weight = expected_weights(model, inferred)[..., -1:]  # [B, N, D, 1]
     response, _ = decoder.respond(batch.x, batch.context, batch.level)
     response = decoder.delayed(response)[..., :-1]
-    added = (weight * response).sum(2)
-    centred = (weight * inferred.responses).sum((1, 2))
+    added = (weight * response).sum(2)  # [B, N, T - 1], from zero spend
+    centred = (weight * inferred.responses).sum((1, 2))  # [B, T - 1], from the calendar
     one_step = ar_prediction(inferred.ar_weights, inferred.residual)[:, -1]
-    kept = ar_filter(torch.cat([added, centred.unsqueeze(1)], dim=1), inferred.ar_weights[:, -1])
-    senders, moving = kept[:, :-1], kept[:, -1]
+    inputs = torch.cat([added, centred.unsqueeze(1)], dim=1)  # [B, N + 1, T - 1]
+    filtered = ar_filter(inputs, inferred.ar_weights[:, -1])
+    senders, filtered_centred = filtered[:, :-1], filtered[:, -1]
     calendar = batch.x[:, -1, 1:] - inferred.residual[:, -1, 1:]
     return Contributions(
-        baseline=calendar + moving - senders.sum(1),
-        own_past=one_step + centred - moving,
+        baseline=calendar + filtered_centred - senders.sum(1),
+        own_past=one_step + centred - filtered_centred,
         senders=senders,
         predicted=calendar + centred + one_step,
     )

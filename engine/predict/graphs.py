@@ -1,4 +1,4 @@
-"""Graphs and effects of a batch of stores, as tensors in scaled units."""
+"""Graphs and long-run effects of a batch of stores, in scaled units."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.batches.windows import Batch
-from causalmmm.engine.nn.model import CausalModel, Inference, causal_probability
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.posterior import Inference, causal_probability
 from causalmmm.engine.predict.effects import effect_interval, long_run_multiplier, shape_deviation
 
 
 @dataclass
 class GraphTable:
-    """[B, N, N] each, sender by receiver.
+    """Edges and effects, [B, N, N] each, sender by receiver.
 
-    probability of the edge; effect, what the sender adds to the receiver per step on average while
-    the edge is present, what the receiver's own past keeps of it included, in units of the
-    receiver's scale; lower and upper, its central 90 % interval.
+    probability   of the edge.
+    effect        average long-run effect per step given the edge, autoregression of the receiver
+                  included, in units of the receiver's scale.
+    lower, upper  its central 90 % interval.
     """
 
     probability: Tensor
@@ -29,7 +31,7 @@ class GraphTable:
 
 @torch.no_grad()
 def store_graphs(model: CausalModel, batch: Batch, inferred: Inference | None = None) -> GraphTable:
-    """Posterior graphs of a batch, read from all rows it may see."""
+    """Posterior graphs of a batch, from its context rows."""
     inferred = model.infer(batch) if inferred is None else inferred
     posterior, decoder = inferred.posterior, model.decoder
     response, _ = decoder.respond(batch.x, batch.context, batch.level)

@@ -1,117 +1,32 @@
-"""Forecasts by simulation: graphs, effects, baselines and noise drawn together and rolled forward.
+"""Forecasts by simulation: graphs, effects, baselines and noise sampled together, step by step.
 
-One draw is one possible future of a store: its graph is drawn once, then each step feeds the next.
+One draw is one possible future of a store: its graph is sampled once, then each step feeds the
+next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from causalmmm.engine.batches.windows import Batch
-from causalmmm.engine.nn.model import CausalModel, Inference, causal_probability
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.posterior import Inference, causal_probability
 from causalmmm.engine.ops.linalg import cholesky
 from causalmmm.engine.ops.scan import State, roll
+from causalmmm.engine.predict.future import Future, damp_trend
 from causalmmm.engine.predict.intercept_correction import intercept_correction
+from causalmmm.engine.predict.noise import Noise, draw_noise
 from causalmmm.engine.predict.quantiles import mixture_quantiles
 
-_BLUR = 0.05  # a gate opens over this much of probability, so that no hair's breadth flips a draw
-_FARTHEST = 5.0  # no draw lies more standard deviations away
-_LONG_RUN = 14  # lags over which calendar residuals may be correlated
-DAMPING = 0.9  # a trend is expected to add this share of what it added in the step before
-_LEAST_MEAN = 0.02  # of a series that cannot fall below zero, as a share of its level
-
-
-@dataclass
-class Future:
-    """What is known of the H steps after each window.
-
-    basis    [B, H, Q]: calendar terms and controls (:func:`forecast_controls`).
-    doubt    [B, H, R]: standard deviations of the controls, the last R terms; zero where planned.
-    context  [B, C] or [B, C, H].
-    given    [B, N, H]: planned values in scaled units, NaN where the model is to forecast.
-    floor    bool [B, 1, N]: series that have never fallen below zero, and cannot.
-    """
-
-    basis: Tensor
-    control_std: Tensor
-    context: Tensor
-    given: Tensor
-    floor: Tensor
-
-
-@dataclass
-class Noise:
-    """The standard normal draws behind D futures, the same for every store.
-
-    Draws come in mirrored pairs, so half of them are kept: gates and effects [N, N, D/2],
-    coefficients [N, Q, D/2], terms (of which controls use theirs) [Q, D/2], steps and pauses
-    [H, N, D/2]. All stores share them, so that a store is forecast the same in any company. Draws
-    of different stores are therefore not independent: intervals of totals over stores cannot be
-    read from them.
-    """
-
-    draws: int
-    gates: Tensor
-    effects: Tensor
-    coefficients: Tensor
-    terms: Tensor
-    steps: Tensor
-    pauses: Tensor
-
-    def mirrored(self, half: Tensor) -> Tensor:
-        """All D draws [..., D] from the half [..., D/2] that is kept."""
-        return torch.cat([half, -half], dim=-1)[..., : self.draws]
-
-
-def draw_noise(
-    nodes: int, terms: int, horizon: int, *, draws: int, seed: int, device: torch.device
-) -> Noise:
-    """Noise of ``draws`` futures; a longer horizon continues the steps of a shorter one.
-
-    Every number is stratified over the draws (one of its values in each of D equal parts of the
-    normal distribution), so that all stores, which share them, see its true spread.
-    """
-    generator = torch.Generator(device=device).manual_seed(seed)
-    half = (draws + 1) // 2
-
-    def normal(*shape: int) -> Tensor:
-        uniform = torch.rand((3, half, *shape), generator=generator, device=device)
-        size = (uniform[0].argsort(0) + uniform[1]) / half
-        size = torch.special.ndtri(0.5 + 0.5 * size).clamp_max(_FARTHEST)
-        return torch.where(uniform[2] < 0.5, -size, size).movedim(0, -1).contiguous()
-
-    gates, effects = normal(nodes, nodes), normal(nodes, nodes)
-    coefficients, unknown = normal(nodes, terms), normal(terms)
-    ahead = [(normal(nodes), normal(nodes)) for _ in range(horizon)]
-    steps, pauses = (torch.stack(part) for part in zip(*ahead, strict=True))
-    return Noise(draws, gates, effects, coefficients, unknown, steps, pauses)
-
-
-def forecast_controls(
-    history: Tensor, context_mask: Tensor, planned: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Controls [B, H, R] after a history [B, T, R], and their standard deviations.
-
-    What is planned is certain. Where ``planned`` [B, H, R] is NaN a control goes back to its mean
-    from its last value at the pace of its own autocorrelation (AR(1), per store).
-    """
-    rows = context_mask.unsqueeze(-1).to(history.dtype)
-    mean = (history * rows).sum(1, keepdim=True) / rows.sum(1, keepdim=True)
-    off = (history - mean) * rows
-    square = off.square().sum(1, keepdim=True)
-    tied = (off[:, 1:] * off[:, :-1]).sum(1, keepdim=True)
-    pace = (tied / square.clamp_min(1e-12)).clamp(0.0, 1.0)
-    steps = torch.arange(planned.shape[1], dtype=history.dtype, device=history.device) + 1
-    left = pace.clamp_min(1e-6) ** steps.view(1, -1, 1)
-    expected = mean + left * (history[:, -1:] - mean)
-    spread = (square / rows.sum(1, keepdim=True) * (1 - left.square())).sqrt()
-    unknown = planned.isnan()
-    return torch.where(unknown, expected, planned), torch.where(unknown, spread, 0.0)
+# Width of the linear ramp around a gate's threshold; a hard step makes draws discontinuous in the
+# probability.
+_GATE_RAMP = 0.05
+_LONG_RUN_LAGS = 14  # over which calendar residuals may be correlated
+_MIN_POSITIVE_MEAN = 0.02  # of a series that cannot be negative, as a share of its level
 
 
 @torch.no_grad()
@@ -120,10 +35,10 @@ def simulate_futures(
 ) -> Tensor:
     """``draws`` futures [B, draws, N, H] of every store, in scaled units.
 
-    Saturation bends: the response to average spend is not the average response, so forecasts are
-    means over draws rather than one rollout of means. Draws come in mirrored pairs, which cancels
-    most of the sampling error of a mean. An edge that the posterior excludes contributes exact
-    zeros, so its receiver does not change by a bit with its sender.
+    Saturation is nonlinear: the response to average spend is not the average response, so forecasts
+    are means over draws rather than one roll-out of means. Antithetic pairs cancel most of the
+    sampling error of a mean. An edge that the posterior excludes contributes exact zeros, so its
+    receiver does not change by a bit with its sender.
     """
     nodes, (horizon, terms) = batch.x.shape[1], future.basis.shape[1:]
     noise = draw_noise(nodes, terms, horizon, draws=draws, seed=seed, device=batch.x.device)
@@ -133,7 +48,7 @@ def simulate_futures(
 def roll_forward(
     model: CausalModel, batch: Batch, inferred: Inference, future: Future, noise: Noise
 ) -> Tensor:
-    """Futures [B, draws, N, H] of inferred stores under given draws."""
+    """Futures [B, draws, N, H] of inferred stores under the draws of ``noise``."""
     return _rollout(model, batch, inferred, future, noise)[0].permute(2, 3, 1, 0)
 
 
@@ -146,197 +61,191 @@ def forecast(
     noise: Noise,
     level: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Mean [B, N, H], and ends [B, N, H, 2 L] of the central intervals with shares ``level`` [L].
+    """Mean [B, N, H] and bounds [B, N, H, 2 L] of the central intervals of coverage ``level`` [L].
 
-    Of every future the steps before are simulated and the step itself is integrated: its value is
-    normal or log-normal around what that future leads to, or zero in a pause. A mixture of 32 such
-    distributions says as much as 200 simulated values (``interval_error``, bench/system/serving).
+    In every future all preceding steps are simulated and the step itself is integrated: given the
+    preceding steps its value is normal or log-normal, or zero if the channel is not active. A
+    mixture of 32 such distributions is as accurate as 200 simulated values (``interval_error``,
+    bench/system/serving).
     """
-    _, *laws = _rollout(model, batch, inferred, future, noise)
-    location, scale, chance = (part.movedim(-1, 0).contiguous() for part in laws)
+    _, *predictive = _rollout(model, batch, inferred, future, noise)
+    location, scale, p_active = (x.movedim(-1, 0).contiguous() for x in predictive)  # [D, H, N, B]
     floor = future.floor[:, 0].mT  # [N, B]
     value = torch.where(floor, (location + 0.5 * scale.square()).exp(), location)
-    mean = (value * chance).mean(0)  # [H, N, B]
-    ends = mixture_quantiles(location, scale, chance, level)
-    ends = torch.where(ends.isinf(), 0.0, torch.where(floor, ends.exp(), ends))
-    given = future.given.permute(2, 1, 0)
-    free = given.isnan()
-    mean, ends = torch.where(free, mean, given), torch.where(free, ends, given)
-    return mean.permute(2, 1, 0), ends.permute(3, 2, 1, 0)
+    mean = (value * p_active).mean(0)  # [H, N, B]
+    bounds = mixture_quantiles(location, scale, p_active, level)  # [2 L, H, N, B]
+    bounds = torch.where(bounds.isinf(), 0.0, torch.where(floor, bounds.exp(), bounds))
+    planned = future.given.permute(2, 1, 0)  # [H, N, B]
+    unplanned = planned.isnan()
+    mean = torch.where(unplanned, mean, planned)
+    bounds = torch.where(unplanned, bounds, planned)
+    return mean.permute(2, 1, 0), bounds.permute(3, 2, 1, 0)
 
 
 def _rollout(
     model: CausalModel, batch: Batch, inferred: Inference, future: Future, noise: Noise
 ) -> tuple[Tensor, ...]:
-    """[H, N, B, draws] each: values; location and scale of the normal distribution that every
-    value, or with a floor its logarithm, was drawn from; and the chance that it is no pause.
+    """Values; location and scale of the normal distribution from which each value (or, with a
+    floor, its logarithm) was drawn; and the probability that the series is active. [H, N, B, draws]
+    each.
 
-    All futures of all stores lie along the last axis, so that every operation runs through it.
+    All futures of all stores lie along the last axis, so that every operation is contiguous in it.
     """
     inferred = intercept_correction(model, batch, inferred)
     decoder, config, draws = model.decoder, model.config, noise.draws
-    parts, stores = len(config.decays), batch.x.shape[0]
+    components, stores = len(config.decays), batch.x.shape[0]
     ones = noise.steps.new_ones(draws)  # exported, a product with them is faster than an expansion
 
-    def wide(part: Tensor, stores_at: int = 0) -> Tensor:  # [B, ...] -> [..., B draws]
-        return (part.movedim(stores_at, -1).unsqueeze(-1) * ones).flatten(-2)
+    def per_draw(x: Tensor, store_axis: int = 0) -> Tensor:  # [B, ...] -> [..., B draws]
+        return (x.movedim(store_axis, -1).unsqueeze(-1) * ones).flatten(-2)
 
-    def copied(part: Tensor) -> Tensor:  # [..., draws] -> [..., B draws]
-        part = part.unsqueeze(-2)
-        return part.expand(*part.shape[:-2], stores, draws).flatten(-2)
+    def per_store(x: Tensor) -> Tensor:  # [..., draws] -> [..., B draws]
+        x = x.unsqueeze(-2)
+        return x.expand(*x.shape[:-2], stores, draws).flatten(-2)
 
-    past = inferred.ar_weights.shape[-1]
-    ar_weights = wide(inferred.ar_weights.mT)  # [P, N, B draws]
-    strength = gated_effects(model, inferred, noise)
+    ar_lags = inferred.ar_weights.shape[-1]
+    ar_weights = per_draw(inferred.ar_weights.mT)  # [P, N, B draws]
+    effects = gated_effects(model, inferred, noise)
     baselines = _baselines(inferred, future, noise)
-    spread, floor = wide(inferred.log_noise.exp()), wide(future.floor[:, 0]) > 0
-    stays, resumes = (
-        wide(rate) for rate in spell_probabilities(inferred.active, batch.context_mask)
+    noise_std, floor = per_draw(inferred.log_noise.exp()), per_draw(future.floor[:, 0]) > 0
+    p_stay, p_resume = (
+        per_draw(p) for p in spell_probabilities(inferred.active, batch.context_mask)
     )
-    # senders: centring coefficients of every response, its recent past, and its carry-over state
-    response, carried = decoder.respond(batch.x, batch.context, batch.level)
+    # senders: centring coefficients of every response, its recent past, and its adstock
+    response, adstock = decoder.respond(batch.x, batch.context, batch.level)
     centre = inferred.projection.ahead().coefficients(
         decoder.delayed(response)[..., :-1].flatten(1, 2)
     )
     centres = torch.einsum("brq,bhq->hrb", centre, damp_trend(future.basis))
-    centres = centres.unflatten(1, (-1, parts))
+    centres = centres.unflatten(1, (-1, components))
     slope, half = (
-        wide(part.expand(-1, -1, future.basis.shape[1]).mT).unsqueeze(2)
-        for part in decoder.curve(future.context)
+        per_draw(x.expand(-1, -1, future.basis.shape[1]).mT).unsqueeze(2)
+        for x in decoder.curve(future.context)
     )
     beta = decoder.beta  # [N, N, D], sender first
     decay = decoder.decay.unsqueeze(-1)
 
     def step(state: State, now: State) -> tuple[State, State]:
-        errors, runs, carried, *queues = state
-        baseline, middle, given, going, normal, pause, slope, bend = now
-        free = given.isnan()
-        felt = torch.cat([queue[0] for queue in queues], dim=1)  # [N, D, B draws]
-        message = ((beta @ (felt - middle)) * strength).sum(0)
+        errors, active, adstock, *queues = state
+        baseline, centre, planned, planned_active, z, switch, slope, slope_log_half = now
+        unplanned = planned.isnan()
+        arriving = torch.cat([queue[0] for queue in queues], dim=1)  # [N, D, B draws]
+        message = ((beta @ (arriving - centre)) * effects).sum(0)  # [N, B draws]
         value = baseline + message + (errors * ar_weights).sum(0)
-        location, scale = predictive_params(value, spread, floor)
-        value = location + scale * normal
+        location, scale = predictive_params(value, noise_std, floor)
+        value = location + scale * z
         value = torch.where(floor, value.exp(), value)
-        chance = torch.where(runs > 0, stays, resumes)
-        runs = torch.where(free, (pause < chance).to(value.dtype), going)
-        value = torch.where(free, value * runs, given)
-        error = ((value - baseline) * runs).unsqueeze(0)
+        p_active = torch.where(active > 0, p_stay, p_resume)
+        active = torch.where(unplanned, (switch < p_active).to(value.dtype), planned_active)
+        value = torch.where(unplanned, value * active, planned)
+        error = ((value - baseline) * active).unsqueeze(0)
         errors = torch.cat([error, errors[:-1]])
-        carried = decay * carried + (1 - decay) * value.unsqueeze(1)
-        queues = _pushed(queues, _saturate(model, carried, slope, bend))
-        return (errors, runs, carried, *queues), (value, location, scale, chance)
+        adstock = decay * adstock + (1 - decay) * value.unsqueeze(1)
+        queues = _pushed(queues, _saturate(model, adstock, slope, slope_log_half))
+        return (errors, active, adstock, *queues), (value, location, scale, p_active)
 
-    errors = torch.nn.functional.pad(inferred.residual, (past, 0))[..., -past:].flip(-1)
-    begin = (errors.mT, inferred.active[..., -1], carried, *_queues(response, config.delays))
-    given = future.given.permute(2, 1, 0)
-    going = ((given != 0) | ~model.spend.unsqueeze(-1)).to(given.dtype)
+    errors = torch.nn.functional.pad(inferred.residual, (ar_lags, 0))[..., -ar_lags:].flip(-1)
+    initial = (errors.mT, inferred.active[..., -1], adstock, *_queues(response, config.delays))
+    planned = future.given.permute(2, 1, 0)  # [H, N, B]
+    planned_active = ((planned != 0) | ~model.spend.unsqueeze(-1)).to(planned.dtype)
     inputs = (
         baselines,
-        wide(centres, -1),
-        wide(given, -1),
-        wide(going, -1),
-        copied(noise.mirrored(noise.steps)),
-        copied(torch.special.ndtr(noise.mirrored(noise.pauses))),
+        per_draw(centres, -1),
+        per_draw(planned, -1),
+        per_draw(planned_active, -1),
+        per_store(noise.mirrored(noise.steps)),
+        per_store(torch.special.ndtr(noise.mirrored(noise.pauses))),
         slope,
         slope * half.log(),
     )
-    laws = roll(step, tuple(wide(part) for part in begin), inputs)
-    return tuple(part.unflatten(-1, (-1, draws)) for part in laws)
+    path = roll(step, tuple(per_draw(x) for x in initial), inputs)
+    return tuple(x.unflatten(-1, (-1, draws)) for x in path)
 
 
 def spell_probabilities(active: Tensor, context_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, N]: shares of steps after which a running series runs on, and a paused one resumes.
+    """Probabilities [B, N] that an active series stays active, and that an inactive one resumes.
 
-    Both as if one step more had been seen, with the store's share of running rows as its outcome: a
-    pause that began at the last row does not look as if it had no end. A series that never paused
-    runs on for ever.
+    Shares of the observed steps, plus one pseudo-observation whose outcome is the store's share of
+    active rows: otherwise a spell of zero spend that began at the last row would never end. A
+    series that was always active stays so.
     """
-    known = (context_mask[:, 1:] & context_mask[:, :-1]).unsqueeze(1)
+    observed = (context_mask[:, 1:] & context_mask[:, :-1]).unsqueeze(1)
     rows = context_mask.unsqueeze(1).to(active.dtype)
-    usual = (active * rows).sum(-1) / rows.sum(-1)
-    before, after = active[..., :-1] * known, active[..., 1:]
-    paused = (1 - active[..., :-1]) * known
-    stays = ((before * after).sum(-1) + usual) / (before.sum(-1) + 1)
-    resumes = ((paused * after).sum(-1) + usual) / (paused.sum(-1) + 1)
-    return torch.where(usual < 1, stays, 1.0), resumes
+    share_active = (active * rows).sum(-1) / rows.sum(-1)  # [B, N]
+    after = active[..., 1:]
+    before = active[..., :-1] * observed
+    inactive_before = (1 - active[..., :-1]) * observed
+    p_stay = ((before * after).sum(-1) + share_active) / (before.sum(-1) + 1)
+    p_resume = ((inactive_before * after).sum(-1) + share_active) / (inactive_before.sum(-1) + 1)
+    return torch.where(share_active < 1, p_stay, 1.0), p_resume
 
 
 def long_run_variance(residual: Tensor, rows: Tensor, variance: Tensor) -> Tensor:
-    """[B, N]: variance of a mean of autocorrelated residuals [B, N, T], times its length ``rows``
-    [B, 1]; residuals of padding are zero.
+    """[B, N]: long-run variance of autocorrelated residuals [B, N, T], which are zero on padding:
+    the variance of their mean times their number ``rows`` [B, 1].
 
-    Bartlett's weights over ``_LONG_RUN`` lags; at least the one-step ``variance`` [B, N].
+    Newey-West estimate with Bartlett weights over ``_LONG_RUN_LAGS`` lags; at least the one-step
+    ``variance`` [B, N].
     """
-    width = _LONG_RUN + 1
-    total = torch.nn.functional.pad(residual, (width, _LONG_RUN)).cumsum(-1)
-    window = total[..., width:] - total[..., :-width]  # sums of all stretches of this width
-    long_run_multiplier = window.square().sum(-1) / (width * rows)
-    return torch.maximum(long_run_multiplier, variance)
+    width = _LONG_RUN_LAGS + 1
+    total = torch.nn.functional.pad(residual, (width, _LONG_RUN_LAGS)).cumsum(-1)
+    window = total[..., width:] - total[..., :-width]  # all moving sums of this width
+    estimate = window.square().sum(-1) / (width * rows)
+    return torch.maximum(estimate, variance)
 
 
 def predictive_params(mean: Tensor, sd: Tensor, floor: Tensor) -> tuple[Tensor, Tensor]:
-    """Location and scale of normal values or, with a floor, of their logarithms: log-normal values
-    that have the same mean and standard deviation.
+    """Location and scale of a normal value or, with a floor, of the logarithm of a log-normal value
+    with the same mean and standard deviation.
 
-    Cutting normal noise at zero would raise the mean of spend, and through it the forecasts of
+    Truncating normal noise at zero would raise the mean of spend, and with it the forecasts of
     everything that spend drives.
     """
-    positive = mean.clamp_min(_LEAST_MEAN)
+    positive = mean.clamp_min(_MIN_POSITIVE_MEAN)
     variance = torch.log1p((sd / positive).square())
     location = torch.where(floor, positive.log() - 0.5 * variance, mean)
     return location, torch.where(floor, variance.sqrt(), sd)
 
 
 def gated_effects(model: CausalModel, inferred: Inference, noise: Noise) -> Tensor:
-    """[N, N, B draws]: gates times effects of every future, sender first."""
+    """[N, N, B draws]: gate times exp(log effect) in every future, sender first."""
     posterior = inferred.posterior
 
-    def last(part: Tensor) -> Tensor:
-        return part.permute(1, 2, 0).unsqueeze(-1)
+    def stores_last(x: Tensor) -> Tensor:  # [B, N, N] -> [N, N, B, 1]
+        return x.permute(1, 2, 0).unsqueeze(-1)
 
-    probability = last(causal_probability(posterior.edges))
+    probability = stores_last(causal_probability(posterior.edges))
     uniform = torch.special.ndtr(noise.mirrored(noise.gates)).clamp(1e-7, 1 - 1e-7).unsqueeze(2)
-    width = (2 * torch.minimum(probability, 1 - probability)).clamp(1e-9, _BLUR)
-    share = (probability - uniform) * width.reciprocal()
-    gate = (share + 0.5).clamp(0, 1)  # its mean is the probability
+    width = (2 * torch.minimum(probability, 1 - probability)).clamp(1e-9, _GATE_RAMP)
+    ramp = (probability - uniform) * width.reciprocal()
+    gate = (ramp + 0.5).clamp(0, 1)  # its mean is the probability
     if model.config.store_effects:
-        mean, sd = last(posterior.effect_mean), last(posterior.effect_log_sd.exp())
+        mean, sd = stores_last(posterior.effect_mean), stores_last(posterior.effect_log_sd.exp())
         gate = gate * (mean + sd * noise.mirrored(noise.effects).unsqueeze(2)).exp()
     return gate.flatten(-2)
 
 
-def damp_trend(basis: Tensor) -> Tensor:
-    """Calendar terms [B, H, Q] with a trend that fades, as it is expected to.
-
-    A damped trend (Gardner & McKenzie, 1985): how a few months have gone says where a series is,
-    and little about where it will be. That it may go on is left to the draws of its coefficient.
-    """
-    ahead = torch.arange(1, basis.shape[1] + 1, dtype=basis.dtype, device=basis.device)
-    share = DAMPING * (1 - DAMPING**ahead) / (1 - DAMPING) / ahead
-    trend = basis[..., 1:2] * share.unsqueeze(-1)
-    return torch.cat([basis[..., :1], trend, basis[..., 2:]], dim=-1)
-
-
 def _baselines(inferred: Inference, future: Future, noise: Noise) -> Tensor:
-    """[H, N, B draws]: calendar part of every step, with coefficients, and how far controls lie
-    from what is expected of them, drawn once a future."""
+    """[H, N, B draws]: baseline of every step, with coefficients and deviations of the controls
+    from their expectation drawn once per future."""
     expected = damp_trend(future.basis)
-    middle = torch.einsum("bnq,bhq->hnb", inferred.coefficients, expected).unsqueeze(-1)
+    mean = torch.einsum("bnq,bhq->hnb", inferred.coefficients, expected).unsqueeze(-1)
     root = cholesky(inferred.projection.spread)
-    turned = (future.basis @ root).transpose(0, 1).unsqueeze(1)  # [H, 1, B, Q]
-    wobble = turned @ noise.mirrored(noise.coefficients)  # [H, N, B, draws]
+    rooted_basis = (future.basis @ root).transpose(0, 1).unsqueeze(1)  # [H, 1, B, Q]
+    deviation = rooted_basis @ noise.mirrored(noise.coefficients)  # [H, N, B, draws]
     rows = inferred.projection.context_mask.sum(-1, keepdim=True)
-    spread = long_run_variance(inferred.residual, rows, (2 * inferred.log_noise).exp()).sqrt()
-    drawn = middle + spread.mT.unsqueeze(-1) * wobble
+    variance = long_run_variance(inferred.residual, rows, (2 * inferred.log_noise).exp())
+    drawn = mean + variance.sqrt().mT.unsqueeze(-1) * deviation
     controls = future.control_std.shape[-1]
     if controls:
-        felt = inferred.coefficients[..., -controls:].unsqueeze(1) * future.control_std.unsqueeze(2)
-        drawn = drawn + felt.permute(1, 2, 0, 3) @ noise.mirrored(noise.terms[-controls:])
+        weights = inferred.coefficients[..., -controls:].unsqueeze(1)  # [B, 1, N, R]
+        scaled = weights * future.control_std.unsqueeze(2)  # [B, H, N, R]
+        drawn = drawn + scaled.permute(1, 2, 0, 3) @ noise.mirrored(noise.terms[-controls:])
     return drawn.flatten(-2)
 
 
 def _queues(response: Tensor, delays: Sequence[int]) -> list[Tensor]:
-    """Responses of each delay that have yet to be felt, [B, delay + 1, N, D'], oldest first."""
+    """Responses of each delay that have yet to arrive, [B, delay + 1, N, D'], oldest first."""
     steps, begin, queues = response.shape[-1], 0, []
     for delay, same in groupby(delays):
         end = begin + len(list(same))
@@ -345,20 +254,20 @@ def _queues(response: Tensor, delays: Sequence[int]) -> list[Tensor]:
     return queues
 
 
-def _pushed(queues: Sequence[Tensor], fresh: Tensor) -> list[Tensor]:
-    """Queues [delay + 1, N, D', B draws] a step later; fresh responses [N, D, B draws]."""
-    begin, longer = 0, []
+def _pushed(queues: Sequence[Tensor], new: Tensor) -> list[Tensor]:
+    """Queues [delay + 1, N, D', B draws] one step later, with new responses [N, D, B draws]."""
+    begin, pushed = 0, []
     for queue in queues:
         end = begin + queue.shape[2]
-        newest = fresh[:, begin:end].unsqueeze(0)
-        longer.append(torch.cat([queue[1:], newest]) if len(queue) > 1 else newest)
+        newest = new[:, begin:end].unsqueeze(0)
+        pushed.append(torch.cat([queue[1:], newest]) if len(queue) > 1 else newest)
         begin = end
-    return longer
+    return pushed
 
 
-def _saturate(model: CausalModel, state: Tensor, slope: Tensor, bend: Tensor) -> Tensor:
-    """Hill response of carry-over states; ``bend`` is the slope times the logarithm of the half."""
+def _saturate(model: CausalModel, adstock: Tensor, slope: Tensor, slope_log_half: Tensor) -> Tensor:
+    """Hill response to adstock; ``slope_log_half`` is the slope times log(half-saturation)."""
     if not model.config.saturation:
-        return state
-    size = state.abs().clamp_min(torch.finfo(state.dtype).tiny)
-    return state / (size * (1 + (bend - slope * size.log()).exp()))
+        return adstock
+    size = adstock.abs().clamp_min(torch.finfo(adstock.dtype).tiny)
+    return adstock / (size * (1 + (slope_log_half - slope * size.log()).exp()))

@@ -1,1 +1,4 @@
-"""Records that say what a model is and what it is given: settings, calendar, series. No torch."""
+"""Plain records that describe a model and its input: settings, calendar, series.
+
+No torch here: the torch-free runtime imports these modules.
+"""

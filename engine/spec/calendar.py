@@ -1,6 +1,6 @@
 """Regressors of the baseline: intercept, trend, weekly and yearly cycles, holidays, controls.
 
-A calendar is a function of dates alone, so history and future share it by construction.
+A calendar is a function of dates alone, so history and forecast horizon use the same one.
 """
 
 from __future__ import annotations
@@ -11,26 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 STEPS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0}
-_HARMONICS = 3
+_YEARLY_HARMONICS = 3
+_WEEKLY_HARMONICS = 3  # complete: six columns span all weekday effects beside the intercept
 
 
 def period_of(freq: str) -> str:
-    """ "D", "W" or "M" for a pandas alias such as "D", "W-MON" or "MS"."""
-    kind = freq[0]
-    if kind not in STEPS_PER_YEAR:
+    """The period of a pandas alias such as "D", "W-MON" or "MS": "D", "W" or "M"."""
+    period = freq[0]
+    if period not in STEPS_PER_YEAR:
         raise ValueError(f"frequency {freq!r} is not daily (D), weekly (W-...) or monthly (MS)")
-    return kind
+    return period
 
 
 def usual_harmonics(freq: str, lengths: NDArray[np.int64]) -> int:
-    """Yearly harmonics for histories of ``lengths`` [S]: none where most are shorter than half a
-    year, as graphs and forecasts are better without a cycle made up from so little of it."""
-    half = STEPS_PER_YEAR[period_of(freq)] / 2
-    return _HARMONICS if np.median(lengths) >= half else 0
+    """Default number of yearly harmonics for histories of ``lengths`` [S].
+
+    None where the median history is shorter than half a year: a yearly cycle estimated from so
+    little of it makes graphs and forecasts worse.
+    """
+    half_year = STEPS_PER_YEAR[period_of(freq)] / 2
+    return _YEARLY_HARMONICS if np.median(lengths) >= half_year else 0
 
 
 def extend_grid(grid: NDArray[np.datetime64], freq: str, steps: int) -> NDArray[np.datetime64]:
-    """The grid continued by ``steps`` periods."""
+    """The grid extended by ``steps`` periods."""
     last = grid[-1]
     ahead = np.arange(1, steps + 1)
     if period_of(freq) == "M":
@@ -42,11 +46,11 @@ def extend_grid(grid: NDArray[np.datetime64], freq: str, steps: int) -> NDArray[
 
 @dataclass(frozen=True)
 class CalendarSpec:
-    """What the baseline contains; a part of the saved model.
+    """Terms of the baseline; saved with the model.
 
-    yearly           harmonics of the yearly cycle.
+    yearly           number of harmonics of the yearly cycle.
     country          ISO code of the holiday calendar (needs the ``holidays`` package), or None.
-    control_mean, control_scale   standardisation of each control, from the training panel.
+    control_mean, control_scale   mean and standard deviation of each control in the training panel.
     """
 
     freq: str
@@ -57,7 +61,7 @@ class CalendarSpec:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The kind of each regressor, in column order; each kind has its own shrinkage."""
+        """The group of each regressor, in column order; each group has its own prior variance."""
         weekly = 6 if period_of(self.freq) == "D" else 0
         return (
             ("intercept", "trend")
@@ -77,36 +81,37 @@ class Calendar:
         self.steps_per_year = STEPS_PER_YEAR[period_of(spec.freq)]
 
     def rows(self, position: NDArray[np.int64]) -> NDArray[np.float32]:
-        """float32 [B, T, Q0] at grid positions [B, T]; trend, per year, is 0 at each last step."""
-        inside = np.clip(position, 0, len(self.grid) - 1)
-        basis = self._table[inside]
+        """float32 [B, T, Q0] at grid positions [B, T]; the trend, in years, ends at 0."""
+        on_grid = np.clip(position, 0, len(self.grid) - 1)
+        basis = self._table[on_grid]
         basis[..., 1] = (position - position[:, -1:]) / self.steps_per_year
         return basis
 
     def ahead(self, last: NDArray[np.int64], steps: int) -> NDArray[np.float32]:
-        """float32 [B, steps, Q0] of the steps after grid positions ``last`` [B], trend going on."""
+        """float32 [B, steps, Q0] for the steps after grid positions ``last`` [B]; the trend goes on
+        from 0 at ``last``."""
         position = last[:, None] + np.arange(1, steps + 1)
         basis = self.rows(position)
         basis[..., 1] = (position - last[:, None]) / self.steps_per_year
         return basis
 
     def standardise(self, controls: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Controls in the units of the training panel's mean and spread."""
+        """Controls standardised by the training panel's mean and standard deviation."""
         mean = np.asarray(self.spec.control_mean, np.float32)
         scale = np.asarray(self.spec.control_scale, np.float32)
-        standard: NDArray[np.float32] = (controls - mean) / scale
-        return standard
+        standardised: NDArray[np.float32] = (controls - mean) / scale
+        return standardised
 
 
 def _table(spec: CalendarSpec, grid: NDArray[np.datetime64]) -> NDArray[np.float32]:
     day = grid.astype("datetime64[D]").astype(np.int64)
     columns = [np.ones(len(grid)), np.zeros(len(grid))]
     if period_of(spec.freq) == "D":
-        columns += _fourier(day / 7.0, 3)
+        columns += _fourier(day / 7.0, _WEEKLY_HARMONICS)
     year = grid.astype("datetime64[Y]")
     begin, end = year.astype("datetime64[D]"), (year + 1).astype("datetime64[D]")
-    share = (grid - begin).astype(np.int64) / (end - begin).astype(np.int64)
-    columns += _fourier(share, spec.yearly)
+    fraction_of_year = (grid - begin).astype(np.int64) / (end - begin).astype(np.int64)
+    columns += _fourier(fraction_of_year, spec.yearly)
     if spec.country is not None:
         columns.append(_holidays(spec, grid))
     return np.stack(columns, axis=1).astype(np.float32)
@@ -118,22 +123,22 @@ def _fourier(cycles: NDArray[np.float64], harmonics: int) -> list[NDArray[np.flo
 
 
 def _holidays(spec: CalendarSpec, grid: NDArray[np.datetime64]) -> NDArray[np.float64]:
-    """Public holidays that fall into each period."""
+    """Number of public holidays in each period."""
     try:
         import holidays
     except ImportError as error:
         raise ImportError(
-            f"the holiday calendar of {spec.country!r} needs the holidays package: "
-            "pip install 'causalmmm[holidays]'"
+            f"the holiday calendar of {spec.country!r} needs the holidays package; "
+            "run pip install 'causalmmm[holidays]'"
         ) from error
-    days = extend_grid(grid, spec.freq, 1).astype("datetime64[D]")
-    years = range(days[0].astype(object).year, days[-1].astype(object).year + 1)
+    period_edges = extend_grid(grid, spec.freq, 1).astype("datetime64[D]")
+    years = range(period_edges[0].astype(object).year, period_edges[-1].astype(object).year + 1)
     try:
         table = holidays.country_holidays(str(spec.country), years=years)
     except NotImplementedError:
         raise ValueError(
-            f"there is no holiday calendar of {spec.country!r}: give a two-letter country code"
+            f"there is no holiday calendar of {spec.country!r}; pass a two-letter country code"
         ) from None
     dates = np.sort(np.array([np.datetime64(d, "D") for d in table]))
-    edges = np.searchsorted(dates, days)
-    return np.diff(edges).astype(np.float64)
+    holidays_before = np.searchsorted(dates, period_edges)
+    return np.diff(holidays_before).astype(np.float64)

@@ -1,4 +1,4 @@
-"""The plain container in which a panel enters the engine: arrays and roles, no names, no frames.
+"""The panel as the engine receives it: arrays and roles, without names or data frames.
 
 Names, files and validation live in ``causalmmm.data``; nothing here reads or repairs user data.
 """
@@ -17,14 +17,14 @@ ROLES = ("channel", "organic", "mediator", "target")
 class SeriesData:
     """Series of S stores over N nodes, stored store-major so that histories may differ in length.
 
-    values    float32 [rows, N], the rows of all stores, each store's in time order, complete.
+    values    float32 [rows, N], the rows of all stores, each store's in time order, without gaps.
     offsets   int64 [S + 1]; store ``s`` owns rows ``offsets[s]:offsets[s + 1]``.
     start     int64 [S]; position of the store's first row on ``grid``.
-    grid      datetime64[D] [G]; every step from the earliest to the latest date, one per period.
+    grid      datetime64[D] [G]; one date per period, from the earliest to the latest.
     freq      pandas alias of the period: "D", "W-MON" ... "W-SUN" or "MS".
-    roles     N entries out of ``ROLES``, in that order; the target is last.
+    roles     N entries of ``ROLES``, in the order of ``ROLES``; the target is last.
     controls  float32 [rows, R]; R may be 0.
-    context   float32 [S, C] when fixed per store, [rows, C] when it moves in time; C may be 0.
+    context   float32 [S, C] if constant per store, [rows, C] if it varies in time; C may be 0.
     """
 
     values: NDArray[np.float32]
@@ -51,5 +51,5 @@ class SeriesData:
 
     @property
     def context_moves(self) -> bool:
-        """True when ``context`` has one row per store and step rather than one per store."""
+        """True if ``context`` has one row per store and step rather than one per store."""
         return len(self.context) == len(self.values) != self.n_stores

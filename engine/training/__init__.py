@@ -1,1 +1,4 @@
-"""How a model is fitted: the loop, its updates, prototype graphs, checkpoints."""
+"""How a model is fitted: loop, schedule, validation, prototype refits, checkpoints, CUDA graphs.
+
+Nothing here forecasts, and ``predict`` imports nothing from here.
+"""

@@ -1,7 +1,7 @@
-"""Updates of the weights: on a CPU step by step; on a GPU as CUDA graphs, captured and replayed.
+"""Updates of the weights: eager on a CPU; on a GPU as CUDA graphs, captured once and replayed.
 
-An update of a small batch is some three thousand small kernels. A GPU waits for the program that
-launches them one by one; a graph of them all is launched by one call.
+An update of a small batch is some three thousand small kernels. Launched one by one they are bound
+by the launches; a CUDA graph launches all of them in one call.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from causalmmm.engine.batches.windows import Batch
-from causalmmm.engine.nn.model import CausalModel, effect_noise
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.posterior import effect_noise
 from causalmmm.engine.spec.config import TrainConfig
 
-_EAGER_FIRST = 3  # updates before a capture: kernels are compiled, libraries take their workspaces
-_MOST_GRAPHS = 4  # shapes of batches; where histories differ more, further shapes run step by step
+_EAGER_FIRST = 3  # updates before a capture: kernels compile and libraries allocate workspaces
+_MAX_GRAPHS = 4  # one per shape of the inputs; batches of further shapes run eagerly
 
 
 @dataclass
 class Inputs:
-    """All that changes from one update to the next, on the model's device."""
+    """Everything that changes from one update to the next, on the model's device."""
 
     batch: Batch
     store_log_bf: Tensor | None
@@ -43,13 +44,15 @@ class Inputs:
 
 @dataclass
 class Captured:
+    """A captured update with its input buffers and its output buffer."""
+
     graph: torch.cuda.CUDAGraph
     inputs: Inputs
     losses: Tensor
 
     def replay(self, inputs: Inputs) -> Tensor:
-        for mine, given in zip(self.inputs.tensors(), inputs.tensors(), strict=True):
-            mine.copy_(given, non_blocking=True)
+        for buffer, value in zip(self.inputs.tensors(), inputs.tensors(), strict=True):
+            buffer.copy_(value, non_blocking=True)
         self.graph.replay()
         return self.losses.clone()
 
@@ -86,11 +89,11 @@ class Updates:
         kl_weight: float,
         store_log_bf: Tensor | None,
     ) -> Tensor:
-        """One update at learning rate ``rate``. Gives [2], detached: the negative ELBO and the KL
-        of the edges, both per store."""
-        for group, held in zip(self.optimiser.param_groups, self.rates, strict=True):
-            at = rate * group["pace"]
-            group["lr"] = at if self.stream is None else held.fill_(at)
+        """One update at learning rate ``rate``. Returns [2], detached: negative ELBO and KL of the
+        edges, both per store."""
+        for group, buffer in zip(self.optimiser.param_groups, self.rates, strict=True):
+            scaled = rate * group["pace"]
+            group["lr"] = scaled if self.stream is None else buffer.fill_(scaled)
         batch = batch.to(self.device)
         inputs = Inputs(
             batch=batch,
@@ -102,10 +105,10 @@ class Updates:
         )
         if self.stream is None:
             return self._run(inputs)
-        known = self.captured.get(inputs.shape())
-        if known is None and self.capturing and self.eager >= _EAGER_FIRST:
-            known = self._capture(inputs)
-        return self._beside(inputs) if known is None else known.replay(inputs)
+        captured = self.captured.get(inputs.shape())
+        if captured is None and self.capturing and self.eager >= _EAGER_FIRST:
+            captured = self._capture(inputs)
+        return self._run_on_stream(inputs) if captured is None else captured.replay(inputs)
 
     def _run(self, inputs: Inputs) -> Tensor:
         loss = self.model(
@@ -123,8 +126,8 @@ class Updates:
         self.optimiser.step()
         return torch.stack([loss.total.detach(), loss.kl_edges])
 
-    def _beside(self, inputs: Inputs) -> Tensor:
-        """An update on the stream that captures, so that autograd's nodes belong to it."""
+    def _run_on_stream(self, inputs: Inputs) -> Tensor:
+        """An eager update on the capturing stream, so that autograd's nodes belong to it."""
         assert self.stream is not None
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
@@ -135,23 +138,23 @@ class Updates:
         return losses
 
     def _capture(self, inputs: Inputs) -> Captured | None:
-        """The update of batches of this shape as a graph, or None where it cannot be one."""
-        if len(self.captured) == _MOST_GRAPHS:
+        """The update for inputs of this shape as a graph; None where it cannot be captured."""
+        if len(self.captured) == _MAX_GRAPHS:
             return None
-        pool = next((known.graph.pool() for known in self.captured.values()), None)
+        pool = next((other.graph.pool() for other in self.captured.values()), None)
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
         try:
             with torch.cuda.graph(graph, pool=pool, stream=self.stream):
                 losses = self._run(inputs)
-        except RuntimeError as refused:
-            torch.cuda.set_stream(current)  # a capture that breaks off leaves its own
+        except RuntimeError as error:
+            torch.cuda.set_stream(current)  # a failed capture leaves its own stream set
             self.capturing = False
-            reason = str(refused.__context__ or refused).splitlines()[0]
+            reason = str(error.__context__ or error).splitlines()[0]
             warnings.warn(
-                f"updates go kernel by kernel, which is slow: no graph of them ({reason})",
+                f"CUDA graph capture failed ({reason}); training continues without it, more slowly",
                 stacklevel=2,
             )
             return None
-        known = Captured(graph, inputs, losses)
-        self.captured[inputs.shape()] = known
-        return known
+        captured = Captured(graph, inputs, losses)
+        self.captured[inputs.shape()] = captured
+        return captured

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from causalmmm.engine.nn.model import CausalModel, edge_log_prior
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.posterior import edge_log_prior
 from causalmmm.engine.spec.calendar import CalendarSpec
 from causalmmm.engine.spec.config import ModelConfig
 

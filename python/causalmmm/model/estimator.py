@@ -18,11 +18,13 @@ import torch
 
 from causalmmm.data.fingerprint import training_record
 from causalmmm.data.panel import Panel
-from causalmmm.engine.nn.model import CausalModel, edge_log_prior
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.posterior import edge_log_prior
 from causalmmm.engine.spec.calendar import CalendarSpec, usual_harmonics
 from causalmmm.engine.spec.config import ModelConfig, TrainConfig
 from causalmmm.engine.spec.series import SeriesData
-from causalmmm.engine.training.loop import EpochReport, train
+from causalmmm.engine.training.checkpoint import EpochReport
+from causalmmm.engine.training.loop import train
 from causalmmm.engine.training.sharing import gain_of_sharing
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_window
 from causalmmm.model.header import refuse

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from causalmmm.engine.training.loop import EpochReport
+from causalmmm.engine.training.checkpoint import EpochReport
 
 _LINES = 10  # without a terminal: about as many lines as this, however long the run
 

@@ -23,7 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from causalmmm.data.schema import Schema
-from causalmmm.engine.nn.model import CausalModel, edge_log_prior
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.posterior import edge_log_prior
 from causalmmm.engine.spec.calendar import CalendarSpec
 from causalmmm.engine.spec.config import ModelConfig, from_json
 from causalmmm.extras import package_version

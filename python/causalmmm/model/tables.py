@@ -16,12 +16,15 @@ from torch import Tensor
 
 from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan
-from causalmmm.engine.batches.windows import Batch, Windows
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.predict.attribution import contributions
 from causalmmm.engine.predict.curves import response_curves
+from causalmmm.engine.predict.future import Future, forecast_controls
 from causalmmm.engine.predict.graphs import store_graphs
-from causalmmm.engine.predict.rollout import Future, draw_noise, forecast, forecast_controls
+from causalmmm.engine.predict.noise import draw_noise
+from causalmmm.engine.predict.rollout import forecast
 from causalmmm.inference import frames
 
 _VALUES_AT_ONCE = 20_000_000

@@ -1,4 +1,4 @@
-"""Windows: which rows a batch holds, which the encoder may see, what the calendar says."""
+"""Windows: rows of a batch, context and target masks, and the calendar."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def windows_of(data: SeriesData, window: int = 730, memory: int = 7) -> Windows:
     share=st.floats(0.1, 0.7),
     seed=st.integers(0, 99),
 )
-def test_no_row_is_both_seen_and_scored(
+def test_no_row_is_both_context_and_target(
     lengths: list[int], window: int, share: float, seed: int
 ) -> None:
     data = ragged(lengths)
@@ -53,13 +53,13 @@ def test_no_row_is_both_seen_and_scored(
     assert (batch.target_mask.sum(1).numpy() == expected).all()
 
 
-def test_scored_rows_have_the_memory_they_need() -> None:
+def test_target_rows_have_full_lags() -> None:
     data = ragged([40, 25])
     for seed in range(50):
         batch = windows_of(data).cross(np.arange(2), 0.4, np.random.default_rng(seed))
-        first_scored = batch.target_mask.int().argmax(1)
+        first_target = batch.target_mask.int().argmax(1)
         first_row = (batch.context_mask | batch.target_mask).int().argmax(1)
-        assert (first_scored >= first_row + 7).all()
+        assert (first_target >= first_row + 7).all()
 
 
 def test_a_full_window_holds_the_latest_rows_divided_by_the_store_scale() -> None:
@@ -75,20 +75,20 @@ def test_a_full_window_holds_the_latest_rows_divided_by_the_store_scale() -> Non
     assert batch.context_mask.sum(1).tolist() == [40, 30]
 
 
-def test_padding_holds_the_mean_of_the_rows_seen() -> None:
+def test_padding_holds_the_mean_of_the_context_rows() -> None:
     windows, stores = windows_of(ragged([50, 30])), np.array([0, 1])
     for batch in (windows.full(stores), windows.cross(stores, 0.4, np.random.default_rng(0))):
         mean = batch.x[1, :, batch.context_mask[1]].mean(-1)
         np.testing.assert_allclose(batch.x[1, :, :20], mean[:, None].expand(-1, 20), rtol=1e-5)
 
 
-def test_same_window_objective_sees_what_it_scores() -> None:
+def test_the_same_window_objective_predicts_context_rows() -> None:
     batch = windows_of(ragged([50])).cross(np.array([0]), 0.4, np.random.default_rng(0), same=True)
     assert batch.context_mask.all()
     assert batch.target_mask.sum() == 50 - 7
 
 
-def test_scale_is_the_mean_magnitude_and_one_for_silent_series() -> None:
+def test_scale_is_the_mean_magnitude_and_one_for_all_zero_series() -> None:
     data = ragged([30, 20])
     data.values[:30, 1] = 0.0
     scale = series_scale(data)
@@ -112,7 +112,7 @@ def test_weekly_terms_repeat_every_seven_days_and_trend_ends_at_zero() -> None:
         ("MS", "2024-12-01", "2025-01-01"),
     ],
 )
-def test_the_grid_goes_on_in_its_own_frequency(freq: str, start: str, expected: str) -> None:
+def test_the_grid_is_extended_at_its_own_frequency(freq: str, start: str, expected: str) -> None:
     grid = np.array([start], dtype="datetime64[D]")
     assert extend_grid(grid, freq, 1)[-1] == np.datetime64(expected)
 

@@ -1,4 +1,4 @@
-"""Evidence of each store alone: against independent implementations and known drivers."""
+"""Evidence of each store alone: against independent implementations and simulated drivers."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ def everything(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def evidence(x: Tensor, positive: Tensor | None = None) -> Tensor:
-    known = torch.zeros(NODES, NODES, dtype=torch.bool) if positive is None else positive
-    return ard_evidence(x, x, *everything(x), known, LAGS)
+    if positive is None:
+        positive = torch.zeros(NODES, NODES, dtype=torch.bool)
+    return ard_evidence(x, x, *everything(x), positive, LAGS)
 
 
 def test_the_driver_stands_out_in_every_store() -> None:
-    found = evidence(driven()).numpy()
-    assert (found[:, 0, 1] > 8).all()
+    log_bf = evidence(driven()).numpy()
+    assert (log_bf[:, 0, 1] > 8).all()
     others = PAIRS.copy()
     others[0, 1] = False
-    assert np.quantile(found[:, others], 0.9) < 1
-    assert (found[:, ~PAIRS] == 0).all()
+    assert np.quantile(log_bf[:, others], 0.9) < 1
+    assert (log_bf[:, ~PAIRS] == 0).all()
 
 
 def test_a_negative_effect_is_no_evidence_for_a_positive_one() -> None:
@@ -50,7 +51,7 @@ def test_a_negative_effect_is_no_evidence_for_a_positive_one() -> None:
     np.testing.assert_allclose(gain, np.log(2), atol=5e-3)  # the sign was known beforehand
 
 
-def test_rows_that_are_hidden_or_paused_explain_nothing() -> None:
+def test_target_rows_and_rows_without_spend_are_not_used() -> None:
     x = driven()
     active, context_mask = everything(x)
     context_mask[:, 150:] = False
@@ -58,10 +59,10 @@ def test_rows_that_are_hidden_or_paused_explain_nothing() -> None:
     received = x.clone()
     received[:, :, 150:] += 7.0
     received[:, 1, 40:60] -= 5.0
-    known = torch.zeros(NODES, NODES, dtype=torch.bool)
+    positive = torch.zeros(NODES, NODES, dtype=torch.bool)
     torch.testing.assert_close(
-        ard_evidence(x, x, active, context_mask, known, LAGS),
-        ard_evidence(x, received, active, context_mask, known, LAGS),
+        ard_evidence(x, x, active, context_mask, positive, LAGS),
+        ard_evidence(x, received, active, context_mask, positive, LAGS),
     )
 
 
@@ -70,27 +71,27 @@ def test_float32_agrees_with_float64() -> None:
     torch.testing.assert_close(single.double(), exact, atol=2e-2, rtol=1e-3)
 
 
-def test_forecasts_of_hidden_rows_are_as_uncertain_as_they_say() -> None:
+def test_forecasts_of_target_rows_are_calibrated() -> None:
     x = driven()
     active, context_mask = everything(x)
     context_mask[:, 120:] = False
     mean, sd = ard_forecast(x, x, active, context_mask, LAGS)
     assert mean.shape == sd.shape == (STORES, NODES, STEPS - LAGS)
     hidden = x[..., 120:]
-    score = ((hidden - mean[..., 120 - LAGS :]) / sd[..., 120 - LAGS :]).numpy()
-    assert 0.9 < score.std() < 1.1
+    z_score = ((hidden - mean[..., 120 - LAGS :]) / sd[..., 120 - LAGS :]).numpy()
+    assert 0.9 < z_score.std() < 1.1
     explained = 1 - (hidden - mean[..., 120 - LAGS :]).square().mean((0, 2)) / hidden.var((0, 2))
     assert explained[1] == pytest.approx(0.36 / 1.36, abs=0.08)
     assert explained[[0, 2, 3]].abs().max() < 0.05
 
 
-def test_a_silent_series_neither_drives_nor_is_driven() -> None:
+def test_a_constant_series_neither_drives_nor_is_driven() -> None:
     x = driven()
     x[:, 3] = 0.0
-    found = evidence(x)
-    assert torch.isfinite(found).all()
-    assert (found[:, 3, :3] < 1).all()
-    assert (found[:, :3, 3] < 1).all()
+    log_bf = evidence(x)
+    assert torch.isfinite(log_bf).all()
+    assert (log_bf[:, 3, :3] < 1).all()
+    assert (log_bf[:, :3, 3] < 1).all()
 
 
 def test_series_that_float32_cannot_tell_apart_do_not_break_it() -> None:
@@ -104,7 +105,7 @@ def test_series_that_float32_cannot_tell_apart_do_not_break_it() -> None:
         x[store, 2] = monthly(np.arange(steps) / 30)
     x[:, 3, 1:] = 5 * x[:, 0, :-1]
     single = torch.from_numpy(x - x.mean(-1, keepdims=True)).float()
-    known = torch.zeros(NODES, NODES, dtype=torch.bool)
-    found = ard_evidence(single, single, *everything(single), known, lags)
-    assert found.isfinite().all()
-    assert (torch.maximum(found[:, 0, 3], found[:, 1, 3]) > 10).all()
+    positive = torch.zeros(NODES, NODES, dtype=torch.bool)
+    log_bf = ard_evidence(single, single, *everything(single), positive, lags)
+    assert log_bf.isfinite().all()
+    assert (torch.maximum(log_bf[:, 0, 3], log_bf[:, 1, 3]) > 10).all()

@@ -5,12 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from causalmmm.engine.evidence.window_stats import (
-    WindowStatistics,
-    mean_field,
-    response_evidence,
-    window_statistics,
-)
+from causalmmm.engine.evidence.mean_field import mean_field
+from causalmmm.engine.evidence.response import response_evidence
+from causalmmm.engine.evidence.window_stats import WindowStatistics, window_statistics
 from causalmmm.engine.nn.baseline import CalendarBaseline
 
 RIDGE = 10.0
@@ -25,7 +22,7 @@ def driven(steps: int = 300, seed: int = 0) -> np.ndarray:
 
 
 def statistics_of(x: torch.Tensor, context_mask: torch.Tensor, lags: int) -> WindowStatistics:
-    """Of series that never pause."""
+    """Statistics of series that are always active."""
     return window_statistics(x, x, torch.ones_like(x), context_mask, lags)
 
 
@@ -67,8 +64,8 @@ def test_a_driving_series_stands_out() -> None:
     assert others[-1] > others[-2] + 1.5
 
 
-def test_hidden_rows_do_not_enter_the_statistics() -> None:
-    """Rows after the last seen one can hold anything."""
+def test_target_rows_do_not_enter_the_statistics() -> None:
+    """Rows after the last context row can hold anything."""
     x = torch.from_numpy(driven()).float()[None]
     context_mask = torch.ones(1, 300, dtype=torch.bool)
     context_mask[0, 200:] = False
@@ -79,7 +76,7 @@ def test_hidden_rows_do_not_enter_the_statistics() -> None:
     torch.testing.assert_close(before.spread, after.spread, rtol=0, atol=0)
 
 
-def test_a_series_that_is_silent_where_seen_gives_finite_statistics() -> None:
+def test_a_series_that_is_zero_on_all_context_rows_gives_finite_statistics() -> None:
     x = torch.from_numpy(driven()).float()[None].clone()
     x[:, 2, :200] = 0.0
     context_mask = torch.zeros(1, 300, dtype=torch.bool)
@@ -123,7 +120,7 @@ def test_bayes_factor_is_the_integral_over_a_stores_effect() -> None:
     np.testing.assert_allclose(factor[0, 0, 1], expected, rtol=1e-4)
 
 
-def test_what_one_sender_explains_is_not_evidence_for_its_twin() -> None:
+def test_a_correlated_sender_is_explained_away() -> None:
     """Two senders share most of their course; only the first drives the receiver."""
     rng = np.random.default_rng(0)
     first = rng.standard_normal(400)

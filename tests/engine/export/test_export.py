@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from causalmmm.engine.nn.model import CausalModel, edge_log_prior
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.posterior import edge_log_prior
 from causalmmm.engine.spec.calendar import Calendar, CalendarSpec
 from causalmmm.engine.spec.config import ModelConfig
 
@@ -31,8 +32,8 @@ def test_exported_calendars_are_the_calendars(freq: str) -> None:
             spec = CalendarSpec(freq, yearly=3, country=country)
             expected = Calendar(spec, grid).rows(np.arange(240)[None])
             days = torch.from_numpy(grid.astype(np.int64))[None]
-            found = ExportedCalendar(spec)(days, torch.arange(240.0) - 239)
-            torch.testing.assert_close(found, torch.from_numpy(expected), rtol=1e-6, atol=1e-6)
+            exported = ExportedCalendar(spec)(days, torch.arange(240.0) - 239)
+            torch.testing.assert_close(exported, torch.from_numpy(expected), rtol=1e-6, atol=1e-6)
 
 
 def test_sixty_four_series_in_another_opset_give_the_same_numbers(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_sixty_four_series_in_another_opset_give_the_same_numbers(tmp_path: Path
     for stores, steps, horizon, levels, points in ((2, 200, 9, 2, 3), (1, 40, 1, 1, 1)):
         history = np.exp(0.5 * rng.standard_normal((stores, steps, nodes))).astype("f4")
         days = np.broadcast_to(19_000 + np.arange(steps + horizon), (stores, steps + horizon))
-        given = {
+        inputs = {
             "history": history,
             "date": days[:, :steps],
             "future_date": days[:, steps:],
@@ -66,12 +67,12 @@ def test_sixty_four_series_in_another_opset_give_the_same_numbers(tmp_path: Path
             "amounts": rng.random((stores, points, nodes), dtype="f4"),
         }
         names = [value.name for value in session.get_outputs()]
-        found = session.run(names, {**given, "with_contributions": np.array(True)})
-        known = {"scale": np.abs(history).mean(1), "floor": np.ones((stores, nodes), bool)}
-        tensors = {k: torch.from_numpy(np.array(v)) for k, v in {**given, **known}.items()}
+        exported = session.run(names, {**inputs, "with_contributions": np.array(True)})
+        derived = {"scale": np.abs(history).mean(1), "floor": np.ones((stores, nodes), bool)}
+        tensors = {k: torch.from_numpy(np.array(v)) for k, v in {**inputs, **derived}.items()}
         with torch.no_grad():
             expected = module(tensors)
-        for name, values in zip(names, found, strict=True):
+        for name, values in zip(names, exported, strict=True):
             size = float(expected[name].abs().max())
             np.testing.assert_allclose(
                 values, expected[name].numpy(), rtol=1e-4, atol=1e-4 * size, err_msg=name

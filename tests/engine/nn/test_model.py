@@ -1,4 +1,4 @@
-"""The joined model: what an edge lets through, what the objective measures, every ablation."""
+"""The joined model: influence through edges, the objective, every ablation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import pytest
 import torch
 from small import MEMORY, NODES, build
 
-from causalmmm.engine.batches.windows import Batch, Windows
-from causalmmm.engine.nn.model import causal, causal_probability, effect_noise
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.batches.windows import Windows
+from causalmmm.engine.nn.posterior import causal_probability, edge_gates, effect_noise
 from causalmmm.engine.spec.calendar import Calendar, CalendarSpec
 from causalmmm.engine.spec.series import SeriesData
 
 
-def scored_batch(windows: Windows, seed: int = 0) -> Batch:
+def cross_batch(windows: Windows, seed: int = 0) -> Batch:
     return windows.cross(np.arange(3), 0.4, np.random.default_rng(seed))
 
 
@@ -45,21 +46,21 @@ def test_absent_edge_has_no_influence_to_the_last_bit(windows: Windows) -> None:
 def test_forbidden_and_required_edges_are_certain(windows: Windows) -> None:
     prior = torch.full((NODES, NODES), 0.3)
     prior[1, 2], prior[0, 3] = 0.0, 1.0
-    posterior = build(prior).infer(scored_batch(windows), seed=5).posterior.edges
-    assert (causal(posterior)[:, 1, 2] == 0).all()
-    assert (causal(posterior)[:, 0, 3] == 1).all()
+    posterior = build(prior).infer(cross_batch(windows), seed=5).posterior.edges
+    assert (edge_gates(posterior)[:, 1, 2] == 0).all()
+    assert (edge_gates(posterior)[:, 0, 3] == 1).all()
     assert torch.isfinite(posterior.kl).all()
 
 
 def test_no_series_causes_itself(windows: Windows) -> None:
-    edges = build().infer(scored_batch(windows), seed=1).posterior.edges
-    for table in (causal(edges), causal_probability(edges)):
+    edges = build().infer(cross_batch(windows), seed=1).posterior.edges
+    for table in (edge_gates(edges), causal_probability(edges)):
         assert (table.diagonal(dim1=1, dim2=2) == 0).all()
 
 
-def test_the_encoder_does_not_see_the_scored_rows(windows: Windows) -> None:
-    model, batch = build(), scored_batch(windows)
-    # carry-over reaches past the block, so the test alters scored rows at the end of the window
+def test_the_encoder_does_not_use_target_rows(windows: Windows) -> None:
+    model, batch = build(), cross_batch(windows)
+    # carry-over reaches past the block, so the test alters target rows at the end of the window
     batch.context_mask[:], batch.target_mask[:] = True, False
     batch.context_mask[:, 60:], batch.target_mask[:, 60:] = False, True
     before = model.infer(batch)
@@ -73,22 +74,24 @@ def test_the_encoder_does_not_see_the_scored_rows(windows: Windows) -> None:
 
 def test_divergence_from_the_prior_is_never_negative(windows: Windows) -> None:
     for seed in range(5):
-        posterior = build(seed=seed).infer(scored_batch(windows, seed)).posterior.edges
+        posterior = build(seed=seed).infer(cross_batch(windows, seed)).posterior.edges
         assert (posterior.kl >= -1e-4).all()
 
 
 def test_a_model_with_one_prototype_has_the_textbook_divergence(windows: Windows) -> None:
     """With one prototype the mixture prior is that prototype, and KL is a sum over edges."""
     model = build(prototypes=1)
-    edges = model.infer(scored_batch(windows)).posterior.edges
+    edges = model.infer(cross_batch(windows)).posterior.edges
     p, q = model.encoder.prototypes[0].sigmoid(), causal_probability(edges)
     each = q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()
     expected = each[:, ~torch.eye(NODES, dtype=torch.bool)].sum(1)
     torch.testing.assert_close(edges.kl, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_empty_graph_scores_the_gaussian_likelihood_of_own_history(windows: Windows) -> None:
-    model, batch = build(structure="empty", store_effects=False), scored_batch(windows)
+def test_an_empty_graph_leaves_the_gaussian_likelihood_of_an_autoregression(
+    windows: Windows,
+) -> None:
+    model, batch = build(structure="empty", store_effects=False), cross_batch(windows)
     inferred = model.infer(batch)
     losses = model(batch, temperature=1.0, seed=0, noise=effect_noise(batch, 0))
     residual, ar_weights = inferred.residual.detach(), inferred.ar_weights.detach()
@@ -119,7 +122,7 @@ def test_empty_graph_scores_the_gaussian_likelihood_of_own_history(windows: Wind
 )
 def test_every_ablation_trains(windows: Windows, ablation: dict[str, object]) -> None:
     model = build(**ablation)
-    batch = scored_batch(windows)
+    batch = cross_batch(windows)
     losses = model(batch, temperature=0.7, seed=3, noise=effect_noise(batch, 3))
     losses.total.backward()
     assert torch.isfinite(losses.total)
@@ -139,16 +142,16 @@ def test_without_saturation_the_response_is_the_adstock(windows: Windows) -> Non
         torch.testing.assert_close(response[..., t].double(), state, rtol=2e-3, atol=2e-3)
 
 
-def test_context_that_moves_in_time_moves_the_response(windows: Windows) -> None:
+def test_context_that_varies_in_time_changes_the_response(windows: Windows) -> None:
     model, batch = build(), windows.full(np.arange(3))
-    still, _ = model.decoder.respond(batch.x, batch.context, batch.level)
+    constant, _ = model.decoder.respond(batch.x, batch.context, batch.level)
     moving = batch.context.unsqueeze(-1).repeat(1, 1, batch.x.shape[-1])
     same, _ = model.decoder.respond(batch.x, moving, batch.level)
-    torch.testing.assert_close(still, same)
+    torch.testing.assert_close(constant, same)
     moving[..., 50:] += 1.0
     moved, _ = model.decoder.respond(batch.x, moving, batch.level)
-    torch.testing.assert_close(still[..., :50], moved[..., :50])
-    assert (still[..., 50:] - moved[..., 50:]).abs().max() > 1e-3
+    torch.testing.assert_close(constant[..., :50], moved[..., :50])
+    assert (constant[..., 50:] - moved[..., 50:]).abs().max() > 1e-3
 
 
 def test_samples_depend_on_the_store_and_not_on_its_batch(windows: Windows) -> None:
@@ -163,13 +166,28 @@ def test_samples_depend_on_the_store_and_not_on_its_batch(windows: Windows) -> N
 def test_bfloat16_autocast_leaves_the_posterior_close(windows: Windows) -> None:
     model, batch = build(), windows.full(np.arange(3))
     exact = causal_probability(model.infer(batch).posterior.edges)
-    model.autocast = True
-    rough = causal_probability(model.infer(batch).posterior.edges)
+    with model.mixed_precision(True):
+        rough = causal_probability(model.infer(batch).posterior.edges)
     assert (exact - rough).abs().max() < 0.05
 
 
-def test_a_store_is_judged_alike_in_the_company_of_longer_histories(data: SeriesData) -> None:
-    """Padding tells nothing: neither of graphs, nor of effects, nor of what is left to explain."""
+def test_mixed_precision_ends_with_its_block_even_when_training_fails() -> None:
+    model = build()
+
+    def fail() -> None:
+        with model.mixed_precision(True):
+            assert model.autocast
+            raise FloatingPointError
+
+    with pytest.raises(FloatingPointError):
+        fail()
+    assert not model.autocast
+
+
+def test_inference_of_a_store_does_not_depend_on_longer_histories_in_its_batch(
+    data: SeriesData,
+) -> None:
+    """Padding changes neither graphs, nor effects, nor residuals."""
     offsets, start = np.array([0, 90, 180, 220]), np.array([0, 0, 50])
     short = dataclasses.replace(data, start=start, offsets=offsets)
     calendar = Calendar(CalendarSpec("D", yearly=1), data.grid)

@@ -1,4 +1,4 @@
-"""Contributions add up, and curves say what constant spend comes to."""
+"""Contributions add up, and curves are the long-run effect of constant spend."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from small import NODES, build
 
 from causalmmm.engine.batches.windows import Windows
-from causalmmm.engine.nn.model import ar_prediction, causal_probability
+from causalmmm.engine.nn.decoder import ar_prediction
+from causalmmm.engine.nn.posterior import causal_probability
 from causalmmm.engine.predict.attribution import contributions
 from causalmmm.engine.predict.curves import response_curves
 from causalmmm.engine.predict.graphs import store_graphs
@@ -17,13 +18,13 @@ from causalmmm.engine.predict.graphs import store_graphs
 @pytest.mark.parametrize(
     "settings", [{}, {"decays": (0.2, 0.6), "delays": (0, 2)}, {"store_effects": False}]
 )
-def test_parts_sum_to_the_one_step_prediction(
+def test_contributions_sum_to_the_one_step_prediction(
     windows: Windows, settings: dict[str, object]
 ) -> None:
     model, batch = build(**settings), windows.full(np.arange(3))
     with torch.no_grad():
         inferred = model.infer(batch)
-        parts = contributions(model, batch, inferred)
+        split = contributions(model, batch, inferred)
         posterior = inferred.posterior
         log_effect = posterior.effect_mean + 0.5 * posterior.effect_log_sd.exp().square()
         if not model.config.store_effects:
@@ -32,9 +33,9 @@ def test_parts_sum_to_the_one_step_prediction(
         message = model.decoder.message(inferred.responses, weights)
         one_step = ar_prediction(inferred.ar_weights, inferred.residual)
         predicted = (batch.x - inferred.residual)[..., 1:] + message + one_step
-    torch.testing.assert_close(parts.predicted, predicted[:, -1])
-    total = parts.baseline + parts.own_past + parts.senders.sum(1)
-    torch.testing.assert_close(total, parts.predicted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(split.predicted, predicted[:, -1])
+    total = split.baseline + split.own_past + split.senders.sum(1)
+    torch.testing.assert_close(total, split.predicted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_sender_without_an_edge_or_without_spend_contributes_nothing(windows: Windows) -> None:
@@ -43,9 +44,9 @@ def test_a_sender_without_an_edge_or_without_spend_contributes_nothing(windows: 
     model, batch = build(prior), windows.full(np.arange(3))
     batch.x[:, 1] = 0.0
     with torch.no_grad():
-        parts = contributions(model, batch, model.infer(batch))
-    assert (parts.senders[:, 0] != 0).all()
-    assert (parts.senders[:, 1:] == 0).all()
+        split = contributions(model, batch, model.infer(batch))
+    assert (split.senders[:, 0] != 0).all()
+    assert (split.senders[:, 1:] == 0).all()
 
 
 def test_a_curve_is_the_contribution_of_constant_spend(windows: Windows) -> None:
@@ -58,9 +59,9 @@ def test_a_curve_is_the_contribution_of_constant_spend(windows: Windows) -> None
         with torch.no_grad():
             inferred = model.infer(batch)
             curves = response_curves(model, batch, inferred, amounts)
-            parts = contributions(model, batch, inferred)
+            split = contributions(model, batch, inferred)
             effect = store_graphs(model, batch, inferred).effect[:, 0, 3]
-        torch.testing.assert_close(curves.expected[:, 0, column], parts.senders[:, 0, -1])
+        torch.testing.assert_close(curves.expected[:, 0, column], split.senders[:, 0, -1])
         torch.testing.assert_close(curves.effect[:, 0, column], effect)
         assert (curves.lower <= curves.upper).all()
 

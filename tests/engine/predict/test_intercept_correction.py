@@ -6,10 +6,13 @@ import numpy as np
 import torch
 from small import NODES, build
 
-from causalmmm.engine.batches.windows import Batch, Windows
-from causalmmm.engine.nn.model import Inference, ar_prediction
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.batches.windows import Windows
+from causalmmm.engine.nn.decoder import ar_prediction
+from causalmmm.engine.nn.posterior import Inference
+from causalmmm.engine.predict.future import Future
 from causalmmm.engine.predict.intercept_correction import intercept_correction
-from causalmmm.engine.predict.rollout import Future, simulate_futures
+from causalmmm.engine.predict.rollout import simulate_futures
 
 EMPTY = torch.zeros(NODES, NODES)
 
@@ -54,7 +57,7 @@ def test_a_level_that_moved_of_late_is_carried_on_and_no_other(windows: Windows)
     np.testing.assert_allclose(by[:, 2].numpy(), expected, rtol=1e-4)
 
 
-def test_a_channel_that_pauses_keeps_the_level_of_its_running_days(windows: Windows) -> None:
+def test_a_channel_with_zero_spend_keeps_the_level_of_its_active_days(windows: Windows) -> None:
     batch = windows.full(np.arange(3))
     batch.x[0, 0, -30:] = 0.0
     batch.x[1, 0] = 0.0
@@ -71,7 +74,7 @@ def test_what_a_sender_did_moves_no_level_of_what_it_does_not_lead_to(windows: W
 
 
 def test_forecasts_begin_at_the_recent_level(windows: Windows) -> None:
-    """A series that moved keeps most of it far ahead, where its own past no longer tells."""
+    """A series that moved keeps most of it far ahead, where autoregression no longer matters."""
     model = build(EMPTY)
     calendar = torch.from_numpy(windows.calendar.ahead(np.full(3, 89), 30))
     future = Future(
@@ -83,6 +86,6 @@ def test_forecasts_begin_at_the_recent_level(windows: Windows) -> None:
     )
     batch = moved(windows, 2, last=8, by=4.0)
     before, by = shift(batch)
-    found = simulate_futures(model, batch, future, draws=400, seed=0).mean(1)[:, 2, -1]
+    forecast = simulate_futures(model, batch, future, draws=400, seed=0).mean(1)[:, 2, -1]
     calendar_alone = (before.coefficients[:, 2] * calendar[:, -1]).sum(-1)
-    torch.testing.assert_close(found - calendar_alone, by[:, 2], rtol=0.15, atol=0.05)
+    torch.testing.assert_close(forecast - calendar_alone, by[:, 2], rtol=0.15, atol=0.05)

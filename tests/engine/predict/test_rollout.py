@@ -6,16 +6,15 @@ import numpy as np
 import torch
 from small import NODES, build
 
-from causalmmm.engine.batches.windows import Batch, Calendar, Windows
-from causalmmm.engine.nn.model import CausalModel, ar_prediction, causal_probability
-from causalmmm.engine.predict.rollout import (
-    Future,
-    draw_noise,
-    forecast,
-    forecast_controls,
-    simulate_futures,
-)
-from causalmmm.engine.spec.calendar import extend_grid
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.batches.windows import Windows
+from causalmmm.engine.nn.decoder import ar_prediction
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.posterior import causal_probability
+from causalmmm.engine.predict.future import Future, forecast_controls
+from causalmmm.engine.predict.noise import draw_noise
+from causalmmm.engine.predict.rollout import forecast, simulate_futures
+from causalmmm.engine.spec.calendar import Calendar, extend_grid
 from causalmmm.engine.spec.series import SeriesData
 
 
@@ -83,8 +82,8 @@ def test_forecasts_are_means_and_quantiles_of_many_futures(
     mean, bounds = forecast(model, batch, model.infer(batch), future, noise, level)
     spread = drawn.std(1)
     assert ((mean - drawn.mean(1)).abs() / spread).max() < 0.06
-    for k, place in enumerate((0.1, 0.9, 0.25, 0.75)):
-        assert ((bounds[..., k] - drawn.quantile(place, dim=1)).abs() / spread).max() < 0.12
+    for k, probability in enumerate((0.1, 0.9, 0.25, 0.75)):
+        assert ((bounds[..., k] - drawn.quantile(probability, dim=1)).abs() / spread).max() < 0.12
 
 
 def test_draws_are_mirrored(windows: Windows, data: SeriesData) -> None:
@@ -105,7 +104,7 @@ def test_equal_seeds_give_equal_futures(windows: Windows, data: SeriesData) -> N
     assert not torch.equal(first, other)
 
 
-def test_what_is_given_comes_back_unchanged(windows: Windows, data: SeriesData) -> None:
+def test_planned_values_are_returned_unchanged(windows: Windows, data: SeriesData) -> None:
     model, batch = build(), windows.full(np.arange(3))
     future = future_of(windows, data, 4)
     future.given[:, 1] = torch.tensor([1.5, 0.0, 0.25, 2.0])
@@ -133,32 +132,34 @@ def test_spend_moves_only_what_an_edge_leads_to(windows: Windows, data: SeriesDa
 def test_context_that_moves_is_read_step_by_step(windows: Windows, data: SeriesData) -> None:
     model, batch = build(), windows.full(np.arange(3))
     future = future_of(windows, data, 4)
-    still = simulate_futures(model, batch, future, draws=2, seed=0)
+    constant = simulate_futures(model, batch, future, draws=2, seed=0)
     future.context = future.context.unsqueeze(-1).repeat(1, 1, 4)
     same = simulate_futures(model, batch, future, draws=2, seed=0)
-    torch.testing.assert_close(still, same)
+    torch.testing.assert_close(constant, same)
     future.context[..., 0] += 2.0
     moved = simulate_futures(model, batch, future, draws=2, seed=0)
-    assert torch.equal(still[..., 0], moved[..., 0])
-    assert not torch.allclose(still[..., 1], moved[..., 1])
+    assert torch.equal(constant[..., 0], moved[..., 0])
+    assert not torch.allclose(constant[..., 1], moved[..., 1])
 
 
-def test_a_pause_that_began_at_the_last_row_may_end(windows: Windows, data: SeriesData) -> None:
-    """And one that outlasted every row seen lasts; a channel that never paused never does."""
+def test_a_zero_spell_that_began_at_the_last_row_may_end(
+    windows: Windows, data: SeriesData
+) -> None:
+    """One as long as the window goes on; a channel that always spent keeps spending."""
     model, batch = build(), windows.full(np.arange(3))
     batch.x[:, 0, -1] = 0.0
     batch.x[1, 0, 10:] = 0.0
     batch.x[2, 0] = 0.0
     future = future_of(windows, data, 12)
-    paused = simulate_futures(model, batch, future, draws=400, seed=0)[:, :, :2] == 0
-    share = paused.float().mean(1)
-    assert (share[0, 0] < 0.1).all(), "running on 89 of 90 days"
+    inactive = simulate_futures(model, batch, future, draws=400, seed=0)[:, :, :2] == 0
+    share = inactive.float().mean(1)
+    assert (share[0, 0] < 0.1).all(), "active on 89 of 90 days"
     assert (share[1, 0] > 0.9).all(), "off for 80 days"
     assert (share[2, 0] == 1).all()
     assert (share[:, 1] == 0).all()
 
 
-def test_a_step_spreads_as_far_as_noise_and_unknown_coefficients_do(
+def test_the_variance_of_a_step_is_that_of_noise_and_coefficients(
     windows: Windows, data: SeriesData
 ) -> None:
     """Without edges, by hand: one-step noise, and the baseline's posterior at long-run noise."""
@@ -172,17 +173,17 @@ def test_a_step_spreads_as_far_as_noise_and_unknown_coefficients_do(
     residual = inferred.residual.double().numpy()
     steps = residual.shape[-1]
     weights = 1 - np.abs(np.arange(-14, 15)) / 15  # Bartlett's, over 14 lags
-    long_run_multiplier = np.zeros(residual.shape[:2])
+    long_run = np.zeros(residual.shape[:2])
     for lag, weight in zip(range(-14, 15), weights, strict=True):
         apart = abs(lag)
         product = residual[..., apart:] * residual[..., : steps - apart]
-        long_run_multiplier += weight * product.sum(-1) / steps
+        long_run += weight * product.sum(-1) / steps
     noise = (2 * inferred.log_noise).exp().double().numpy()
-    variance = noise + np.maximum(long_run_multiplier, noise) * leverage.numpy()[:, None]
+    variance = noise + np.maximum(long_run, noise) * leverage.numpy()[:, None]
     np.testing.assert_allclose(drawn, np.sqrt(variance), rtol=0.02)
 
 
-def test_a_trend_fades_ahead_while_its_doubt_goes_on(windows: Windows, data: SeriesData) -> None:
+def test_a_trend_is_damped_while_its_uncertainty_is_not(windows: Windows, data: SeriesData) -> None:
     """Each step adds 0.9 of what the one before it added; the spread is that of a lasting trend."""
     model, batch = build(torch.zeros(NODES, NODES)), windows.full(np.arange(3))
     with torch.no_grad():
@@ -203,7 +204,7 @@ def test_a_trend_fades_ahead_while_its_doubt_goes_on(windows: Windows, data: Ser
     torch.testing.assert_close(drawn.mean(1).double(), mean, rtol=1e-3, atol=1e-3)
 
 
-def test_controls_that_nobody_plans_go_back_to_their_mean_and_are_doubted() -> None:
+def test_unplanned_controls_revert_to_their_mean_and_are_uncertain() -> None:
     rng = np.random.default_rng(0)
     history = np.zeros((2, 4000, 3))
     for t in range(1, 4000):

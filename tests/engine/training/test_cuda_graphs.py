@@ -14,8 +14,9 @@ from small import build
 from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.spec.config import TrainConfig
+from causalmmm.engine.training.checkpoint import EpochReport
 from causalmmm.engine.training.cuda_graphs import Updates
-from causalmmm.engine.training.loop import EpochReport, train
+from causalmmm.engine.training.loop import train
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,8 +39,10 @@ def updated(
     for step, size in enumerate(sizes):
         batch = windows.cross(np.arange(size), 0.4, rng)
         options = {"temperature": 1 / (1 + step), "seed": 2**40 + step, "kl_weight": 0.1 * step}
-        found = None if store_log_bf is None else store_log_bf.expand(size, 4, 4).clone()
-        losses.append(update(batch, rate=1e-2 / (1 + step), store_log_bf=found, **options).tolist())
+        log_bf = None if store_log_bf is None else store_log_bf.expand(size, 4, 4).clone()
+        losses.append(
+            update(batch, rate=1e-2 / (1 + step), store_log_bf=log_bf, **options).tolist()
+        )
     assert len(update.captured) == (len(set(sizes[3:])) if graphs else 0)
     return losses
 
@@ -65,9 +68,9 @@ def test_replayed_updates_are_those_launched_one_by_one(
 def test_training_goes_as_on_a_cpu(windows: Windows) -> None:
     config = TrainConfig(epochs=12, amp=False, patience=20)
     histories = []
-    for place in ("cpu", "cuda"):
-        model = build(hidden=32, store_effects=False).to(place)
-        histories.append(train(model, windows, config, seed=0, device=torch.device(place)))
+    for device in ("cpu", "cuda"):
+        model = build(hidden=32, store_effects=False).to(device)
+        histories.append(train(model, windows, config, seed=0, device=torch.device(device)))
     on_cpu, on_gpu = ([report.train for report in history] for history in histories)
     np.testing.assert_allclose(on_gpu, on_cpu, rtol=5e-3)
 
@@ -101,7 +104,7 @@ def test_a_run_goes_on_from_a_checkpoint_on_a_gpu(
         history = train(model, windows, config, device=torch.device("cuda"), resume=True, **options)
     assert [report.epoch for report in history] == list(range(1, 13))
     if first == "cuda":
-        whole = build(hidden=32).cuda()
-        train(whole, windows, config, seed=0, device=torch.device("cuda"))
-        for mine, other in zip(model.parameters(), whole.parameters(), strict=True):
+        uninterrupted = build(hidden=32).cuda()
+        train(uninterrupted, windows, config, seed=0, device=torch.device("cuda"))
+        for mine, other in zip(model.parameters(), uninterrupted.parameters(), strict=True):
             assert torch.equal(mine, other)

@@ -33,8 +33,8 @@ def test_as_many_prototypes_as_there_are_graphs_and_the_same_ones() -> None:
     used = mixture.share.sum(0) > 1
     assert used.sum() == 3
     order = [int(mixture.share[kind == k].sum(0).argmax()) for k in range(3)]
-    found = mixture.rate[order] > 0.5
-    assert torch.equal(found & PAIRS, graphs)
+    edges_found = mixture.rate[order] > 0.5
+    assert torch.equal(edges_found & PAIRS, graphs)
     assert (mixture.share[torch.arange(STORES), torch.tensor(order)[kind]] > 0.95).all()
 
 
@@ -67,7 +67,7 @@ def pooled(truth: torch.Tensor, rows: int, stores: float) -> tuple[torch.Tensor,
 def test_an_edge_too_weak_for_one_store_is_opened_with_its_effect() -> None:
     graphs = torch.zeros(1, NODES, NODES, dtype=torch.bool)
     graphs[0, 0, 1] = True
-    factor = torch.zeros(STORES, NODES, NODES)  # no store by itself says anything
+    factor = torch.zeros(STORES, NODES, NODES)  # no store alone has evidence
     rate = PRIOR.expand(1, -1, -1).clone()
     rate[0, 2, 3] = 0.9  # held open, though nothing is there
     mixture = type("Mixture", (), {"rate": rate, "share": torch.ones(STORES, 1)})()

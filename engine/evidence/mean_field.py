@@ -1,0 +1,47 @@
+"""Spike-and-slab regression on known directions, by mean-field coordinate ascent."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from causalmmm.engine.ops.export_switch import exported_as
+
+_SWEEPS = 3  # over all senders
+
+
+def mean_field(
+    xty: Tensor, overlap: Tensor, log_odds: Tensor, spread: float
+) -> tuple[Tensor, Tensor]:
+    """Log Bayes factors and posterior mean effects of all senders on each receiver.
+
+    For receiver j, y = sum_i z_i a_i x_i + noise of unit variance, z_i Bernoulli with ``log_odds``
+    [N, N] or [B, N, N], a_i ~ N(1, spread^2). From x_i'y = ``xty`` [B, N, N] and x_i'x_k =
+    ``overlap`` [B, N, N, N] (receiver first in all), coordinate ascent on the mean-field posterior
+    gives log Bayes factors of z_i given the others, and E[z_i a_i], both [B, N, N].
+    """
+    return _coordinate_ascent(xty, overlap, log_odds.expand_as(xty), spread, _SWEEPS)
+
+
+@exported_as("mean_field", fake=lambda xty, *_: (torch.empty_like(xty), torch.empty_like(xty)))
+def _coordinate_ascent(
+    xty: Tensor, overlap: Tensor, log_odds: Tensor, spread: float, sweeps: int
+) -> tuple[Tensor, Tensor]:
+    xtx_diag = overlap.diagonal(dim1=2, dim2=3)  # [B, N, N]
+    others = overlap - torch.diag_embed(xtx_diag)
+    post_mean, factor = torch.zeros_like(xty), torch.zeros_like(xty)
+    for _ in range(sweeps):
+        for i in range(xty.shape[-1]):
+            remaining = xty[..., i] - (others[:, :, i] * post_mean).sum(-1)  # [B, N]
+            factor[..., i], mean = _log_bayes_factor(remaining, xtx_diag[..., i], spread)
+            post_mean[..., i] = torch.sigmoid(factor[..., i] + log_odds[..., i]) * mean
+    return factor, post_mean
+
+
+def _log_bayes_factor(xty: Tensor, xtx: Tensor, spread: float) -> tuple[Tensor, Tensor]:
+    """Log of the integral of exp(a x'y - a^2 x'x / 2) over a ~ N(1, spread^2), and the posterior
+    mean of a."""
+    precision = spread**-2
+    mean = (xty + precision) / (xtx + precision)
+    gain = 0.5 * mean.square() * (xtx + precision)
+    return gain - 0.5 * (torch.log1p(xtx / precision) + precision), mean

@@ -1,0 +1,85 @@
+"""Records of what the model infers about a window, and functions of the posterior over graphs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.evidence.response import ResponseEvidence
+from causalmmm.engine.nn.baseline import Projection
+from causalmmm.kernels import EdgeSample
+
+
+@dataclass
+class Posterior:
+    """Posterior of graphs and effects, inferred by the encoder.
+
+    edges          ``EdgeSample``: z and logits [B, N, N, 2], kl [B].
+    effect_mean    [B, N, N], posterior mean of a store's log effect relative to the shared one.
+    effect_log_sd  [B, N, N], log of its posterior standard deviation.
+    state          [B, N, H], node states after the first pass.
+    """
+
+    edges: EdgeSample
+    effect_mean: Tensor
+    effect_log_sd: Tensor
+    state: Tensor
+
+
+@dataclass
+class Inference:
+    """Posterior and intermediate quantities inferred from one window per store (B stores).
+
+    projection    regression of the calendar on the context rows.
+    coefficients  [B, N, Q], baseline coefficients.
+    residual      [B, N, T], series less baseline; zero on padding and where a series is not active.
+    responses     [B, N, D, T - 1], responses of all senders, centred on the calendar.
+    log_noise     [B, N], log standard deviation of one-step errors, in scaled units.
+    ar_weights    [B, N, P], autoregressive weights, lag 1 first.
+    evidence      of every edge under the decoder; None for the raw-window encoder.
+    store_log_bf  [B, N, N], log Bayes factors of every edge from each store alone; None unless
+                  ``structure`` is "evidence".
+    active        [B, N, T], 1 where a series is explained and 0 where a channel spends nothing.
+    """
+
+    projection: Projection
+    coefficients: Tensor
+    residual: Tensor
+    responses: Tensor
+    posterior: Posterior
+    log_noise: Tensor
+    ar_weights: Tensor
+    evidence: ResponseEvidence | None
+    store_log_bf: Tensor | None
+    active: Tensor
+
+
+def edge_gates(edges: EdgeSample) -> Tensor:
+    """Sampled gates [B, N, N] of the edges; exactly zero where an edge is excluded."""
+    return edges.z[..., 1]
+
+
+def causal_probability(edges: EdgeSample) -> Tensor:
+    """Posterior probabilities [B, N, N] of the edges; the diagonal is zero."""
+    probability = edges.logits.softmax(-1)[..., 1]
+    return probability - torch.diag_embed(probability.diagonal(dim1=1, dim2=2))
+
+
+def edge_log_prior(probability: Tensor) -> Tensor:
+    """Log prior [N, N, 2] from edge probabilities [N, N]; 0 forbids an edge and 1 requires it."""
+    return torch.stack([torch.log1p(-probability), probability.log()], dim=-1)
+
+
+def fixed_graph(nodes: int, *, present: bool) -> Tensor:
+    """Log prior [N, N, 2] under which every edge is present, or none is."""
+    return edge_log_prior(torch.full((nodes, nodes), float(present)))
+
+
+def effect_noise(batch: Batch, seed: int) -> Tensor:
+    """Standard normal numbers [B, N, N] for sampling a batch's effects, on its device."""
+    stores, nodes = batch.x.shape[:2]
+    generator = torch.Generator(device=batch.x.device).manual_seed(seed)
+    return torch.randn(stores, nodes, nodes, generator=generator, device=batch.x.device)
