@@ -8,13 +8,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# One line per public name: the module that defines it.
+# Public name -> the module that defines it.
 _HOME = {
     "CausalMMM": "model.estimator",
     "Config": "config.configuration",
     "ConfigError": "findings",
     "Finding": "findings",
-    "ModelError": "model.storage",
+    "ModelError": "findings",
     "Panel": "data.panel",
     "PanelError": "findings",
     "Plan": "data.plan",
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from causalmmm.data.validation import validate as validate
     from causalmmm.findings import ConfigError as ConfigError
     from causalmmm.findings import Finding as Finding
+    from causalmmm.findings import ModelError as ModelError
     from causalmmm.findings import PanelError as PanelError
     from causalmmm.findings import RefusedInput as RefusedInput
     from causalmmm.findings import Report as Report
     from causalmmm.model.estimator import CausalMMM as CausalMMM
-    from causalmmm.model.storage import ModelError as ModelError
     from causalmmm.model.storage import load as load
     from causalmmm.simulation import simulate as simulate
 

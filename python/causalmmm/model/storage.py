@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalmmm.extras import needing
-from causalmmm.findings import Finding, RefusedInput, closest
+from causalmmm.files import atomic_directory
+from causalmmm.findings import Finding, ModelError, RefusedInput, closest, refusal
 from causalmmm.model.parameters import parameters_from_json, parameters_to_json
 
 if TYPE_CHECKING:
@@ -45,10 +44,6 @@ _KEYS = {
 }
 
 
-class ModelError(RefusedInput):
-    """A model directory that cannot be read or written. ``.report`` lists what is wrong."""
-
-
 def save(
     model: CausalMMM,
     directory: str | Path,
@@ -67,17 +62,11 @@ def save(
     _refuse_unfitted(model)
     target = Path(directory)
     check_place(target, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().cpu().contiguous() for k, v in model.model_.state_dict().items()}
-    written = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        save_file(weights, written / WEIGHTS)
+    with atomic_directory(target) as partial:
+        save_file(weights, partial / WEIGHTS)
         text = json.dumps(_header(model, weights), indent=1, allow_nan=False)
-        (written / HEADER).write_text(text + "\n", encoding="utf-8")
-        written.chmod(0o777 & ~_umask())
-        _put_in_place(written, target)
-    finally:
-        shutil.rmtree(written, ignore_errors=True)
+        (partial / HEADER).write_text(text + "\n", encoding="utf-8")
     return target
 
 
@@ -331,22 +320,6 @@ def check_place(target: Path, overwrite: bool) -> None:
         )
 
 
-def _put_in_place(written: Path, target: Path) -> None:
-    """Rename; an older model steps aside first and is removed only when the new one stands."""
-    if not target.exists():
-        written.rename(target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    target.rename(aside / "model")
-    try:
-        written.rename(target)
-    except OSError:
-        (aside / "model").rename(target)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
 def _refuse_unfitted(model: CausalMMM) -> None:
     from causalmmm.model.predictor import NotFittedError
 
@@ -364,11 +337,5 @@ def package_version() -> str:
         return "source"
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _refuse(code: str, message: str, remedy: str) -> ModelError:
-    return ModelError([Finding("error", code, message, remedy)])
+def _refuse(code: str, message: str, remedy: str) -> RefusedInput:
+    return refusal(code, message, remedy, kind=ModelError)

@@ -9,7 +9,7 @@ from typing import Any
 
 import onnxruntime
 
-from causalmmm.findings import Finding, RefusedInput
+from causalmmm.findings import ModelError, RefusedInput, refusal
 from causalmmm.runtime.signature import FORMAT, KEY, SEAL, is_sealed
 
 # The digest as protobuf holds it: a key, then a value of 64 characters.
@@ -36,8 +36,7 @@ def open_file(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise refuse(
             "unreadable-model",
-            f"'{path}' ({len(content)} bytes) is no ONNX model, or is cut off or damaged: "
-            f"{reason}",
+            f"'{path}' ({len(content)} bytes) is no ONNX model, or is cut off or damaged: {reason}",
             "Copy the file again, or export the model again.",
         ) from None
     metadata = session.get_modelmeta().custom_metadata_map
@@ -75,7 +74,4 @@ def _options() -> onnxruntime.SessionOptions:
 
 
 def refuse(code: str, message: str, remedy: str) -> RefusedInput:
-    """A ``ModelError``; its module takes pydantic, so it is imported when it is needed."""
-    from causalmmm.model.storage import ModelError
-
-    return ModelError([Finding("error", code, message, remedy)])
+    return refusal(code, message, remedy, kind=ModelError)
