@@ -220,7 +220,7 @@ def evaluate(
     """Evaluate a model: edges against the truth, forecasts against hidden steps and baselines.
 
     holdout: forecasts of the last steps; a fair test only after 'fit --holdout'. cv: forecasts from
-    several origins, by a copy fitted on the steps before the first. structure: edges; needs --truth.
+    several origins, by a copy fitted on the steps before the first. structure: needs --truth.
 
     \b
     causalmmm fit -c causalmmm.yml --holdout 28 -o runs/a

@@ -103,8 +103,8 @@ def summary(metrics: dict[str, Any], stores: int, out: Path) -> str:
             + ("" if true_share is None else f"; {true_share:.1%} of them are true"),
             f"GMV of the {HIDDEN} hidden days, error as a share of GMV:",
             f"  causalmmm {ours['wape']:.1%} ({naive})",
-            f"  its 80 % intervals contain {ours['coverage_80']:.0%} of the days, its 95 % intervals "
-            f"{ours['coverage_95']:.0%}",
+            f"  its 80 % intervals contain {ours['coverage_80']:.0%} of the days, "
+            f"its 95 % intervals {ours['coverage_95']:.0%}",
             f"In {metrics['seconds']:.0f} s. Look at {out / 'graph.png'} and "
             f"{out / 'forecast.png'}.",
         ]
