@@ -221,7 +221,7 @@ def _media_type(header: str) -> str:
 
 
 def _documented(body: type[BaseModel]) -> dict[str, Any]:
-    """OpenAPI documentation of a path: bodies are read and written by ``bodies``, not by FastAPI."""
+    """OpenAPI documentation of a path, whose bodies FastAPI does not read or write itself."""
     binary = {"schema": {"type": "string", "format": "binary"}}
     content = {JSON: {"schema": body.model_json_schema()}, ARROW: binary}
     refusals: dict[int | str, dict[str, Any]] = {

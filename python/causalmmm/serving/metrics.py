@@ -29,7 +29,7 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
         self.seconds = Histogram(
-            "causalmmm_request_seconds", "Time from the first byte of a request to the last of its response.", ["path"],
+            "causalmmm_request_seconds", "Time until the response is sent.", ["path"],
             registry=self.registry,
         )  # fmt: skip
         self.running = Gauge(
