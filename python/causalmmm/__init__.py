@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# One line per public name: the module that defines it.
+# Public name -> the module that defines it.
 _HOME = {
     "CausalMMM": "model.estimator",
     "Config": "config.configuration",

@@ -1,11 +1,14 @@
-"""Installed packages: this one's version, and those of extras, with the error for a missing one."""
+"""Installed packages: the version of this one, and which extra installs which optional one.
+
+No optional package is imported here; such imports stay where they are used, inside ``needing``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# A package and the extra that brings it, as in pyproject.toml.
+# Package -> the extra that installs it, as in pyproject.toml.
 _EXTRA = {
     "torch": "torch",
     "safetensors": "torch",
@@ -22,8 +25,8 @@ _EXTRA = {
 
 
 @contextmanager
-def needing(what: str) -> Iterator[None]:
-    """Imports for the sake of ``what``: the error for a missing package says what to install."""
+def needing(feature: str) -> Iterator[None]:
+    """Wrap the imports that ``feature`` needs: if one is missing, the error names the extra."""
     try:
         yield
     except ImportError as error:
@@ -31,7 +34,7 @@ def needing(what: str) -> Iterator[None]:
         if package not in _EXTRA:
             raise
         raise ImportError(
-            f"{what} needs the package {package}: pip install 'causalmmm[{_EXTRA[package]}]'",
+            f"{feature} needs the package {package}: pip install 'causalmmm[{_EXTRA[package]}]'",
             name=package,
         ) from error
 

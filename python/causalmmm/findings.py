@@ -1,6 +1,7 @@
-"""What validation has to say: findings, the report that collects them, the errors that carry it.
+"""Findings about user input, the report that collects them, and the exceptions that carry it.
 
-No check lives here, and nothing here reads user data.
+Every refusal of the package is made here, by ``refusal`` or from a list of findings. No check lives
+here, and nothing here reads user data.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "notice")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found in the input: an error refuses it, a warning doubts it, a notice records it.
+    """One finding about the input: errors refuse it, warnings question it, notices record it.
 
-    ``code`` is stable, for programs; ``message`` is a sentence that names column, store and date
-    by itself; ``remedy`` says what to change. ``date`` is ISO text, ``rows`` the rows concerned.
+    ``code`` is stable and meant for programs; ``message`` is a complete sentence that names
+    column, store and date; ``remedy`` says what to change. ``date`` is ISO text, ``rows`` the
+    number of rows affected.
     """
 
     severity: Severity
@@ -40,13 +42,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything found in one input, worst first. ``str(report)`` reads as it is."""
+    """All findings about one input, most severe first. ``str(report)`` is readable text."""
 
     findings: tuple[Finding, ...] = field(default_factory=tuple)
 
     @classmethod
     def of(cls, findings: Iterable[Finding]) -> Report:
-        """A report of the findings, errors first, otherwise in the order given."""
+        """A report with errors first; findings of equal severity keep their order."""
         return cls(tuple(sorted(findings, key=lambda f: SEVERITIES.index(f.severity))))
 
     @property
@@ -63,7 +65,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """True when there is no error; warnings and notices do not refuse the input."""
+        """True when there are no errors; warnings and notices do not refuse the input."""
         return not self.errors
 
     @property
@@ -79,7 +81,7 @@ class Report:
         return pd.DataFrame(rows, columns=names).astype({"rows": "Int64"})
 
     def raise_for_errors(self) -> None:
-        """Raise ``PanelError`` with this report when it holds an error."""
+        """Raise ``PanelError`` with this report if it contains an error."""
         if not self.ok:
             raise PanelError(self)
 
@@ -87,11 +89,10 @@ class Report:
     def summary(self) -> str:
         """One line of counts, e.g. ``2 errors, 1 warning``."""
         counts = [(s, sum(f.severity == s for f in self.findings)) for s in SEVERITIES]
-        said = [counted(n, s) for s, n in counts if n]
-        return ", ".join(said) or "nothing found"
+        return ", ".join(counted(n, s) for s, n in counts if n) or "nothing found"
 
     def text(self, limit: int | None = None) -> str:
-        """The summary and the findings, at most ``limit`` of them, the rest as a count."""
+        """The summary and at most ``limit`` findings; the rest are counted."""
         shown = self.findings if limit is None else self.findings[:limit]
         lines = [self.summary, *map(str, shown)]
         if len(shown) < len(self.findings):
@@ -109,7 +110,7 @@ class Report:
 
 
 class RefusedInput(ValueError):
-    """Input that cannot be used. ``.report`` holds every finding; the text lists them."""
+    """Input that cannot be used. ``.report`` holds all findings; the message lists them."""
 
     def __init__(self, report: Report | Sequence[Finding]) -> None:
         self.report = report if isinstance(report, Report) else Report.of(report)
@@ -128,12 +129,33 @@ class ModelError(RefusedInput):
     """A model directory or an exported file that cannot be read or written."""
 
 
+def refusal(
+    code: str,
+    message: str,
+    remedy: str = "",
+    *,
+    kind: type[RefusedInput] = RefusedInput,
+    column: str | None = None,
+    store: str | None = None,
+    date: str | None = None,
+    rows: int | None = None,
+) -> RefusedInput:
+    """The exception for a single error, to be raised: ``raise refusal(code, message, remedy)``."""
+    return kind([Finding("error", code, message, remedy, column, store, date, rows)])
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its class where it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def first_few(names: Iterable[object], limit: int = 8) -> str:
     """``'a', 'b' and 3 more``: names quoted for a message."""
-    listed = [f"'{name}'" for name in names]
-    if len(listed) > limit:
-        return f"{', '.join(listed[:limit])} and {len(listed) - limit} more"
-    return ", ".join(listed)
+    quoted = [f"'{name}'" for name in names]
+    if len(quoted) > limit:
+        return f"{', '.join(quoted[:limit])} and {len(quoted) - limit} more"
+    return ", ".join(quoted)
 
 
 def counted(number: int, noun: str) -> str:
@@ -141,10 +163,10 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def closest(name: str, known: Iterable[str]) -> str:
-    """``Did you mean 'x'? `` when a known name is near, else nothing."""
+def closest(name: str, candidates: Iterable[str]) -> str:
+    """``Did you mean 'x'? `` if a candidate is similar, else an empty string."""
     import difflib
 
-    lower = {k.lower(): k for k in known}
-    near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.7)
-    return f"Did you mean '{lower[near[0]]}'? " if near else ""
+    by_lower_case = {candidate.lower(): candidate for candidate in candidates}
+    matches = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.7)
+    return f"Did you mean '{by_lower_case[matches[0]]}'? " if matches else ""

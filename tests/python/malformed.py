@@ -167,7 +167,7 @@ CASES: tuple[Case, ...] = (
          _changed(lambda f: pd.concat([f, f.iloc[[45]]])), ("Store 'B'", "2024-01-06"),
          column="day", store="B", date="2024-01-06"),
     Case("a store lacks dates", "gap", _changed(lambda f: f.drop(index=[90, 91])),
-         ("'C'", "2 dates", "2024-01-11"), column="day", store="C", date="2024-01-11"),
+         ("'C'", "2 missing dates", "2024-01-11"), column="day", store="C", date="2024-01-11"),
     Case("a history is too short", "short-history", _changed(lambda f: f.iloc[:83]),
          ("'C'", "3 steps"), store="C", date="2024-01-01"),
     Case("rows have no store", "missing-store", _with("shop", 3, None), ("row 4", "shop"),

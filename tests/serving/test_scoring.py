@@ -223,7 +223,7 @@ def test_nothing_of_the_user_is_replaced(exported: Path, panel: Panel, tmp_path:
     write(panel.to_frame(["2"]), folder / "b.parquet")
     mine = tmp_path / "mine"
     write(panel.to_frame(["3"]), mine / "a.parquet")
-    with pytest.raises(RefusedInput, match="is there already"):
+    with pytest.raises(RefusedInput, match="already exists"):
         score_dataset(exported, folder, mine, workers=1)
     with pytest.raises(RefusedInput, match="lies in"):
         score_dataset(exported, folder, folder / "scores", workers=1)
@@ -246,7 +246,7 @@ def test_two_runs_into_one_folder_are_refused(exported: Path, panel: Panel, tmp_
     refusals = []
 
     def second(name: str, rows: int) -> None:
-        with pytest.raises(RefusedInput, match="Another run writes") as refused:
+        with pytest.raises(RefusedInput, match="Another run is writing") as refused:
             score_dataset(exported, folder, out, workers=1)
         refusals.append(refused)
 

@@ -1,7 +1,8 @@
 """The command line ``causalmmm``: one module per group of commands.
 
-Commands read files, call the library and write files; whatever can be computed lives elsewhere.
-Exit codes: 0 done, 1 ``validate`` found errors, 2 refused input or wrong usage.
+Commands read files, call the library and write files; nothing is computed here.
+Exit codes: 0 success, 1 a check failed (``validate``, ``export --check``), 2 refused input or wrong
+usage.
 """
 
 from __future__ import annotations
@@ -41,19 +42,19 @@ def about(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=show_version, is_eager=True, help="Show the version and leave."
+            "--version", callback=show_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
 ) -> None:
-    """Causal marketing mix modelling, store by store: from a table to graphs and forecasts.
+    """Causal marketing mix modelling per store: from a table to graphs and forecasts.
 
     \b
-    causalmmm demo -o demo                    see it at work
-    causalmmm init data.csv -o mmm.yml        guess what each column is
-    causalmmm validate -c mmm.yml             find what is wrong with the data
+    causalmmm demo -o demo                    a complete example on simulated data
+    causalmmm init data.csv -o mmm.yml        guess the roles of the columns
+    causalmmm validate -c mmm.yml             list the errors in the data
     causalmmm fit -c mmm.yml -o runs/a        one model for all stores
-    causalmmm graph runs/a --store 434        what drives what in a store
-    causalmmm predict runs/a -o next.csv      the next steps of every series
+    causalmmm graph runs/a --store 434        the causal graph of a store
+    causalmmm predict runs/a -o next.csv      forecasts of every series
     causalmmm export runs/a -o model.onnx     one file that runs without torch
     """
 

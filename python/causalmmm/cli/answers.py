@@ -1,4 +1,4 @@
-"""``predict``, ``graph`` and ``evaluate``: what a fitted model is asked."""
+"""``predict``, ``graph`` and ``evaluate``: questions to a fitted model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from causalmmm.cli.common import (
     DeviceOption,
     ForceOption,
     FormatOption,
+    HorizonOption,
     JsonOption,
     ModelArgument,
     OutOption,
@@ -55,9 +56,9 @@ def predict(
     data: DataOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
-    horizon: Annotated[int | None, typer.Option(min=1, help="Steps ahead.")] = None,
+    horizon: HorizonOption = None,
     plan: Annotated[
-        Path | None, typer.Option(help="Table of future spend and controls per store and date.")
+        Path | None, typer.Option(help="Table of future spend and controls, per store and date.")
     ] = None,
     level: Annotated[str, typer.Option(help="Central intervals in percent.")] = "80,95",
     store: StoreOption = None,
@@ -72,7 +73,7 @@ def predict(
     """Forecast every series of every store, with intervals.
 
     Columns: store, date, series, mean, lower_80, upper_80, lower_95, upper_95. The suffix of --out
-    decides the format (.csv .parquet .json); .png .svg .pdf draws the target of one store.
+    sets the format (.csv .parquet .json); .png .svg .pdf draw the target of one store.
 
     \b
     causalmmm predict runs/a --horizon 28 -o forecast.parquet
@@ -83,16 +84,18 @@ def predict(
     if out is not None:
         fresh(out, force)
     one_store_for(kind, out, store)
-    some = store if plan is None else None  # a plan is of all stores
-    fitted, panel = model_and_panel(model, data, config, overrides, some, device=device, seed=seed)
+    stores = store if plan is None else None  # plans contain all stores
+    fitted, panel = model_and_panel(
+        model, data, config, overrides, stores, device=device, seed=seed
+    )
     with terminal.working(f"forecasting {counted(panel.n_stores, 'store')}"):
-        frame = fitted.predict(panel, horizon=horizon, plan=plan, level=_levels(level))
+        frame = fitted.predict(panel, horizon=horizon, plan=plan, level=_parse_levels(level))
     if store:
         panel = panel.select(store)
         frame = frame[frame["store"].isin(panel.stores)]
     if kind in PICTURES:
         figure = forecast_picture(frame, panel, str(panel.stores[0]))
-        write_picture(figure, out, force=force, rows=len(frame))
+        write_picture(figure, out, kind, force=force, rows=len(frame))
     else:
         write_answer(frame, out, kind, force=force)
 
@@ -100,14 +103,14 @@ def predict(
 def forecast_picture(
     frame: pd.DataFrame, panel: Panel, store: str, actual: Panel | None = None
 ) -> Any:
-    """The target's forecast after its history, and what happened where that is known."""
+    """The target's forecast after its history, with the actual values if they are known."""
     import pandas as pd
 
     from causalmmm.plots import plot_forecast
 
-    def target(known: Panel) -> pd.Series[Any]:
-        one = known.select([store])
-        return pd.Series(one.data.values[:, -1], index=one.dates(store))
+    def target(source: Panel) -> pd.Series[Any]:
+        selected = source.select([store])
+        return pd.Series(selected.data.values[:, -1], index=selected.dates(store))
 
     return plot_forecast(
         frame,
@@ -125,7 +128,7 @@ def graph(
     config: ConfigOption = None,
     overrides: SetOption = None,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Least probability of an edge.")
+        float, typer.Option(min=0, max=1, help="Minimum probability of an edge.")
     ] = 0.5,
     out: OutOption = None,
     format: FormatOption = None,
@@ -134,11 +137,11 @@ def graph(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Show what drives what: the edges of one, some or all stores, with probability and effect.
+    """The causal graphs of one, some or all stores: edges with probability and effect.
 
-    CSV and Parquet hold one row per store and edge: store, source, target, probability, effect,
-    lower, upper. JSON, GraphML and DOT hold one graph; for several stores --out is a folder with
-    one file per store (JSON: one list). .png .svg .pdf draws one store.
+    CSV and Parquet have one row per store and edge: store, source, target, probability, effect,
+    lower, upper. JSON, GraphML and DOT contain one graph; for several stores --out is a folder with
+    one file per store (JSON: one list). .png .svg .pdf draw one store.
 
     \b
     causalmmm graph runs/a --store 434
@@ -150,12 +153,12 @@ def graph(
     one = store is not None and len(store) == 1
     one_store_for(kind, out, store)
     if kind in ("graphml", "dot") and not one and out is None:
-        raise typer.BadParameter("several graphs need a folder, -o, or choose one --store")
-    apart = kind in ("graphml", "dot") and not one
+        raise typer.BadParameter("several graphs need an output folder (-o); or choose one --store")
+    one_file_each = kind in ("graphml", "dot") and not one
     if out is not None:
-        fresh(out, force, "folder" if apart else "file")
+        fresh(out, force, "folder" if one_file_each else "file")
     fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
-    with terminal.working(f"reading the graphs of {counted(panel.n_stores, 'store')}"):
+    with terminal.working(f"inferring the graphs of {counted(panel.n_stores, 'store')}"):
         if kind in ("csv", "parquet"):
             frame = fitted.graphs(panel, threshold=threshold)
             write_table(frame, out, kind, force=force)
@@ -165,12 +168,12 @@ def graph(
         from causalmmm.plots import plot_graph
 
         edges = graphs[0].number_of_edges()
-        return write_picture(plot_graph(graphs[0]), out, force=force, edges=edges, stores=1)
-    if apart:
+        return write_picture(plot_graph(graphs[0]), out, kind, force=force, edges=edges, stores=1)
+    if one_file_each:
         assert out is not None
         for single in graphs:
-            target = out / file_name(single.graph["store"], kind)
-            write_graph(single, target, kind, force=force)
+            path = out / file_name(single.graph["store"], kind)
+            write_graph(single, path, kind, force=force)
     elif one:
         write_graph(graphs[0], out, kind, force=force)
     else:
@@ -180,21 +183,15 @@ def graph(
 
 
 def _graphs(fitted: CausalMMM, panel: Panel, threshold: float) -> list[nx.DiGraph[Any]]:
-    """``CausalMMM.graph`` of every store, asked for at once."""
-    import networkx as nx
+    """``CausalMMM.graph`` of every store, inferred together."""
+    from causalmmm.inference.frames import store_graph
 
     frame = fitted.graphs(panel, threshold=threshold)
-    by_store = {str(store): part for store, part in frame.groupby("store")}
-    graphs = []
-    for store in panel.stores.tolist():
-        graph: nx.DiGraph[Any] = nx.DiGraph(store=store, threshold=threshold)
-        for node, role in zip(panel.nodes, panel.data.roles, strict=True):
-            graph.add_node(node, role=role)
-        for row in by_store[store].to_dict("records") if store in by_store else ():
-            values = {str(k): float(v) for k, v in list(row.items())[3:]}
-            graph.add_edge(row["source"], row["target"], **values)
-        graphs.append(graph)
-    return graphs
+    edges = {str(store): rows for store, rows in frame.groupby("store")}
+    return [
+        store_graph(store, threshold, panel.nodes, panel.data.roles, edges.get(store, frame[:0]))
+        for store in panel.stores.tolist()
+    ]
 
 
 def evaluate(
@@ -203,13 +200,15 @@ def evaluate(
     config: ConfigOption = None,
     overrides: SetOption = None,
     tests: Annotated[
-        str | None, typer.Option(help="structure, holdout, cv; separated by commas.")
+        str | None, typer.Option(help="structure, holdout, cv; comma-separated.")
     ] = None,
     truth: Annotated[
         Path | None, typer.Option(help="Folder truth/ of a simulation, for 'structure'.")
     ] = None,
-    horizon: Annotated[int | None, typer.Option(min=1, help="Steps that are hidden.")] = None,
-    origins: Annotated[int, typer.Option(min=1, help="Forecasts that 'cv' makes.")] = 5,
+    horizon: Annotated[
+        int | None, typer.Option(min=1, help="Steps hidden from the model; default: the model's.")
+    ] = None,
+    origins: Annotated[int, typer.Option(min=1, help="Number of forecasts in 'cv'.")] = 5,
     out: OutOption = None,
     format: FormatOption = None,
     seed: SeedOption = None,
@@ -218,14 +217,14 @@ def evaluate(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Score a model: edges against a truth, forecasts against hidden steps, beside naive ones.
+    """Evaluate a model: edges against the truth, forecasts against hidden steps and baselines.
 
-    holdout: forecasts of the last steps, which 'fit --holdout' must have left out to be a fair
-    test. cv: a copy is fitted before the first of several forecasts. structure: needs --truth.
+    holdout: forecasts of the last steps; a fair test only after 'fit --holdout'. cv: forecasts from
+    several origins, by a copy fitted on the steps before the first. structure: needs --truth.
 
     \b
     causalmmm fit -c causalmmm.yml --holdout 28 -o runs/a
-    causalmmm evaluate runs/a --tests holdout --horizon 28 -o scores.csv
+    causalmmm evaluate runs/a --tests holdout --horizon 28 -o metrics.csv
     """
     import warnings
 
@@ -235,32 +234,34 @@ def evaluate(
     kind = format_of(out, format, TABLES, json=json)
     if out is not None:
         fresh(out, force)
-    chosen = [name.strip() for name in tests.split(",")] if tests is not None else None
+    names = [name.strip() for name in tests.split(",")] if tests is not None else None
     if truth is not None and not (truth / "truth.json").is_file():
-        raise typer.BadParameter(f"'{truth}' holds no truth: give the folder truth/ of 'simulate'")
+        raise typer.BadParameter(
+            f"'{truth}' contains no truth.json; pass the folder truth/ written by 'simulate'"
+        )
     fitted, panel = model_and_panel(model, data, config, overrides, device=device, seed=seed)
-    known = None if truth is None else Truth.load(truth)
-    with terminal.working("evaluating"), warnings.catch_warnings(record=True) as doubts:
+    true_graphs = None if truth is None else Truth.load(truth)
+    with terminal.working("evaluating"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        frame = fitted.evaluate(panel, known, chosen, horizon=horizon, origins=origins)
-    for doubt in doubts:
-        if doubt.category is UserWarning:
-            terminal.say(f"warning: {doubt.message}", "yellow")
+        frame = fitted.evaluate(panel, true_graphs, names, horizon=horizon, origins=origins)
+    for warning in caught:
+        if warning.category is UserWarning:
+            terminal.say(f"warning: {warning.message}", "yellow")
     if out is None and not json and format is None:
-        show_scores(frame)
+        show_metrics(frame)
     else:
         write_answer(frame, out, kind, force=force)
 
 
-def show_scores(frame: pd.DataFrame) -> None:
-    """Scores as a table: one row per test, series, horizon and method."""
+def show_metrics(frame: pd.DataFrame) -> None:
+    """Metrics as a table: one row per test, series, horizon and method."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     keys = ["test", "series", "horizon", "method"]
-    for _, part in frame.groupby(frame["test"] == "structure", sort=False):
-        wide = part.pivot_table(index=keys, columns="metric", values="value", sort=False)
+    for _, rows in frame.groupby(frame["test"] == "structure", sort=False):
+        wide = rows.pivot_table(index=keys, columns="metric", values="value", sort=False)
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in (*keys, *wide.columns):
             table.add_column(str(name), justify="left" if name in keys else "right", no_wrap=True)
@@ -270,8 +271,8 @@ def show_scores(frame: pd.DataFrame) -> None:
         Console(width=max(100, 14 * (len(keys) + wide.shape[1]))).print(table)
 
 
-def _levels(text: str) -> list[Any]:
+def _parse_levels(text: str) -> list[Any]:
     try:
-        return [float(part) for part in text.split(",")]
+        return [float(level) for level in text.split(",")]
     except ValueError:
-        raise typer.BadParameter(f"'{text}' are no levels: write e.g. 80,95") from None
+        raise typer.BadParameter(f"invalid levels '{text}'; write e.g. 80,95") from None

@@ -1,6 +1,6 @@
-"""What all commands share: their common options, what they say and where, how they refuse.
+"""What the commands share: options, messages, refusals, and reading models, panels and settings.
 
-Results go to standard output or to ``--out``; everything said to people goes to standard error.
+Results go to standard output or to ``--out``, messages to standard error. No command lives here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from causalmmm.extras import needing
-from causalmmm.findings import Finding, RefusedInput, Report, counted
+from causalmmm.findings import SEVERITIES, RefusedInput, Report, Severity, counted, refusal
 
 if TYPE_CHECKING:
     from causalmmm.config.configuration import Config
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from causalmmm.model.estimator import CausalMMM
 
 REFUSED = 2
-_SHOWN = 30  # findings on a terminal; all of them are in --json and in --out
+_MAX_FINDINGS = 30  # shown on a terminal; --json and --out contain all of them
 _STYLES = {"error": "bold red", "warning": "yellow", "notice": "cyan"}
 
 ConfigOption = Annotated[
@@ -40,27 +40,40 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. model.epochs=5."),
 ]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="CSV or Parquet file in place of the configured one.")
+    Path | None, typer.Option("--data", help="CSV or Parquet file instead of the configured one.")
 ]
-SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of all randomness.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Random seed.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
-QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Say only what went wrong.")]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Machine-readable output on standard output.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there already.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace existing output.")]
 StoreOption = Annotated[list[str] | None, typer.Option("--store", help="Only these stores.")]
 OutOption = Annotated[
-    Path | None, typer.Option("-o", "--out", help="File to write, else standard output.")
+    Path | None, typer.Option("-o", "--out", help="Output file; default: standard output.")
 ]
+OutFolder = Annotated[Path, typer.Option("-o", "--out", help="Output folder.")]
 FormatOption = Annotated[
-    str | None, typer.Option("--format", help="In place of what the suffix of --out says.")
+    str | None, typer.Option("--format", help="Output format; default: by the suffix of --out.")
 ]
-ModelArgument = Annotated[Path, typer.Argument(help="Directory that 'fit' wrote.", metavar="MODEL")]
+HorizonOption = Annotated[
+    int | None, typer.Option(min=1, help="Steps ahead; default: the model's.")
+]
+ModelArgument = Annotated[
+    Path, typer.Argument(help="Model directory written by 'fit'.", metavar="MODEL")
+]
+ExportedArgument = Annotated[
+    Path, typer.Argument(help="ONNX file written by 'export'.", metavar="MODEL")
+]
+DrawStores = Annotated[
+    int | None, typer.Option(min=1, help="Number of stores; default: the preset's.")
+]
+DrawSeed = Annotated[int, typer.Option("--seed", help="Random seed.")]
 
 
 class Terminal:
-    """What the current command may say, and in which form."""
+    """Messages of the current command, and whether it is quiet or answers in JSON."""
 
     def __init__(self) -> None:
         self.errors = Console(stderr=True, highlight=False)
@@ -70,34 +83,36 @@ class Terminal:
         self.quiet, self.json = quiet, json
 
     def say(self, text: str, style: str = "") -> None:
-        """A line for people, unless they asked for quiet."""
+        """A line on standard error, unless ``--quiet``."""
         if not self.quiet:
             self.errors.print(Text(text, style=style), soft_wrap=True)
 
     def result(self, value: Any) -> None:
-        """The command's machine-readable answer."""
+        """The command's JSON answer on standard output."""
         typer.echo(json.dumps(value, indent=2, default=str))
 
-    def findings(self, report: Report, *, least: str = "notice") -> None:
-        """Findings as people read them, at most some dozens."""
-        kept = ("error", "warning", "notice")
-        shown = [f for f in report if kept.index(f.severity) <= kept.index(least)]
-        for found in shown[:_SHOWN]:
-            line = Text(f"{found.severity:<8}", style=_STYLES[found.severity])
-            line.append(found.code, style="bold").append(f"  {found.message}", style="default")
+    def findings(self, report: Report, *, least: Severity = "notice") -> None:
+        """Findings of severity ``least`` and above, up to a maximum number."""
+        limit = SEVERITIES.index(least)
+        shown = [f for f in report if SEVERITIES.index(f.severity) <= limit]
+        for finding in shown[:_MAX_FINDINGS]:
+            line = Text(f"{finding.severity:<8}", style=_STYLES[finding.severity])
+            line.append(finding.code, style="bold").append(f"  {finding.message}", style="default")
             self.errors.print(line, soft_wrap=True)
-            if found.remedy:
-                self.errors.print(Text(f"        -> {found.remedy}", style="dim"), soft_wrap=True)
-        if len(shown) > _SHOWN:
-            self.errors.print(f"... and {len(shown) - _SHOWN} more; --json lists them all")
+            if finding.remedy:
+                remedy = Text(f"        -> {finding.remedy}", style="dim")
+                self.errors.print(remedy, soft_wrap=True)
+        if len(shown) > _MAX_FINDINGS:
+            more = len(shown) - _MAX_FINDINGS
+            self.errors.print(f"... and {more} more; --json lists all of them")
 
     @contextmanager
-    def working(self, what: str) -> Iterator[None]:
-        """A sign of life on a terminal while something is computed."""
+    def working(self, task: str) -> Iterator[None]:
+        """A spinner on a terminal during the block."""
         if self.quiet or not self.errors.is_terminal:
             yield
             return
-        with self.errors.status(what):
+        with self.errors.status(task):
             yield
 
 
@@ -105,15 +120,15 @@ terminal = Terminal()
 
 
 class Commands(TyperGroup):
-    """Turns what the library refuses into a message and exit code 2, never into a traceback."""
+    """Turns the library's refusals into a message and exit code 2, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         terminal.start()
         try:
             return super().invoke(ctx)
         except RefusedInput as error:
-            _refuse(error.report.summary, error.report)
-        except BrokenPipeError:  # the reader of our output has left: nothing is wrong
+            _exit_refused(error.report.summary, error.report)
+        except BrokenPipeError:  # the reader of our output has exited: not an error
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except (
@@ -126,16 +141,16 @@ class Commands(TyperGroup):
         ) as error:
             if os.environ.get("CAUSALMMM_DEBUG"):
                 raise
-            said = error.args[0] if isinstance(error, KeyError) and error.args else error
-            _refuse(str(said) or type(error).__name__)
+            message = error.args[0] if isinstance(error, KeyError) and error.args else error
+            _exit_refused(str(message) or type(error).__name__)
         except RuntimeError as error:
-            # torch has no narrower class for this one
+            # torch has no specific class for this error
             if "out of memory" not in str(error) or os.environ.get("CAUSALMMM_DEBUG"):
                 raise
-            _refuse("The device is out of memory: lower batch_stores, window or draws.")
+            _exit_refused("The device is out of memory: reduce batch_stores, window or draws.")
 
 
-def _refuse(message: str, report: Report | None = None) -> NoReturn:
+def _exit_refused(message: str, report: Report | None = None) -> NoReturn:
     if terminal.json:
         findings = [] if report is None else to_records(report)
         terminal.result({"ok": False, "error": message, "findings": findings})
@@ -148,14 +163,16 @@ def _refuse(message: str, report: Report | None = None) -> NoReturn:
 
 
 def to_records(report: Report) -> list[dict[str, Any]]:
-    """Findings as JSON holds them."""
+    """Findings as JSON values."""
     from dataclasses import asdict
 
-    return [asdict(found) for found in report]
+    return [asdict(finding) for finding in report]
 
 
-def read_config(config: Path | None, overrides: Sequence[str] | None, data: Path | None) -> Config:
-    """The configuration of a file, of overrides and of a data file, in this order."""
+def read_config(
+    config: Path | None, overrides: Sequence[str] | None, data: Path | None
+) -> tuple[Config, Path]:
+    """The configuration of a file, changed by overrides and then by a data file."""
     from causalmmm.config.configuration import Config
     from causalmmm.model.parameters import parameter_names
 
@@ -167,12 +184,12 @@ def read_config(config: Path | None, overrides: Sequence[str] | None, data: Path
     if data is not None:
         read = replace(read, data=read.data.model_copy(update={"path": data}))
     if read.data.path is None:
-        raise typer.BadParameter("name the data: a file, or -c with 'path' under 'data'")
-    return read
+        raise typer.BadParameter("no data: pass a file, or -c with 'path' under 'data'")
+    return read, read.data.path
 
 
 def read_panel(config: Config) -> Panel:
-    """The panel of a configuration; what was doubted or recognised is said."""
+    """The panel of a configuration; its warnings are printed."""
     from causalmmm.data.panel import Panel
 
     data = config.data
@@ -192,7 +209,7 @@ def say_notices(panel: Panel) -> None:
 
 
 def read_model(directory: Path, *, device: str | None = None, seed: int | None = None) -> CausalMMM:
-    """A saved model, for the seed and on the device asked for."""
+    """A saved model, with this seed and on this device."""
     from causalmmm.model.estimator import load
 
     with terminal.working(f"loading {directory}"):
@@ -210,7 +227,7 @@ def model_and_panel(
     device: str | None,
     seed: int | None = None,
 ) -> tuple[CausalMMM, Panel]:
-    """A saved model, and the panel to answer for, of some stores where they are named."""
+    """A saved model and the panel it is asked about, restricted to the stores that are named."""
     model = read_model(directory, device=device, seed=seed)
     panel = panel_of(model, config, overrides, data)
     return model, panel.select(store) if store else panel
@@ -219,48 +236,46 @@ def model_and_panel(
 def panel_of(
     model: CausalMMM, config: Path | None, overrides: Sequence[str] | None, data: Path | None
 ) -> Panel:
-    """The panel to answer for: the one named, else the file on which the model was fitted."""
+    """The panel that was passed, else the file on which the model was fitted."""
     from causalmmm.config.configuration import Config, DataConfig
 
     if config is None and data is None:
         source = model.source_
         if source is None:
-            raise typer.BadParameter("the model does not know its data: name it by --data or -c")
+            raise typer.BadParameter("no data path is stored with this model; pass --data or -c")
         if not Path(source["path"]).is_file():
             raise typer.BadParameter(
-                f"the data on which the model was fitted are no longer in '{source['path']}': "
-                "name them by --data or -c"
+                f"the data of the fit, '{source['path']}', no longer exist; pass --data or -c"
             )
         read = Config(model.schema_, DataConfig.model_validate(source))
     else:
-        read = read_config(config, overrides, data)
+        read, _ = read_config(config, overrides, data)
         if read.schema is None:
             read = replace(read, schema=model.schema_)
     return read_panel(read)
 
 
 def check_device(device: str | None) -> str | None:
-    """The name, when the device is here; refuses it otherwise."""
+    """The name of the device; refused if there is no such device."""
     if device is None or device in ("auto", "cpu"):
         return device
     with needing("a device"):
         import torch
 
     if not device.startswith("cuda"):
-        raise typer.BadParameter(f"'{device}' is no device: auto, cpu, cuda or cuda:1")
+        raise typer.BadParameter(f"unknown device '{device}'; choose auto, cpu, cuda or cuda:N")
     index = device.removeprefix("cuda").removeprefix(":")
     if not torch.cuda.is_available() or (index and int(index) >= torch.cuda.device_count()):
-        raise typer.BadParameter(f"there is no device '{device}' here")
+        raise typer.BadParameter(f"device '{device}' is not available on this machine")
     return device
 
 
 def fresh(path: Path, force: bool, what: str = "file") -> Path:
-    """The path of a file or folder to write, refused when it is there and may not be replaced."""
-    full = path.is_dir() and any(path.iterdir()) if what == "folder" else path.exists()
-    wrong = path.exists() and path.is_dir() != (what == "folder")
-    if wrong or (full and not force):
+    """The path of a file or folder to write; refused if it exists and may not be replaced."""
+    occupied = path.is_dir() and any(path.iterdir()) if what == "folder" else path.exists()
+    wrong_kind = path.exists() and path.is_dir() != (what == "folder")
+    if wrong_kind or (occupied and not force):
         kind = "folder" if path.is_dir() else "file"
-        remedy = f"Give the path of a {what}." if wrong else "Choose another, or add --force."
-        message = f"The {kind} '{path}' is there already."
-        raise RefusedInput([Finding("error", "place-taken", message, remedy)])
+        remedy = f"Pass the path of a {what}." if wrong_kind else "Choose another, or add --force."
+        raise refusal("place-taken", f"The {kind} '{path}' already exists.", remedy)
     return path

@@ -1,4 +1,4 @@
-"""``init``, ``validate`` and ``simulate``: commands that know data and need no model."""
+"""``init``, ``validate`` and ``simulate``: commands about data, without a model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ import typer
 
 from causalmmm.cli.common import (
     ConfigOption,
+    DrawSeed,
+    DrawStores,
     ForceOption,
     JsonOption,
+    OutFolder,
+    OutOption,
     QuietOption,
     SetOption,
     fresh,
@@ -21,7 +25,8 @@ from causalmmm.cli.common import (
     to_records,
 )
 from causalmmm.cli.output import format_of, write_table, wrote
-from causalmmm.findings import ConfigError, Report, counted
+from causalmmm.files import atomic_file, write_atomically
+from causalmmm.findings import ConfigError, Finding, Report, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,13 +39,11 @@ _STORES_AT_ONCE = 2_000
 
 def init(
     data: Annotated[Path, typer.Argument(help="CSV or Parquet file, one row per store and date.")],
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="File to write, else standard output.")
-    ] = None,
+    out: OutOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Guess what each column is, and print a commented configuration to check and keep.
+    """Guess the role of each column, and write a commented configuration to check and keep.
 
     \b
     causalmmm init sales.csv -o causalmmm.yml
@@ -49,7 +52,7 @@ def init(
 
     terminal.start(json=json)
     text = Config.template(data)
-    if out is None:  # nobody knows from which folder it will be read
+    if out is None:  # absolute path: the folder it will be read from is unknown
         text = _with_path(text, data.absolute())
         if json:
             terminal.result({"ok": True, "config": text})
@@ -57,56 +60,45 @@ def init(
             typer.echo(text, nl=False)
         return
     fresh(out, force)
-    out.parent.mkdir(parents=True, exist_ok=True)
     if not data.is_absolute():  # paths in the file are relative to its folder
         text = _with_path(text, os.path.relpath(data, out.parent))
-    out.write_text(text, encoding="utf-8")
+    write_atomically(out, text)
     wrote(out)
-    terminal.say(f"check its guesses, then: causalmmm validate -c {out}", "dim")
+    terminal.say(f"check the guesses, then run: causalmmm validate -c {out}", "dim")
 
 
 def _with_path(text: str, path: Path | str) -> str:
-    """The configuration with another path to its data."""
+    """The configuration with another path of the data."""
     from causalmmm.config.configuration import Config
 
-    own = Config.parse(text).data.path
-    return text.replace(f"  path: {own}\n", f"  path: {path}\n", 1)
+    current = Config.parse(text).data.path
+    return text.replace(f"  path: {current}\n", f"  path: {path}\n", 1)
 
 
 def validate(
     data: Annotated[
-        Path | None, typer.Argument(help="File whose columns are guessed; or use -c.")
+        Path | None, typer.Argument(help="File whose roles are guessed; or use -c.")
     ] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Table of findings (.csv .json .parquet).")
+        Path | None, typer.Option("-o", "--out", help="Write the findings (.csv .json .parquet).")
     ] = None,
     force: ForceOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Check data and configuration, and list everything found: where it is and how to mend it.
+    """Check data and configuration, and list all findings: where they are and how to fix them.
 
-    Exit code 1 when something must be corrected, 0 otherwise.
+    Exit code 1 if there are errors, else 0.
 
     \b
     causalmmm validate -c causalmmm.yml
     causalmmm validate sales.csv --json
     """
-    from causalmmm.data.validation import validate as examine
-    from causalmmm.model.parameters import check_parameters
-
     terminal.start(quiet=quiet, json=json)
     kind = format_of(out, None, ("csv", "json", "parquet"))
-    try:
-        read = read_config(config, overrides, data)
-        report = examine(
-            read.data.path, read.schema, nan=read.data.nan, min_steps=read.data.min_steps
-        )
-        check_parameters(read.model)
-    except ConfigError as error:
-        report = Report.of([*error.report, *(report if "report" in locals() else ())])
+    report = Report.of(_all_findings(config, overrides, data))
     if json:
         terminal.result(
             {"ok": report.ok, "summary": report.summary, "findings": to_records(report)}
@@ -120,24 +112,46 @@ def validate(
     raise typer.Exit(0 if report.ok else 1)
 
 
+def _all_findings(
+    config: Path | None, overrides: list[str] | None, data: Path | None
+) -> list[Finding]:
+    """Findings about the model's parameters, then about the data; or about the configuration."""
+    from causalmmm.data.validation import validate
+    from causalmmm.model.parameters import check_parameters
+
+    try:
+        settings, path = read_config(config, overrides, data)
+    except ConfigError as error:
+        return list(error.report)
+    table = settings.data
+    report = validate(path, settings.schema, nan=table.nan, min_steps=table.min_steps)
+    try:
+        check_parameters(settings.model)
+    except ConfigError as error:
+        return [*error.report, *report]
+    return list(report)
+
+
 def simulate(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
+    out: OutFolder,
     preset: Annotated[
         str, typer.Option(help="airmmm, paper-small, paper-large or marketplace.")
     ] = "airmmm",
-    stores: Annotated[int | None, typer.Option(help="Number of stores.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Length of every history.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
+    stores: DrawStores = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of every history; default: the preset's.")
+    ] = None,
+    seed: DrawSeed = 0,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. channels=4."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Another setting, e.g. channels=4."),
     ] = None,
     format: Annotated[str, typer.Option(help="csv or parquet.")] = "csv",
     force: ForceOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Draw stores with known truth: a panel, its true graphs, and a configuration to fit it.
+    """Simulate stores with known truth: a panel, its true graphs, and a configuration to fit it.
 
     Writes panel.csv (or .parquet), causalmmm.yml and truth/ (edges.csv, truth.json, truth.npz).
 
@@ -150,16 +164,17 @@ def simulate(
     terminal.start(quiet=quiet, json=json)
     kind = format_of(None, format, ("csv", "parquet"))
     fresh(out, force, "folder")
-    with terminal.working("drawing stores"):
+    with terminal.working("simulating"):
         panel, truth = draw(
             preset, seed=seed, stores=stores, steps=steps, **_settings(overrides or [])
         )
     out.mkdir(parents=True, exist_ok=True)
     data = out / f"panel.{kind}"
-    _write_panel(panel, data)
+    with atomic_file(data) as partial:
+        _write_panel(panel, partial, kind)
     truth.save(out / "truth")
     _true_edges(truth).to_csv(out / "truth" / "edges.csv", index=False)
-    (out / "causalmmm.yml").write_text(_configuration(panel, data.name), encoding="utf-8")
+    write_atomically(out / "causalmmm.yml", _configuration(panel, data.name))
     terminal.say(repr(panel))
     wrote(out, stores=panel.n_stores, steps=int(panel.lengths.max()), series=panel.nodes)
 
@@ -171,35 +186,35 @@ def _settings(overrides: list[str]) -> dict[str, Any]:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
-            raise typer.BadParameter(f"'{override}' does not set anything: write channels=4")
+            raise typer.BadParameter(f"'{override}' does not set anything; write e.g. channels=4")
         value = yaml.safe_load(text)
         settings[key.strip()] = tuple(value) if isinstance(value, list) else value
     return settings
 
 
-def _write_panel(panel: Panel, path: Path) -> None:
-    """Some thousand stores at a time, so that a large panel never stands twice in memory."""
+def _write_panel(panel: Panel, path: Path, kind: str) -> None:
+    """Write some thousand stores at a time, so that a large panel is not copied as a whole."""
     from rich.progress import track
 
     frames = _frames(panel)
     count = -(-panel.n_stores // _STORES_AT_ONCE)
-    shown = track(
+    tracked = track(
         frames,
-        f"writing {path.name}",
+        f"writing panel.{kind}",
         total=count,
         console=terminal.errors,
         disable=terminal.quiet or count < 2 or not terminal.errors.is_terminal,
     )
-    if path.suffix == ".csv":
+    if kind == "csv":
         with path.open("w", encoding="utf-8", newline="") as file:
-            for k, frame in enumerate(shown):
+            for k, frame in enumerate(tracked):
                 frame.to_csv(file, index=False, header=k == 0, lineterminator="\n")
         return
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     writer = None
-    for frame in shown:
+    for frame in tracked:
         table = pa.Table.from_pandas(frame, preserve_index=False)
         writer = writer or pq.ParquetWriter(path, table.schema)
         writer.write_table(table)
@@ -213,7 +228,7 @@ def _frames(panel: Panel) -> Iterator[pd.DataFrame]:
 
 
 def _true_edges(truth: Truth) -> pd.DataFrame:
-    """The edges that are there, without a row for every pair of every store."""
+    """One row per true edge: store, source, target, effect."""
     import numpy as np
     import pandas as pd
 
@@ -237,5 +252,5 @@ def _configuration(panel: Panel, data: str) -> str:
         "data": {"path": data},
         "model": {"seed": 0},
     }
-    what = f"{counted(panel.n_stores, 'simulated store')}; the truth is in truth/."
-    return f"# {what}\n" + yaml.safe_dump(tree, sort_keys=False)
+    comment = f"{counted(panel.n_stores, 'simulated store')}; the truth is in truth/."
+    return f"# {comment}\n" + yaml.safe_dump(tree, sort_keys=False)

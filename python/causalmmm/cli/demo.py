@@ -1,4 +1,4 @@
-"""``demo``: the whole way on simulated data, from stores to graphs, forecasts and their scores."""
+"""``demo``: a complete example on simulated data, from stores to graphs, forecasts and metrics."""
 
 from __future__ import annotations
 
@@ -10,8 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from causalmmm.cli.answers import forecast_picture
-from causalmmm.cli.common import DeviceOption, ForceOption, JsonOption, QuietOption, terminal
-from causalmmm.findings import Finding, RefusedInput
+from causalmmm.cli.common import (
+    DeviceOption,
+    DrawSeed,
+    DrawStores,
+    ForceOption,
+    JsonOption,
+    OutFolder,
+    QuietOption,
+    terminal,
+)
+from causalmmm.files import write_atomically
+from causalmmm.findings import refusal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,19 +32,19 @@ _FILES = ("forecast.csv", "forecast.png", "graph.png", "graphs.csv", "metrics.js
 
 
 def demo(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")] = Path("demo"),
-    stores: Annotated[int | None, typer.Option(min=1, help="Stores to draw; preset: 50.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Longest training.")] = EPOCHS,
-    seed: Annotated[int, typer.Option(help="Seed of all randomness.")] = 0,
+    out: OutFolder = Path("demo"),
+    stores: DrawStores = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Maximum epochs of training.")] = EPOCHS,
+    seed: DrawSeed = 0,
     device: DeviceOption = None,
     force: ForceOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Simulate 50 shops, learn their graphs, forecast 28 hidden days, and score both.
+    """Simulate 50 shops, learn their graphs, forecast 28 hidden days, and evaluate both.
 
-    Writes graph.png, forecast.png, graphs.csv, forecast.csv, metrics.json and model/. The results
-    of an earlier demo in the same folder are replaced; a folder with anything else needs --force.
+    Writes graph.png, forecast.png, graphs.csv, forecast.csv, metrics.json and model/. Results of an
+    earlier demo in the folder are replaced; a folder with other files needs --force.
 
     \b
     causalmmm demo -o demo
@@ -54,8 +64,8 @@ def demo(
     model = CausalMMM(
         epochs=epochs, horizon=HIDDEN, seed=seed, device=check_device(device) or "auto"
     ).fit(history, progress=not quiet)
-    terminal.say("3  scoring edges against the truth, forecasts against what happened", "bold")
-    scores = model.evaluate(panel, truth, ["structure", "holdout"])
+    terminal.say("3  comparing edges with the truth, forecasts with the hidden days", "bold")
+    evaluation = model.evaluate(panel, truth, ["structure", "holdout"])
     forecast = model.predict(history)
     store = str(panel.stores[0])
     out.mkdir(parents=True, exist_ok=True)
@@ -64,10 +74,10 @@ def demo(
     forecast.to_csv(out / "forecast.csv", index=False)
     plot_graph(model.graph(store)).savefig(out / "graph.png")
     forecast_picture(forecast, history, store, hidden).savefig(out / "forecast.png")
-    metrics = _nested(scores)
+    metrics = _nested(evaluation)
     metrics["seconds"] = round(time.perf_counter() - began, 1)
     metrics["epochs"] = len(model.history_)
-    (out / "metrics.json").write_text(_text(metrics), encoding="utf-8")
+    write_atomically(out / "metrics.json", _text(metrics))
     if json:
         typer.echo(_text(metrics), nl=False)
     else:
@@ -75,26 +85,26 @@ def demo(
 
 
 def summary(metrics: dict[str, Any], stores: int, out: Path) -> str:
-    """What the demo found, in a few lines."""
+    """The results in a few lines."""
     edges = metrics["structure"]["all"]["0"]["causalmmm"]
-    made = metrics["holdout"]["gmv"][str(HIDDEN)]
-    ours = made["causalmmm"]
+    forecasts = metrics["holdout"]["gmv"][str(HIDDEN)]
+    ours = forecasts["causalmmm"]
     naive = ", ".join(
-        f"{name} {values['wape']:.1%}" for name, values in made.items() if name != "causalmmm"
+        f"{name} {values['wape']:.1%}" for name, values in forecasts.items() if name != "causalmmm"
     )
-    sure = edges["true_share_80_100"]
+    true_share = edges["true_share_80_100"]
     return "\n".join(
         [
             "",
             f"Graphs of {stores} shops, never shown to the model:",
-            f"  AUROC {edges['auroc']:.3f}, AUPRC {edges['auprc']:.3f} (guessing would score 0.500 "
+            f"  AUROC {edges['auroc']:.3f}, AUPRC {edges['auprc']:.3f} (guessing: 0.500 "
             f"and {edges['true_edge_share']:.3f})",
-            f"  {edges['pairs_80_100']:.0f} edges are given a probability of 0.8 or more"
-            + ("" if sure is None else f"; {sure:.1%} of them are true"),
+            f"  {edges['pairs_80_100']:.0f} edges have a probability of 0.8 or more"
+            + ("" if true_share is None else f"; {true_share:.1%} of them are true"),
             f"GMV of the {HIDDEN} hidden days, error as a share of GMV:",
             f"  causalmmm {ours['wape']:.1%} ({naive})",
-            f"  its 80 % intervals hold {ours['coverage_80']:.0%} of the days, its 95 % intervals "
-            f"{ours['coverage_95']:.0%}",
+            f"  its 80 % intervals contain {ours['coverage_80']:.0%} of the days, "
+            f"its 95 % intervals {ours['coverage_95']:.0%}",
             f"In {metrics['seconds']:.0f} s. Look at {out / 'graph.png'} and "
             f"{out / 'forecast.png'}.",
         ]
@@ -102,7 +112,7 @@ def summary(metrics: dict[str, Any], stores: int, out: Path) -> str:
 
 
 def _check_folder(out: Path, force: bool) -> None:
-    """Only what an earlier demo wrote may be there, unless forced."""
+    """Refuse a folder with other files than those of an earlier demo, unless forced."""
     from causalmmm.model.header import check_place
 
     if out.exists() and not out.is_dir():
@@ -111,21 +121,20 @@ def _check_folder(out: Path, force: bool) -> None:
         [p.name for p in out.iterdir() if p.name not in (*_FILES, "model")] if out.exists() else []
     )
     if others and not force:
-        message = f"'{out}' holds other things than a demo: {', '.join(sorted(others)[:5])}."
-        remedy = "Choose another folder, or add --force."
-        raise RefusedInput([Finding("error", "place-taken", message, remedy)])
+        message = f"'{out}' contains other files than a demo: {', '.join(sorted(others)[:5])}."
+        raise refusal("place-taken", message, "Choose another folder, or add --force.")
     check_place(out / "model", overwrite=True)
 
 
-def _nested(scores: pd.DataFrame) -> dict[str, Any]:
-    """{test: {series: {horizon: {method: {metric: value}}}}}, None for what is not a number."""
+def _nested(evaluation: pd.DataFrame) -> dict[str, Any]:
+    """{test: {series: {horizon: {method: {metric: value}}}}}, None for NaN."""
     tree: dict[str, Any] = {}
-    for row in scores.to_dict("records"):
-        at = tree
+    for row in evaluation.to_dict("records"):
+        branch = tree
         for key in ("test", "series", "horizon", "method"):
-            at = at.setdefault(str(row[key]), {})
+            branch = branch.setdefault(str(row[key]), {})
         value = float(row["value"])
-        at[row["metric"]] = value if isfinite(value) else None
+        branch[row["metric"]] = value if isfinite(value) else None
     return tree
 
 

@@ -1,4 +1,4 @@
-"""``decompose`` and ``curves``: what a fitted model says of spend."""
+"""``decompose`` and ``curves``: effects of spend according to a fitted model."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def decompose(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Split the target into baseline, own past, every other series and a remainder, step by step.
+    """Decompose the target of every step into baseline, own past, other series and a remainder.
 
-    Columns: store, date, component, value. The values of a date sum to what was observed.
-    .png .svg .pdf draws one store.
+    Columns: store, date, component, value. The values of a date sum to the observed one.
+    .png .svg .pdf draw one store.
 
     \b
     causalmmm decompose runs/a --store 434 -o contributions.csv
@@ -68,14 +68,14 @@ def decompose(
     from causalmmm.plots import plot_decomposition
 
     figure = plot_decomposition(frame, store=str(panel.stores[0]), target=panel.nodes[-1])
-    return write_picture(figure, out, force=force)
+    return write_picture(figure, out, kind, force=force)
 
 
 def curves(
     model: ModelArgument,
     channel: Annotated[str | None, typer.Option(help="Only this channel.")] = None,
     store: StoreOption = None,
-    points: Annotated[int, typer.Option(min=2, help="Amounts per curve.")] = 50,
+    points: Annotated[int, typer.Option(min=2, help="Points per curve.")] = 50,
     data: DataOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -86,13 +86,13 @@ def curves(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Say what constant spend on a channel adds to the target per step: response curves.
+    """Response curves: what constant spend on a channel adds to the target per step.
 
     Amounts run from zero to twice the largest of each store's window.
 
     Columns: store, channel, amount, expected, effect, lower, upper.
 
-    .png .svg .pdf draws one store, with its usual amounts marked.
+    .png .svg .pdf draw one store, with its usual amounts marked.
 
     \b
     causalmmm curves runs/a --channel search --store 434 -o search.csv
@@ -112,4 +112,4 @@ def curves(
     usual = dict(zip(panel.nodes, panel.data.values[-fitted.window :].mean(0), strict=True))
     one, target = str(panel.stores[0]), panel.nodes[-1]
     figure = plot_curves(frame, store=one, target=target, usual=usual)
-    return write_picture(figure, out, force=force)
+    return write_picture(figure, out, kind, force=force)

@@ -1,4 +1,4 @@
-"""``export``: a fitted model as a file."""
+"""``export``: a fitted model as one ONNX file."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ def export(
     model: ModelArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
     draws: Annotated[
-        int | None, typer.Option(min=1, help="Futures behind a forecast; default: the model's.")
+        int | None,
+        typer.Option(min=1, help="Simulated futures per forecast; default: the model's."),
     ] = None,
-    max_horizon: Annotated[int, typer.Option(min=1, help="Most steps ahead.")] = 90,
+    max_horizon: Annotated[int, typer.Option(min=1, help="Maximum steps ahead.")] = 90,
     opset: Annotated[int, typer.Option(help="18, 20 or 21.")] = 18,
     check: Annotated[
         bool, typer.Option("--check", help="Compare the file's answers with the model's.")
@@ -43,11 +44,10 @@ def export(
     quiet: QuietOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write a model as one ONNX file, which runs without torch and without this package.
+    """Export a model to one ONNX file, which runs without torch and without this package.
 
-    With --check the file is opened again and its answers for some stores of --data (or of the data
-    of the fit, where they are still there) are compared with the model's; exit code 1 when they
-    differ by more than float32 does.
+    With --check the answers of the file for some stores of --data (default: the data of the fit)
+    are compared with the model's; exit code 1 if they differ by more than float32 rounding.
 
     \b
     causalmmm export runs/a -o model.onnx --check
@@ -65,10 +65,10 @@ def export(
         panel = panel_of(fitted, config, overrides, data)
         panel = panel.select(panel.stores[:_CHECKED_STORES].tolist())
         with terminal.working("comparing"):
-            found = differences(fitted, out, panel)
-        agrees = max(found.values()) <= TOLERANCE
-        facts["differences"] = found
-        for name, value in found.items():
+            largest = differences(fitted, out, panel)
+        agrees = max(largest.values()) <= TOLERANCE
+        facts["differences"] = largest
+        for name, value in largest.items():
             terminal.say(f"{name}: differs by at most {value:.1e}")
         if not agrees:
             terminal.say(f"the file does not agree with the model within {TOLERANCE:.0e}", "red")

@@ -1,4 +1,4 @@
-"""``info``: what a model directory holds, or what is installed here."""
+"""``info``: the content of a model directory, or the versions installed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _PACKAGES = (
 
 def info(
     model: Annotated[
-        Path | None, typer.Argument(help="Directory that 'fit' wrote; none: this installation.")
+        Path | None,
+        typer.Argument(help="Model directory written by 'fit'; default: this installation."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Describe a model directory, or the installation: versions, devices, what is compiled in.
+    """Describe a model directory, or the installation: versions, devices, compiled kernels.
 
     \b
     causalmmm info
@@ -36,9 +37,9 @@ def info(
     _show(facts)
 
 
-def show_version(asked: bool) -> None:
+def show_version(requested: bool) -> None:
     """The eager option ``--version``."""
-    if asked:
+    if requested:
         from causalmmm.extras import package_version
 
         typer.echo(f"causalmmm {package_version()}")
@@ -81,7 +82,7 @@ def installation() -> dict[str, Any]:
 
 
 def description(directory: Path) -> dict[str, Any]:
-    """What a model directory says of itself, weights unread."""
+    """The content of a model directory, without reading the weights."""
     from causalmmm.model.header import WEIGHTS, read_header
 
     header = read_header(directory)
@@ -122,15 +123,15 @@ def _show(facts: dict[str, Any]) -> None:
 
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
-        table.add_row(Text(name, style="bold"), Text(_said(value)))
+        table.add_row(Text(name, style="bold"), Text(_as_text(value)))
     Console(highlight=False).print(table)
 
 
-def _said(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if value is None or value == []:
         return "-"
     if isinstance(value, dict):
-        return ", ".join(f"{k}: {_said(v)}" for k, v in value.items())
+        return ", ".join(f"{k}: {_as_text(v)}" for k, v in value.items())
     if isinstance(value, list):
-        return ", ".join(map(_said, value))
+        return ", ".join(map(_as_text, value))
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,6 +1,6 @@
-"""Tables and graphs as ordinary files: CSV, Parquet, JSON, GraphML, DOT, by suffix or by name.
+"""Output files of the commands: CSV, Parquet, JSON, GraphML, DOT and pictures, by suffix or name.
 
-Only formats; what is in them is decided by the commands.
+Only formats; the commands decide on the content. Files appear whole or not at all.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from urllib.parse import quote
 import typer
 
 from causalmmm.cli.common import fresh, terminal
+from causalmmm.files import atomic_file, write_atomically
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -27,44 +28,42 @@ _SUFFIXES = {"pq": "parquet", "gv": "dot", "xml": "graphml"}
 
 
 def format_of(
-    out: Path | None, named: str | None, known: tuple[str, ...], *, json: bool = False
+    out: Path | None, option: str | None, supported: tuple[str, ...], *, json: bool = False
 ) -> str:
-    """The format that was named, else that of the suffix, else CSV; refuses what is not known.
+    """The format given by ``--format``, else by the suffix of the file, else CSV.
 
-    ``json`` without a file asks for JSON on standard output.
+    ``json`` without a file means JSON on standard output.
     """
-    chosen = "json" if json and out is None else named
-    if chosen is None and out is not None and out.suffix:
-        chosen = out.suffix[1:].lower()
-    chosen = _SUFFIXES.get(chosen or "csv", chosen or "csv")
-    if chosen not in known:
-        raise typer.BadParameter(f"'{chosen}' is no format here; known are {', '.join(known)}")
-    return chosen
+    name = "json" if json and out is None else option
+    if name is None and out is not None and out.suffix:
+        name = out.suffix[1:].lower()
+    name = _SUFFIXES.get(name or "csv", name or "csv")
+    if name not in supported:
+        choices = f"{', '.join(supported[:-1])} or {supported[-1]}"
+        raise typer.BadParameter(f"unsupported format '{name}'; choose {choices}")
+    return name
 
 
 def write_table(frame: pd.DataFrame, out: Path | None, kind: str, *, force: bool) -> None:
-    """To the file, or to standard output, as ``csv``, ``parquet`` or ``json``."""
+    """Write to the file, or to standard output, as ``csv``, ``parquet`` or ``json``."""
     if kind != "parquet":
         return write_text(table_text(frame, kind), out, force=force)
     if out is None:
-        raise typer.BadParameter("Parquet needs a file: add -o")
-    fresh(out, force)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return frame.to_parquet(out, index=False)
+        raise typer.BadParameter("Parquet cannot go to standard output; add -o")
+    with atomic_file(fresh(out, force)) as partial:
+        return frame.to_parquet(partial, index=False)
 
 
 def write_text(text: str, out: Path | None, *, force: bool) -> None:
-    """To the file, or to standard output."""
+    """Write to the file, or to standard output."""
     if out is None:
         typer.echo(text, nl=False)
-        return
-    fresh(out, force)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
+    else:
+        write_atomically(fresh(out, force), text)
 
 
 def write_answer(frame: pd.DataFrame, out: Path | None, kind: str, *, force: bool) -> None:
-    """``write_table``, and say so."""
+    """``write_table``, then report it."""
     write_table(frame, out, kind, force=force)
     wrote(out, rows=len(frame))
 
@@ -98,7 +97,7 @@ def json_text(value: Any) -> str:
 
 
 def graph_record(graph: nx.DiGraph[Any]) -> dict[str, Any]:
-    """Plain JSON values of a graph."""
+    """A graph as JSON values."""
     nodes = [{"name": name, "role": role} for name, role in graph.nodes(data="role")]
     edges = [{"source": s, "target": t, **values} for s, t, values in graph.edges(data=True)]
     return {**graph.graph, "nodes": nodes, "edges": edges}
@@ -109,27 +108,28 @@ def write_graph(graph: nx.DiGraph[Any], out: Path | None, kind: str, *, force: b
 
 
 def file_name(store: str, kind: str) -> str:
-    """A file name for a store whatever its name holds."""
+    """A file name for a store, safe whatever characters its name contains."""
     return f"{quote(store, safe=' ')}.{kind}"
 
 
 def one_store_for(kind: str, out: Path | None, store: list[str] | None) -> None:
-    """Refuse a picture of no store or several, or without a file."""
+    """Pictures need a file and exactly one store."""
     if kind in PICTURES and (out is None or not store or len(store) != 1):
-        raise typer.BadParameter("a picture needs a file, -o, and one --store")
+        raise typer.BadParameter("a picture needs an output file (-o) and exactly one --store")
 
 
-def write_picture(figure: Figure, out: Path | None, *, force: bool, **facts: Any) -> None:
-    """To a file, and say so with ``facts``."""
+def write_picture(
+    figure: Figure, out: Path | None, kind: str, *, force: bool, **facts: Any
+) -> None:
+    """Write to a file, then report it with ``facts``."""
     assert out is not None  # one_store_for
-    fresh(out, force)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
+    with atomic_file(fresh(out, force)) as partial:
+        figure.savefig(partial, format=kind)
     wrote(out, **facts)
 
 
 def wrote(out: Path | None, **facts: Any) -> None:
-    """Say, or with ``--json`` print, what a command has written."""
+    """Report the file that a command has written, as JSON with ``--json``."""
     if out is None:
         return
     if terminal.json:

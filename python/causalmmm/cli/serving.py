@@ -1,4 +1,4 @@
-"""``score`` and ``serve``: an exported model at work, without torch."""
+"""``score`` and ``serve``: batch inference and HTTP with an exported model, without torch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,9 @@ from typing import Annotated
 
 import typer
 
-from causalmmm.cli.common import JsonOption, QuietOption, terminal
+from causalmmm.cli.common import ExportedArgument, HorizonOption, JsonOption, QuietOption, terminal
 from causalmmm.extras import needing
 from causalmmm.findings import counted
-
-ExportedArgument = Annotated[
-    Path, typer.Argument(help="ONNX file that 'export' wrote.", metavar="MODEL")
-]
 
 
 class What(StrEnum):
@@ -26,35 +22,43 @@ class What(StrEnum):
 
 def score(
     model: ExportedArgument,
-    data: Annotated[Path, typer.Option("--input", exists=True, help="Folder of Parquet files.")],
-    out: Annotated[Path, typer.Option("-o", "--output", help="Folder for the scores.")],
-    what: Annotated[What, typer.Option(help="What to compute.")] = What.forecasts,
-    horizon: Annotated[
-        int | None, typer.Option(min=1, help="Steps ahead; default: the model's.")
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", exists=True, help="Folder of Parquet files. (required)"),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Output folder. (required)")
+    ] = None,
+    what: Annotated[What, typer.Option(help="What to compute.")] = What.forecasts,
+    horizon: HorizonOption = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; default: one per core.")
     ] = None,
     quiet: QuietOption = False,
     json: JsonOption = False,
+    old_data: Annotated[Path | None, typer.Option("--input", exists=True, hidden=True)] = None,
+    old_out: Annotated[Path | None, typer.Option("--output", hidden=True)] = None,
 ) -> None:
     """Score a Parquet data set of any size, file by file, with an exported model.
 
-    Every file of the input, in plain or hive folders, gives a file of the same name in the output;
-    a store must be in one file only. Each process holds one file at a time in memory. Files appear
-    whole or not at all: after a crash the same command does only what is missing. It refuses to
-    go on with another model, other settings or changed files, and replaces nothing.
+    Every file of --data, in plain or hive folders, leads to a file of the same name in --out; a
+    store must be in one file only. Each process holds one file at a time in memory. Files appear
+    whole or not at all: after a crash the same command computes only what is missing. It refuses
+    to continue with another model, other settings or changed files, and replaces nothing.
 
     Columns of forecasts: store, date, series, mean, lower_80, upper_80, lower_95, upper_95; of
     graphs: store, source, target, probability, effect, lower, upper.
 
     \b
-    causalmmm score model.onnx --input panel/ --output scores/ --workers 8
+    causalmmm score model.onnx --data panel/ -o scores/ --workers 8
     """
     with needing("scoring"):
         from causalmmm.scoring import score_dataset
 
     terminal.start(quiet=quiet, json=json)
+    data, out = data or old_data, out or old_out
+    if data is None or out is None:
+        raise typer.BadParameter("pass --data, the Parquet files, and -o, the output folder")
     with terminal.working(f"scoring {data}"):
         scored = score_dataset(
             model,
@@ -69,32 +73,35 @@ def score(
         facts = {"partitions": scored.done, "kept": scored.kept, "rows": scored.rows}
         terminal.result({"ok": True, "out": str(out), **facts})
     else:
-        kept = f", {scored.kept} were there already" if scored.kept else ""
+        kept = f", {scored.kept} existed already" if scored.kept else ""
         terminal.say(f"wrote {counted(scored.done, 'file')} to {out}{kept}")
 
 
 def serve(
     model: ExportedArgument,
     host: Annotated[
-        str, typer.Option(help="Address to listen at; the default is this machine alone.")
+        str,
+        typer.Option(help="Address to listen on; the default is reachable from this machine only."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8000,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Requests side by side; default: one per core.")
+        int | None, typer.Option(min=1, help="Concurrent requests; default: one per core.")
     ] = None,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Largest body.")] = 32_000_000,
-    max_stores: Annotated[int, typer.Option(min=1, help="Most stores in a request.")] = 2_000,
-    max_seconds: Annotated[float, typer.Option(min=0.001, help="Longest time of a request.")] = 30,
+    max_bytes: Annotated[
+        int, typer.Option(min=1, help="Maximum size of a request body.")
+    ] = 32_000_000,
+    max_stores: Annotated[int, typer.Option(min=1, help="Maximum stores per request.")] = 2_000,
+    max_seconds: Annotated[float, typer.Option(min=0.001, help="Time limit of a request.")] = 30,
     max_waiting: Annotated[
-        int, typer.Option(min=0, help="Most requests that wait; others get a 503 at once.")
+        int, typer.Option(min=0, help="Maximum waiting requests; further ones get a 503.")
     ] = 64,
     quiet: QuietOption = False,
 ) -> None:
-    """Answer over HTTP with an exported model: /graph, /predict, /decompose; /docs describes them.
+    """Serve an exported model over HTTP: /graph, /predict, /decompose; /docs describes them.
 
-    Tables come and go as JSON columns or as Arrow streams. /healthz says what the model is,
-    /metrics what Prometheus reads. There is no authentication: to listen beyond this machine
-    (--host 0.0.0.0) put it behind something that has. SIGTERM lets running requests finish.
+    Tables are sent and returned as JSON columns or Arrow streams. /healthz describes the model,
+    /metrics is for Prometheus. There is no authentication: to listen on other addresses (--host
+    0.0.0.0), put it behind a proxy that has it. SIGTERM lets running requests finish.
 
     \b
     causalmmm serve model.onnx --port 8000
@@ -107,8 +114,8 @@ def serve(
 
         from causalmmm.serving import Limits, create_app
     limits = Limits(max_bytes, max_stores, max_seconds, max_waiting)
-    at_once = threads or len(os.sched_getaffinity(0))
-    app = create_app(OnnxModel(model, threads=1), limits, at_once=at_once)
+    concurrency = threads or len(os.sched_getaffinity(0))
+    app = create_app(OnnxModel(model, threads=1), limits, at_once=concurrency)
     level = "warning" if quiet else "info"
-    grace = math.ceil(max_seconds)
-    uvicorn.run(app, host=host, port=port, log_level=level, timeout_graceful_shutdown=grace)
+    shutdown = math.ceil(max_seconds)  # seconds for running requests
+    uvicorn.run(app, host=host, port=port, log_level=level, timeout_graceful_shutdown=shutdown)

@@ -20,7 +20,7 @@ from causalmmm.cli.common import (
     read_panel,
     terminal,
 )
-from causalmmm.findings import Finding, RefusedInput, counted
+from causalmmm.findings import counted, first_line, refusal
 
 if TYPE_CHECKING:
     from causalmmm.data.panel import Panel
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 
 
 def fit(
-    out: Annotated[Path, typer.Option("-o", "--out", help="Directory of the model to write.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Model directory to write.")],
     data: Annotated[
-        Path | None, typer.Argument(help="File in place of the configured one.")
+        Path | None, typer.Argument(help="CSV or Parquet file instead of the configured one.")
     ] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     holdout: Annotated[
-        int, typer.Option(min=0, help="Last steps of every store that are left out of the fit.")
+        int, typer.Option(min=0, help="Last steps of every store to exclude from the fit.")
     ] = 0,
     seed: SeedOption = None,
     device: DeviceOption = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="File rewritten after every epoch, for --resume.")
+        Path | None, typer.Option(help="File updated after every epoch, for --resume.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from --checkpoint.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from --checkpoint.")] = False,
     force: ForceOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -60,45 +60,29 @@ def fit(
 
     check_place(out, force)
     if resume and (checkpoint is None or not checkpoint.is_file()):
-        raise typer.BadParameter("--resume needs the file that an earlier run named --checkpoint")
-    read = read_config(config, overrides, data)
-    parameters = check_parameters(read.model)
+        raise typer.BadParameter("--resume needs --checkpoint, a file written by an earlier run")
+    settings, path = read_config(config, overrides, data)
+    parameters = check_parameters(settings.model)
     if seed is not None:
         parameters["seed"] = seed
     if device is not None:
         parameters["device"] = device
     check_device(parameters.get("device"))
-    panel = read_panel(read)
+    panel = read_panel(settings)
     if holdout:
         panel, _ = panel.split(holdout)
     terminal.say(repr(panel))
     model = CausalMMM(**parameters)
     _run(model, panel, checkpoint, resume=resume, progress=not quiet)
-    assert read.data.path is not None
-    source = read.data.model_dump(mode="json")
-    model.source_ = {**source, "path": str(read.data.path.resolve())}
+    model.source_ = {**settings.data.model_dump(mode="json"), "path": str(path.resolve())}
     model.save(out, overwrite=force)
-    losses = model.history_["validation"].dropna()
-    best = float(losses.min()) if len(losses) else None
-    facts = {
-        "out": str(out),
-        "stores": panel.n_stores,
-        "series": len(panel.nodes),
-        "epochs": len(model.history_),
-        "train": float(model.history_["train"].iloc[-1]),
-        "validation": best,
-    }
-    if json:
-        terminal.result({"ok": True, **facts})
-    said = "" if best is None else f", best held-out loss {best:.2f}"
-    terminal.say(f"wrote {out} ({counted(len(model.history_), 'epoch')}{said})")
-    terminal.say(f"next: causalmmm graph {out} --store {panel.stores[0]}", "dim")
+    _report(model, panel, out)
 
 
 def _run(
     model: CausalMMM, panel: Panel, checkpoint: Path | None, *, resume: bool, progress: bool
 ) -> None:
-    """Fit; a checkpoint that cannot be gone on from is refused as what it is."""
+    """Fit; an error before the first epoch of a resumed run is one of the checkpoint."""
     epochs: list[object] = []
     try:
         model.fit(
@@ -107,14 +91,30 @@ def _run(
     except Exception as error:
         if not resume or epochs:
             raise
-        reason = str(error).splitlines()[0] if isinstance(error, ValueError | RuntimeError) else ""
-        raise RefusedInput(
-            [
-                Finding(
-                    "error",
-                    "wrong-checkpoint",
-                    f"This run cannot go on from '{checkpoint}'. {reason}".strip(),
-                    "Resume with the data and settings that the run began with, or without it.",
-                )
-            ]
+        reason = first_line(error) if isinstance(error, ValueError | RuntimeError) else ""
+        raise refusal(
+            "wrong-checkpoint",
+            f"This run cannot continue from '{checkpoint}'. {reason}".strip(),
+            "Resume with the data and settings of the earlier run, or start without --resume.",
         ) from error
+
+
+def _report(model: CausalMMM, panel: Panel, out: Path) -> None:
+    losses = model.history_["validation"].dropna()
+    best = float(losses.min()) if len(losses) else None
+    epochs = len(model.history_)
+    if terminal.json:
+        terminal.result(
+            {
+                "ok": True,
+                "out": str(out),
+                "stores": panel.n_stores,
+                "series": len(panel.nodes),
+                "epochs": epochs,
+                "train": float(model.history_["train"].iloc[-1]),
+                "validation": best,
+            }
+        )
+    best_loss = "" if best is None else f", best held-out loss {best:.2f}"
+    terminal.say(f"wrote {out} ({counted(epochs, 'epoch')}{best_loss})")
+    terminal.say(f"next: causalmmm graph {out} --store {panel.stores[0]}", "dim")

@@ -1,4 +1,4 @@
-"""The configuration file: one YAML with data, roles and settings, and the template of it.
+"""The configuration file: one YAML file with data, roles and settings, and a template for it.
 
-Reads and writes text; what a setting means belongs to the estimator.
+Reads, checks and writes text; what a setting means belongs to the estimator.
 """

@@ -1,6 +1,6 @@
-"""``Config``: one YAML file that says where the data are, what the columns mean, how to model.
+"""``Config``: one YAML file with the data's path, the roles of its columns and model settings.
 
-Reads and checks the file; the meaning of the model's parameters belongs to the estimator.
+Reads and checks the file; what the model's parameters mean belongs to the estimator.
 """
 
 from __future__ import annotations
@@ -15,19 +15,29 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from causalmmm.data.readers import Readable
 from causalmmm.data.schema import Schema, schema_findings
-from causalmmm.findings import ConfigError, Finding, PanelError, closest, first_few
+from causalmmm.files import require_file
+from causalmmm.findings import (
+    ConfigError,
+    Finding,
+    PanelError,
+    RefusedInput,
+    closest,
+    first_few,
+    refusal,
+)
 
 SECTIONS = ("schema", "data", "model")
 
-Lines = dict[tuple[str, ...], int]
+Key = tuple[str, ...]  # ("model", "epochs") for model.epochs
+Lines = dict[Key, int]
 
 
 class DataConfig(BaseModel):
-    """Where the panel is, and how its missing values are treated.
+    """Path of the panel, and the treatment of missing values.
 
-    path       CSV or Parquet file; relative to the folder of the YAML file.
+    path       CSV or Parquet file, relative to the folder of the YAML file.
     nan        "error", "zero" or "interpolate", for all roles or per role.
-    min_steps  fewest steps that a store may have.
+    min_steps  minimum number of steps per store.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,8 +51,8 @@ class DataConfig(BaseModel):
 class Config:
     """The three sections of a configuration file, checked.
 
-    schema  None when the file leaves the roles of the columns to be guessed.
-    data    see ``DataConfig``; its path is absolute or relative to the working folder.
+    schema  None if the roles of the columns are to be guessed.
+    data    see ``DataConfig``; the path is absolute or relative to the working directory.
     model   parameters of ``CausalMMM`` by name.
     """
 
@@ -58,20 +68,20 @@ class Config:
         *,
         model_keys: Collection[str] | None = None,
     ) -> Config:
-        """Read a YAML file, then apply overrides such as ``model.epochs=5`` in turn.
+        """Read a YAML file, then apply overrides such as ``model.epochs=5`` in order.
 
-        The value of an override is read as YAML, so that 5 is a number and [80, 95] a list.
-        ``model_keys``, where given, are the only keys that the section ``model`` may have.
-        Raises ``ConfigError``, whose report names the line and the key of everything wrong.
+        overrides   their values are parsed as YAML: 5 is a number, [80, 95] a list.
+        model_keys  the keys that section ``model`` may have; None allows any.
+
+        Raises ``ConfigError``, whose report gives line and key of every error.
         """
         path = Path(path)
-        if not path.is_file():
-            raise _refuse("no-such-file", f"There is no file '{path}'.", "Check the path.")
+        require_file(path, kind=ConfigError)
         try:
             text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
             message = f"'{path}' is not UTF-8 text."
-            raise _refuse("encoding", message, "Save the file in UTF-8.") from None
+            raise _refusal("encoding", message, "Save the file as UTF-8.") from None
         return cls.parse(text, overrides, model_keys=model_keys, folder=path.parent)
 
     @classmethod
@@ -83,21 +93,12 @@ class Config:
         model_keys: Collection[str] | None = None,
         folder: Path | None = None,
     ) -> Config:
-        """``read`` for text; relative data paths are taken from ``folder``."""
+        """``read`` for text; relative data paths refer to ``folder``."""
         tree, lines = _load(text)
         for override in overrides:
             _apply(tree, override)
         findings = _unknown_keys(tree, SECTIONS, (), lines)
-        sections = {}
-        for name in SECTIONS:
-            value = tree.get(name)
-            if value is not None and not isinstance(value, dict):
-                message = f"Section '{name}' holds {value!r}, not keys with values"
-                findings.append(
-                    _located("invalid-value", message, "Indent its keys.", (name,), lines)
-                )
-                value = None
-            sections[name] = value
+        sections = {name: _section(tree, name, lines, findings) for name in SECTIONS}
         schema = _schema(sections["schema"], lines, findings)
         data = _data(sections["data"] or {}, folder, lines, findings)
         model = {str(key): value for key, value in (sections["model"] or {}).items()}
@@ -109,14 +110,25 @@ class Config:
 
     @staticmethod
     def template(data: Readable) -> str:
-        """A commented YAML text for a table or a file: every guess with its reason.
+        """A commented YAML text for a table or a file, with the reason of every guess.
 
-        ``Config.parse`` reads it back. Raises ``PanelError`` when a date, a target or channels
-        cannot be guessed.
+        ``Config.parse`` reads it back. Raises ``PanelError`` if no date, target or channel is
+        recognisable.
         """
         from causalmmm.config.template import template
 
         return template(data)
+
+
+def _section(
+    tree: dict[str, Any], name: str, lines: Lines, findings: list[Finding]
+) -> dict[str, Any] | None:
+    value = tree.get(name)
+    if value is None or isinstance(value, dict):
+        return value
+    message = f"Section '{name}' is {value!r}, but must contain keys with values"
+    findings.append(_located("invalid-value", message, "Indent its keys.", (name,), lines))
+    return None
 
 
 def _schema(section: dict[str, Any] | None, lines: Lines, findings: list[Finding]) -> Schema | None:
@@ -125,10 +137,12 @@ def _schema(section: dict[str, Any] | None, lines: Lines, findings: list[Finding
     try:
         return Schema.model_validate(section)
     except ValidationError as error:
-        places = [("schema", *map(str, item["loc"])) for item in error.errors()]
-        for found, place in zip(schema_findings(error), places, strict=True):
-            message = found.message.rstrip(".")
-            findings.append(_located(found.code, message, found.remedy, place, lines, found.column))
+        keys = [("schema", *map(str, item["loc"])) for item in error.errors()]
+        for finding, key in zip(schema_findings(error), keys, strict=True):
+            message = finding.message.rstrip(".")
+            findings.append(
+                _located(finding.code, message, finding.remedy, key, lines, finding.column)
+            )
         return None
 
 
@@ -142,26 +156,28 @@ def _data(
         data = DataConfig.model_validate(section)
     except ValidationError as error:
         for item in error.errors():
-            place = ("data", *map(str, item["loc"]))[:2]
+            key = ("data", *map(str, item["loc"]))[:2]
             if item["type"] == "extra_forbidden":
-                findings.append(_unknown(place, list(DataConfig.model_fields), lines))
-            elif place != ("data", "nan"):  # said below, in its own words
-                message = f"Key '{'.'.join(place)}': {item['msg']}"
-                findings.append(_located("invalid-value", message, "Correct it.", place, lines))
+                findings.append(_unknown(key, list(DataConfig.model_fields), lines))
+            elif key != ("data", "nan"):  # check_policies has better messages
+                message = f"Key '{'.'.join(key)}': {item['msg']}"
+                findings.append(
+                    _located("invalid-value", message, "Correct the value.", key, lines)
+                )
     try:
         check_policies(section.get("nan"))
     except PanelError as error:
-        for found in error.report:
-            place = ("data", "nan", found.column or "")
-            message = found.message.rstrip(".")
-            findings.append(_located(found.code, message, found.remedy, place, lines))
+        for finding in error.report:
+            key = ("data", "nan", finding.column or "")
+            message = finding.message.rstrip(".")
+            findings.append(_located(finding.code, message, finding.remedy, key, lines))
     if data.path is not None and folder is not None:
         return data.model_copy(update={"path": folder / data.path})
     return data
 
 
 def _load(text: str) -> tuple[dict[str, Any], Lines]:
-    """The tree of a YAML text, and the line of each key; refuses what is no mapping."""
+    """The parsed YAML text, and the line of each key; refuses anything but a mapping."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         tree = yaml.safe_load(text)
@@ -169,91 +185,93 @@ def _load(text: str) -> tuple[dict[str, Any], Lines]:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise _refuse(
+        raise _refusal(
             "yaml-syntax",
-            f"The configuration is not YAML, {where}{problem}.",
-            "Check colons, quotes and the indentation, which must be spaces.",
+            f"The configuration is not valid YAML, {where}{problem}.",
+            "Check colons, quotes and indentation, which must be spaces.",
         ) from None
     if tree is None:
         return {}, {}
     if not isinstance(tree, dict):
-        message = "The configuration is not a list of sections."
-        raise _refuse("yaml-syntax", message, f"Write the sections {', '.join(SECTIONS)}.")
+        message = "The configuration does not consist of sections."
+        raise _refusal(
+            "yaml-syntax", message, f"Write the sections {', '.join(SECTIONS)}, each with its keys."
+        )
     lines: Lines = {}
-    repeated: list[Finding] = []
-    _collect(node, (), lines, repeated)
-    if repeated:
-        raise ConfigError(repeated)
+    findings: list[Finding] = []
+    _collect_lines(node, (), lines, findings)
+    if findings:
+        raise ConfigError(findings)
     return tree, lines
 
 
-def _collect(node: Any, place: tuple[str, ...], lines: Lines, repeated: list[Finding]) -> None:
+def _collect_lines(node: Any, parent: Key, lines: Lines, findings: list[Finding]) -> None:
+    """The line of every key below ``parent``, and a finding for each that is repeated."""
     if not isinstance(node, yaml.MappingNode):
         return
-    for key, value in node.value:
-        inner = (*place, str(key.value))
-        line = key.start_mark.line + 1
-        if inner in lines:
-            message = f"Key '{'.'.join(inner)}' is given twice, first on line {lines[inner]}"
-            found = _located("repeated-key", message, "Keep one.", inner, {inner: line})
-            repeated.append(found)
-        lines[inner] = line
-        _collect(value, inner, lines, repeated)
+    for key_node, value in node.value:
+        key = (*parent, str(key_node.value))
+        line = key_node.start_mark.line + 1
+        if key in lines:
+            message = f"Key '{'.'.join(key)}' occurs twice, first on line {lines[key]}"
+            findings.append(_located("repeated-key", message, "Keep only one.", key, {key: line}))
+        lines[key] = line
+        _collect_lines(value, key, lines, findings)
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
-    """Set one dotted key; sections on the way are made when they are not there."""
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise _refuse(
+    """Set one dotted key; missing sections on the way are created."""
+    dotted, equals, text = override.partition("=")
+    key = dotted.strip().split(".")
+    if not equals or not all(key):
+        raise _refusal(
             "bad-override",
-            f"'{override}' does not set anything.",
+            f"'{override}' does not set anything: there is no key with a value.",
             "Write section.key=value, e.g. model.epochs=5.",
         )
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        message = f"The value of '{override}' is not YAML."
-        raise _refuse("bad-override", message, "Put text in quotes.") from None
-    for part in parts[:-1]:
+        message = f"The value of '{override}' is not valid YAML."
+        raise _refusal("bad-override", message, "Put text in quotes.") from None
+    for part in key[:-1]:
         below = tree.setdefault(part, {})
         if below is None:
             below = tree[part] = {}
         if not isinstance(below, dict):
-            message = f"'{override}' sets a key below '{part}', which holds {below!r}."
-            raise _refuse("bad-override", message, f"Set '{part}' itself.")
+            message = f"'{override}' sets a key below '{part}', but '{part}' is {below!r}."
+            raise _refusal("bad-override", message, f"Set '{part}' itself.")
         tree = below
-    tree[parts[-1]] = value
+    tree[key[-1]] = value
 
 
 def _unknown_keys(
-    section: Mapping[str, Any], known: Collection[str], place: tuple[str, ...], lines: Lines
+    section: Mapping[str, Any], valid: Collection[str], parent: Key, lines: Lines
 ) -> list[Finding]:
-    return [_unknown((*place, str(key)), known, lines) for key in section if key not in known]
+    return [_unknown((*parent, str(key)), valid, lines) for key in section if key not in valid]
 
 
-def _unknown(place: tuple[str, ...], known: Collection[str], lines: Lines) -> Finding:
-    message = f"There is no key '{'.'.join(place)}'"
-    remedy = f"{closest(place[-1], known)}Known keys: {first_few(known, 40)}."
-    return _located("unknown-key", message, remedy, place, lines)
+def _unknown(key: Key, valid: Collection[str], lines: Lines) -> Finding:
+    message = f"Unknown key '{'.'.join(key)}'"
+    remedy = f"{closest(key[-1], valid)}Valid keys: {first_few(valid, 40)}."
+    return _located("unknown-key", message, remedy, key, lines)
 
 
 def _located(
     code: str,
     message: str,
     remedy: str,
-    place: tuple[str, ...],
+    key: Key,
     lines: Lines,
     column: str | None = None,
 ) -> Finding:
-    """A finding whose message ends with the line of its key, or of the nearest key above it."""
-    near = next((place[:n] for n in range(len(place), 0, -1) if place[:n] in lines), None)
-    where = f" (line {lines[near]})" if near else ""
-    if code == "unknown-key" and near != place:
+    """A finding whose message ends with the line of its key, or of the closest parent key."""
+    nearest = next((key[:n] for n in range(len(key), 0, -1) if key[:n] in lines), None)
+    where = f" (line {lines[nearest]})" if nearest else ""
+    if code == "unknown-key" and nearest != key:
         where = " (set by an override)"
-    return Finding("error", code, f"{message}{where}.", remedy, column=column or ".".join(place))
+    return Finding("error", code, f"{message}{where}.", remedy, column=column or ".".join(key))
 
 
-def _refuse(code: str, message: str, remedy: str) -> ConfigError:
-    return ConfigError([Finding("error", code, message, remedy)])
+def _refusal(code: str, message: str, remedy: str) -> RefusedInput:
+    return refusal(code, message, remedy, kind=ConfigError)

@@ -1,6 +1,6 @@
 """The commented configuration that ``causalmmm init`` prints for a table.
 
-Only writes text; the guesses and their reasons come from ``causalmmm.data.guess``.
+Only formats text; the guesses and their reasons come from ``causalmmm.data.guess``.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ _WIDTH = 44
 
 def template(data: Readable) -> str:
     """See ``Config.template``."""
-    schema, notices = Schema.guess(data)
+    schema, findings = Schema.guess(data)
     path = str(Path(data)) if isinstance(data, (str, PathLike)) else "data.csv"
-    said = {found.column: found for found in notices if found.column is not None}
+    reasons = {finding.column: finding for finding in findings if finding.column is not None}
     lines = [
-        "# Configuration of causalmmm. The roles of the columns were guessed; check each of them.",
+        "# Configuration of causalmmm. The roles of the columns are guesses: check each of them.",
         "",
         "schema:",
-        *_schema_lines(schema, said),
-        *_unused_lines(notices),
+        *_schema_lines(schema, reasons),
+        *_unused_lines(findings),
         "",
         "data:",
         f"  path: {_scalar(path)}",
-        "  # What to do with missing values: error, zero or interpolate. Each use is reported.",
+        "  # Missing values, per role: error, zero or interpolate. Each use is reported.",
         "  nan: {channels: error, organic: error, mediators: error, target: error,",
         "        controls: error, context: error}",
         "",
-        "# Parameters of CausalMMM by name; those left out keep their defaults.",
+        "# Parameters of CausalMMM by name; all others keep their defaults.",
         "model:",
         "  seed: 0",
         "",
@@ -44,20 +44,20 @@ def template(data: Readable) -> str:
     return "\n".join(lines)
 
 
-def _schema_lines(schema: Schema, said: dict[str, Finding]) -> list[str]:
+def _schema_lines(schema: Schema, reasons: dict[str, Finding]) -> list[str]:
     lines = []
     if schema.store is None:
-        lines.append("  # store: <column>      no column names one: read as one national store")
+        lines.append("  # store: <column>      no column found: read as one national store")
     else:
-        lines.append(_line("  store:", schema.store, said))
-    lines += [_line("  date:", schema.date, said), _line("  target:", schema.target, said)]
+        lines.append(_line("  store:", schema.store, reasons))
+    lines += [_line("  date:", schema.date, reasons), _line("  target:", schema.target, reasons)]
     lines.append("  channels:" if schema.channels else "  channels: {}")
     for name, channel in schema.channels.items():
         lines.append(f"    {_scalar(name)}:")
         if channel.spend is not None:
-            lines.append(_line("      spend:", channel.spend, said))
+            lines.append(_line("      spend:", channel.spend, reasons))
         if channel.exposure is not None:
-            lines.append(_line("      exposure:", channel.exposure, said))
+            lines.append(_line("      exposure:", channel.exposure, reasons))
     for key, columns in (
         ("organic", schema.organic),
         ("mediators", schema.mediators),
@@ -65,44 +65,44 @@ def _schema_lines(schema: Schema, said: dict[str, Finding]) -> list[str]:
     ):
         if columns:
             lines.append(f"  {key}:")
-            lines += [_line("    -", column, said) for column in columns]
+            lines += [_line("    -", column, reasons) for column in columns]
     if schema.controls:
-        lines.append("  controls:   # future_known: a plan gives the future values")
+        lines.append("  controls:   # future_known: plans contain the future values")
     for control in schema.controls:
         item = yaml.safe_dump(
             control.model_dump(), default_flow_style=True, sort_keys=False, width=10_000
         )
-        lines.append(_commented(f"    - {item.strip()}", said.get(control.name)))
+        lines.append(_commented(f"    - {item.strip()}", reasons.get(control.name)))
     for key in ("revenue_per_target", "population"):
         column = getattr(schema, key)
         if column is not None:
-            lines.append(_line(f"  {key}:", column, said))
+            lines.append(_line(f"  {key}:", column, reasons))
     return lines
 
 
-def _unused_lines(notices: list[Finding]) -> list[str]:
-    unused = [found for found in notices if found.code == "guessed-unused"]
+def _unused_lines(findings: list[Finding]) -> list[str]:
+    unused = [finding for finding in findings if finding.code == "guessed-unused"]
     if not unused:
         return []
     return [
         "  # Columns without a role:",
-        *(_commented(f"  #   {found.column}", found) for found in unused),
+        *(_commented(f"  #   {finding.column}", finding) for finding in unused),
     ]
 
 
-def _line(key: str, column: str, said: dict[str, Finding]) -> str:
-    return _commented(f"{key} {_scalar(column)}", said.get(column))
+def _line(key: str, column: str, reasons: dict[str, Finding]) -> str:
+    return _commented(f"{key} {_scalar(column)}", reasons.get(column))
 
 
-def _commented(text: str, found: Finding | None) -> str:
-    if found is None:
+def _commented(text: str, finding: Finding | None) -> str:
+    if finding is None:
         return text
-    reason = found.message.split(": ", 1)[-1].rstrip(".")
-    doubt = " (doubtful)" if found.severity == "warning" else ""
+    reason = finding.message.split(": ", 1)[-1].rstrip(".")
+    doubt = " (doubtful)" if finding.severity == "warning" else ""
     return f"{text:<{_WIDTH}}  # {reason}{doubt}"
 
 
 def _scalar(value: Any) -> str:
-    """A name as YAML reads it back, quoted only where it must be."""
+    """A name in YAML, quoted only if it has to be."""
     text: str = yaml.safe_dump(str(value), width=10_000, allow_unicode=True)
     return text.splitlines()[0]

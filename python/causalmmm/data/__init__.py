@@ -1,4 +1,4 @@
-"""From a user's table to a checked ``Panel`` or ``Plan``: files, roles, dates, numbers, findings.
+"""From a user's table to a checked ``Panel`` or ``Plan``: files, roles, dates, numbers.
 
-Nothing here knows a model; the arrays that the engine takes are the panel's ``data``.
+Nothing here knows a model or torch; the engine takes the arrays in ``Panel.data``.
 """

@@ -1,6 +1,6 @@
-"""Checks of one column of numbers: what is no number, missing, infinite, negative or constant.
+"""Checks of one numeric column: non-numeric, missing, infinite, negative or constant values.
 
-Sees one column at a time, in store and date order; knows roles only as words and policies.
+Sees one column at a time, in store and date order; a role is only a name with a policy here.
 """
 
 from __future__ import annotations
@@ -22,18 +22,26 @@ POLICIES = ("error", "zero", "interpolate")
 
 @dataclass(frozen=True)
 class Rule:
-    """What a column of some role must satisfy. ``policy`` is one of ``POLICIES``, or "required"
-    where there is none to choose; ``negative`` is the code of a negative value and
-    how bad one is; ``flags`` tells whether true/false may stand for 1/0."""
+    """Requirements on a column.
+
+    role      as messages name it.
+    policy    for missing values: one of ``POLICIES``, or "required" where users have no choice.
+    negative  code and severity of the finding for negative values; None allows them.
+    flags     whether true/false may stand for 1/0.
+    """
 
     role: str
     policy: str = "error"
     negative: tuple[str, Severity] | None = None
     flags: bool = False
 
+    def title(self, column: str) -> str:
+        """How a sentence about the column begins: ``Spend 'tv_cost'``."""
+        return f"{self.role[0].upper()}{self.role[1:]} '{column}'"
+
 
 class ColumnCheck:
-    """Reads columns into float32 in the order of a layout and collects what is wrong with them."""
+    """Reads columns into float32, in the order of a layout, and collects findings about them."""
 
     def __init__(self, layout: Layout | None, rows: int) -> None:
         self.layout = layout
@@ -41,29 +49,29 @@ class ColumnCheck:
         self.findings: list[Finding] = []
 
     def read(self, series: pd.Series[Any], name: str, rule: Rule) -> Column:
-        """float32 [rows], complete unless an error was found."""
+        """float32 [rows]; free of missing values unless there is a finding of severity error."""
         numbers, bad = self._numbers(series, name, rule)
-        what = f"{rule.role[0].upper()}{rule.role[1:]} '{name}'"
+        what = rule.title(name)
         missing = np.isnan(numbers)
         if bad is not None:
             self._report_bad(series, name, bad, what)
             missing &= ~self._sorted(bad)
         infinite = np.flatnonzero(np.isinf(numbers))
-        self._add(
+        self.add(
             infinite,
             "error",
             "infinite-value",
             name,
             what + " is infinite or too large in {n} of {where}, first {date}.",
-            "Correct the value; look for a division by zero in the export.",
+            "Correct the value; check the export for a division by zero.",
         )
         if len(numbers) and missing.all():
             self.findings.append(
                 Finding(
                     "error",
                     "all-null",
-                    f"{what} has no value in any of {len(numbers)} rows.",
-                    "Take the column out of the schema, or fill it.",
+                    f"{what} is empty in all {len(numbers)} rows.",
+                    "Remove the column from the schema, or fill it.",
                     column=name,
                     rows=len(numbers),
                 )
@@ -72,20 +80,20 @@ class ColumnCheck:
             numbers = self._fill(numbers, missing, name, rule, what)
         if rule.negative is not None:
             code, severity = rule.negative
-            self._add(
+            self.add(
                 np.flatnonzero(numbers < 0),
                 severity,
                 code,
                 name,
                 what + " is negative in {n} of {where}, first {date}.",
-                "Book refunds and corrections in the period they belong to; write it as >= 0."
+                "Book refunds and corrections in their own period, so that the value is >= 0."
                 if severity == "error"
-                else "Check that returns are meant to be counted here.",
+                else "Check that returns should be counted here.",
             )
         return numbers
 
     def span(self, column: Column) -> tuple[Column, Column]:
-        """float32 [S] each: least and greatest value of every store."""
+        """float32 [S] each: smallest and largest value of every store."""
         if self.layout is None:
             return column.min(keepdims=True), column.max(keepdims=True)
         starts = self.layout.offsets[:-1]
@@ -97,17 +105,17 @@ class ColumnCheck:
     def _numbers(
         self, series: pd.Series[Any], name: str, rule: Rule
     ) -> tuple[Column, NDArray[np.bool_] | None]:
-        """float32 in layout order, NaN where missing; bool in file order where it is no number."""
+        """float32 in layout order, NaN where missing; bool in file order: value is no number."""
         with np.errstate(over="ignore", invalid="ignore"):
             if pd.api.types.is_bool_dtype(series.dtype):
                 if not rule.flags:
-                    nothing = np.full(len(series), np.nan, np.float32)
-                    return self._sorted(nothing), np.ones(len(series), bool)
+                    empty = np.full(len(series), np.nan, np.float32)
+                    return self._sorted(empty), np.ones(len(series), bool)
                 self.findings.append(
                     Finding(
                         "notice",
                         "flags-as-numbers",
-                        f"True and false in '{name}' count as 1 and 0.",
+                        f"True and false in '{name}' are read as 1 and 0.",
                         column=name,
                     )
                 )
@@ -138,12 +146,12 @@ class ColumnCheck:
         self, series: pd.Series[Any], name: str, bad: NDArray[np.bool_], what: str
     ) -> None:
         first = str(series.iloc[int(np.flatnonzero(bad)[0])])
-        remedy = "Write plain numbers with a decimal point, and leave missing cells empty."
+        remedy = "Write plain numbers with a decimal point; leave missing cells empty."
         if pd.api.types.is_bool_dtype(series.dtype):
-            remedy = "Write the amount; a yes/no column belongs under controls."
+            remedy = "Write amounts; yes/no columns belong under controls."
         elif "," in first:
-            remedy = "Write numbers with a decimal point and without thousands separators."
-        self._add(
+            remedy = "Write numbers with a decimal point and no thousands separators."
+        self.add(
             np.flatnonzero(self._sorted(bad)),
             "error",
             "non-numeric",
@@ -155,12 +163,12 @@ class ColumnCheck:
     def _fill(
         self, numbers: Column, missing: NDArray[np.bool_], name: str, rule: Rule, what: str
     ) -> Column:
-        """Apply the missing-value policy of the role, and say so."""
+        """Apply the missing-value policy of the role, with a finding for every use."""
         rows = np.flatnonzero(missing)
         if rule.policy == "zero":
             filled = numbers.copy()
             filled[rows] = 0
-            self._add(
+            self.add(
                 rows,
                 "notice",
                 "filled-with-zero",
@@ -170,16 +178,16 @@ class ColumnCheck:
             )
             return filled
         if rule.policy == "interpolate" and self.layout is not None:
-            filled, hopeless = _interpolated(numbers, missing, self.layout)
-            self._add(
-                hopeless,
+            filled, empty = _interpolated(numbers, missing, self.layout)
+            self.add(
+                empty,
                 "error",
                 "all-missing",
                 name,
-                what + " has no value at all in {where}, so nothing can be interpolated.",
-                "Fill the store's values, or leave the store out.",
+                what + " has no value in {where}, so there is nothing to interpolate from.",
+                "Fill in the store's values, or exclude the store.",
             )
-            self._add(
+            self.add(
                 rows[~np.isnan(filled[rows])],
                 "notice",
                 "interpolated",
@@ -188,15 +196,15 @@ class ColumnCheck:
                 "",
             )
             return filled
-        remedy = "Fill the values"
+        remedy = "Fill in the values"
         if rule.policy != "required":
             remedy += (
                 f", or choose a policy: nan: {{{_policy_key(rule.role)}: zero}} or interpolate"
             )
         remedy += "."
-        if rule.role == "target" and len(self._at_the_end(missing)) == len(rows):
-            remedy = "These rows look like the future: give them as a plan, not as history."
-        self._add(
+        if rule.role == "target" and len(self._trailing(missing)) == len(rows):
+            remedy = "These rows look like future dates: pass them as a plan, not as history."
+        self.add(
             rows,
             "error",
             "missing-value",
@@ -206,40 +214,40 @@ class ColumnCheck:
         )
         return numbers
 
-    def doubt_constant(self, values: Column, column: str, what: str, kind: str) -> None:
-        """Warn of a series that never moves: nothing can be learnt from it."""
+    def check_constant(self, values: Column, column: str, what: str, kind: str) -> None:
+        """Report stores in which a series never changes: nothing can be learned from it there."""
         least, most = self.span(values)
-        still = least == most
-        if not still.any():
+        constant = least == most
+        if not constant.any():
             return
-        zero = bool((most[still] == 0).all())
-        n, of = int(still.sum()), len(still)
+        zero = bool((most[constant] == 0).all())
+        n, of = int(constant.sum()), len(constant)
         everywhere = n == of
         store = None
         if self.layout is not None:
-            store = str(self.layout.stores[int(np.flatnonzero(still)[0])])
+            store = str(self.layout.stores[int(np.flatnonzero(constant)[0])])
         state = "zero" if zero else "constant"
-        # A store that never uses a channel, or in which a control does not move, is ordinary; one
-        # that uses a channel evenly is suspect.
-        silent = not everywhere and (kind == "control" or (zero and kind == "channel"))
+        # A store without a channel, or with a constant control, is ordinary; the same non-zero
+        # amount in every step is suspicious.
+        ordinary = not everywhere and (kind == "control" or (zero and kind == "channel"))
         self.findings.append(
             Finding(
-                "notice" if silent else "warning",
+                "notice" if ordinary else "warning",
                 f"{state}-{kind}",
                 f"{what} is {state} throughout in "
                 + ("every store." if everywhere else f"{n} of {of} stores, first '{store}'."),
                 ""
-                if silent
-                else "Nothing can be learnt from it there; "
-                "check the export, or take the column out of the schema.",
+                if ordinary
+                else "Nothing can be learned from it there; "
+                "check the export, or remove the column from the schema.",
                 column=column,
                 store=None if everywhere and of > 1 else store,
                 rows=n,
             )
         )
 
-    def _at_the_end(self, missing: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Missing rows after which nothing but missing rows follows in the store."""
+    def _trailing(self, missing: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Missing rows that are followed only by missing rows of the same store."""
         if self.layout is None:
             return np.zeros(0, np.int64)
         present = np.where(~missing, np.arange(len(missing)), -1)
@@ -247,7 +255,7 @@ class ColumnCheck:
         rows = np.flatnonzero(missing)
         return rows[rows > last[self.layout.store_of(rows)]]
 
-    def _add(
+    def add(
         self,
         rows: NDArray[np.int64],
         severity: Severity,
@@ -256,33 +264,31 @@ class ColumnCheck:
         message: str,
         remedy: str,
     ) -> None:
-        """One finding per store with such rows; the message may name {n}, {where} and {date}."""
+        """One finding per store with rows like these; {n}, {where}, {date} are filled in."""
         if not len(rows):
             return
         n = counted(len(rows), "row")
         if self.layout is None:
-            text = _worded(message, n=n, where="the table", date=f"row {rows[0] + 1}")
-            found = Finding(severity, code, text, remedy, column=column, rows=len(rows))
-            self.findings.append(found)
+            text = _fill_in(message, n=n, where="the table", date=f"row {rows[0] + 1}")
+            self.findings.append(Finding(severity, code, text, remedy, column, rows=len(rows)))
             return
         if len(rows) == self.rows and len(self.layout.stores) > 1:
-            text = _worded(message, n=n, where="all stores", date=self.layout.days.min())
-            found = Finding(severity, code, text, remedy, column=column, rows=len(rows))
-            self.findings.append(found)
+            text = _fill_in(message, n=n, where="all stores", date=self.layout.days.min())
+            self.findings.append(Finding(severity, code, text, remedy, column, rows=len(rows)))
             return
-        for store, some, more in per_store(self.layout, rows):
+        for store, own, more in per_store(self.layout, rows):
             where = f"store '{store}'" if store is not None else f"{more} more stores"
-            date = str(self.layout.days[some[0]])
-            text = _worded(message, n=counted(len(some), "row"), where=where, date=date)
+            date = str(self.layout.days[own[0]])
+            text = _fill_in(message, n=counted(len(own), "row"), where=where, date=date)
             self.findings.append(
-                Finding(severity, code, text, remedy, column, store, date, len(some))
+                Finding(severity, code, text, remedy, column, store, date, len(own))
             )
 
 
-def _worded(message: str, **words: object) -> str:
-    """The message with its blanks filled; unlike ``str.format``, at ease with names in braces."""
-    for blank, word in words.items():
-        message = message.replace(f"{{{blank}}}", str(word))
+def _fill_in(message: str, **values: object) -> str:
+    """``str.format`` that leaves all other braces alone: column names may contain them."""
+    for name, value in values.items():
+        message = message.replace(f"{{{name}}}", str(value))
     return message
 
 
@@ -299,24 +305,24 @@ def _policy_key(role: str) -> str:
 def _interpolated(
     numbers: Column, missing: NDArray[np.bool_], layout: Layout
 ) -> tuple[Column, NDArray[np.int64]]:
-    """Straight lines between a store's own values, its first and last value held outwards.
+    """Linear interpolation within each store; its first and last values are extended to the ends.
 
-    Also returns the rows of stores that have no value at all.
+    Also returns the rows of stores without any value.
     """
-    place = np.arange(len(numbers))
+    position = np.arange(len(numbers))
     rows = np.flatnonzero(missing)
     owner = layout.store_of(rows)
-    before = np.maximum.accumulate(np.where(missing, -1, place))[rows]
-    after = np.minimum.accumulate(np.where(missing, len(numbers), place)[::-1])[::-1][rows]
+    before = np.maximum.accumulate(np.where(missing, -1, position))[rows]
+    after = np.minimum.accumulate(np.where(missing, len(numbers), position)[::-1])[::-1][rows]
     has_before = before >= layout.offsets[owner]
     has_after = after < layout.offsets[owner + 1]
     left = np.where(has_before, before, after)
     right = np.where(has_after, after, before)
-    hopeless = ~has_before & ~has_after
-    left, right = np.where(hopeless, rows, left), np.where(hopeless, rows, right)
+    empty = ~has_before & ~has_after
+    left, right = np.where(empty, rows, left), np.where(empty, rows, right)
     share = (rows - left) / np.maximum(right - left, 1)
     filled = numbers.copy()
     filled[rows] = numbers[left] + np.where(left == right, 0, share) * (
         numbers[right] - numbers[left]
     )
-    return filled, rows[hopeless]
+    return filled, rows[empty]

@@ -1,7 +1,7 @@
-"""Guessing what the columns of a table are, from the names that common tools give them.
+"""Guessing the roles of a table's columns from the names that common tools give them.
 
-Every guess is recorded with its reason; whoever knows better writes a ``Schema``. Values are
-looked at only where a name says nothing.
+Every guess is recorded with its reason; a ``Schema``, which is built elsewhere, overrides them all.
+Values are only looked at where the name is not conclusive.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
 from causalmmm.data.readers import Readable, Source, open_source
-from causalmmm.data.schema import Schema
 from causalmmm.findings import Finding, PanelError, first_few
 
-# Names in order of preference, compared without case.
+# Names in order of preference, case-insensitive.
 STORE = (
     "store",
     "unique_id",
@@ -37,48 +36,47 @@ DATE = ("date", "ds", "time", "week", "date_week", "wk_strt_dt", "day", "month",
 TARGET = ("target", "y", "gmv", "sales", "revenue", "kpi", "conversions", "orders")
 
 _AMOUNT = r"\s*[^\d\s]{0,4}\s*\d[\d.,' ]*\s*[^\d\s]{0,4}\s*"
-# Rows of a column that are looked at where its name says nothing.
-_LOOKED_AT = 10_000
+_SAMPLED_ROWS = 10_000  # of a column whose name is not conclusive
 
-# (role, pattern, why); the first that matches decides. A group names the channel.
+# (role, pattern, reason); the first match decides. The group "channel" is the channel's name.
 _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
-    (role, re.compile(pattern), why)
-    for role, pattern, why in (
-        ("revenue", r"(?i)revenue_per_\w+", "named as money per unit of target"),
-        ("population", r"(?i)population", "named as the size of the store"),
+    (role, re.compile(pattern), reason)
+    for role, pattern, reason in (
+        ("revenue", r"(?i)revenue_per_\w+", "named like money per unit of target"),
+        ("population", r"(?i)population", "named like the size of a store"),
         (
             "calendar",
             r"(?i)t|trend|day_?of_?(year|week|month)|week_?of_?year|weekday|quarter|year"
             r"|month|week|day",
             "a calendar counter; the model has its own calendar",
         ),
-        ("context", r"(?i)context(_?\w+)?|\w+_context", "named as context"),
+        ("context", r"(?i)context(_?\w+)?|\w+_context", "named like context"),
         (
             "known",
             r"(?i)(is_)?(holiday|weekend)\w*|event_?\w*|promo(tion)?\w*",
-            "named as a calendar event, whose future is known",
+            "named like a calendar event, whose future is known",
         ),
         (
             "control",
             r"(?i)\w+_controls?|c\d+|control_?\w*|competitor\w*|price|temperature|weather\w*",
-            "named as a control",
+            "named like a control",
         ),
         ("control", r"\w+_B", "ends in _B, a baseline variable in Robyn"),
-        ("organic", r"(?i)organic\w*|\w+_organic|newsletter\w*", "named as an organic channel"),
+        ("organic", r"(?i)organic\w*|\w+_organic|newsletter\w*", "named like an organic channel"),
         ("organic", r"\w+_O", "ends in _O, an organic variable in Robyn"),
         (
             "mediator",
             r"(?i)[pu]v|page_?views?|visits|sessions|\w+_mediator|brand(ed)?_search(es)?",
-            "named as a step between channels and target",
+            "named like a step between channels and target",
         ),
-        ("spend", r"(?i)(?P<channel>.+)[_ .-](spend|cost)s?", "named as spend"),
-        ("spend", r"(?i)(spend|cost)[_ .-](?P<channel>.+)", "named as spend"),
+        ("spend", r"(?i)(?P<channel>.+)[_ .-](spend|cost)s?", "named like spend"),
+        ("spend", r"(?i)(spend|cost)[_ .-](?P<channel>.+)", "named like spend"),
         ("spend", r"(?P<channel>.+)_S", "ends in _S, spend in Robyn"),
         ("exposure", r"(?P<channel>.+?)(_clicks?)?_[IP]", "ends in _I or _P, exposure in Robyn"),
         (
             "exposure",
             r"(?i)(?P<channel>.+)[_ .-](exposure|impression|click|view|grp)s?",
-            "named as exposure",
+            "named like exposure",
         ),
         ("spend", r"(?i)(?P<channel>x_?\d+)", "named like a channel in AirMMM or PyMC-Marketing"),
         (
@@ -86,32 +84,43 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
             r"(?i)(?P<channel>(tv|radio|print|ooh|search|social|display|facebook|fb|meta|google"
             r"|bing|tiktok|youtube|video|feed|email|affiliates?|influencers?|banner|instagram"
             r"|newspapers?|magazines?|billboards?|cinema|podcasts?|media)(_?\w+)?)",
-            "named like a channel, read as its spend",
+            "named like a channel, so taken as its spend",
         ),
     )
 )
 
 
 def is_key(name: str) -> bool:
-    """Whether a column of this name would be read as store or date."""
+    """Whether a column of this name would be taken as store or date."""
     return name.strip().lower() in {*STORE, *DATE}
 
 
-def guess_schema(data: Readable | Iterable[str]) -> tuple[Schema, list[Finding]]:
-    """See ``Schema.guess``."""
-    if isinstance(data, Source):
-        return _Guess(data.names, data).schema()
+@dataclass(frozen=True)
+class Guess:
+    """The guessed roles, as ``Schema.check`` takes them, and one finding per column."""
+
+    roles: dict[str, Any]
+    findings: list[Finding]
+
+
+def guess_roles(data: Readable | Iterable[str]) -> Guess:
+    """Guess the roles of a table, of a file, or of mere column names.
+
+    Raises ``PanelError`` if there is no date, target or channel among them.
+    """
     if isinstance(data, (list, tuple, pd.Index)):
-        return _Guess([str(name) for name in data], None).schema()
-    source = open_source(data, is_key)
-    return _Guess(source.names, source).schema()
+        return _Guesser([str(name) for name in data], None).guess()
+    source = open_source(cast("Readable", data), is_key)
+    return _Guesser(source.names, source).guess()
 
 
 @dataclass
-class _Guess:
+class _Guesser:
+    """Goes through the columns once, collecting roles and findings."""
+
     names: list[str]
     source: Source | None
-    notices: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     spend: dict[str, str] = field(default_factory=dict)
     exposure: dict[str, str] = field(default_factory=dict)
     lists: dict[str, list[Any]] = field(
@@ -120,110 +129,109 @@ class _Guess:
     single: dict[str, str] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
 
-    def schema(self) -> tuple[Schema, list[Finding]]:
-        left = list(self.names)
-        for role, known in (("store", STORE), ("date", DATE), ("target", TARGET)):
-            found = self._pick(left, known)
-            if found is None and role == "date":
-                found = next((name for name in left if self._kind(name) == "date"), None)
-            if found is not None:
-                left.remove(found)
-                self.single[role] = found
-                self._note(found, role, "a usual name for it")
-        for name in left:
+    def guess(self) -> Guess:
+        remaining = list(self.names)
+        for role, usual_names in (("store", STORE), ("date", DATE), ("target", TARGET)):
+            column = self._pick(remaining, usual_names)
+            if column is None and role == "date":
+                column = next((name for name in remaining if self._kind(name) == "date"), None)
+            if column is not None:
+                remaining.remove(column)
+                self.single[role] = column
+                self._record(column, role, "a usual name for it")
+        for name in remaining:
             self._assign(name)
-        self._settle_unknown()
-        self._refuse_incomplete()
+        self._assign_unknown()
+        self._require_essentials()
         channels = {
             channel: {"spend": self.spend.get(channel), "exposure": self.exposure.get(channel)}
             for channel in dict.fromkeys([*self.spend, *self.exposure])
         }
-        schema = Schema.check(
-            {
-                "store": self.single.get("store"),
-                "date": self.single["date"],
-                "target": self.single["target"],
-                "channels": channels,
-                "organic": self.lists["organic"],
-                "mediators": self.lists["mediator"],
-                "controls": self.lists["control"],
-                "context": self.lists["context"],
-                "revenue_per_target": self.single.get("revenue"),
-                "population": self.single.get("population"),
-            }
-        )
-        if schema.store is None:
-            message = "No column names the store: the table is read as one national store."
-            self.notices.append(Finding("notice", "one-store", message))
-        return schema, self.notices
+        roles = {
+            "store": self.single.get("store"),
+            "date": self.single["date"],
+            "target": self.single["target"],
+            "channels": channels,
+            "organic": self.lists["organic"],
+            "mediators": self.lists["mediator"],
+            "controls": self.lists["control"],
+            "context": self.lists["context"],
+            "revenue_per_target": self.single.get("revenue"),
+            "population": self.single.get("population"),
+        }
+        if "store" not in self.single:
+            message = "No column is named like a store: the table is read as one national store."
+            self.findings.append(Finding("notice", "one-store", message))
+        return Guess(roles, self.findings)
 
     @staticmethod
-    def _pick(left: list[str], known: tuple[str, ...]) -> str | None:
-        lower = {name.strip().lower(): name for name in reversed(left)}
-        return next((lower[name] for name in known if name in lower), None)
+    def _pick(columns: list[str], usual_names: tuple[str, ...]) -> str | None:
+        by_lower_case = {name.strip().lower(): name for name in reversed(columns)}
+        matches = (by_lower_case[name] for name in usual_names if name in by_lower_case)
+        return next(matches, None)
 
     def _assign(self, name: str) -> None:
-        for role, pattern, why in _RULES:
+        for role, pattern, reason in _RULES:
             match = pattern.fullmatch(name.strip())
             if match is None:
                 continue
-            if role != "calendar" and self._kind(name) == "text" and not self._numbers_in(name):
-                self._note(name, "unused", "it holds text; encode it as 0/1 columns to use it")
+            if role != "calendar" and self._kind(name) == "text" and not self._holds_amounts(name):
+                self._record(name, "unused", "it contains text; encode it as 0/1 columns to use it")
             elif role in ("spend", "exposure"):
-                self._channel(role, match.group("channel"), name, why)
+                self._assign_channel(role, match.group("channel"), name, reason)
             elif role in ("revenue", "population"):
-                self._once(role, name, why)
+                self._assign_single(role, name, reason)
             elif role == "calendar":
-                self._note(name, "unused", why)
+                self._record(name, "unused", reason)
             elif role == "known":
                 self.lists["control"].append({"name": name, "future_known": True})
-                self._note(name, "control, future known", why)
+                self._record(name, "control, future known", reason)
             else:
                 self.lists[role].append(name)
-                self._note(name, role, why)
+                self._record(name, role, reason)
             return
         self.unknown.append(name)
 
-    def _channel(self, role: str, channel: str, name: str, why: str) -> None:
+    def _assign_channel(self, role: str, channel: str, name: str, reason: str) -> None:
         taken = self.spend if role == "spend" else self.exposure
         if channel in taken:
-            self._note(name, "unused", f"'{taken[channel]}' already is the {role} of '{channel}'")
+            self._record(name, "unused", f"'{taken[channel]}' is already the {role} of '{channel}'")
             return
         taken[channel] = name
-        self._note(name, f"{role} of channel '{channel}'", why)
+        self._record(name, f"{role} of channel '{channel}'", reason)
 
-    def _once(self, role: str, name: str, why: str) -> None:
+    def _assign_single(self, role: str, name: str, reason: str) -> None:
         if role in self.single:
-            self._note(name, "unused", f"'{self.single[role]}' already is the {role}")
+            self._record(name, "unused", f"'{self.single[role]}' is already the {role}")
             return
         self.single[role] = name
-        self._note(name, "revenue per target" if role == "revenue" else role, why)
+        self._record(name, "revenue per target" if role == "revenue" else role, reason)
 
-    def _settle_unknown(self) -> None:
-        """With no channel by name, the columns of numbers >= 0 that are left must be them."""
+    def _assign_unknown(self) -> None:
+        """If no column is named like a channel, take the remaining columns of numbers >= 0."""
         guess_channels = not (self.spend or self.exposure or self.lists["organic"])
         for name in self.unknown:
             kind = self._kind(name)
             if kind in ("text", "date"):
-                self._note(name, "unused", f"it holds {kind}s and its name says nothing")
+                self._record(name, "unused", f"it contains {kind}s and its name is not conclusive")
             elif name.lower() in TARGET:
-                self._note(name, "unused", f"'{self.single['target']}' already is the target")
+                self._record(name, "unused", f"'{self.single['target']}' is already the target")
             elif guess_channels and kind != "negative":
                 self.spend[name] = name
-                self._note(
+                self._record(
                     name,
                     f"spend of channel '{name}'",
-                    "no column is named as a channel",
+                    "no column is named like a channel",
                     doubtful=True,
                 )
             else:
-                self._note(name, "unused", "its name says nothing; give it a role to use it")
+                self._record(name, "unused", "its name is not conclusive; give it a role to use it")
 
     def _kind(self, name: str) -> str:
-        """What the values are: date, text, negative (numbers, some below 0) or number."""
+        """Kind of the values: date, text, negative (numbers, some below 0) or number."""
         if self.source is None:
             return "number"
-        series = self.source.column(name, _LOOKED_AT)
+        series = self.source.column(name, _SAMPLED_ROWS)
         if pd.api.types.is_datetime64_any_dtype(series.dtype):
             return "date"
         if isinstance(series.dtype, pd.CategoricalDtype):
@@ -236,26 +244,26 @@ class _Guess:
             return "number"
         return "negative" if bool((series < 0).any()) else "number"
 
-    def _numbers_in(self, name: str) -> bool:
-        """Whether a column of text holds amounts as people write them: $1,066.59 or 3,5 EUR.
+    def _holds_amounts(self, name: str) -> bool:
+        """Whether a text column contains amounts such as $1,066.59 or 3,5 EUR.
 
-        Such a column keeps its role, so that reading it says which values are no numbers.
+        It keeps its role, so that validation can say which values are not numbers.
         """
         assert self.source is not None
-        texts = self.source.column(name, _LOOKED_AT).dropna().astype("str")
+        texts = self.source.column(name, _SAMPLED_ROWS).dropna().astype("str")
         return bool(len(texts)) and bool(texts.str.fullmatch(_AMOUNT).all())
 
-    def _refuse_incomplete(self) -> None:
+    def _require_essentials(self) -> None:
         findings = []
-        for role, known in (("date", DATE), ("target", TARGET)):
+        for role, usual_names in (("date", DATE), ("target", TARGET)):
             if role not in self.single:
                 findings.append(
                     Finding(
                         "error",
                         f"no-{role}",
-                        f"No column can be made out as the {role} among {first_few(self.names)}.",
-                        f"Write a schema with '{role}: <column>'; known names are "
-                        f"{first_few(known, 20)}.",
+                        f"No column is recognisable as the {role} among {first_few(self.names)}.",
+                        f"Write a schema with '{role}: <column>'; recognised names are "
+                        f"{first_few(usual_names, 20)}.",
                     )
                 )
         if not (self.spend or self.exposure or self.lists["organic"]):
@@ -263,23 +271,23 @@ class _Guess:
                 Finding(
                     "error",
                     "no-channel",
-                    f"No column can be made out as a channel among {first_few(self.names)}.",
+                    f"No column is recognisable as a channel among {first_few(self.names)}.",
                     "Write a schema with 'channels: {<name>: <spend column>}', or name the "
                     "columns <channel>_spend.",
                 )
             )
         if findings:
-            raise PanelError([*findings, *self.notices])
+            raise PanelError([*findings, *self.findings])
 
-    def _note(self, name: str, role: str, why: str, doubtful: bool = False) -> None:
+    def _record(self, name: str, role: str, reason: str, *, doubtful: bool = False) -> None:
         code = "guessed-unused" if role == "unused" else "guessed-role"
         words = "is not used" if role == "unused" else f"is read as {role}"
-        self.notices.append(
+        self.findings.append(
             Finding(
                 "warning" if doubtful else "notice",
                 code,
-                f"Column '{name}' {words}: {why}.",
-                "Write a schema that says what it is." if doubtful else "",
+                f"Column '{name}' {words}: {reason}.",
+                "Write a schema that gives its role." if doubtful else "",
                 column=name,
             )
         )

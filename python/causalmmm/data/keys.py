@@ -1,6 +1,6 @@
-"""The two columns that say which row is which: names of stores and dates, read and checked.
+"""The key columns of a table: store names and dates, read and checked row by row.
 
-Nothing here knows other columns, or whether the dates of a store follow each other.
+Other columns, and whether a store's dates are complete, are checked elsewhere.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Codes = NDArray[np.integer[Any]]
 
 @dataclass
 class Keys:
-    """Store and date of every row, in the order of the file.
+    """Store and date of every row, in file order.
 
-    stores  str [S]; alphabetical, or by value where every name is a whole number.
+    stores  str [S]; sorted alphabetically, or by value if every name is an integer.
     codes   int [rows]; index into ``stores``, -1 for a row without a store.
     days    datetime64[D] [rows]; NaT for a row without a readable date.
     """
@@ -36,15 +36,15 @@ class Keys:
 
     @property
     def trusted(self) -> bool:
-        """False when the dates may have been read wrongly, or no row has both keys: looking at
-        the order of such rows would only raise false alarms."""
-        doubts = {"ambiguous-date", "mixed-time-zone", "time-zone", "time-of-day"}
-        wrong = any(f.severity == "error" and f.code in doubts for f in self.findings)
-        return not wrong and bool(((self.codes >= 0) & ~np.isnat(self.days)).any())
+        """False when dates may have been misread, or no row has both keys: checking the order of
+        such rows would only produce false alarms."""
+        misread = {"ambiguous-date", "mixed-time-zone", "time-zone", "time-of-day"}
+        unreliable = any(f.severity == "error" and f.code in misread for f in self.findings)
+        return not unreliable and bool(((self.codes >= 0) & ~np.isnat(self.days)).any())
 
 
 def read_keys(source: Source, store: str | None, date: str) -> Keys:
-    """Read both columns; ``store`` None means that all rows belong to one store."""
+    """Read both columns; with ``store`` None all rows belong to one store."""
     if store is None:
         keys = Keys(np.array([NATIONAL]), np.zeros(source.rows, np.int8), np.empty(0, "M8[D]"))
     else:
@@ -53,26 +53,29 @@ def read_keys(source: Source, store: str | None, date: str) -> Keys:
     parsed = parse_dates(series, date)
     keys.days = parsed.days
     keys.findings += parsed.findings
-    lost = np.flatnonzero(keys.codes < 0)
-    words = f"no store in column '{store}'"
-    remedy = "Fill the store's name, or remove the rows."
-    _refuse_rows(keys, lost, "missing-store", words, store or "", remedy)
-    empty = np.flatnonzero(series.isna().to_numpy())
-    _refuse_rows(
+    _add_row_error(
         keys,
-        empty,
+        np.flatnonzero(keys.codes < 0),
+        "missing-store",
+        f"Column '{store}' (store) is empty",
+        store or "",
+        "Fill in the store's name, or remove the rows.",
+    )
+    _add_row_error(
+        keys,
+        np.flatnonzero(series.isna().to_numpy()),
         "missing-date",
-        f"no date in column '{date}'",
+        f"Column '{date}' (date) is empty",
         date,
-        "Fill the date, or remove the row.",
+        "Fill in the date, or remove the rows.",
     )
     bad = np.flatnonzero(parsed.bad)
     if len(bad):
-        _refuse_rows(
+        _add_row_error(
             keys,
             bad,
             "unparsable-date",
-            f"'{series.iloc[int(bad[0])]}' instead of a date in column '{date}'",
+            f"Column '{date}' contains '{series.iloc[int(bad[0])]}' instead of a date",
             date,
             "Write dates as YYYY-MM-DD.",
         )
@@ -88,20 +91,22 @@ def _read_stores(series: pd.Series[Any], column: str) -> Keys:
     if pd.api.types.is_float_dtype(distinct.dtype) and (distinct == np.rint(distinct)).all():
         distinct = distinct.astype("int64")
     names = np.asarray(distinct.astype(str), dtype=np.str_)
-    bare = np.char.strip(names)
-    codes = np.append(np.where(bare == "", -1, np.arange(len(names), dtype=np.int32)), -1)[codes]
+    stripped = np.char.strip(names)
+    codes = np.append(np.where(stripped == "", -1, np.arange(len(names), dtype=np.int32)), -1)[
+        codes
+    ]
     order = _name_order(names)
-    place = np.full(len(names) + 1, -1, np.int32)
-    place[order] = np.arange(len(names), dtype=np.int32)
-    keys = Keys(names[order], place[codes], np.empty(0, "M8[D]"))
-    spaced = names[(bare != names) & (bare != "")]
+    rank = np.full(len(names) + 1, -1, np.int32)
+    rank[order] = np.arange(len(names), dtype=np.int32)
+    keys = Keys(names[order], rank[codes], np.empty(0, "M8[D]"))
+    spaced = names[(stripped != names) & (stripped != "")]
     if len(spaced):
         keys.findings.append(
             Finding(
                 "warning",
                 "store-name-spaces",
-                f"Names in column '{column}' begin or end with spaces: {first_few(spaced)}.",
-                "Remove the spaces, so that 'A' and 'A ' are the same store.",
+                f"Names in column '{column}' start or end with spaces: {first_few(spaced)}.",
+                "Remove the spaces, so that 'A' and 'A ' become the same store.",
                 column=column,
                 store=str(spaced[0]),
             )
@@ -109,22 +114,22 @@ def _read_stores(series: pd.Series[Any], column: str) -> Keys:
     return keys
 
 
-def _refuse_rows(
-    keys: Keys, rows: NDArray[np.int64], code: str, what: str, column: str, remedy: str
+def _add_row_error(
+    keys: Keys, rows: NDArray[np.int64], code: str, problem: str, column: str, remedy: str
 ) -> None:
     if not len(rows):
         return
-    number = int(rows[0])
-    owner = int(keys.codes[number])
-    store = str(keys.stores[owner]) if owner >= 0 else None
-    date = str(keys.days[number]) if len(keys.days) and not np.isnat(keys.days[number]) else None
-    where = f"row {number + 1}" + (f" of store '{store}'" if store is not None else "")
+    first = int(rows[0])
+    code_of_store = int(keys.codes[first])
+    store = str(keys.stores[code_of_store]) if code_of_store >= 0 else None
+    date = str(keys.days[first]) if len(keys.days) and not np.isnat(keys.days[first]) else None
+    where = f"row {first + 1}" + (f" of store '{store}'" if store is not None else "")
     more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
     keys.findings.append(
         Finding(
             "error",
             code,
-            f"There is {what}: {where}{more}.",
+            f"{problem} in {where}{more}.",
             remedy,
             column=column,
             store=store,
@@ -135,7 +140,7 @@ def _refuse_rows(
 
 
 def _name_order(names: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Alphabetical, but by value where every name is a whole number."""
+    """Order of the names: alphabetical, or by value if every name is an integer."""
     if len(names) and np.char.isdecimal(names).all():
         plain = np.char.lstrip(names, "0")
         return np.lexsort((names, plain, np.char.str_len(plain)))

@@ -1,6 +1,7 @@
-"""``Panel``: the series of many stores with their names, dates and money, checked and complete.
+"""``Panel``: the series of many stores with their names, dates and spend, checked and complete.
 
-Holds arrays, never a table; checks live in ``validation``, roles in ``schema``.
+Holds arrays, never a table. Checks of tables live in ``validation``, roles in ``schema``, making
+panels from arrays in ``arrays``.
 """
 
 from __future__ import annotations
@@ -8,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from causalmmm.data.schema import FREQUENCIES, NATIONAL, Schema
-from causalmmm.dates import WEEKDAYS, on_step, steps_from, weekday
+from causalmmm.data.schema import Schema
 from causalmmm.engine.spec.series import SeriesData
 from causalmmm.findings import Finding, Report, closest, first_few
 
@@ -23,18 +23,22 @@ if TYPE_CHECKING:
 
     from causalmmm.data.readers import Policies, Readable
 
+# What questions to a model accept: a panel, or a table or file that becomes one.
+PanelLike: TypeAlias = "Panel | Readable"
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Panel:
-    """Stores x steps x series, ready for the model. Make one with ``from_frame`` or ``read``.
+    """Stores x steps x series, ready for the model. Made by ``from_frame``, ``read`` or
+    ``from_arrays``.
 
-    schema              what each column is.
-    stores              str [S]; names, in the order in which the arrays hold the stores.
-    data                the arrays that the model reads (see ``causalmmm.engine.spec.series``).
-    spend               float32 [rows, n_paid]; money per paid channel, NaN for a channel whose
-                        schema names no spend column. Shares memory with ``data.values`` where
-                        spend itself feeds the model.
-    notices             what was recognised, repaired on request, or doubted while loading.
+    schema              roles of the columns.
+    stores              str [S]; names, in the order of the arrays.
+    data                the model's arrays (see ``causalmmm.engine.spec.series``).
+    spend               float32 [rows, n_paid]; money per paid channel, NaN for channels without a
+                        spend column. Shares memory with ``data.values`` if the model's input is
+                        spend.
+    notices             findings of loading: guesses, conversions, filled values, doubts.
     revenue_per_target  float32 [rows] or None.
     population          float32 [S] or None.
     """
@@ -56,33 +60,24 @@ class Panel:
         nan: Policies = None,
         min_steps: int = 8,
     ) -> Panel:
-        """Check a long table and hold it as arrays.
+        """Check a long table and convert it to arrays.
 
-        data       a pandas, polars or Arrow table, or a path to a CSV or Parquet file, one row
-                   per store and date in any order. It is not changed.
-        schema     roles of the columns; guessed from their names when None.
+        data       a pandas, polars or Arrow table, or a path to a CSV or Parquet file, with one
+                   row per store and date in any order. It is not modified.
+        schema     roles of the columns; None guesses them from the names.
         nan        what to do with missing values: "error" (default), "zero" or "interpolate",
                    for all roles or per role, as in {"channels": "zero"}. Each use is recorded
                    in ``notices``.
-        min_steps  fewest steps that a store may have.
+        min_steps  minimum number of steps per store.
 
-        Raises ``PanelError``, whose report lists everything that is wrong, not only the first.
+        Raises ``PanelError``, whose report lists all errors, not only the first.
         """
-        from causalmmm.data.validation import examine
+        from causalmmm.data.validation import check_table
 
-        examined = examine(data, schema, nan=nan, min_steps=min_steps)
-        examined.report.raise_for_errors()
-        parts = examined.parts
-        assert parts is not None
-        return cls(
-            schema=parts.schema,
-            stores=parts.stores,
-            data=parts.data,
-            spend=parts.spend,
-            notices=examined.report.findings,
-            revenue_per_target=parts.revenue_per_target,
-            population=parts.population,
-        )
+        checked = check_table(data, schema, nan=nan, min_steps=min_steps)
+        checked.report.raise_for_errors()
+        assert checked.content is not None
+        return cls(**vars(checked.content), notices=checked.report.findings)
 
     @classmethod
     def read(
@@ -93,7 +88,7 @@ class Panel:
         nan: Policies = None,
         min_steps: int = 8,
     ) -> Panel:
-        """``from_frame`` for a CSV or Parquet file, Parquet one column at a time."""
+        """``from_frame`` for a CSV or Parquet file; Parquet is read one column at a time."""
         return cls.from_frame(Path(path), schema, nan=nan, min_steps=min_steps)
 
     @classmethod
@@ -113,69 +108,36 @@ class Panel:
         revenue_per_target: ArrayLike | None = None,
         population: ArrayLike | None = None,
     ) -> Panel:
-        """Wrap arrays that are already complete; float32 arrays are not copied.
+        """Wrap arrays without missing values; float32 arrays are not copied.
 
         values      [S, T, N], or [rows, N] store after store with ``lengths`` int [S].
                     Columns follow ``schema.nodes``.
         first_date  earliest date of the panel, a step of ``freq`` ("D", "W", "W-MON" ..., "MS").
-        stores      names; default store_0, store_1, ... (``national`` when there is only one).
-        start       int [S]; steps between ``first_date`` and each store's first; default 0.
+        stores      names; default store_0, store_1, ... (``national`` if there is only one).
+        start       int [S]; steps from ``first_date`` to each store's first date; default 0.
         controls    [S, T, R] or [rows, R] as ``schema.controls``.
-        context     [S, C] fixed per store, or [S, T, C] / [rows, C] moving in time.
+        context     [S, C] constant per store, or [S, T, C] / [rows, C] changing over time.
         spend       [S, T, n_paid] or [rows, n_paid]; default: the channels' own values.
 
-        Raises ``ValueError`` where shapes, names, dates or finiteness do not agree.
+        Raises ``ValueError`` for inconsistent shapes, names or dates, and values not finite.
         """
-        block = np.asarray(values, dtype=np.float32)
-        n = len(schema.nodes)
-        if block.ndim not in (2, 3) or block.shape[-1] != n:
-            raise ValueError(f"values must end in the {n} series of the schema, got {block.shape}")
-        if block.ndim == 3:
-            if lengths is not None:
-                raise ValueError("lengths go with values of shape [rows, N], not [S, T, N]")
-            counts = np.full(block.shape[0], block.shape[1], dtype=np.int64)
-        elif lengths is None:
-            raise ValueError("values of shape [rows, N] need the lengths of the stores")
-        else:
-            counts = np.asarray(lengths, dtype=np.int64)
-        if not FREQUENCIES.fullmatch(freq):
-            raise ValueError(f"freq must be D, W, W-MON ... W-SUN or MS, got {freq!r}")
-        first = np.array([first_date], "datetime64[D]")
-        if freq == "W":
-            freq = f"W-{WEEKDAYS[weekday(first)[0]]}"
-        if not on_step(first, freq).all():
-            raise ValueError(f"first_date {first[0]} is no step of freq {freq!r}")
-        flat = block.reshape(-1, n)
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        rows, n_stores = len(flat), len(counts)
-        if n_stores == 0 or counts.min() < 1 or offsets[-1] != rows:
-            raise ValueError(f"lengths must be positive and sum to the {rows} rows of values")
-        starts = np.zeros(n_stores, np.int64) if start is None else np.asarray(start, np.int64)
-        if starts.shape != (n_stores,) or starts.min() < 0:
-            raise ValueError(f"start must hold one step number >= 0 for each of {n_stores} stores")
-        if stores is None:
-            names = np.array([NATIONAL] if n_stores == 1 else _numbered(n_stores))
-        else:
-            names = np.asarray(stores, dtype=np.str_)
-        if names.shape != (n_stores,) or len(np.unique(names)) != n_stores:
-            raise ValueError(f"stores must be {n_stores} different names")
-        grid = steps_from(first[0], int((starts + counts).max()), freq)
-        known = _rows_of(controls, rows, len(schema.controls), "controls")
-        described = _context_of(context, rows, n_stores, len(schema.context))
-        n_paid = len(schema.channels)
-        money = flat[:, :n_paid] if spend is None else _rows_of(spend, rows, n_paid, "spend")
-        for name, array in (("values", flat), ("controls", known), ("context", described)):
-            if not all_finite(array):
-                raise ValueError(f"{name} must be finite everywhere")
-        data = SeriesData(flat, offsets, starts, grid, freq, schema.roles, known, described)
-        return cls(
+        from causalmmm.data.arrays import content_of_arrays
+
+        content = content_of_arrays(
+            values,
             schema=schema,
-            stores=names,
-            data=data,
-            spend=money,
-            revenue_per_target=_vector(revenue_per_target, rows, "revenue_per_target"),
-            population=_vector(population, n_stores, "population"),
+            first_date=first_date,
+            freq=freq,
+            stores=stores,
+            lengths=lengths,
+            start=start,
+            controls=controls,
+            context=context,
+            spend=spend,
+            revenue_per_target=revenue_per_target,
+            population=population,
         )
+        return cls(**vars(content))
 
     @property
     def nodes(self) -> list[str]:
@@ -221,38 +183,38 @@ class Panel:
         )
 
     def position(self, store: str) -> int:
-        """Index of a store in ``stores``; ``KeyError`` when there is none of that name."""
+        """Index of a store in ``stores``; ``KeyError`` if there is no store of that name."""
         return int(self._positions([store])[0])
 
     def dates(self, store: str) -> pd.DatetimeIndex:
-        """The dates of one store's steps."""
+        """The dates of one store."""
         import pandas as pd
 
         s = self.position(store)
-        first = self.data.start[s]
-        return pd.DatetimeIndex(self.data.grid[first : first + self.lengths[s]])
+        start = self.data.start[s]
+        return pd.DatetimeIndex(self.data.grid[start : start + self.lengths[s]])
 
     def select(self, stores: Iterable[str] | str) -> Panel:
-        """The panel of these stores, in this order. ``KeyError`` names those that are unknown."""
+        """The panel of these stores, in this order. ``KeyError`` names unknown ones."""
         chosen = self._positions([stores] if isinstance(stores, str) else list(stores))
         if not len(chosen):
             raise ValueError("a panel needs at least one store")
         if len(np.unique(chosen)) < len(chosen):
-            raise ValueError("a store can be selected once only: names of stores are unique")
+            raise ValueError("each store can be selected once only")
         return self._cut(chosen, np.zeros(len(chosen), np.int64), self.lengths[chosen])
 
     def head(self, steps: int) -> Panel:
-        """The first steps of every store, all of them where there are fewer."""
+        """The first ``steps`` steps of every store, or all if it has fewer."""
         kept = np.minimum(self._positive(steps), self.lengths)
         return self._cut(None, np.zeros(self.n_stores, np.int64), kept)
 
     def tail(self, steps: int) -> Panel:
-        """The last steps of every store, all of them where there are fewer."""
+        """The last ``steps`` steps of every store, or all if it has fewer."""
         kept = np.minimum(self._positive(steps), self.lengths)
         return self._cut(None, self.lengths - kept, kept)
 
     def split(self, last: int = 13) -> tuple[Panel, Panel]:
-        """(train, test): every store without its last steps, and those last steps alone."""
+        """(train, test): every store without its ``last`` steps, and only those steps."""
         short = self.stores[self.lengths <= self._positive(last)]
         if len(short):
             raise ValueError(
@@ -263,9 +225,9 @@ class Panel:
         return train, self.tail(last)
 
     def to_frame(self, stores: Iterable[str] | str | None = None) -> pd.DataFrame:
-        """The panel as a long table under the user's own column names, store after store.
+        """The panel as a long table with the user's column names, store after store.
 
-        Columns: store (absent for a national panel without one), date, then as in the schema.
+        Columns: store (unless the schema has none), date, then in the order of the schema.
         """
         import pandas as pd
 
@@ -277,8 +239,7 @@ class Panel:
         if schema.store is not None:
             columns[schema.store] = pd.array(panel.stores.astype(object), dtype="str")[row_store]
         columns[schema.date] = data.grid[step].astype("datetime64[s]")
-        paid = enumerate(schema.channels.values())
-        for j, channel in paid:
+        for j, channel in enumerate(schema.channels.values()):
             if channel.spend is not None:
                 columns[channel.spend] = panel.spend[:, j]
             if channel.exposure is not None:
@@ -297,12 +258,12 @@ class Panel:
         return pd.DataFrame(columns)
 
     def _positions(self, stores: Sequence[str]) -> NDArray[np.int64]:
-        place = {name: s for s, name in enumerate(self.stores.tolist())}
-        unknown = [name for name in map(str, stores) if name not in place]
+        index = {name: s for s, name in enumerate(self.stores.tolist())}
+        unknown = [name for name in map(str, stores) if name not in index]
         if unknown:
-            hint = closest(unknown[0], place) if len(place) <= 10_000 else ""
+            hint = closest(unknown[0], index) if len(index) <= 10_000 else ""
             raise KeyError(f"no store {first_few(unknown)} in this panel. {hint}".strip())
-        return np.array([place[str(name)] for name in stores], dtype=np.int64)
+        return np.array([index[str(name)] for name in stores], dtype=np.int64)
 
     @staticmethod
     def _positive(steps: int) -> int:
@@ -316,7 +277,7 @@ class Panel:
         skip: NDArray[np.int64],
         kept: NDArray[np.int64],
     ) -> Panel:
-        """The chosen stores (None: all), each without its first ``skip`` steps, ``kept`` long."""
+        """``kept`` steps of the chosen stores (None: all), after their first ``skip`` steps."""
         data = self.data
         take = np.arange(self.n_stores) if chosen is None else chosen
         offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
@@ -328,7 +289,7 @@ class Panel:
         first, last = int(start.min()), int((start + kept).max())
         n_paid = len(self.schema.channels)
         values = data.values[rows]
-        own = np.may_share_memory(self.spend, data.values)
+        shared = np.may_share_memory(self.spend, data.values)
         revenue, population = self.revenue_per_target, self.population
         return replace(
             self,
@@ -342,51 +303,7 @@ class Panel:
                 controls=data.controls[rows],
                 context=data.context[rows if data.context_moves else take],
             ),
-            spend=values[:, :n_paid] if own else self.spend[rows],
+            spend=values[:, :n_paid] if shared else self.spend[rows],
             revenue_per_target=None if revenue is None else revenue[rows],
             population=None if population is None else population[take],
         )
-
-
-def all_finite(array: NDArray[np.float32]) -> bool:
-    """Whether no entry is NaN or infinite, looked at in pieces to need no mask of its size."""
-    flat = array.reshape(-1)
-    step = 1 << 22
-    return all(bool(np.isfinite(flat[i : i + step]).all()) for i in range(0, len(flat), step))
-
-
-def _numbered(count: int) -> list[str]:
-    width = len(str(count - 1))
-    return [f"store_{s:0{width}d}" for s in range(count)]
-
-
-def _rows_of(array: ArrayLike | None, rows: int, columns: int, name: str) -> NDArray[np.float32]:
-    if array is None:
-        if columns:
-            raise ValueError(f"the schema has {columns} columns of {name}, but none are given")
-        return np.zeros((rows, 0), np.float32)
-    block = np.asarray(array, np.float32)
-    flat = block.reshape(-1, block.shape[-1])
-    if flat.shape != (rows, columns):
-        raise ValueError(f"{name} must be [{rows}, {columns}] in rows, got {block.shape}")
-    return flat
-
-
-def _context_of(
-    array: ArrayLike | None, rows: int, n_stores: int, columns: int
-) -> NDArray[np.float32]:
-    given = None if array is None else np.asarray(array, np.float32)
-    if given is not None and given.shape == (n_stores, columns):
-        return given
-    if given is None and columns == 0:
-        return np.zeros((n_stores, 0), np.float32)
-    return _rows_of(given, rows, columns, "context")
-
-
-def _vector(array: ArrayLike | None, length: int, name: str) -> NDArray[np.float32] | None:
-    if array is None:
-        return None
-    flat = np.asarray(array, np.float32).reshape(-1)
-    if flat.shape != (length,):
-        raise ValueError(f"{name} must have {length} entries, got {flat.shape[0]}")
-    return flat

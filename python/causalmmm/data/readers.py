@@ -1,7 +1,7 @@
-"""Tables from files and libraries, handed out one column at a time as plain pandas series.
+"""Tables from files and dataframe libraries, read one column at a time as plain pandas series.
 
-Knows file formats and table libraries; knows nothing of roles, and judges no values.
-Text columns come as categories, so that whatever is done per distinct text is done once.
+Knows file formats and table libraries; does not know roles or check values. Text columns are
+returned as categories, so that work per distinct text is done once.
 """
 
 from __future__ import annotations
@@ -9,24 +9,38 @@ from __future__ import annotations
 import csv
 import gzip
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import narwhals.stable.v2 as nw
 import pandas as pd
 
-from causalmmm.findings import Finding, PanelError, counted, first_few
+from causalmmm.files import require_file
+from causalmmm.findings import (
+    Finding,
+    PanelError,
+    RefusedInput,
+    counted,
+    first_few,
+    first_line,
+    refusal,
+)
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+    from narwhals.stable.v2.typing import IntoFrame
 
 # A path, or a pandas, polars, Arrow or other table that narwhals understands.
-Readable = Any
+Readable: TypeAlias = "str | PathLike[str] | IntoFrame | Source"
 # One policy for all roles, or role -> policy.
-Policies = str | Mapping[str, Any] | None
+Policies: TypeAlias = str | Mapping[str, Any] | None
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
-# what counts as no value in columns of numbers
+# Texts that mean "no value" in numeric columns.
 _MISSING = ["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "-nan", "NULL", "null", "None", "<NA>"]
 _CSV_ERRORS = (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, csv.Error)
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -34,7 +48,7 @@ PARQUET_SUFFIXES = (".parquet", ".pq")
 
 @dataclass(frozen=True)
 class Source:
-    """A table with named columns, each fetched when asked for, whole or its first rows only."""
+    """A table whose columns are fetched on request, completely or only their first rows."""
 
     names: list[str]
     rows: int
@@ -42,7 +56,7 @@ class Source:
     notices: list[Finding] = field(default_factory=list)
 
     def column(self, name: str, first: int | None = None) -> pd.Series[Any]:
-        """The column as numbers, dates or categories: one entry per row, or per first row."""
+        """The column as numbers, dates or categories; with ``first``, only so many rows."""
         series = self.fetch(name, first)
         if isinstance(series.dtype, pd.ArrowDtype):
             series = _from_arrow(series.array.__arrow_array__())
@@ -52,20 +66,24 @@ class Source:
 
 
 def open_source(data: Readable, as_text: Callable[[str], bool]) -> Source:
-    """Open a path or a table. CSV columns for whose name ``as_text`` holds are read as text,
-    whatever they look like, so that a store called 007 keeps its name.
+    """Open a path or a table; a ``Source`` is returned as it is.
 
-    Raises ``PanelError`` when there is no such file, or it is of an unknown kind or unreadable.
+    as_text  whether a CSV column of that name is read as text whatever it looks like, so that a
+             store called 007 keeps its name.
+
+    Raises ``PanelError`` for a missing, unreadable or unknown kind of file.
     """
+    if isinstance(data, Source):
+        return data
     if isinstance(data, (str, PathLike)):
         return _open_path(Path(data), as_text)
     try:
         frame = nw.from_native(data)
     except TypeError:
-        raise _refuse(
+        raise _refusal(
             "unknown-format",
-            f"Cannot read a table from a {type(data).__name__}.",
-            "Give a pandas, polars or Arrow table, or the path of a CSV or Parquet file.",
+            f"An object of type {type(data).__name__} is not a table.",
+            "Pass a pandas, polars or Arrow table, or the path of a CSV or Parquet file.",
         ) from None
     return _open_frame(frame.collect() if isinstance(frame, nw.LazyFrame) else frame)
 
@@ -84,53 +102,44 @@ def _open_frame(frame: nw.DataFrame[Any]) -> Source:
         column = frame[name] if first is None else frame[name].head(first)
         try:
             return _from_arrow(column.to_arrow())
-        except ImportError:  # no pyarrow: slower, and just as right
+        except ImportError:  # without pyarrow: slower, same result
             return pd.Series(column.to_numpy())
 
     return Source(list(frame.columns), len(frame), fetch)
 
 
 def _without_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """Named index levels are columns that somebody moved; an unnamed index is only a count."""
-    named = [name for name in frame.index.names if name is not None and name not in frame.columns]
-    return frame.reset_index(level=named) if named else frame
+    """Named index levels become columns again; an unnamed index is a mere row number."""
+    levels = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    return frame.reset_index(level=levels) if levels else frame
 
 
 def _open_path(path: Path, as_text: Callable[[str], bool]) -> Source:
-    if not path.is_file():
-        raise _refuse("no-such-file", f"There is no file '{path}'.", "Check the path.")
+    require_file(path, kind=PanelError)
     if path.stat().st_size == 0:
-        raise _refuse("empty-file", f"'{path}' is empty.", "Export the table again.")
+        raise _refusal("empty-file", f"'{path}' is empty.", "Export the table again.")
     name = path.name.lower()
     if name.endswith(PARQUET_SUFFIXES):
         return _open_parquet(path)
     if name.endswith(CSV_SUFFIXES):
         return _open_csv(path, as_text)
-    raise _refuse(
+    raise _refusal(
         "unknown-format",
-        f"'{path}' is neither CSV nor Parquet by its name.",
+        f"The name '{path}' does not end like a CSV or Parquet file.",
         "Save the table as .csv or .parquet.",
     )
 
 
 def _open_parquet(path: Path) -> Source:
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        import pyarrow.parquet  # noqa: F401
     except ImportError:
-        raise _refuse(
+        raise _refusal(
             "no-parquet",
             f"Reading '{path}' needs pyarrow, which is not installed.",
             "pip install pyarrow, or save the table as CSV.",
         ) from None
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _refuse(
-            "unreadable-file",
-            f"'{path}' is not a readable Parquet file: {_line(error)}",
-            "Write the file again.",
-        ) from None
+    file = open_parquet(path)
     names = list(file.schema_arrow.names)
     _refuse_repeated(names)
 
@@ -142,6 +151,29 @@ def _open_parquet(path: Path) -> Source:
     return Source(names, file.metadata.num_rows, fetch)
 
 
+def open_parquet(path: Path, name: str | None = None) -> pq.ParquetFile:
+    """An open Parquet file; ``PanelError`` if it is damaged, under ``name`` if one is given."""
+    import pyarrow.parquet as pq
+
+    with parquet_errors(name or str(path)):
+        return pq.ParquetFile(path)
+
+
+@contextmanager
+def parquet_errors(name: str) -> Iterator[None]:
+    """Turn what pyarrow raises for a damaged file into a ``PanelError`` about ``name``."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise _refusal(
+            "unreadable-file",
+            f"'{name}' is not a readable Parquet file: {first_line(error)}",
+            "Write the file again.",
+        ) from None
+
+
 def _open_csv(path: Path, as_text: Callable[[str], bool]) -> Source:
     try:
         with _open_text(path) as lines:
@@ -149,12 +181,14 @@ def _open_csv(path: Path, as_text: Callable[[str], bool]) -> Source:
         delimiter = _delimiter(header)
         names = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
         if not any(name.strip() for name in names):
-            raise _refuse(
-                "no-header", f"'{path}' has no line of column names.", "Begin it with one."
+            raise _refusal(
+                "no-header",
+                f"The first line of '{path}' has no column names.",
+                "Add a header line.",
             )
         _refuse_repeated([name for name in names if name])
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # of values lost
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # raised when values are lost
             frame = pd.read_csv(
                 path,
                 sep=delimiter,
@@ -167,16 +201,16 @@ def _open_csv(path: Path, as_text: Callable[[str], bool]) -> Source:
                 low_memory=False,
             )
     except UnicodeDecodeError as error:
-        raise _refuse(
+        raise _refusal(
             "encoding",
             f"'{path}' is not UTF-8 text (byte {error.start}).",
             "Save the file as CSV in UTF-8.",
         ) from None
     except (*_CSV_ERRORS, OSError, EOFError) as error:
-        raise _refuse(
+        raise _refusal(
             "unreadable-file",
-            f"'{path}' is not a readable CSV file: {_line(error)}",
-            "Every line needs as many values as the header has columns; quote text with commas.",
+            f"'{path}' is not a readable CSV file: {first_line(error)}",
+            "Give every line as many values as the header has columns; quote text with commas.",
         ) from None
     unnamed = [c for c in frame.columns if str(c).startswith("Unnamed:") and c not in names]
     source = _open_frame(nw.from_native(frame.drop(columns=unnamed)))
@@ -185,7 +219,7 @@ def _open_csv(path: Path, as_text: Callable[[str], bool]) -> Source:
             Finding(
                 "notice",
                 "unnamed-column",
-                f"Not used: {counted(len(unnamed), 'column')} without a name (row numbers?).",
+                f"Unused: {counted(len(unnamed), 'column')} without a name (row numbers?).",
             )
         )
     return source
@@ -202,7 +236,7 @@ def _delimiter(header: str) -> str:
 
 
 def _from_arrow(column: Any) -> pd.Series[Any]:
-    """An Arrow column as numpy-backed pandas; text becomes categories without a string per row."""
+    """An Arrow column as numpy-backed pandas; text becomes categories, not a string per row."""
     import pyarrow as pa
 
     kind = column.type
@@ -229,9 +263,9 @@ def _as_categories(series: pd.Series[Any]) -> pd.Series[Any]:
         if inferred in ("datetime64", "datetime", "date"):
             try:
                 return pd.to_datetime(series)
-            except ValueError:  # several time zones: their texts still tell them apart
+            except ValueError:  # several time zones: keep them as text, which tells them apart
                 return _as_categories(series.where(series.isna(), series.astype(str)))
-        # Text beside numbers and flags: compare what would be seen in a file.
+        # Text mixed with numbers and flags: use what a file would show.
         series = series.where(series.isna(), series.astype(str))
     codes, distinct = pd.factorize(series)
     return pd.Series(pd.Categorical.from_codes(codes, pd.Index(distinct)))
@@ -245,8 +279,8 @@ def _refuse_repeated(names: list[str]) -> None:
                 Finding(
                     "error",
                     "repeated-column",
-                    f"The table has several columns {first_few([name])}.",
-                    "Rename or remove all but one.",
+                    f"The table has several columns named {first_few([name])}.",
+                    "Rename or remove all but one of them.",
                     column=name,
                 )
                 for name in repeated
@@ -254,9 +288,5 @@ def _refuse_repeated(names: list[str]) -> None:
         )
 
 
-def _refuse(code: str, message: str, remedy: str) -> PanelError:
-    return PanelError([Finding("error", code, message, remedy)])
-
-
-def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _refusal(code: str, message: str, remedy: str) -> RefusedInput:
+    return refusal(code, message, remedy, kind=PanelError)

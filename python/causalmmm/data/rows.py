@@ -1,6 +1,6 @@
-"""Which row belongs to which store and step: order, offsets, frequency, and what breaks them.
+"""The layout of a table: row order, store offsets, frequency, and gaps or duplicates in them.
 
-Looks at stores and dates only, never at values.
+Looks only at stores and dates, never at values.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalmmm.data.keys import Keys
-from causalmmm.dates import WEEKDAYS, Days, is_month_end, on_step, step_number, steps_from, weekday
+from causalmmm.dates import WEEKDAYS, Days, is_month_end, next_steps, on_step, step_number, weekday
 from causalmmm.findings import Finding, counted
 
-# Findings that repeat store by store are listed for this many stores, then counted.
+# Findings that recur store by store are listed for this many stores; the rest are counted.
 LISTED = 10
 
 PERIOD_WORDS = {"D": "daily", "MS": "monthly"}
@@ -26,10 +26,10 @@ class Layout:
     """The rows of a table in store and date order.
 
     stores    str [S], sorted.
-    order     int64 [rows]: row of the file at each sorted place; None when already in order.
+    order     int64 [rows]: file row of each sorted row; None if the file is in order already.
     offsets   int64 [S + 1] into the sorted rows.
     days      datetime64[D] [rows], sorted like the rows.
-    freq      frequency found or given; None when none could be made out.
+    freq      frequency detected or declared; None if neither.
     """
 
     stores: NDArray[np.str_]
@@ -40,7 +40,7 @@ class Layout:
     findings: list[Finding] = field(default_factory=list)
 
     def sort(self, column: NDArray[np.generic]) -> NDArray[np.generic]:
-        """A column of the file in store and date order."""
+        """A column of the file, in store and date order."""
         return column if self.order is None else column[self.order]
 
     def store_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -52,10 +52,12 @@ class Layout:
         return self.days[self.offsets[:-1]]
 
 
-def lay_out(keys: Keys, given: str | None, min_steps: int, date_column: str) -> Layout:
+def lay_out(keys: Keys, declared: str | None, min_steps: int, date_column: str) -> Layout:
     """Sort the rows and check that every store has each step of its span exactly once.
 
-    Rows without a store or a date are left out, because a finding refuses them already.
+    declared  the frequency in the schema or of the panel, if any.
+
+    Rows without store or date are ignored here: they already have a finding of their own.
     """
     stores, codes, days = keys.stores, keys.codes, keys.days
     usable = (codes >= 0) & ~np.isnat(days)
@@ -80,10 +82,10 @@ def lay_out(keys: Keys, given: str | None, min_steps: int, date_column: str) -> 
     layout.findings += _repeated_rows(layout, key, date_column)
     layout.findings += _short_histories(layout, min_steps)
     if np.diff(layout.offsets).max() < min_steps:
-        return layout  # too little to tell a frequency
-    odd = _find_frequency(layout, given, date_column)
+        return layout  # too few steps to detect a frequency
+    odd = _detect_frequency(layout, declared, date_column)
     if layout.freq is not None:
-        layout.findings += _strays(layout, odd, date_column)
+        layout.findings += _off_grid(layout, odd, date_column)
         layout.findings += _gaps(layout, odd, date_column)
     return layout
 
@@ -96,27 +98,26 @@ def per_store(
     if not len(rows):
         return
     owner = layout.store_of(rows)
-    found, first = np.unique(owner, return_index=True)
+    owners, first = np.unique(owner, return_index=True)
     ends = np.append(first[1:], len(rows))
-    for s, begin, end in list(zip(found, first, ends, strict=True))[:LISTED]:
+    for s, begin, end in list(zip(owners, first, ends, strict=True))[:LISTED]:
         yield str(layout.stores[s]), rows[begin:end], 1
-    if len(found) > LISTED:
-        yield None, rows[first[LISTED] :], len(found) - LISTED
+    if len(owners) > LISTED:
+        yield None, rows[first[LISTED] :], len(owners) - LISTED
 
 
 def _repeated_rows(layout: Layout, key: NDArray[np.int64], column: str) -> list[Finding]:
-    again = np.flatnonzero(key[1:] == key[:-1]) + 1
+    repeated = np.flatnonzero(key[1:] == key[:-1]) + 1
     findings = []
-    for store, rows, more in per_store(layout, again):
+    for store, rows, more in per_store(layout, repeated):
         date = str(layout.days[rows[0]])
         where = f"Store '{store}'" if store is not None else f"{more} more stores"
         findings.append(
             Finding(
                 "error",
                 "duplicate-row",
-                f"{where}: {counted(len(rows), 'row')} with a date that it already has, "
-                f"first {date}.",
-                "Add them together, or remove one of them.",
+                f"{where}: {counted(len(rows), 'row')} with a repeated date, first {date}.",
+                "Sum the rows of each date, or remove all but one.",
                 column=column,
                 store=store,
                 date=date,
@@ -126,77 +127,77 @@ def _repeated_rows(layout: Layout, key: NDArray[np.int64], column: str) -> list[
     return findings
 
 
-def _find_frequency(layout: Layout, given: str | None, column: str) -> NDArray[np.bool_]:
-    """Set ``layout.freq``; return bool [S], the stores that keep another frequency."""
+def _detect_frequency(layout: Layout, declared: str | None, column: str) -> NDArray[np.bool_]:
+    """Set ``layout.freq``; return bool [S]: stores with another frequency than most."""
     step, anchor = _steps_of_stores(layout)
-    known = step >= 0
+    regular = step >= 0
     none = np.zeros(len(step), dtype=bool)
-    if not known.any():
-        if given is not None and given != "W":
-            layout.freq = given
+    if not regular.any():
+        if declared is not None and declared != "W":
+            layout.freq = declared
             _month_ends(layout, column)
             return none
         layout.findings.append(
             Finding(
                 "error",
                 "no-frequency",
-                f"The dates in column '{column}' are neither daily, weekly nor monthly steps.",
-                "Bring the rows to one per day, week or month; months as their first day.",
+                f"The dates in column '{column}' are neither daily, weekly nor monthly.",
+                "Aggregate the rows to one per day, week or month (dated by its first day).",
                 column=column,
                 store=str(layout.stores[0]),
                 date=str(layout.days[0]),
             )
         )
         return none
-    common = int(np.argmax(np.bincount(step[known], minlength=3)))
+    common = int(np.argmax(np.bincount(step[regular], minlength=3)))
     weekly_on = int(np.argmax(np.bincount(anchor[step == common], minlength=7)))
-    found = ("D", f"W-{WEEKDAYS[weekly_on]}", "MS")[common]
-    layout.freq = found
-    if given is not None and given not in (found, found[:1]):
+    detected = ("D", f"W-{WEEKDAYS[weekly_on]}", "MS")[common]
+    layout.freq = detected
+    if declared is not None and declared not in (detected, detected[:1]):
         layout.findings.append(
             Finding(
                 "error",
                 "wrong-frequency",
-                f"The dates in column '{column}' are {describe_freq(found)}, but freq is "
-                f"'{given}'.",
-                f"Bring the rows to {describe_freq(given)} steps, or, for a panel, write "
-                f"freq: {found} in the schema.",
+                f"The dates in column '{column}' are {describe_freq(detected)}, but freq is "
+                f"'{declared}'.",
+                f"Aggregate the rows to {describe_freq(declared)} steps, or, for a panel, write "
+                f"freq: {detected} in the schema.",
                 column=column,
                 date=str(layout.days[0]),
             )
         )
     _month_ends(layout, column)
-    odd = known & ((step != common) | ((common == 1) & (anchor != weekly_on)))
+    odd = regular & ((step != common) | ((common == 1) & (anchor != weekly_on)))
     layout.findings += _mixed(layout, odd, step, anchor, column)
     return odd
 
 
 def _month_ends(layout: Layout, column: str) -> None:
-    """Let months that are dated by their last day go by their first."""
+    """Date months by their first day if all of them are dated by their last."""
     if layout.freq == "MS" and is_month_end(layout.days).all():
         layout.days = layout.days.astype("datetime64[M]").astype("datetime64[D]")
         layout.findings.append(
             Finding(
                 "notice",
                 "month-end-dates",
-                f"Dates in column '{column}' are month ends; each month goes by its first day.",
+                f"Dates in column '{column}' are month ends; the first of the month is used.",
                 column=column,
             )
         )
 
 
 def _steps_of_stores(layout: Layout) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """int64 [S] each: the usual step (0 day, 1 week, 2 month, -1 other), the usual weekday."""
+    """int64 [S] each: most common step (0 day, 1 week, 2 month, -1 other) and weekday."""
     n_stores = len(layout.stores)
     owner = np.repeat(np.arange(n_stores), np.diff(layout.offsets))
-    apart = np.diff(layout.days).astype(np.int64)
-    kind = np.full(len(apart), -1, dtype=np.int8)
-    kind[apart == 1] = 0
-    kind[apart == 7] = 1
-    kind[(apart >= 28) & (apart <= 31)] = 2
-    kind[layout.offsets[1:-1] - 1] = -1  # from one store's end to the next one's start
-    real = kind >= 0
-    counts = np.bincount(owner[1:][real] * 3 + kind[real], minlength=n_stores * 3)
+    gap = np.diff(layout.days).astype(np.int64)
+    kind = np.full(len(gap), -1, dtype=np.int8)
+    kind[gap == 1] = 0
+    kind[gap == 7] = 1
+    kind[(gap >= 28) & (gap <= 31)] = 2
+    kind[layout.offsets[1:-1] - 1] = -1  # from the end of one store to the start of the next
+    regular = kind >= 0
+    counts = np.bincount(owner[1:][regular] * 3 + kind[regular], minlength=n_stores * 3)
     counts = counts.reshape(n_stores, 3)
     step = np.where(counts.any(axis=1), counts.argmax(axis=1), -1)
     on = np.bincount(owner * 7 + weekday(layout.days), minlength=n_stores * 7)
@@ -210,17 +211,17 @@ def _mixed(
     anchor: NDArray[np.int64],
     column: str,
 ) -> list[Finding]:
-    remedy = "Bring all stores to the same frequency, and weeks to the same first day."
-    which = np.flatnonzero(odd)
+    remedy = "Use one frequency for all stores, and one first day for all weeks."
+    stores = np.flatnonzero(odd)
     findings = []
-    for s in which[:LISTED]:
+    for s in stores[:LISTED]:
         own = ("D", f"W-{WEEKDAYS[anchor[s]]}", "MS")[step[s]]
         store, date = str(layout.stores[s]), str(layout.first_days[s])
         findings.append(
             Finding(
                 "error",
                 "mixed-frequency",
-                f"Store '{store}' is {describe_freq(own)} from {date}, while the panel is "
+                f"Store '{store}' is {describe_freq(own)} from {date}, but the panel is "
                 f"{describe_freq(layout.freq)}.",
                 remedy,
                 column=column,
@@ -229,13 +230,13 @@ def _mixed(
                 rows=int(layout.offsets[s + 1] - layout.offsets[s]),
             )
         )
-    if len(which) > LISTED:
-        message = f"{len(which) - LISTED} more stores have another frequency than the panel."
+    if len(stores) > LISTED:
+        message = f"{len(stores) - LISTED} more stores have another frequency than the panel."
         findings.append(Finding("error", "mixed-frequency", message, remedy, column=column))
     return findings
 
 
-def _strays(layout: Layout, odd: NDArray[np.bool_], column: str) -> list[Finding]:
+def _off_grid(layout: Layout, odd: NDArray[np.bool_], column: str) -> list[Finding]:
     freq = layout.freq or "D"
     off = np.flatnonzero(~on_step(layout.days, freq))
     findings = []
@@ -246,9 +247,9 @@ def _strays(layout: Layout, odd: NDArray[np.bool_], column: str) -> list[Finding
             Finding(
                 "error",
                 "irregular-date",
-                f"{where}: {counted(len(rows), 'date')} off the {describe_freq(freq)} steps, "
+                f"{where}: {counted(len(rows), 'date')} not on the {describe_freq(freq)} grid, "
                 f"first {date}.",
-                "Move each row to the step it belongs to.",
+                "Move each row to the date of its step.",
                 column=column,
                 store=store,
                 date=date,
@@ -260,23 +261,22 @@ def _strays(layout: Layout, odd: NDArray[np.bool_], column: str) -> list[Finding
 
 def _gaps(layout: Layout, odd: NDArray[np.bool_], column: str) -> list[Finding]:
     freq = layout.freq or "D"
-    at = step_number(layout.days, freq, layout.days.min())
-    jump = np.diff(at)
+    jump = np.diff(step_number(layout.days, freq, layout.days.min()))
     jump[layout.offsets[1:-1] - 1] = 1
     before = np.flatnonzero(jump > 1)
     before = before[~odd[layout.store_of(before)]]
     findings = []
     for store, rows, more in per_store(layout, before):
-        date = str(steps_from(layout.days[rows[0]], 2, freq)[1])
+        date = str(next_steps(layout.days[rows[:1]], freq)[0])
         missing = int((jump[rows] - 1).sum())
-        where = f"Store '{store}' lacks" if store is not None else f"{more} more stores lack"
+        where = f"Store '{store}' has" if store is not None else f"{more} more stores have"
         findings.append(
             Finding(
                 "error",
                 "gap",
-                f"{where} {counted(missing, 'date')} between first and last, first {date}.",
+                f"{where} {counted(missing, 'missing date')}, first {date}.",
                 "Add the missing rows, with zeros where nothing was spent or sold; or start the "
-                "store's history after the gap; or correct the date that lies too far.",
+                "store's history after the gap; or correct an outlying date.",
                 column=column,
                 store=store,
                 date=date,
@@ -289,7 +289,7 @@ def _gaps(layout: Layout, odd: NDArray[np.bool_], column: str) -> list[Finding]:
 def _short_histories(layout: Layout, min_steps: int) -> list[Finding]:
     lengths = np.diff(layout.offsets)
     short = np.flatnonzero(lengths < min_steps)
-    remedy = f"Leave out stores with fewer than {min_steps} steps, or give more of their history."
+    remedy = f"Exclude stores with fewer than {min_steps} steps, or add more of their history."
     findings = [
         Finding(
             "error",

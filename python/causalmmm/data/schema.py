@@ -1,6 +1,6 @@
-"""What each column of a user's table is: the ``Schema``, and its checks against itself.
+"""``Schema``: the roles of a table's columns, and the checks that need no data.
 
-Nothing here looks at data; guessing from a table lives in ``causalmmm.data.guess``.
+Guessing roles from a table lives in ``causalmmm.data.guess``, which does not know the schema.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from causalmmm.findings import Finding, PanelError, closest
 if TYPE_CHECKING:
     from causalmmm.data.readers import Readable
 
-# Name of the only store of a table without a store column.
+# Name of the single store of a table without a store column.
 NATIONAL = "national"
 
 FREQUENCIES = re.compile(r"D|W|W-(MON|TUE|WED|THU|FRI|SAT|SUN)|MS")
@@ -28,8 +28,11 @@ class _Strict(BaseModel):
 
 
 class Channel(_Strict):
-    """A paid channel. Its exposure (impressions, clicks) feeds the model when given, else its
-    spend does; spend is what money is counted in. A bare column name means spend."""
+    """A paid channel, with a column of spend, of exposure (impressions, clicks), or both.
+
+    The model's input is exposure if there is a column of it, else spend. A plain column name means
+    spend.
+    """
 
     spend: str | None = None
     exposure: str | None = None
@@ -43,18 +46,18 @@ class Channel(_Strict):
     def _has_a_column(self) -> Self:
         if self.spend is None and self.exposure is None:
             raise PydanticCustomError(
-                "channel-without-column", "a channel names neither a spend nor an exposure column"
+                "channel-without-column", "a channel needs a spend or an exposure column"
             )
         return self
 
     @property
     def column(self) -> str:
-        """The column that feeds the model."""
+        """The column that is the model's input."""
         return self.exposure or self.spend or ""
 
 
 class Control(_Strict):
-    """A control series; ``future_known`` promises that a plan can give its future values."""
+    """A control series; with ``future_known``, plans must contain its future values."""
 
     name: str
     future_known: bool = False
@@ -68,19 +71,19 @@ class Control(_Strict):
 class Schema(_Strict):
     """Roles of the columns of a long table with one row per store and date.
 
-    store               column of store names; None: the table is one store, ``national``.
+    store               column of store names; None: a single store, ``national``.
     date                column of dates, one per step.
-    target              column of the outcome that channels should move.
+    target              column of the outcome.
     channels            channel name -> {spend, exposure}; a list of columns, or name -> column,
-                        is read as spend.
+                        means spend.
     organic             columns of unpaid channels.
     mediators           columns between channels and target, such as page views.
-    controls            columns that move the target and are nobody's lever; a name, or
-                        {name, future_known}.
+    controls            columns that affect the target but cannot be set, such as the weather;
+                        a name, or {name, future_known}.
     context             columns that describe the store.
-    context_moves       None: found out from the data; False: one value per store, checked;
-                        True: one value per store and date.
-    freq                "D", "W", "W-MON" ... "W-SUN" or "MS"; None: found out from the dates.
+    context_moves       None: detected; False: one value per store, checked; True: one value per
+                        store and date.
+    freq                "D", "W", "W-MON" ... "W-SUN" or "MS"; None: detected from the dates.
     revenue_per_target  column of money per unit of target.
     population          column of store sizes, one value per store.
     """
@@ -125,28 +128,28 @@ class Schema(_Strict):
     def _is_consistent(self) -> Self:
         if not self.channels and not self.organic:
             raise PydanticCustomError(
-                "no-channel", "the schema names no channel, so there is nothing to measure"
+                "no-channel", "the schema has no channels, so there is nothing to measure"
             )
-        seen: dict[str, str] = {}
+        role_of: dict[str, str] = {}
         for column, role in self.columns_with_roles():
-            if column in seen:
+            if column in role_of:
                 raise PydanticCustomError(
                     "column-in-two-roles",
                     "column '{column}' has two roles: {first} and {second}",
-                    {"column": column, "first": seen[column], "second": role},
+                    {"column": column, "first": role_of[column], "second": role},
                 )
-            seen[column] = role
-        names: set[str] = set()
+            role_of[column] = role
+        earlier: set[str] = set()
         for node in self.nodes:
-            if node in names:
+            if node in earlier:
                 raise PydanticCustomError(
-                    "duplicate-node", "two series are called '{column}'", {"column": node}
+                    "duplicate-node", "two series are named '{column}'", {"column": node}
                 )
-            names.add(node)
+            earlier.add(node)
         return self
 
     def columns_with_roles(self) -> Iterator[tuple[str, str]]:
-        """Every (column, role) that the schema names, roles in words."""
+        """(column, role) for every column of the schema, with the role as messages name it."""
         single = (("store", self.store), ("date", self.date), ("target", self.target))
         yield from ((column, role) for role, column in single if column is not None)
         for name, channel in self.channels.items():
@@ -177,7 +180,7 @@ class Schema(_Strict):
 
     @property
     def node_columns(self) -> list[str]:
-        """Per node, the column whose values feed the model."""
+        """The column whose values are the model's input, per node."""
         channels = [channel.column for channel in self.channels.values()]
         return [*channels, *self.organic, *self.mediators, self.target]
 
@@ -187,12 +190,12 @@ class Schema(_Strict):
 
     @property
     def known_controls(self) -> list[str]:
-        """Controls whose future values are promised."""
+        """Controls whose future values plans must contain."""
         return [control.name for control in self.controls if control.future_known]
 
     @classmethod
     def check(cls, value: Schema | Mapping[str, Any]) -> Schema:
-        """The schema that ``value`` describes; ``PanelError`` lists everything wrong with it."""
+        """The schema that ``value`` describes; ``PanelError`` lists all errors in it."""
         if isinstance(value, Schema):
             return value
         try:
@@ -202,19 +205,20 @@ class Schema(_Strict):
 
     @classmethod
     def guess(cls, data: Readable | Iterable[str]) -> tuple[Schema, list[Finding]]:
-        """Guess the roles of the columns from their names, and from the values where given.
+        """Guess the roles of the columns from their names, and from the values if there are any.
 
         ``data`` is a table, a path to one, or just its column names. Returns the schema and one
-        notice per column that says what it was taken for and why. Raises ``PanelError`` when no
-        date, target or channel can be made out.
+        notice per column with its guessed role and the reason. Raises ``PanelError`` if no date,
+        target or channel is recognisable.
         """
-        from causalmmm.data.guess import guess_schema
+        from causalmmm.data.guess import guess_roles
 
-        return guess_schema(data)
+        guess = guess_roles(data)
+        return cls.check(guess.roles), guess.findings
 
 
 def schema_findings(error: ValidationError) -> list[Finding]:
-    """The problems that pydantic found in a schema, as findings that name the key."""
+    """Pydantic's errors about a schema as findings that name the key."""
     return [_finding(item) for item in error.errors()]
 
 
@@ -223,8 +227,12 @@ def _finding(item: Any) -> Finding:
     kind = item["type"]
     context = item.get("ctx", {})
     if not key and kind == "model_type":
-        remedy = "Give a Schema, or a mapping with its keys."
-        return Finding("error", "invalid-value", "This is not a schema.", remedy)
+        return Finding(
+            "error",
+            "invalid-value",
+            "This is not a schema.",
+            "Pass a Schema, or a mapping with its keys.",
+        )
     if kind == "missing":
         return Finding(
             "error",
@@ -235,27 +243,28 @@ def _finding(item: Any) -> Finding:
         )
     if kind == "extra_forbidden":
         fields = {"channels": Channel.model_fields, "controls": Control.model_fields}
-        known = list(fields.get(str(item["loc"][0]), Schema.model_fields))
-        hint = closest(str(item["loc"][-1]), known)
+        keys = list(fields.get(str(item["loc"][0]), Schema.model_fields))
+        hint = closest(str(item["loc"][-1]), keys)
         return Finding(
             "error",
             "unknown-key",
             f"The schema has no key '{key}'.",
-            f"{hint}Known keys: {', '.join(known)}.",
+            f"{hint}Valid keys: {', '.join(keys)}.",
             column=key,
         )
-    cure = {
-        "column-in-two-roles": "Give the column one role; leave it out of the others.",
-        "channel-without-column": "Write e.g. 'tv: {spend: tv_cost}', or just 'tv: tv_cost'.",
+    remedies = {
+        "column-in-two-roles": "Give the column one role and remove it from the others.",
+        "channel-without-column": "Write 'tv: {spend: tv_cost}', or just 'tv: tv_cost'.",
         "no-channel": "Name at least one column under 'channels' or 'organic'.",
-        "duplicate-node": "Rename the channel: the key under 'channels' is free to choose.",
-        "unknown-frequency": "Leave freq out to have it found, or use one of those values.",
-    }.get(kind)
+        "duplicate-node": "Rename the channel: the key under 'channels' can be chosen freely.",
+        "unknown-frequency": "Use one of these values, or omit freq to have it detected.",
+    }
+    remedy = remedies.get(kind)
     where = f"Schema key '{key}': " if key else "Schema: "
     return Finding(
         "error",
-        kind if cure else "invalid-value",
+        kind if remedy else "invalid-value",
         f"{where}{item['msg']}.",
-        cure or f"Correct the value of '{key}'.",
+        remedy or f"Correct the value of '{key}'.",
         column=context.get("column") or key or None,
     )

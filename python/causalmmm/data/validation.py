@@ -1,7 +1,7 @@
-"""Everything that is checked before a table becomes a panel, gathered in one report.
+"""All checks between a table and a panel, in order, collected in one report.
 
-The order of the checks lives here; each kind of check has its module (``layout`` for stores and
-dates, ``columns`` for numbers). Nothing is dropped or filled here without a finding that says so.
+The checks themselves live in ``keys`` and ``rows`` (stores and dates), ``columns`` (numbers) and
+``collinearity``. Nothing is dropped or filled without a finding.
 """
 
 from __future__ import annotations
@@ -13,16 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalmmm.data.collinearity import Overlap
+from causalmmm.data.arrays import Content
+from causalmmm.data.collinearity import Collinearity
 from causalmmm.data.columns import POLICIES, Column, ColumnCheck, Rule
 from causalmmm.data.guess import is_key
 from causalmmm.data.keys import read_keys
 from causalmmm.data.readers import Policies, Readable, Source, open_source
 from causalmmm.data.rows import Layout, lay_out
-from causalmmm.data.schema import Schema
+from causalmmm.data.schema import Channel, Schema
 from causalmmm.dates import step_number, steps_from
 from causalmmm.engine.spec.series import SeriesData
-from causalmmm.findings import Finding, PanelError, Report, Severity, closest, counted, first_few
+from causalmmm.findings import (
+    Finding,
+    PanelError,
+    Report,
+    Severity,
+    closest,
+    counted,
+    first_few,
+    refusal,
+)
 
 POLICY_ROLES = ("channels", "organic", "mediators", "target", "controls", "context")
 
@@ -32,23 +42,11 @@ NEGATIVE_TARGET: tuple[str, Severity] = ("negative-target", "warning")
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The checked content of a table, as a ``Panel`` holds it."""
-
-    schema: Schema
-    stores: NDArray[np.str_]
-    data: SeriesData
-    spend: Column
-    revenue_per_target: Column | None
-    population: Column | None
-
-
-@dataclass(frozen=True)
-class Examined:
-    """What was found in a table, and its content when nothing refuses it."""
+class Checked:
+    """The report on a table, and its content if there are no errors and it was asked for."""
 
     report: Report
-    parts: Parts | None
+    content: Content | None
 
 
 def validate(
@@ -58,22 +56,22 @@ def validate(
     nan: Policies = None,
     min_steps: int = 8,
 ) -> Report:
-    """Check a table, or a CSV or Parquet file, and report all that is found.
+    """Check a table, or a CSV or Parquet file, and report all findings.
 
-    Never raises for what is wrong with the data; see ``Panel.from_frame`` for the arguments.
+    Never raises for errors in the data; see ``Panel.from_frame`` for the arguments.
     """
-    return examine(data, schema, nan=nan, min_steps=min_steps, keep=False).report
+    return check_table(data, schema, nan=nan, min_steps=min_steps, keep=False).report
 
 
-def examine(
+def check_table(
     data: Readable,
     schema: Schema | Mapping[str, Any] | None,
     *,
     nan: Policies = None,
     min_steps: int = 8,
     keep: bool = True,
-) -> Examined:
-    """Check a table and, with ``keep``, return its content when there is no error."""
+) -> Checked:
+    """Check a table and, with ``keep``, return its content if there are no errors."""
     findings: list[Finding] = []
     try:
         policies = check_policies(nan)
@@ -81,44 +79,45 @@ def examine(
         keys = () if roles is None else (roles.store, roles.date)
         source = open_source(data, is_key if roles is None else keys.__contains__)
         if not source.rows:
-            _refuse("no-rows", "The table has a header but no rows.", "Export the table again.")
+            message = "The table has a header but no rows."
+            raise refusal("no-rows", message, "Export the table again.", kind=PanelError)
         if roles is None:
             roles, findings = Schema.guess(source)
     except PanelError as error:
-        return Examined(Report.of([*findings, *error.report]), None)
-    return _Examination(source, roles, policies, findings).run(min_steps, keep)
+        return Checked(Report.of([*findings, *error.report]), None)
+    return _TableCheck(source, roles, policies, findings).run(min_steps, keep)
 
 
 def check_policies(nan: Policies) -> dict[str, str]:
-    """The policy of every role, from one word or from a mapping."""
-    given: dict[Any, Any] = {}
+    """The policy for missing values of every role, from one word or a mapping."""
+    asked: dict[Any, Any] = {}
     if isinstance(nan, Mapping):
-        given = dict(nan)
+        asked = dict(nan)
     elif nan is not None:
-        given = dict.fromkeys(POLICY_ROLES, nan)
+        asked = dict.fromkeys(POLICY_ROLES, nan)
     findings = []
-    chosen = dict.fromkeys(POLICY_ROLES, "error")
-    for role, policy in given.items():
+    policies = dict.fromkeys(POLICY_ROLES, "error")
+    for role, policy in asked.items():
         word = "zero" if policy == 0 and policy is not False else policy
         if role not in POLICY_ROLES or word not in POLICIES:
             findings.append(
                 Finding(
                     "error",
                     "unknown-policy",
-                    f"There is no policy for missing values 'nan: {{{role}: {policy}}}'.",
+                    f"Unknown policy for missing values: 'nan: {{{role}: {policy}}}'.",
                     f"Roles are {', '.join(POLICY_ROLES)}; policies are {', '.join(POLICIES)}.",
                     column=str(role),
                 )
             )
         else:
-            chosen[role] = word
+            policies[role] = word
     if findings:
         raise PanelError(findings)
-    return chosen
+    return policies
 
 
-class _Examination:
-    """One pass over a table: stores and dates first, then each column in turn."""
+class _TableCheck:
+    """One pass over a table: stores and dates first, then one column after the other."""
 
     def __init__(
         self, source: Source, schema: Schema, policies: dict[str, str], findings: list[Finding]
@@ -129,20 +128,20 @@ class _Examination:
         self.findings = [*source.notices, *findings]
         self.guessed = bool(findings)
 
-    def run(self, min_steps: int, keep: bool) -> Examined:
+    def run(self, min_steps: int, keep: bool) -> Checked:
         self._compare_names()
         layout = self._lay_out(min_steps)
         check = ColumnCheck(layout, self.source.rows)
-        keep = keep and layout is not None and not self._refused()
+        keep = keep and layout is not None and not self._has_errors()
         values, spend = self._series(check, keep)
-        controls = self._plain(check, self.schema.control_names, "control", "controls", keep)
+        controls = self._block(check, self.schema.control_names, "control", "controls", keep)
         context = self._context(check, keep)
         revenue = self._revenue(check)
         population = self._population(check)
         self.findings += check.findings
         report = Report.of(self.findings)
         if not keep or not report.ok or layout is None or values is None or spend is None:
-            return Examined(report, None)
+            return Checked(report, None)
         assert layout.freq is not None
         assert controls is not None
         assert context is not None
@@ -158,10 +157,10 @@ class _Examination:
             controls=controls,
             context=context,
         )
-        parts = Parts(self.schema, layout.stores, data, spend, revenue, population)
-        return Examined(report, parts)
+        content = Content(self.schema, layout.stores, data, spend, revenue, population)
+        return Checked(report, content)
 
-    def _refused(self) -> bool:
+    def _has_errors(self) -> bool:
         return any(f.severity == "error" for f in self.findings)
 
     def _compare_names(self) -> None:
@@ -169,13 +168,13 @@ class _Examination:
         named = dict(self.schema.columns_with_roles())
         for column, role in named.items():
             if column not in present:
-                have = first_few(self.source.names, 12)
+                columns = first_few(self.source.names, 12)
                 self.findings.append(
                     Finding(
                         "error",
                         "missing-column",
-                        f"There is no column '{column}' ({role}).",
-                        f"{closest(column, present)}The table has {have}.",
+                        f"Column '{column}' ({role}) is missing.",
+                        f"{closest(column, present)}The table has {columns}.",
                         column=column,
                     )
                 )
@@ -185,7 +184,7 @@ class _Examination:
                 Finding(
                     "notice",
                     "unused-column",
-                    f"Not used, because without a role: {first_few(unused)}.",
+                    f"Unused columns, because they have no role: {first_few(unused)}.",
                 )
             )
 
@@ -194,100 +193,116 @@ class _Examination:
         store, date = self.schema.store, self.schema.date
         if date not in present or (store is not None and store not in present):
             return None
-        rows = read_keys(self.source, store, date)
-        self.findings += rows.findings
-        if not rows.trusted:
+        keys = read_keys(self.source, store, date)
+        self.findings += keys.findings
+        if not keys.trusted:
             return None
-        layout = lay_out(rows, self.schema.freq, min_steps, date)
+        layout = lay_out(keys, self.schema.freq, min_steps, date)
         repeated = [f for f in layout.findings if f.code == "duplicate-row"]
         self.findings += layout.findings
         if store is None and repeated:
             self.findings = [f for f in self.findings if f not in repeated]
-            message = f"Dates in '{date}' repeat and the schema names no store column."
-            remedy = "Name the column that tells the rows of one date apart: store: <column>."
+            message = f"Dates in '{date}' repeat, but the schema has no store column."
+            remedy = "Name the column that distinguishes rows of the same date: store: <column>."
             self.findings.append(Finding("error", "no-store-column", message, remedy, column=date))
         return layout
 
     def _series(self, check: ColumnCheck, keep: bool) -> tuple[Column | None, Column | None]:
-        """Fill the node values and the money, reading every column once."""
+        """Node values [rows, N] and spend [rows, n_paid], reading every column once."""
         schema, rows = self.schema, check.rows
-        n_paid, overlap = len(schema.channels), Overlap(rows)
+        n_paid, collinearity = len(schema.channels), Collinearity(rows)
         values = np.empty((rows, len(schema.nodes)), np.float32) if keep else None
-        apart = any(c.exposure is not None for c in schema.channels.values())
         spend = values[:, :n_paid] if values is not None else None
-        if keep and apart:
+        separate = any(c.exposure is not None for c in schema.channels.values())
+        if keep and separate:
             spend = np.full((rows, n_paid), np.nan, np.float32)
-        policy = self.policies["channels"]
         for j, (name, channel) in enumerate(schema.channels.items()):
-            money = self._column(check, channel.spend, Rule("spend", policy, NEGATIVE_SPEND))
-            shown = self._column(
-                check, channel.exposure, Rule("exposure", policy, NEGATIVE_EXPOSURE)
-            )
-            if channel.exposure is not None:
-                self._compare_money(check, name, money, shown)
-            fed, column = (shown, channel.exposure) if channel.exposure else (money, channel.spend)
-            if fed is not None and column is not None:
-                check.doubt_constant(fed, column, f"Channel '{name}'", "channel")
-                overlap.note(fed, column, f"Channel '{name}'", channel=True)
-            if values is not None and fed is not None:
-                values[:, j] = fed
-            if spend is not None and apart and money is not None:
+            money, exposure = self._channel(check, name, channel)
+            model_input = exposure if channel.exposure else money
+            if model_input is not None:
+                check.check_constant(model_input, channel.column, f"Channel '{name}'", "channel")
+                collinearity.add(model_input, channel.column, f"Channel '{name}'", channel=True)
+            if values is not None and model_input is not None:
+                values[:, j] = model_input
+            if spend is not None and separate and money is not None:
                 spend[:, j] = money
-        others = (
-            [
-                (c, Rule("organic channel", self.policies["organic"], NEGATIVE_EXPOSURE))
-                for c in schema.organic
-            ]
-            + [(c, Rule("mediator", self.policies["mediators"])) for c in schema.mediators]
-            + [(schema.target, Rule("target", self.policies["target"], NEGATIVE_TARGET))]
-        )
-        for j, (column, rule) in enumerate(others, start=n_paid):
-            found = self._column(check, column, rule)
-            if found is None:
+        for j, (column, rule, kind) in enumerate(self._unpaid_series(), start=n_paid):
+            numbers = self._column(check, column, rule)
+            if numbers is None:
                 continue
-            kind = "target" if rule.role == "target" else "series"
-            kind = "channel" if rule.role == "organic channel" else kind
-            what = f"{rule.role[0].upper()}{rule.role[1:]} '{column}'"
-            check.doubt_constant(found, column, what, kind)
-            overlap.note(found, column, what, channel=kind == "channel")
+            check.check_constant(numbers, column, rule.title(column), kind)
+            collinearity.add(numbers, column, rule.title(column), channel=kind == "channel")
             if values is not None:
-                values[:, j] = found
-        check.findings += overlap.findings()
+                values[:, j] = numbers
+        check.findings += collinearity.findings()
         return values, spend
+
+    def _channel(
+        self, check: ColumnCheck, name: str, channel: Channel
+    ) -> tuple[Column | None, Column | None]:
+        """Spend and exposure of a paid channel, each None if there is no such column."""
+        policy = self.policies["channels"]
+        money = self._column(check, channel.spend, Rule("spend", policy, NEGATIVE_SPEND))
+        exposure = self._column(
+            check, channel.exposure, Rule("exposure", policy, NEGATIVE_EXPOSURE)
+        )
+        if money is not None and exposure is not None:
+            check.add(
+                np.flatnonzero((money > 0) & (exposure == 0)),
+                "warning",
+                "spend-without-exposure",
+                name,
+                f"Channel '{name}' " + "has spend but no exposure in {n} of {where}, first {date}.",
+                "Check that spend and exposure are booked on the same dates.",
+            )
+        return money, exposure
+
+    def _unpaid_series(self) -> list[tuple[str, Rule, str]]:
+        """(column, rule, kind) of organic channels, mediators and the target, in node order."""
+        schema, policies = self.schema, self.policies
+        organic = Rule("organic channel", policies["organic"], NEGATIVE_EXPOSURE)
+        mediator = Rule("mediator", policies["mediators"])
+        target = Rule("target", policies["target"], NEGATIVE_TARGET)
+        return [
+            *((column, organic, "channel") for column in schema.organic),
+            *((column, mediator, "series") for column in schema.mediators),
+            (schema.target, target, "target"),
+        ]
 
     def _column(self, check: ColumnCheck, column: str | None, rule: Rule) -> Column | None:
         if column is None or column not in self.source.names:
             return None
         return check.read(self.source.column(column), column, rule)
 
-    def _plain(
+    def _block(
         self, check: ColumnCheck, names: list[str], role: str, policy: str, keep: bool
     ) -> Column | None:
         block = np.empty((check.rows, len(names)), np.float32) if keep else None
         for j, name in enumerate(names):
-            found = self._column(check, name, Rule(role, self.policies[policy], flags=True))
-            if found is None:
+            rule = Rule(role, self.policies[policy], flags=True)
+            numbers = self._column(check, name, rule)
+            if numbers is None:
                 continue
-            check.doubt_constant(found, name, f"{role[0].upper()}{role[1:]} '{name}'", role)
+            check.check_constant(numbers, name, rule.title(name), role)
             if block is not None:
-                block[:, j] = found
+                block[:, j] = numbers
         return block
 
     def _context(self, check: ColumnCheck, keep: bool) -> Column | None:
-        """float32 [S, C] when every column is fixed within every store, else [rows, C]."""
+        """float32 [S, C] if every column is constant within every store, else [rows, C]."""
         rule = Rule("context", self.policies["context"], flags=True)
         columns: list[Column] = []
         moving: dict[str, NDArray[np.bool_]] = {}
         for name in self.schema.context:
-            found = self._column(check, name, rule)
-            if found is None:
+            numbers = self._column(check, name, rule)
+            if numbers is None:
                 continue
-            columns.append(found)
-            least, most = check.span(found)
+            columns.append(numbers)
+            least, most = check.span(numbers)
             if (least < most).any() and check.layout is not None:
                 moving[name] = least < most
-        for name, where in moving.items():
-            self._report_moving(check, name, where)
+        for name, stores in moving.items():
+            self._report_moving(check, name, stores)
         if not keep or check.layout is None:
             return None
         starts = check.layout.offsets[:-1]
@@ -298,29 +313,29 @@ class _Examination:
             block[:, j] = column if moves else column[starts]
         return block
 
-    def _report_moving(self, check: ColumnCheck, name: str, where: NDArray[np.bool_]) -> None:
+    def _report_moving(self, check: ColumnCheck, name: str, moving: NDArray[np.bool_]) -> None:
+        """``moving`` bool [S]: stores in which the context changes over time."""
         declared = self.schema.context_moves
         if declared is True or check.layout is None:
             return
-        n, share = int(where.sum()), float(where.mean())
-        store = str(check.layout.stores[int(np.flatnonzero(where)[0])])
+        n, share = int(moving.sum()), float(moving.mean())
+        store = str(check.layout.stores[int(np.flatnonzero(moving)[0])])
         few = declared is None and share < 0.05
         severity: Severity = "error" if declared is False else "warning" if few else "notice"
         check.findings.append(
             Finding(
                 severity,
                 "context-moves",
-                f"Context '{name}' changes in time in {n} of {len(where)} stores, first in store "
-                f"'{store}'"
+                f"Context '{name}' changes over time in {n} of {len(moving)} stores, first in "
+                f"store '{store}'"
                 + (
-                    ", though the schema says it does not."
+                    ", although the schema says context_moves: false."
                     if severity == "error"
                     else "; it is read as one value per store and date."
                 ),
                 ""
                 if severity == "notice"
-                else "Correct the values, so that each store has one; "
-                "or write context_moves: true.",
+                else "Give each store a single value, or write context_moves: true in the schema.",
                 column=name,
                 store=store,
                 rows=n,
@@ -333,43 +348,25 @@ class _Examination:
 
     def _population(self, check: ColumnCheck) -> Column | None:
         name = self.schema.population
-        found = self._column(
+        numbers = self._column(
             check, name, Rule("population", "required", ("negative-population", "error"))
         )
-        if found is None or check.layout is None:
+        if numbers is None or check.layout is None:
             return None
-        least, most = check.span(found)
-        different = np.flatnonzero(least < most)
-        if len(different):
-            store = str(check.layout.stores[different[0]])
+        least, most = check.span(numbers)
+        varying = np.flatnonzero(least < most)
+        if len(varying):
+            store = str(check.layout.stores[varying[0]])
             check.findings.append(
                 Finding(
                     "error",
                     "population-moves",
-                    f"Population '{name}' changes within {counted(len(different), 'store')}, "
+                    f"Population '{name}' changes within {counted(len(varying), 'store')}, "
                     f"first '{store}'.",
-                    "Give each store one value, or declare the column as context.",
+                    "Give each store a single value, or declare the column as context.",
                     column=name,
                     store=store,
-                    rows=len(different),
+                    rows=len(varying),
                 )
             )
         return most
-
-    def _compare_money(
-        self, check: ColumnCheck, name: str, money: Column | None, shown: Column | None
-    ) -> None:
-        if money is None or shown is None:
-            return
-        check._add(
-            np.flatnonzero((money > 0) & (shown == 0)),
-            "warning",
-            "spend-without-exposure",
-            name,
-            f"Channel '{name}' " + "has spend but no exposure in {n} of {where}, first {date}.",
-            "Check that spend and exposure are booked on the same dates.",
-        )
-
-
-def _refuse(code: str, message: str, remedy: str) -> None:
-    raise PanelError([Finding("error", code, message, remedy)])

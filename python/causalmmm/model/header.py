@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from causalmmm.engine.spec.config import renamed
-from causalmmm.findings import Finding, ModelError
+from causalmmm.findings import Finding, ModelError, RefusedInput, refusal
 
 FORMAT = 2
 KIND = "causalmmm model"
@@ -124,5 +124,6 @@ def check_place(target: Path, overwrite: bool) -> None:
         )
 
 
-def refuse(code: str, message: str, remedy: str) -> ModelError:
-    return ModelError([Finding("error", code, message, remedy)])
+def refuse(code: str, message: str, remedy: str) -> RefusedInput:
+    """The refusal of a model directory."""
+    return refusal(code, message, remedy, kind=ModelError)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalmmm.extras import needing, package_version
+from causalmmm.files import write_atomically
 from causalmmm.runtime.signature import FORMAT, KEY, SEAL, seal
 
 if TYPE_CHECKING:
@@ -61,8 +60,7 @@ def export_onnx(
         proto.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(proto, full_check=True)
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _write(target, seal(proto.SerializeToString(deterministic=True)))
+    write_atomically(target, seal(proto.SerializeToString(deterministic=True)))
     return target
 
 
@@ -143,18 +141,3 @@ def run_digest(model: FittedModel) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _write(target: Path, content: bytes) -> None:
-    """The file appears whole or not at all."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-    written = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        mask = os.umask(0)
-        os.umask(mask)
-        written.chmod(0o666 & ~mask)
-        written.replace(target)
-    finally:
-        written.unlink(missing_ok=True)

@@ -7,9 +7,6 @@ or not at all.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +25,7 @@ from causalmmm.engine.nn.posterior import edge_log_prior
 from causalmmm.engine.spec.calendar import CalendarSpec
 from causalmmm.engine.spec.config import ModelConfig, from_json
 from causalmmm.extras import package_version
+from causalmmm.files import atomic_directory
 from causalmmm.findings import Finding, ModelError, closest
 from causalmmm.model.fitted import FittedModel
 from causalmmm.model.header import (
@@ -63,17 +61,11 @@ def save(
     """
     target = Path(directory)
     check_place(target, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().cpu().contiguous() for k, v in model.model_.state_dict().items()}
-    written = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        save_file(weights, written / WEIGHTS)
+    with atomic_directory(target) as partial:
+        save_file(weights, partial / WEIGHTS)
         text = json.dumps(_header(model, weights), indent=1, allow_nan=False)
-        (written / HEADER).write_text(text + "\n", encoding="utf-8")
-        written.chmod(0o777 & ~_umask())
-        _put_in_place(written, target)
-    finally:
-        shutil.rmtree(written, ignore_errors=True)
+        (partial / HEADER).write_text(text + "\n", encoding="utf-8")
     return target
 
 
@@ -221,23 +213,3 @@ def _misfit(name: str, found: Tensor, listed: Any, expected: Tensor) -> str:
     return ""
 
 
-def _put_in_place(written: Path, target: Path) -> None:
-    """Rename; an older model steps aside first and is removed only when the new one stands."""
-    if not target.exists():
-        written.rename(target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    target.rename(aside / "model")
-    try:
-        written.rename(target)
-    except OSError:
-        (aside / "model").rename(target)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

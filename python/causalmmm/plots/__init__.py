@@ -1,6 +1,7 @@
-"""Pictures of a store: its graph, forecast, response curves, and what its target is made of.
+"""Pictures of one store: its graph, forecast, response curves and decomposition.
 
-Every function draws a frame or graph as the model gives it, and returns a matplotlib figure.
+Every function takes a frame or graph as the models return it and returns a matplotlib figure;
+nothing is computed from a model here, and nothing written.
 """
 
 from causalmmm.plots.effects import plot_curves, plot_decomposition

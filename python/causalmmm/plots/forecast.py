@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from causalmmm.plots.style import INK, PALE, RAISES, dress_over_dates, empty_figure, headline
+from causalmmm.plots.style import INK, PALE, POSITIVE, empty_figure, headline, style_date_axes
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -24,49 +26,65 @@ def plot_forecast(
     tail: int = 84,
     title: str | None = None,
 ) -> Figure:
-    """The forecast of one series of one store, as ``CausalMMM.predict`` gives it.
+    """The forecast of one series of one store, as returned by ``CausalMMM.predict``.
 
-    ``history`` (its last ``tail`` steps are drawn) and ``actual`` (what happened since) are series
-    over dates. ``KeyError`` when the forecast has no such store or series.
+    ``history`` (its last ``tail`` steps) and ``actual`` (the observed future) are series over
+    dates. ``KeyError`` if there is no forecast of the store or series.
     """
-    part = forecast[(forecast["store"] == store) & (forecast["series"] == series)]
-    if part.empty:
+    selected = forecast[(forecast["store"] == store) & (forecast["series"] == series)]
+    if selected.empty:
         raise KeyError(f"no forecast of '{series}' in store '{store}'")
     figure = empty_figure((9.6, 4.8))
     axes = figure.add_axes((0.075, 0.115, 0.905, 0.69))
-    dates, mean = part["date"].to_numpy(), part["mean"].to_numpy(float)
-    join_dates, join_mean = dates, mean
+    last = None
     if history is not None and len(history):
-        shown = history.iloc[-tail:]
-        axes.plot(shown.index, shown.to_numpy(float), color=INK, lw=1.4, label="history")
-        # The forecast grows out of the last known value.
-        join_dates = np.concatenate([[shown.index[-1].to_datetime64()], dates])
-        join_mean = np.concatenate([[float(shown.iloc[-1])], mean])
-        axes.axvline(shown.index[-1], color=PALE, lw=0.8, ls=(0, (3, 3)))
-    for level, alpha in zip(_levels(list(part.columns)), (0.16, 0.22, 0.26), strict=False):
-        low, high = (part[f"{side}_{level}"].to_numpy(float) for side in ("lower", "upper"))
-        if len(join_mean) > len(mean):
-            low, high = (np.concatenate([join_mean[:1], bound]) for bound in (low, high))
-        axes.fill_between(
-            join_dates, low, high, color=RAISES, alpha=alpha, lw=0, label=f"{level} % interval"
-        )
-    axes.plot(join_dates, join_mean, color=RAISES, lw=2.0, label="forecast (mean)")
+        last = history.iloc[-tail:].iloc[-1:]
+        _draw_history(axes, history.iloc[-tail:])
+    _draw_forecast(axes, selected, last)
     if actual is not None and len(actual):
-        axes.plot(
-            actual.index,
-            actual.to_numpy(float),
-            color=INK,
-            lw=0.9,
-            marker="o",
-            ms=3.6,
-            mfc="white",
-            mew=1.1,
-            label="what happened",
-        )
-    dress_over_dates(axes)
-    said = title or f"{series} of store {store}: the next {len(part)} steps"
-    first, last = (np.datetime_as_string(d, unit="D") for d in (dates[0], dates[-1]))
-    headline(figure, said, f"forecast from {first} to {last}")
+        _draw_actual(axes, actual)
+    style_date_axes(axes)
+    dates = selected["date"].to_numpy()
+    begin, end = (np.datetime_as_string(day, unit="D") for day in (dates[0], dates[-1]))
+    headline(
+        figure,
+        title or f"{series} of store {store}: the next {len(selected)} steps",
+        f"forecast from {begin} to {end}",
+    )
+    _draw_legend(figure, axes)
+    return figure
+
+
+def _draw_history(axes: Axes, history: pd.Series[Any]) -> None:
+    axes.plot(history.index, history.to_numpy(float), color=INK, lw=1.4, label="history")
+    axes.axvline(history.index[-1], color=PALE, lw=0.8, ls=(0, (3, 3)))
+
+
+def _draw_forecast(axes: Axes, forecast: pd.DataFrame, last: pd.Series[Any] | None) -> None:
+    """Mean and intervals, connected to the last value of the history if there is one."""
+    dates = forecast["date"].to_numpy()
+    start: list[float] = []
+    if last is not None:
+        dates = np.concatenate([[last.index[0].to_datetime64()], dates])
+        start = [float(last.iloc[0])]
+
+    def column(name: str) -> NDArray[np.float64]:
+        return np.concatenate([start, forecast[name].to_numpy(float)])
+
+    for level, alpha in zip(_levels(list(forecast.columns)), (0.16, 0.22, 0.26), strict=False):
+        low, high = column(f"lower_{level}"), column(f"upper_{level}")
+        label = f"{level} % interval"
+        axes.fill_between(dates, low, high, color=POSITIVE, alpha=alpha, lw=0, label=label)
+    axes.plot(dates, column("mean"), color=POSITIVE, lw=2.0, label="forecast (mean)")
+
+
+def _draw_actual(axes: Axes, actual: pd.Series[Any]) -> None:
+    marker: dict[str, Any] = {"marker": "o", "ms": 3.6, "mfc": "white", "mew": 1.1}
+    values = actual.to_numpy(float)
+    axes.plot(actual.index, values, color=INK, lw=0.9, label="actual", **marker)
+
+
+def _draw_legend(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(
         handles,
@@ -80,10 +98,9 @@ def plot_forecast(
         handlelength=1.6,
         columnspacing=1.3,
     )
-    return figure
 
 
 def _levels(columns: Sequence[str]) -> list[str]:
     """Levels of the intervals in a forecast, widest first."""
-    found = [c.removeprefix("lower_") for c in columns if c.startswith("lower_")]
-    return sorted(found, key=float, reverse=True)
+    levels = [name.removeprefix("lower_") for name in columns if name.startswith("lower_")]
+    return sorted(levels, key=float, reverse=True)

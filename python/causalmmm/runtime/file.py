@@ -9,7 +9,7 @@ from typing import Any
 
 import onnxruntime
 
-from causalmmm.findings import Finding, ModelError
+from causalmmm.findings import ModelError, RefusedInput, refusal
 from causalmmm.runtime.signature import FORMATS, KEY, SEAL, is_sealed
 
 # The digest as protobuf holds it: a key, then a value of 64 characters.
@@ -74,6 +74,5 @@ def _options() -> onnxruntime.SessionOptions:
     return options
 
 
-def refuse(code: str, message: str, remedy: str) -> ModelError:
-    """The refusal of a file."""
-    return ModelError([Finding("error", code, message, remedy)])
+def refuse(code: str, message: str, remedy: str) -> RefusedInput:
+    return refusal(code, message, remedy, kind=ModelError)

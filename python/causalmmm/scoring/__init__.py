@@ -1,9 +1,10 @@
-"""Answers for very many stores, in Arrow and in Parquet.
+"""Batch inference with an exported model: ``score`` from Arrow to Arrow, for any engine, and
+``score_dataset`` over a partitioned Parquet data set on one machine.
 
-``score`` goes from Arrow to Arrow, for whatever engine hands out the tables; ``score_dataset`` over
-a partitioned Parquet data set on one machine. What a model is asked lives in ``causalmmm.runtime``.
+What a model answers lives in ``causalmmm.runtime``; no torch here.
 """
 
-from causalmmm.scoring.dataset import MANIFEST, Scored, answer_schema, score, score_dataset
+from causalmmm.scoring.arrow import answer_schema, score
+from causalmmm.scoring.dataset import MANIFEST, Scored, score_dataset
 
 __all__ = ["MANIFEST", "Scored", "answer_schema", "score", "score_dataset"]

@@ -1,6 +1,6 @@
-"""The partitions of a Parquet data set: which files there are, their stores, and their rows.
+"""The partitions of a Parquet data set: its files, their stores, and their rows.
 
-A partition is one file, and no store may be in two. Nothing here knows what is computed from it.
+A partition is one file, and no store may be in two. What is computed from them is not known here.
 """
 
 from __future__ import annotations
@@ -9,20 +9,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from causalmmm.data.keys import read_keys
-from causalmmm.data.readers import PARQUET_SUFFIXES, open_source
+from causalmmm.data.readers import PARQUET_SUFFIXES, open_parquet, open_source, parquet_errors
 from causalmmm.data.schema import NATIONAL, Schema
-from causalmmm.findings import Finding, PanelError
+from causalmmm.findings import Finding, PanelError, refusal
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
-_LISTED = 20
+_MAX_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Partition:
     """One Parquet file of a data set.
 
     name  its path in the data set, with forward slashes.
-    keys  what the folders ``key=value`` above it say, as text.
+    keys  the values of its hive folders ``key=value``, as text.
     """
 
     name: str
@@ -41,12 +39,12 @@ class Partition:
 def find_partitions(data: Path) -> list[Partition]:
     """The Parquet files in a folder, plain or in hive folders, by name; or the one file.
 
-    Names that begin with ``.`` or ``_`` are not data, as in Spark and Arrow. Raises ``PanelError``
-    where there are none.
+    Names that begin with ``.`` or ``_`` are ignored, as in Spark and Arrow. Raises
+    ``PanelError`` if there are none.
     """
     if data.is_file():
         return [Partition(data.name, data)]
-    found = []
+    partitions = []
     for path in sorted(data.rglob("*")):
         parts = path.relative_to(data).parts
         hidden = any(part.startswith((".", "_")) for part in parts)
@@ -54,27 +52,19 @@ def find_partitions(data: Path) -> list[Partition]:
             continue
         pairs = [part.split("=", 1) for part in parts[:-1] if "=" in part]
         keys = tuple((unquote(key), unquote(value)) for key, value in pairs)
-        found.append(Partition("/".join(parts), path, keys))
-    if not found:
-        raise PanelError(
-            [
-                Finding(
-                    "error",
-                    "no-partition",
-                    f"There is no Parquet file in '{data}'.",
-                    "Give a folder of Parquet files.",
-                )
-            ]
-        )
-    return found
+        partitions.append(Partition("/".join(parts), path, keys))
+    if not partitions:
+        message = f"There is no Parquet file in '{data}'."
+        raise refusal("no-partition", message, "Pass a folder of Parquet files.", kind=PanelError)
+    return partitions
 
 
 def read_partition(partition: Partition, schema: Schema) -> pa.Table:
-    """Its rows, with those columns that the schema names; ``PanelError`` if it is unreadable."""
+    """Its rows, with the columns of the schema; ``PanelError`` if it is unreadable."""
     wanted = [column for column, _ in schema.columns_with_roles()]
-    with _opened(partition) as file:
+    with open_parquet(partition.path, partition.name) as file, parquet_errors(partition.name):
         names = [name for name in file.schema_arrow.names if name in wanted]
-        table = _readable(partition, lambda: file.read(columns=names, use_threads=False))
+        table = file.read(columns=names, use_threads=False)
     for key, text in partition.keys:
         if key in wanted and key not in names:
             table = table.append_column(key, _repeated(text, key, schema, table.num_rows))
@@ -82,23 +72,23 @@ def read_partition(partition: Partition, schema: Schema) -> pa.Table:
 
 
 def stores_of(partition: Partition, schema: Schema) -> list[str]:
-    """The names of its stores, as a panel would read them, from that one column."""
+    """The names of its stores, as a panel would read them; reads no other column."""
     if schema.store is None:
         return [NATIONAL]
     keys = dict(partition.keys)
-    with _opened(partition) as file:
+    with open_parquet(partition.path, partition.name) as file, parquet_errors(partition.name):
         if schema.store in file.schema_arrow.names:
             batches = file.iter_batches(columns=[schema.store], use_threads=False)
-            seen = _readable(partition, lambda: [pc.unique(batch.column(0)) for batch in batches])
             kind = file.schema_arrow.field(schema.store).type
-            values = pa.chunked_array(seen, kind)
+            values = pa.chunked_array([pc.unique(batch.column(0)) for batch in batches], kind)
         elif schema.store in keys:
             values = pa.array([keys[schema.store]])
         else:
-            raise _refuse(
+            raise refusal(
                 "missing-column",
-                f"There is no column '{schema.store}' in '{partition.name}'.",
-                "Write the store's name into every row, or give the file a folder of that name.",
+                f"Column '{schema.store}' (store) is missing in '{partition.name}'.",
+                f"Add the column, or move the file into a folder '{schema.store}=<name>'.",
+                kind=PanelError,
             )
     if not len(values):
         return []
@@ -122,12 +112,12 @@ def check_apart(stores: Sequence[tuple[Partition, list[str]]]) -> None:
                         "store-in-two-partitions",
                         f"Store '{name}' is in '{first}' and in '{partition.name}'.",
                         "Write the whole history of a store into one file: partition by store, or "
-                        "by something that a store keeps, never by date.",
+                        "by a property that does not change, never by date.",
                         store=name,
                     )
                 )
     if findings:
-        shown, more = findings[:_LISTED], len(findings) - _LISTED
+        shown, more = findings[:_MAX_LISTED], len(findings) - _MAX_LISTED
         if more > 0:
             shown.append(Finding("error", "store-in-two-partitions", f"And {more} more."))
         raise PanelError(shown)
@@ -136,36 +126,20 @@ def check_apart(stores: Sequence[tuple[Partition, list[str]]]) -> None:
 def digest(partition: Partition) -> str:
     """Hexadecimal digest of the file's size and footer, which change when its rows do.
 
-    The footer holds the place, size and least and largest value of every column chunk.
+    The footer contains position, size, minimum and maximum of every column chunk.
     """
     with partition.path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(size - 8, 0))
         length = int.from_bytes(file.read(4), "little")
         file.seek(max(size - 8 - length, 0))
-        found = hashlib.blake2b(file.read(), digest_size=16)
-    found.update(str(size).encode())
-    return found.hexdigest()
-
-
-def _opened(partition: Partition) -> pq.ParquetFile:
-    return _readable(partition, lambda: pq.ParquetFile(partition.path))
-
-
-def _readable(partition: Partition, read: Any) -> Any:
-    try:
-        return read()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise _refuse(
-            "unreadable-file",
-            f"'{partition.name}' is not a readable Parquet file: {reason}",
-            "Write the file again.",
-        ) from None
+        hasher = hashlib.blake2b(file.read(), digest_size=16)
+    hasher.update(str(size).encode())
+    return hasher.hexdigest()
 
 
 def _repeated(text: str, key: str, schema: Schema, rows: int) -> pa.Array:
-    """A folder's value as a column: text for store and date, else a number where it is one."""
+    """A folder's value as a column: text for store and date, else a number if it is one."""
     value: str | float | None = None if text == _NULL else text
     if key not in (schema.store, schema.date) and value is not None:
         try:
@@ -173,7 +147,3 @@ def _repeated(text: str, key: str, schema: Schema, rows: int) -> pa.Array:
         except ValueError:
             value = text
     return pa.repeat(pa.scalar(value), rows)
-
-
-def _refuse(code: str, message: str, remedy: str) -> PanelError:
-    return PanelError([Finding("error", code, message, remedy)])

@@ -1,6 +1,7 @@
 """An exported model behind HTTP. Needs the extra ``serve``; no torch.
 
-``create_app(model)`` is an ASGI application for any server; ``causalmmm serve`` runs it.
+``create_app(model)`` returns an ASGI application for any server; ``causalmmm serve`` runs it. What
+the answers are is decided in ``causalmmm.runtime``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The HTTP interface: which paths there are, and how a request becomes a question to the model.
+"""The HTTP interface: its paths, and how a request becomes a question to the model.
 
-Formats live in ``bodies``, costs in ``limits``, counts in ``metrics``.
+Body formats live in ``bodies``, limits in ``limits``, counts in ``metrics``.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ from causalmmm.serving.bodies import (
 from causalmmm.serving.limits import (
     Deadline,
     Limits,
-    Refusal,
-    Room,
+    Queue,
+    RequestError,
     check_stores,
     read_body,
-    refusal,
+    request_error,
 )
 from causalmmm.serving.metrics import Metrics, Observed
 
-_STORES_AT_ONCE = 64  # between two looks at the clock
+_BATCH_STORES = 64  # between two checks of the deadline
 _PATHS = ("/graph", "/predict", "/decompose", "/healthz", "/metrics")
-# A question about some stores: of the panel, and of the plan for them.
+# A question to the model about a panel, with an optional plan.
 Ask = Callable[[Panel, pa.Table | None], pd.DataFrame]
 
 
 class Problem(BaseModel):
-    """Why a request was refused; findings as those of ``causalmmm validate``."""
+    """Why a request was refused; findings as from ``causalmmm validate``."""
 
     error: str
     findings: list[dict[str, Any]]
 
 
 class About(BaseModel):
-    """The model that answers."""
+    """The model that is served."""
 
     status: str
     version: str
@@ -74,21 +74,21 @@ class About(BaseModel):
 def create_app(model: OnnxModel, limits: Limits | None = None, *, at_once: int = 1) -> FastAPI:
     """The application.
 
-    model    opened with ``threads=1`` it takes one core per request.
-    at_once  requests computed side by side; others wait, within their time and within ``limits``.
+    model    opened with ``threads=1``, it uses one core per request.
+    at_once  requests computed concurrently; others wait, within ``limits``.
     """
     app = FastAPI(
         title="causalmmm",
-        description=f"What drives what, and what comes next: {', '.join(model.nodes)}.",
+        description=f"Causal graphs, forecasts and decompositions of {', '.join(model.nodes)}.",
         version=str(model.info["version"]),
     )
     metrics = Metrics(model)
     app.add_middleware(Observed, metrics=metrics, paths=_PATHS)
-    for refused, answer in _REFUSALS.items():
-        app.add_exception_handler(refused, answer)
+    for exception, handler in _HANDLERS.items():
+        app.add_exception_handler(exception, handler)
     service = _Service(model, limits or Limits(), metrics, at_once)
     _add_questions(app, service)
-    _add_facts(app, service)
+    _add_status(app, service)
     return app
 
 
@@ -105,7 +105,7 @@ def _add_questions(app: FastAPI, service: _Service) -> None:
         """
         _refuse_unknown(request, ("threshold",))
         return await service.answer(
-            request, lambda some, _: model.graphs(some, threshold=threshold)
+            request, lambda panel, _: model.graphs(panel, threshold=threshold)
         )
 
     @app.post("/predict", **_documented(PlannedBody))
@@ -114,32 +114,32 @@ def _add_questions(app: FastAPI, service: _Service) -> None:
         horizon: Annotated[int | None, Query(ge=1)] = None,
         level: Annotated[list[float] | None, Query(max_length=8)] = None,
     ) -> Response:
-        """The next steps of every series of every store, with central intervals in percent.
+        """Forecasts of every series of every store, with central intervals in percent.
 
-        Columns: store, date, series, mean, and lower_80, upper_80 for each level. A plan is given
-        in the JSON body, or as a second Arrow stream after the first.
+        Columns: store, date, series, mean, and lower_80, upper_80 for each level. A plan goes into
+        the JSON body, or into a second Arrow stream after the first.
         """
         _refuse_unknown(request, ("horizon", "level"))
         levels: Sequence[Any] = (80, 95) if level is None else level
 
-        def ask(some: Panel, plan: pa.Table | None) -> pd.DataFrame:
-            return model.predict(some, horizon, plan, levels)
+        def ask(panel: Panel, plan: pa.Table | None) -> pd.DataFrame:
+            return model.predict(panel, horizon, plan, levels)
 
         return await service.answer(request, ask, planned=True)
 
     @app.post("/decompose", **_documented(PanelBody))
     async def decompose(request: Request) -> Response:
-        """What the target is made of, step by step. Columns: store, date, component, value."""
+        """Decomposition of the target per step. Columns: store, date, component, value."""
         _refuse_unknown(request, ())
-        return await service.answer(request, lambda some, _: model.decompose(some))
+        return await service.answer(request, lambda panel, _: model.decompose(panel))
 
 
-def _add_facts(app: FastAPI, service: _Service) -> None:
+def _add_status(app: FastAPI, service: _Service) -> None:
     model = service.model
 
     @app.get("/healthz")
     async def healthz() -> About:
-        """Whether the server answers, and for which model."""
+        """Status of the server, and the model that it serves."""
         return About(
             status="ok",
             version=str(model.info["version"]),
@@ -158,12 +158,12 @@ def _add_facts(app: FastAPI, service: _Service) -> None:
 
 
 class _Service:
-    """From a request to the bytes of an answer."""
+    """Turns a request into the bytes of an answer."""
 
     def __init__(self, model: OnnxModel, limits: Limits, metrics: Metrics, at_once: int) -> None:
         self.model, self.limits, self.metrics = model, limits, metrics
         self.limiter = anyio.CapacityLimiter(at_once)
-        self.room = Room(at_once + limits.waiting)
+        self.queue = Queue(at_once + limits.waiting)
 
     async def answer(self, request: Request, ask: Ask, *, planned: bool = False) -> Response:
         deadline = Deadline(self.limits.seconds)
@@ -171,111 +171,118 @@ class _Service:
         wanted = ARROW if ARROW in request.headers.get("accept", "") else JSON
 
         def work(body: bytes) -> tuple[bytes, int]:
-            deadline.check()  # others may have been answered first
+            deadline.check()  # the request may have waited
             panel, plan = self._read(body, kind, planned)
-            step = _STORES_AT_ONCE if plan is None else panel.n_stores
+            step = _BATCH_STORES if plan is None else panel.n_stores
             frames = []
             for begin in range(0, panel.n_stores, step):
                 deadline.check()
-                some = panel.select(panel.stores[begin : begin + step].tolist())
-                frames.append(ask(some, plan))
+                batch = panel.select(panel.stores[begin : begin + step].tolist())
+                frames.append(ask(batch, plan))
             deadline.check()
             return write_table(pd.concat(frames, ignore_index=True), wanted), panel.n_stores
 
         try:
-            with self.room.place(), anyio.fail_after(deadline.seconds):
+            with self.queue.admit(), anyio.fail_after(deadline.seconds):
                 announced = request.headers.get("content-length")
                 body = await read_body(request.stream(), announced, self.limits)
                 content, stores = await anyio.to_thread.run_sync(work, body, limiter=self.limiter)
         except TimeoutError:
-            raise deadline.over() from None
+            raise deadline.exceeded() from None
         except RefusedInput as error:
-            raise Refusal(422, error.report.findings) from None
-        except ValueError as error:  # a setting that does not suit the model or the panel
-            raise refusal(422, "cannot-be-answered", str(error)) from None
+            raise RequestError(422, error.report.findings) from None
+        except ValueError as error:  # a setting that does not fit the model or the panel
+            raise request_error(422, "cannot-be-answered", str(error)) from None
         self.metrics.stores.labels(request.url.path).inc(stores)
         return Response(content, media_type=wanted)
 
     def _read(self, body: bytes, kind: str, planned: bool) -> tuple[Panel, pa.Table | None]:
         table, plan = read_tables(body, kind, planned=planned)
         column = self.model.schema["store"]
-        for given in (table, plan):
-            if given is not None and column in given.column_names:
-                check_stores(len(pc.unique(given[column])), self.limits)
+        for part in (table, plan):
+            if part is not None and column in part.column_names:
+                check_stores(len(pc.unique(part[column])), self.limits)
         return self.model.panel(table), plan
 
 
-def _refuse_unknown(request: Request, known: Sequence[str]) -> None:
-    """A setting with a mistyped name must not be answered as if it had not been given."""
-    unknown = sorted(set(request.query_params) - set(known))
+def _refuse_unknown(request: Request, valid: Sequence[str]) -> None:
+    """Refuse mistyped settings instead of ignoring them."""
+    unknown = sorted(set(request.query_params) - set(valid))
     if unknown:
-        may = f"there are {', '.join(known)}" if known else "there are none"
-        raise refusal(422, "unknown-setting", f"There is no setting '{unknown[0]}': {may}.")
+        choices = f"valid are {', '.join(valid)}" if valid else "this path has none"
+        raise request_error(422, "unknown-setting", f"Unknown setting '{unknown[0]}'; {choices}.")
 
 
 def _media_type(header: str) -> str:
     return header.partition(";")[0].strip().lower()
 
 
-# ---- what is said of refusals -----------------------------------------------------------------
+# ---- documentation and refusals ---------------------------------------------------------------
 
 
 def _documented(body: type[BaseModel]) -> dict[str, Any]:
-    """What OpenAPI says of a question: bodies and answers are read and written by ``bodies``."""
+    """OpenAPI documentation of a path, whose bodies FastAPI does not read or write itself."""
     binary = {"schema": {"type": "string", "format": "binary"}}
-    given = {JSON: {"schema": body.model_json_schema()}, ARROW: binary}
+    content = {JSON: {"schema": body.model_json_schema()}, ARROW: binary}
     refusals: dict[int | str, dict[str, Any]] = {
         status: {"model": Problem, "description": why}
         for status, why in {
-            400: "The client has gone.",
+            400: "The client has disconnected.",
             413: "Too many bytes or stores.",
             415: "Neither JSON nor plain Arrow.",
-            422: "The panel, the plan or a setting cannot be used.",
-            503: "Too slow, or too many requests wait.",
+            422: "The panel, the plan or a setting is invalid.",
+            503: "Too slow, or too many waiting requests.",
         }.items()
     }
     answer = {"model": AnswerBody, "content": {ARROW: binary}}
     return {
         "response_class": Response,
         "responses": {200: answer, **refusals},
-        "openapi_extra": {"requestBody": {"required": True, "content": given}},
+        "openapi_extra": {"requestBody": {"required": True, "content": content}},
     }
 
 
 def _problem(status: int, findings: Sequence[Finding]) -> Response:
     error = findings[0].message if len(findings) == 1 else f"{len(findings)} findings"
-    problem = Problem(error=error, findings=[asdict(found) for found in findings])
+    problem = Problem(error=error, findings=[asdict(finding) for finding in findings])
     headers = {"retry-after": "1"} if status == 503 else None
     return JSONResponse(problem.model_dump(), status, headers)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refusal)
+    assert isinstance(error, RequestError)
     return _problem(error.status, error.findings)
 
 
 async def _bad_setting(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    said = [f"{found['loc'][-1]}: {found['msg']}" for found in error.errors()]
-    return _problem(422, [Finding("error", "bad-setting", message) for message in said])
+    messages = [f"{item['loc'][-1]}: {item['msg']}" for item in error.errors()]
+    return _problem(422, [Finding("error", "bad-setting", message) for message in messages])
 
 
-async def _no_such(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    remedy = "See /docs for what there is."
-    found = Finding("error", "no-such-question", f"{error.detail}.", remedy)
-    answer = _problem(error.status_code, [found])
-    answer.headers.update(error.headers or {})
-    return answer
+    remedy = "See /docs for the available paths."
+    finding = Finding("error", "no-such-question", f"{error.detail}.", remedy)
+    response = _problem(error.status_code, [finding])
+    response.headers.update(error.headers or {})
+    return response
 
 
-async def _gone(request: Request, error: Exception) -> Response:
-    return _problem(400, [Finding("error", "disconnected", "The request ended too early.")])
+async def _disconnected(request: Request, error: Exception) -> Response:
+    return _problem(
+        400,
+        [
+            Finding(
+                "error", "disconnected", "The client disconnected before the request was complete."
+            )
+        ],
+    )
 
 
-_REFUSALS = {
-    Refusal: _refused,
+_HANDLERS = {
+    RequestError: _refused,
     RequestValidationError: _bad_setting,
-    HTTPException: _no_such,
-    ClientDisconnect: _gone,
+    HTTPException: _http_error,
+    ClientDisconnect: _disconnected,
 }

@@ -1,7 +1,7 @@
-"""Tables in requests and answers: JSON columns, or Arrow IPC streams.
+"""Tables in request and response bodies: JSON columns or Arrow IPC streams.
 
-Bodies come from anybody: what leaves here is a table of plain columns, checked to its last byte.
-What the columns mean is judged where panels are made.
+Bodies are untrusted: what leaves this module is a fully validated table of plain columns. What the
+columns mean is checked where panels are made.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import flatbuffers.table  # type: ignore[import-untyped]
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from causalmmm.serving.limits import refusal
+from causalmmm.findings import first_line
+from causalmmm.serving.limits import request_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,13 +23,13 @@ JSON = "application/json"
 ARROW = "application/vnd.apache.arrow.stream"
 
 _CELL = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}, {"type": "null"}]}
-# The cells of a column are checked by Arrow, at once.
+# The cells of a column are checked by Arrow, all together.
 Cells = Annotated[list[Any], WithJsonSchema({"type": "array", "items": _CELL})]
 Columns = Annotated[dict[str, Cells], Field(min_length=1)]
 
 
 class PanelBody(BaseModel):
-    """Histories, column by column, under the names of the model's schema."""
+    """Histories by column, with the column names of the model's schema."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -36,30 +37,30 @@ class PanelBody(BaseModel):
 
 
 class PlannedBody(PanelBody):
-    """Histories, and what is planned for the steps after them: see ``validate_plan``."""
+    """Histories, and a plan for the steps after them; see ``validate_plan``."""
 
     plan: Columns | None = None
 
 
 class AnswerBody(BaseModel):
-    """The answer, column by column; numbers that are not finite are null."""
+    """The answer by column; non-finite numbers are null."""
 
     columns: dict[str, Cells]
 
 
 def read_tables(body: bytes, kind: str, *, planned: bool) -> tuple[pa.Table, pa.Table | None]:
-    """The panel, and the plan where there is one. Raises ``Refusal``."""
+    """The panel, and the plan if there is one. Raises ``RequestError``."""
     if kind == ARROW:
         return _read_arrow(body, planned=planned)
     if kind in (JSON, ""):
         return _read_json(body, planned=planned)
-    raise refusal(
-        415, "unknown-format", f"This server does not read '{kind}'.", f"Send {JSON} or {ARROW}."
+    raise request_error(
+        415, "unknown-format", f"Unsupported content type '{kind}'.", f"Send {JSON} or {ARROW}."
     )
 
 
 def write_table(frame: pd.DataFrame, kind: str) -> bytes:
-    """A frame of answers as ``kind``."""
+    """A frame of answers as a body of the given media type."""
     if kind == ARROW:
         table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
         sink = pa.BufferOutputStream()
@@ -85,10 +86,10 @@ def _read_json(body: bytes, *, planned: bool) -> tuple[pa.Table, pa.Table | None
         read = (PlannedBody if planned else PanelBody).model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the body"
+        key = ".".join(map(str, first["loc"])) or "the body"
         example = '{"panel": {"store": ["A"], "date": ["2024-01-31"], "tv": [12.5]}}'
-        raise refusal(
-            422, "malformed-json", f"{place}: {first['msg']}", f"Send columns, as in {example}."
+        raise request_error(
+            422, "malformed-json", f"{key}: {first['msg']}", f"Send columns, as in {example}."
         ) from None
     plan = read.plan if isinstance(read, PlannedBody) else None
     return _table(read.panel, "panel"), None if plan is None else _table(plan, "plan")
@@ -100,34 +101,36 @@ def _table(columns: dict[str, list[Any]], what: str) -> pa.Table:
         try:
             arrays[name] = pa.array(cells)
         except (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError):
-            raise refusal(
+            raise request_error(
                 422,
                 "mixed-column",
-                f"Column '{name}' of the {what} is neither all text nor all numbers.",
-                "Give every column one kind of cells; null where there is none.",
+                f"Column '{name}' of the {what} mixes kinds of values.",
+                "Use one kind of value per column, and null for missing values.",
             ) from None
     lengths = {len(array) for array in arrays.values()}
     if len(lengths) > 1:
-        raise refusal(
+        raise request_error(
             422,
             "uneven-columns",
-            f"The columns of the {what} have {min(lengths)} to {max(lengths)} cells.",
-            "Give every column one cell per row.",
+            f"The columns of the {what} have {min(lengths)} to {max(lengths)} values.",
+            "Give every column one value per row.",
         )
     return _checked(pa.table(arrays), what)
 
 
 def _read_arrow(body: bytes, *, planned: bool) -> tuple[pa.Table, pa.Table | None]:
-    """One stream, or two, the second being the plan."""
+    """One stream, or two, of which the second is the plan."""
     source = pa.BufferReader(body)
     panel = _read_stream(source, len(body), "panel")
     if source.tell() == len(body):
         return panel, None
     if not planned:
-        raise refusal(422, "malformed-arrow", "There is something after the Arrow stream.")
+        raise request_error(422, "malformed-arrow", "There are bytes after the Arrow stream.")
     plan = _read_stream(source, len(body), "plan")
     if source.tell() != len(body):
-        raise refusal(422, "malformed-arrow", "There is something after the second Arrow stream.")
+        raise request_error(
+            422, "malformed-arrow", "There are bytes after the second Arrow stream."
+        )
     return panel, plan
 
 
@@ -136,33 +139,32 @@ def _read_stream(source: pa.BufferReader, size: int, what: str) -> pa.Table:
     try:
         for message in pa.ipc.MessageReader.open_stream(source):
             if _is_compressed(message.metadata.to_pybytes()):
-                raise refusal(
+                raise request_error(
                     415,
                     "compressed-arrow",
                     f"The Arrow stream of the {what} is compressed.",
-                    "Write it without compression of its buffers.",
+                    "Write it without compressed buffers.",
                 )
         source.seek(begin)
         table = pa.ipc.open_stream(source).read_all()
         table.validate(full=True)
         names = list(table.schema.names)
-    # What Arrow raises for bytes that are none of its own
+    # what Arrow raises for foreign or damaged bytes
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, MemoryError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise refusal(
+        raise request_error(
             422,
             "malformed-arrow",
-            f"The {what} is no Arrow stream: {reason}",
+            f"The {what} is not a valid Arrow stream: {first_line(error)}",
             f"Write it as {ARROW} (in Python: pyarrow.ipc.new_stream).",
         ) from None
-    # A row takes a byte at least, except where a column repeats or lacks values in no space.
+    # A row takes at least a byte, except in columns that are constant or null at no cost.
     if table.num_rows > size or len(names) > size:
-        raise refusal(422, "malformed-arrow", f"The {what} has more rows than bytes.")
+        raise request_error(422, "malformed-arrow", f"The {what} has more rows than bytes.")
     return _checked(table, what)
 
 
 def _is_compressed(metadata: bytes) -> bool:
-    """Whether a message is a record batch with compressed buffers, whose size is anyone's guess.
+    """Whether a message is a record batch with compressed buffers, whose real size is unknown.
 
     Reads the flatbuffer (Message.header -> RecordBatch.compression; a dictionary holds one more).
     """
@@ -185,11 +187,11 @@ def _checked(table: pa.Table, what: str) -> pa.Table:
     for field in table.schema:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if not any(test(kind) for test in _PLAIN):
-            raise refusal(
+            raise request_error(
                 422,
                 "unknown-type",
-                f"Column '{field.name}' of the {what} holds {kind}.",
-                "Columns hold text, numbers, booleans or dates.",
+                f"Column '{field.name}' of the {what} has the unsupported type {kind}.",
+                "Send text, numbers, booleans or dates.",
             )
     return table
 

@@ -1,4 +1,7 @@
-"""What a request may cost, and how a request is refused."""
+"""Limits of a request (bytes, stores, seconds, queue), and the exception that refuses one.
+
+Nothing here knows paths, tables or models.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,13 @@ from causalmmm.findings import Finding
 
 @dataclass(frozen=True)
 class Limits:
-    """bytes of a body; stores in it; seconds from its first byte to the answer; requests that may
-    wait while others are computed."""
+    """Limits of one server.
+
+    bytes    maximum size of a request body.
+    stores   maximum number of stores in a request.
+    seconds  maximum time from the first byte of a request to its answer.
+    waiting  maximum number of requests that wait while others are computed.
+    """
 
     bytes: int = 32_000_000
     stores: int = 2_000
@@ -22,11 +30,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         if min(self.bytes, self.stores, self.seconds) <= 0 or self.waiting < 0:
-            raise ValueError("limits must be positive, and waiting at least 0")
+            raise ValueError("limits must be positive, and waiting must be at least 0")
 
 
-class Refusal(Exception):
-    """A request that is not answered: the status, and what is wrong with it."""
+class RequestError(Exception):
+    """A refused request: HTTP status and findings."""
 
     def __init__(self, status: int, findings: Sequence[Finding]) -> None:
         super().__init__(findings[0].message)
@@ -34,32 +42,32 @@ class Refusal(Exception):
         self.findings = findings
 
 
-def refusal(status: int, code: str, message: str, remedy: str = "") -> Refusal:
-    return Refusal(status, [Finding("error", code, message, remedy)])
+def request_error(status: int, code: str, message: str, remedy: str = "") -> RequestError:
+    return RequestError(status, [Finding("error", code, message, remedy)])
 
 
-class Room:
-    """Places for requests: those that are computed and those that wait, with their bodies."""
+class Queue:
+    """Admits a fixed number of requests at a time, computed and waiting ones together."""
 
-    def __init__(self, places: int) -> None:
-        self.places = places
-        self._taken = 0
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._admitted = 0
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """One of the places; raises ``Refusal`` at once where all are taken."""
-        if self._taken >= self.places:
-            message = f"{self.places} requests are being answered or wait already."
-            raise refusal(503, "busy", message, "Try again later.")
-        self._taken += 1
+    def admit(self) -> Iterator[None]:
+        """Admit a request for the block; raises ``RequestError`` at once if the queue is full."""
+        if self._admitted >= self.capacity:
+            message = f"{self.capacity} requests are already running or waiting."
+            raise request_error(503, "busy", message, "Try again later.")
+        self._admitted += 1
         try:
             yield
         finally:
-            self._taken -= 1
+            self._admitted -= 1
 
 
 class Deadline:
-    """When a request must have been answered."""
+    """The time by which a request must be answered."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -70,17 +78,17 @@ class Deadline:
         return self._ends - time.monotonic()
 
     def check(self) -> None:
-        """Raise ``Refusal`` once it is over."""
+        """Raise ``RequestError`` after the deadline."""
         if self.left <= 0:
-            raise self.over()
+            raise self.exceeded()
 
-    def over(self) -> Refusal:
-        message = f"There was no answer within {self.seconds:g} seconds."
-        return refusal(503, "too-slow", message, "Send fewer stores, or try again later.")
+    def exceeded(self) -> RequestError:
+        message = f"The request took longer than {self.seconds:g} seconds."
+        return request_error(503, "too-slow", message, "Send fewer stores, or try again later.")
 
 
 async def read_body(chunks: AsyncIterator[bytes], announced: str | None, limits: Limits) -> bytes:
-    """The body, read no further than the limit."""
+    """The body, read only up to the limit."""
     if announced is not None and announced.isdecimal() and int(announced) > limits.bytes:
         raise _too_large(limits)
     body = bytearray()
@@ -93,18 +101,18 @@ async def read_body(chunks: AsyncIterator[bytes], announced: str | None, limits:
 
 def check_stores(stores: int, limits: Limits) -> None:
     if stores > limits.stores:
-        raise refusal(
+        raise request_error(
             413,
             "too-many-stores",
-            f"The request has {stores} stores; this server takes {limits.stores} at once.",
-            "Send them in several requests, or use 'causalmmm score'.",
+            f"The request has {stores} stores; the limit of this server is {limits.stores}.",
+            "Split it into several requests, or use 'causalmmm score'.",
         )
 
 
-def _too_large(limits: Limits) -> Refusal:
-    return refusal(
+def _too_large(limits: Limits) -> RequestError:
+    return request_error(
         413,
         "too-large",
-        f"The body is larger than the {limits.bytes} bytes that this server takes.",
-        "Send the stores in several requests.",
+        f"The body is larger than the limit of {limits.bytes} bytes.",
+        "Split the stores over several requests.",
     )

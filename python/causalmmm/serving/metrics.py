@@ -1,4 +1,7 @@
-"""What Prometheus is told: requests, their seconds, the stores answered for."""
+"""Prometheus metrics: requests, their durations, and the stores answered.
+
+Counts only; nothing here reads a request or a model's answer.
+"""
 
 from __future__ import annotations
 
@@ -15,30 +18,30 @@ if TYPE_CHECKING:
 
 
 class Metrics:
-    """The counts of one application, in a registry of its own."""
+    """The metrics of one application, in a registry of its own."""
 
     def __init__(self, model: OnnxModel) -> None:
         self.registry = CollectorRegistry()
         about = {"version": str(model.info["version"]), "run": str(model.info["run"])}
-        Info("causalmmm_model", "The model that answers.", registry=self.registry).info(about)
+        Info("causalmmm_model", "The model that is served.", registry=self.registry).info(about)
         self.requests = Counter(
-            "causalmmm_requests", "Answers by path and status.", ["path", "status"],
+            "causalmmm_requests", "Requests by path and status.", ["path", "status"],
             registry=self.registry,
         )  # fmt: skip
         self.seconds = Histogram(
-            "causalmmm_request_seconds", "From the first byte to the last.", ["path"],
+            "causalmmm_request_seconds", "Time until the response is sent.", ["path"],
             registry=self.registry,
         )  # fmt: skip
         self.running = Gauge(
-            "causalmmm_requests_running", "Requests not yet answered.", registry=self.registry
+            "causalmmm_requests_running", "Requests in progress.", registry=self.registry
         )
         self.stores = Counter(
-            "causalmmm_stores", "Stores answered for.", ["path"], registry=self.registry
+            "causalmmm_stores", "Stores in answered requests.", ["path"], registry=self.registry
         )
 
 
 class Observed:
-    """Middleware that counts every request; unknown paths count as one, ``other``."""
+    """Middleware that counts every request; all unknown paths count as ``other``."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]) -> None:
         self.app, self.metrics, self.paths = app, metrics, frozenset(paths)

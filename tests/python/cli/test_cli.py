@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "init", "validate", "simulate", "fit", "predict", "graph", "decompose", "curves", "evaluate",
-    "export", "info", "demo",
+    "export", "score", "info", "demo",
 )  # fmt: skip
 TINY = ["--set", "model.epochs=2", "--set", "model.draws=20", "--device", "cpu"]
 
@@ -86,6 +86,25 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert f"causalmmm {command} " in ok(command, "--help").output
 
 
+def test_score_names_its_files_as_the_other_commands_do(tmp_path: Path) -> None:
+    text = ok("score", "--help").output
+    assert "--data" in text
+    assert "--out" in text
+    assert "--input" not in text
+    assert "--output" not in text
+    for data, out in (("--data", "-o"), ("--data", "--out"), ("--input", "--output")):
+        said = refused("score", tmp_path / "m.onnx", data, tmp_path, out, tmp_path / "scores")
+        assert "m.onnx" in said
+    assert "pass --data" in refused("score", tmp_path / "m.onnx", "-o", tmp_path / "scores")
+    assert "pass --data" in refused("score", tmp_path / "m.onnx", "--data", tmp_path)
+
+
+def test_a_picture_is_in_the_format_that_is_named(fitted_folder: Path, here: Path) -> None:
+    one = ["graph", fitted_folder, "--store", "s0000001", "-q"]
+    ok(*one, "--format", "svg", "-o", "picture")
+    assert "<svg" in Path("picture").read_text()
+
+
 def test_the_first_words_are_help() -> None:
     text = call().output
     for command in COMMANDS:
@@ -117,7 +136,7 @@ def test_malformed_panels_are_found_by_validate_and_refused_by_fit(
     [c for c in CASES if c.severity == "warning"],
     ids=lambda case: case.name.replace(" ", "-"),
 )
-def test_doubts_are_said_and_do_not_refuse(case: Case, tmp_path: Path) -> None:
+def test_warnings_are_printed_and_do_not_refuse(case: Case, tmp_path: Path) -> None:
     done = ok("validate", "-c", write(case, tmp_path))
     assert case.code in done.stderr
 
@@ -239,10 +258,10 @@ def test_a_run_goes_on_from_its_own_checkpoint_only(simulated: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "name the data"),
+        ([], "no data: pass a file"),
         (["-c", "nowhere.yml"], "does not exist"),
-        (["data.csv", "--device", "gpu"], "no device"),
-        (["data.csv", "--device", "cuda:99"], "no device 'cuda:99'"),
+        (["data.csv", "--device", "gpu"], "unknown device 'gpu'"),
+        (["data.csv", "--device", "cuda:99"], "device 'cuda:99' is not available"),
         (["data.csv", "--resume"], "--checkpoint"),
         (["data.csv", "--holdout", "38"], "needs"),
         (["data.csv", "--holdout", "40"], "cannot hold out"),
@@ -278,9 +297,9 @@ def test_forecasts_are_written_in_the_format_of_the_suffix(fitted_folder: Path, 
         assert frame["mean"].tolist() == pytest.approx(frames[0]["mean"].tolist())
     assert Path("f.png").read_bytes().startswith(b"\x89PNG")
     assert "already" in refused("predict", fitted_folder, "-o", "f.csv")
-    assert "no format" in refused("predict", fitted_folder, "-o", "f.xlsx")
+    assert "unsupported format 'xlsx'" in refused("predict", fitted_folder, "-o", "f.xlsx")
     assert "one --store" in refused("predict", fitted_folder, "-o", "g.png")
-    assert "no levels" in refused("predict", fitted_folder, "--level", "a,b")
+    assert "invalid levels 'a,b'" in refused("predict", fitted_folder, "--level", "a,b")
 
 
 def test_a_plan_is_followed_and_a_wrong_one_refused(here: Path) -> None:
@@ -346,7 +365,7 @@ def test_graphs_of_all_stores_fill_a_table_or_a_folder(fitted_folder: Path, here
     assert len(json.loads(ok(*every, "--json").stdout)) == 4
     ok(*every, "--format", "dot", "-o", "graphs")
     assert len(list(Path("graphs").iterdir())) == 4
-    assert "need a folder" in refused(*every, "--format", "graphml")
+    assert "need an output folder" in refused(*every, "--format", "graphml")
     assert "no store 's9'" in refused(*every, "--store", "s9")
 
 
@@ -361,19 +380,19 @@ def test_store_names_cannot_leave_the_folder(fitted: Fitted, here: Path) -> None
     assert {p.name for p in here.iterdir()} == {"data.csv", "m", "graphs"}
 
 
-def test_evaluate_shows_or_writes_scores(
+def test_evaluate_shows_or_writes_metrics(
     fitted_folder: Path, simulated: Path, tmp_path: Path
 ) -> None:
     ask = ["evaluate", fitted_folder, "--horizon", 10, "--truth", simulated / "truth"]
     shown = ok(*ask).stdout
     for words in ("structure", "auroc", "seasonal naive", "wape", "coverage_80"):
         assert words in shown
-    ok(*ask, "-o", tmp_path / "scores.csv")
-    scores = pd.read_csv(tmp_path / "scores.csv")
-    assert set(scores["test"]) == {"structure", "holdout"}
+    ok(*ask, "-o", tmp_path / "metrics.csv")
+    metrics = pd.read_csv(tmp_path / "metrics.csv")
+    assert set(metrics["test"]) == {"structure", "holdout"}
     assert json.loads(ok(*ask, "--tests", "cv", "--origins", 1, "--json").stdout)
     assert "Did you mean 'holdout'" in refused(*ask, "--tests", "hold-out")
-    assert "holds no truth" in refused(*ask[:-1], tmp_path)
+    assert "contains no truth.json" in refused(*ask[:-1], tmp_path)
 
 
 def test_evaluate_warns_when_nothing_was_held_out(simulated: Path, fitted_folder: Path) -> None:
@@ -405,7 +424,7 @@ def test_info_describes_a_model_and_the_installation(fitted_folder: Path) -> Non
     assert "no model directory" in refused("info", fitted_folder.parent)
 
 
-def test_the_demo_leaves_pictures_tables_and_scores(here: Path) -> None:
+def test_the_demo_leaves_pictures_tables_and_metrics(here: Path) -> None:
     done = ok("demo", "-o", "demo", "--stores", 3, "--epochs", 1, "--device", "cpu")
     assert {p.name for p in Path("demo").iterdir()} == {
         "graph.png", "forecast.png", "graphs.csv", "forecast.csv", "metrics.json", "model",

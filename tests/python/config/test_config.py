@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from malformed import SCHEMA, good
 
 from causalmmm import Config, ConfigError, Panel, Schema
-from causalmmm.data.guess import guess_schema
 
 TEXT = """\
 schema:
@@ -175,7 +174,7 @@ def test_the_template_gives_every_column_with_its_reason() -> None:
 def test_templates_read_back_whatever_the_columns_are_called(names: list[str]) -> None:
     columns = ["date", "sales", *(f"{name}_spend" for name in names)]
     frame = pd.DataFrame({name: [1.0, 2.0] for name in columns}).assign(date="2024-01-01")
-    schema, _ = guess_schema(frame)
+    schema, _ = Schema.guess(frame)
     assert yaml.safe_load(Config.template(frame))["schema"]["date"] == "date"
     assert Config.parse(Config.template(frame)).schema == schema
 

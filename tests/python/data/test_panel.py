@@ -434,8 +434,8 @@ def test_amounts_written_as_text_keep_their_role_and_are_refused() -> None:
     [
         ("M", "2024-01-01", "freq must be D, W, W-MON"),
         ("H", "2024-01-01", "freq must be D, W, W-MON"),
-        ("W-SUN", "2024-01-01", "2024-01-01 is no step of freq 'W-SUN'"),
-        ("MS", "2024-01-15", "2024-01-15 is no step of freq 'MS'"),
+        ("W-SUN", "2024-01-01", "2024-01-01 is not a Sunday .freq 'W-SUN'"),
+        ("MS", "2024-01-15", "2024-01-15 is not the first day of a month .freq 'MS'"),
     ],
 )
 def test_arrays_need_a_frequency_and_a_date_on_it(freq: str, first: str, says: str) -> None:

@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Circle, FancyArrowPatch
 
 from causalmmm.plots import plot_curves, plot_decomposition, plot_forecast, plot_graph
-from causalmmm.plots.style import LOWERS, RAISES
+from causalmmm.plots.style import NEGATIVE, POSITIVE
 
 if TYPE_CHECKING:
     from conftest import Fitted
@@ -57,7 +57,7 @@ def test_edges_widen_with_probability_and_are_coloured_by_sign(graph: nx.DiGraph
     assert widths == sorted(widths)  # the most probable on top
     assert len(set(widths)) == 4
     colours = [to_hex(a.get_edgecolor()) for a in arrows]
-    assert colours == [LOWERS, RAISES, RAISES, RAISES]
+    assert colours == [NEGATIVE, POSITIVE, POSITIVE, POSITIVE]
 
 
 def test_a_graph_without_edges_is_still_a_picture(graph: nx.DiGraph, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_forecast_shows_history_bands_mean_and_what_happened(fitted: Fitted) -
     axes = figure.axes[0]
     lines = {line.get_label(): line for line in axes.lines}
     assert len(lines["history"].get_ydata()) == 20
-    assert list(lines["what happened"].get_ydata()) == pytest.approx(list(after))
+    assert list(lines["actual"].get_ydata()) == pytest.approx(list(after))
     mean = forecast.query("store == @store and series == 'gmv'")["mean"]
     assert list(lines["forecast (mean)"].get_ydata())[1:] == pytest.approx(list(mean))
     bands = [c.get_label() for c in axes.collections if isinstance(c, PolyCollection)]
@@ -107,7 +107,7 @@ def test_curves_are_drawn_channel_by_channel_with_bands_and_usual_amounts(fitted
     for name, axes in panels.items():
         rows = curves[curves["channel"] == name]
         lines = {line.get_label(): line for line in axes.lines}
-        assert list(lines["where the edge is"].get_ydata()) == pytest.approx(list(rows["effect"]))
+        assert list(lines["given the edge"].get_ydata()) == pytest.approx(list(rows["effect"]))
         assert list(lines["expected"].get_ydata()) == pytest.approx(list(rows["expected"]))
         assert ("usual" in lines) == (name == channels[0])
         (band,) = (c for c in axes.collections if isinstance(c, PolyCollection))
@@ -124,7 +124,7 @@ def test_a_curve_that_lowers_is_drawn_below_zero_in_its_colour() -> None:
     rows = {"store": "a", "channel": "tv", "amount": [0.0, 1.0], "expected": [0.0, -1.0]}
     rows |= {"effect": [0.0, -2.0], "lower": [0.0, -3.0], "upper": [0.0, -1.0]}
     (axes,) = plot_curves(pd.DataFrame(rows), store="a", target="gmv").axes
-    assert to_hex(axes.lines[0].get_color()) == LOWERS
+    assert to_hex(axes.lines[0].get_color()) == NEGATIVE
     assert axes.get_ylim()[0] < -3.0
     assert axes.get_title(loc="right") == "edge: 50%"
 
