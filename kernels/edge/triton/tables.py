@@ -56,9 +56,9 @@ def find(
     return row if row is not None and row.shared <= shared else None
 
 
-# MEAN and SAMPLE: the fused forward kernels, a tile of receivers looping over senders. LAYER: kernels
-# of one layer, over scratch. WEIGHT: sums over edges. Where MEAN or SAMPLE has no row, its weights do
-# not fit shared memory together, or only in launches that Triton compiles wrongly
+# MEAN and SAMPLE: the fused forward kernels, a tile of receivers looping over senders. LAYER:
+# kernels of one layer, over scratch. WEIGHT: sums over edges. Where MEAN or SAMPLE has no row, its
+# weights do not fit shared memory together, or only in launches that Triton compiles wrongly
 # (`edge_compile.sound`), and it goes layer by layer.
 MEAN: Table = {
     ("sm_90", 32, 2): Launch(64, 4, registers=96, shared=7168),
