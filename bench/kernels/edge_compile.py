@@ -15,9 +15,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from causalmmm.kernels.edge.triton import fwd_kernels as triton_walks
-from causalmmm.kernels.edge.triton import layer_kernels as triton_layers
-from causalmmm.kernels.edge.triton import tables
+from causalmmm.kernels.edge.triton import fwd_kernels, layer_kernels, tables
 
 FEATURES = {"F": 8, "FP": 16}
 TYPES = {"K": 2, "KP": 2}
@@ -26,25 +24,37 @@ FORWARD, BACKWARD = {"BACKWARD": False}, {"BACKWARD": True}
 
 # name -> table, kernel, compile-time arguments
 KERNELS: dict[str, tuple[str, Any, dict[str, Any]]] = {
-    "mean": ("MEAN", triton_walks.edge_mean_fwd_kernel, FEATURES),
-    "sample": ("SAMPLE", triton_walks.edge_sample_fwd_kernel, {**FEATURES, **TYPES, **DRAW}),
-    "state": ("LAYER", triton_layers.edge_state_kernel, {**FEATURES, **FORWARD}),
-    "state backward": ("LAYER", triton_layers.edge_state_kernel, {**FEATURES, **BACKWARD}),
-    "inner": ("LAYER", triton_layers.edge_inner_kernel, {}),
-    "outer": ("LAYER", triton_layers.edge_outer_kernel, {**TYPES, **DRAW, **FORWARD}),
+    "mean": ("MEAN", fwd_kernels.edge_mean_fwd_kernel, FEATURES),
+    "sample": ("SAMPLE", fwd_kernels.edge_sample_fwd_kernel, {**FEATURES, **TYPES, **DRAW}),
+    "state": ("LAYER", layer_kernels.edge_state_kernel, {**FEATURES, **FORWARD}),
+    "state backward": ("LAYER", layer_kernels.edge_state_kernel, {**FEATURES, **BACKWARD}),
+    "inner": ("LAYER", layer_kernels.edge_inner_fwd_kernel, {}),
+    "outer": ("LAYER", layer_kernels.edge_outer_kernel, {**TYPES, **DRAW, **FORWARD}),
     "outer backward": (
         "LAYER",
-        triton_layers.edge_outer_kernel,
+        layer_kernels.edge_outer_kernel,
         {**TYPES, **BACKWARD, "NOISE": False, "HARD": False},
     ),
-    "stage inner": ("LAYER", triton_layers.edge_stage_kernel, {**FEATURES, "KIND": "inner"}),
-    "stage state": ("LAYER", triton_layers.edge_stage_kernel, {**FEATURES, "KIND": "state"}),
-    "stage first": ("LAYER", triton_layers.edge_stage_kernel, {**FEATURES, "KIND": "first"}),
-    "weight": ("WEIGHT", triton_layers.weight_grad_kernel, {}),
+    "layer backward, inner": (
+        "LAYER",
+        layer_kernels.edge_layer_bwd_kernel,
+        {**FEATURES, "KIND": "inner"},
+    ),
+    "layer backward, state": (
+        "LAYER",
+        layer_kernels.edge_layer_bwd_kernel,
+        {**FEATURES, "KIND": "state"},
+    ),
+    "layer backward, first": (
+        "LAYER",
+        layer_kernels.edge_layer_bwd_kernel,
+        {**FEATURES, "KIND": "first"},
+    ),
+    "weight": ("WEIGHT", layer_kernels.edge_weight_bwd_kernel, {}),
 }
 
 ALWAYS_FLOAT = {"p_prior", "p_temperature", "p_z", "p_logits", "p_kl", "p_mean", "p_rstd"}
-ALWAYS_FLOAT |= {"p_weight", "p_bias"}
+ALWAYS_FLOAT |= {"p_weight_sums", "p_bias_sums"}
 
 
 def sound(table: str, width: int, size: int, launch: tables.Launch) -> bool:
@@ -78,8 +88,9 @@ def compile_kernel(
     number = {2: "*bf16", 4: "*fp32"}[size]
     floats = set(ALWAYS_FLOAT)
     if name.startswith("outer"):
-        floats |= {"p_above"} if fixed["BACKWARD"] else {"p_first", "p_second"}
-    types = {"p_seed": "*i64", "p_store": "*i64", **dict.fromkeys(floats, "*fp32")}
+        forward_outputs = {"p_z_or_grad", "p_logits_or_state"}
+        floats |= {"p_grad_out"} if fixed["BACKWARD"] else forward_outputs
+    types = {"p_seed": "*i64", "p_shop_id": "*i64", **dict.fromkeys(floats, "*fp32")}
     signature, constants, aligned = {}, {}, {}
     for index, argument in enumerate(kernel.arg_names):
         if argument in fixed:

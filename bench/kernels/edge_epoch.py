@@ -22,16 +22,16 @@ from bench.lib.record import Row, record, table
 from causalmmm import CausalMMM, simulate
 from causalmmm.kernels import EdgeSample, edge_mean, edge_sample
 from causalmmm.kernels.edge import reference
-from causalmmm.kernels.edge.records import Draw, First, Second
+from causalmmm.kernels.edge.records import Draw, FirstPass, SecondPass
 
 
 def plain_mean(*tensors: Tensor, features: Tensor | None, wf: Tensor | None) -> Tensor:
-    return reference.edge_mean(First(*tensors, features, wf))
+    return reference.edge_mean(FirstPass(*tensors, features, wf))
 
 
 def plain_sample(*tensors: Tensor, **options: Any) -> EdgeSample:
     *rest, log_prior = tensors
-    first, second = First(*rest[:4], options["features"], options["wf"]), Second(*rest[4:])
+    first, second = FirstPass(*rest[:4], options["features"], options["wf"]), SecondPass(*rest[4:])
     tau = torch.as_tensor(options["temperature"], dtype=torch.float32)
     seed, store = options["seed"], options["store"]
     seed = None if seed is None else torch.as_tensor(seed)

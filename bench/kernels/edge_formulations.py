@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from causalmmm.kernels import edge_mean, edge_sample
 from causalmmm.kernels.edge import reference
-from causalmmm.kernels.edge.records import Draw, First, Second
+from causalmmm.kernels.edge.records import Draw, FirstPass, SecondPass
 
 TYPES = 2
 TEMPERATURE = 0.5
@@ -55,7 +55,7 @@ class Factorised(Operators):
     """The same, well written in eager PyTorch: factorised first layer, LayerNorm."""
 
     def mean(self, first: tuple[Tensor, ...], features: Tensor, wf: Tensor) -> Tensor:
-        return reference.edge_mean(First(*first, features, wf))
+        return reference.edge_mean(FirstPass(*first, features, wf))
 
     def sample(
         self, first: tuple[Tensor, ...], second: tuple[Tensor, ...], features: Tensor, wf: Tensor
@@ -64,7 +64,7 @@ class Factorised(Operators):
         tau = torch.full((), TEMPERATURE, device=features.device)
         seed = torch.full((), 1, device=features.device)
         draw = Draw(self.log_prior.float(), tau, seed, store, hard=False)
-        z, _, kl = reference.edge_sample(First(*first, features, wf), Second(*second), draw)
+        z, _, kl = reference.edge_sample(FirstPass(*first, features, wf), SecondPass(*second), draw)
         return z, kl
 
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "response/row_kernels.h"
+#include "common/bfloat16.h"
 
 namespace causalmmm {
 namespace {

@@ -32,23 +32,23 @@ struct EdgeProblem {
   float temperature = 1.0f;
   bool noisy = false, hard = false;
   std::uint64_t seed = 0;
-  const std::int64_t* store = nullptr;  // ids, which key the noise
+  const std::int64_t* store_ids = nullptr;  // [stores], which key the noise
 };
 
-// Results, or, in a backward pass, what the forward pass gave (z and logits).
-struct EdgeResults {
+// Outputs; of a backward pass, those that the forward pass computed (z and logits).
+struct EdgeOutputs {
   float* mean = nullptr;  // edge_mean
   float *z = nullptr, *logits = nullptr, *kl = nullptr;
 };
 
-// Incoming; null counts as zero, but for that of the mean.
-struct EdgeIncoming {
+// Gradients of the outputs; null counts as zero, except that of the mean.
+struct EdgeOutputGradients {
   const float* mean = nullptr;
   const float *z = nullptr, *logits = nullptr, *kl = nullptr;
 };
 
-// Outgoing. Those of weights are sums; features and log_prior, [stores, nodes, nodes, ..], may be
-// null. wf is [features, width], the transpose of the weight.
+// Gradients of the inputs. Those of weights are sums; those of features and log_prior, [stores,
+// nodes, nodes, ..], may be null. wf is [features, width], the transpose of the weight.
 struct EdgeGradients {
   float *sender1 = nullptr, *receiver1 = nullptr, *w2 = nullptr, *b2 = nullptr;
   float *edge_features = nullptr, *wf = nullptr;
@@ -57,15 +57,15 @@ struct EdgeGradients {
   float* log_prior = nullptr;
 };
 
-// Null on success, else a sentence that says which argument is wrong.
+// Null on success, else a sentence that names the wrong argument.
 const char* check(const EdgeProblem& problem);
 
 // With sender2 null these are edge_mean, else edge_sample. Sums over edges go in an order that the
 // sizes alone decide, so that `threads` does not change a bit.
-void edges_forward_cpu(const EdgeProblem& problem, const EdgeResults& results, int threads,
+void edges_forward_cpu(const EdgeProblem& problem, const EdgeOutputs& outputs, int threads,
                        CpuLevel level);
-void edges_backward_cpu(const EdgeProblem& problem, const EdgeResults& results,
-                        const EdgeIncoming& incoming, const EdgeGradients& gradients, int threads,
-                        CpuLevel level);
+void edges_backward_cpu(const EdgeProblem& problem, const EdgeOutputs& outputs,
+                        const EdgeOutputGradients& output_gradients,
+                        const EdgeGradients& gradients, int threads, CpuLevel level);
 
 }  // namespace causalmmm

@@ -1,4 +1,4 @@
-// CPU entry points of the edge operators: arguments, instruction set, threads, and sums over parts.
+// CPU entry points of the edge operators: argument checks, instruction set, threads, sums over parts.
 #include <algorithm>
 #include <cstddef>
 #include <iterator>
@@ -31,10 +31,10 @@ struct Parts {
   std::int64_t begin(std::int64_t part) const { return stores * part / count; }
 };
 
-// Floats that start on a cache line, handed out piece by piece.
-class Room {
+// One block of floats, handed out in pieces that each start on a cache line.
+class Arena {
  public:
-  Room(std::size_t floats, std::size_t pieces)
+  Arena(std::size_t floats, std::size_t pieces)
       : memory_(new float[floats + (pieces + 1) * kLine]) {
     const auto start = reinterpret_cast<std::uintptr_t>(memory_.get());
     next_ = memory_.get() + (kLine - start / sizeof(float) % kLine) % kLine;
@@ -51,53 +51,54 @@ class Room {
   float* next_;
 };
 
-class TileRoom {
+// A tile with its memory.
+class TileMemory {
  public:
-  explicit TileRoom(const EdgeProblem& p)
-      : room_(kTile * (6 * p.width + p.features + padded(p.features) + padded(p.types)), 9) {
+  explicit TileMemory(const EdgeProblem& p)
+      : arena_(kTile * (6 * p.width + p.features + padded(p.features) + padded(p.types)), 9) {
     for (float** rows : {&tile.inner1, &tile.state1, &tile.inner2, &tile.state2, &tile.grad,
-                         &tile.lower}) {
-      *rows = room_.take(kTile * p.width);
+                         &tile.d_inner}) {
+      *rows = arena_.take(kTile * p.width);
     }
-    tile.features = room_.take(kTile * p.features);
-    tile.below = room_.take(kTile * padded(p.features));
-    tile.scores = room_.take(kTile * padded(p.types));
+    tile.features = arena_.take(kTile * p.features);
+    tile.d_features = arena_.take(kTile * padded(p.features));
+    tile.logits = arena_.take(kTile * padded(p.types));
   }
   Tile tile;
 
  private:
-  Room room_;
+  Arena arena_;
 };
 
 // Calls work(part, tile) for all parts, in any order.
 template <class Work>
 void each_part(const EdgeProblem& p, const Parts& parts, int threads, Work work) {
   const int workers = static_cast<int>(std::clamp<std::int64_t>(threads, 1, parts.count));
-  std::vector<std::unique_ptr<TileRoom>> rooms;
-  for (int k = 0; k < workers; ++k) rooms.push_back(std::make_unique<TileRoom>(p));
+  std::vector<std::unique_ptr<TileMemory>> memory;  // of each thread
+  for (int k = 0; k < workers; ++k) memory.push_back(std::make_unique<TileMemory>(p));
 #ifdef _OPENMP
   if (workers > 1) {
 #pragma omp parallel for num_threads(workers) schedule(dynamic, 1)
     for (std::int64_t part = 0; part < parts.count; ++part) {
-      work(part, rooms[static_cast<std::size_t>(omp_get_thread_num())]->tile);
+      work(part, memory[static_cast<std::size_t>(omp_get_thread_num())]->tile);
     }
     return;
   }
 #endif
-  for (std::int64_t part = 0; part < parts.count; ++part) work(part, rooms[0]->tile);
+  for (std::int64_t part = 0; part < parts.count; ++part) work(part, memory[0]->tile);
 }
 
 // The weights in the layouts of EdgeWeights.
 class Layouts {
  public:
   explicit Layouts(const EdgeProblem& p)
-      : room_(3 * p.width * p.width + p.width * (p.features + padded(p.features) + padded(p.types)),
+      : arena_(3 * p.width * p.width + p.width * (p.features + padded(p.features) + padded(p.types)),
               6) {
     weights.w2t = transposed(p.w2, p.width, p.width, p.width);
     if (p.features) {
       weights.wft = transposed(p.wf, p.width, p.features, p.width);
       const std::int64_t pad = padded(p.features);
-      float* wide = room_.take(p.width * pad);
+      float* wide = arena_.take(p.width * pad);
       std::fill_n(wide, p.width * pad, 0.0f);
       for (std::int64_t h = 0; h < p.width; ++h) {
         std::copy_n(p.wf + h * p.features, p.features, wide + h * pad);
@@ -115,14 +116,14 @@ class Layouts {
  private:
   // [rows, columns] to [columns, rows], with rows of `pad`
   const float* transposed(const float* w, std::int64_t rows, std::int64_t columns, std::int64_t pad) {
-    float* to = room_.take(columns * pad);
+    float* to = arena_.take(columns * pad);
     std::fill_n(to, columns * pad, 0.0f);
     for (std::int64_t c = 0; c < columns; ++c) {
       for (std::int64_t r = 0; r < rows; ++r) to[c * pad + r] = w[r * columns + c];
     }
     return to;
   }
-  Room room_;
+  Arena arena_;
 };
 
 const EdgeKernels& kernels_for(CpuLevel level) {
@@ -135,6 +136,7 @@ const EdgeKernels& kernels_for(CpuLevel level) {
   return kPortableEdges;
 }
 
+// A weight's gradient: its total, and where its partial sums are.
 struct Sum {
   float* total;  // null: not computed
   float* EdgeSums::*part;
@@ -158,23 +160,23 @@ const char* check(const EdgeProblem& p) {
   if (!p.receiver2 || !p.w3 || !p.w4 || !p.b4 || !p.wo || !p.bo || !p.log_prior) {
     return "an argument of the second pass is missing";
   }
-  if (p.noisy && !p.store) return "noise needs store ids";
+  if (p.noisy && !p.store_ids) return "noise needs store ids";
   return nullptr;
 }
 
-void edges_forward_cpu(const EdgeProblem& p, const EdgeResults& results, int threads,
+void edges_forward_cpu(const EdgeProblem& p, const EdgeOutputs& outputs, int threads,
                        CpuLevel level) {
   const EdgeKernels& kernels = kernels_for(level);
   const Layouts layouts(p);
   const Parts parts(p);
   each_part(p, parts, threads, [&](std::int64_t part, Tile& tile) {
-    kernels.forward(p, layouts.weights, results, tile, parts.begin(part), parts.begin(part + 1));
+    kernels.forward(p, layouts.weights, outputs, tile, parts.begin(part), parts.begin(part + 1));
   });
 }
 
-void edges_backward_cpu(const EdgeProblem& p, const EdgeResults& results,
-                        const EdgeIncoming& incoming, const EdgeGradients& g, int threads,
-                        CpuLevel level) {
+void edges_backward_cpu(const EdgeProblem& p, const EdgeOutputs& outputs,
+                        const EdgeOutputGradients& output_gradients, const EdgeGradients& g,
+                        int threads, CpuLevel level) {
   const std::int64_t square = p.width * p.width;
   const bool both = p.sender2;
   const Sum sums[] = {{g.w2, &EdgeSums::w2, square},
@@ -193,21 +195,21 @@ void edges_backward_cpu(const EdgeProblem& p, const EdgeResults& results,
   const Parts parts(p);
   std::int64_t size = 0;
   for (const Sum& sum : sums) size += sum.total ? sum.size : 0;
-  Room room(parts.count * size, parts.count * std::size(sums));
-  std::vector<EdgeSums> held(parts.count);
-  for (EdgeSums& part : held) {
-    for (const Sum& sum : sums) part.*sum.part = sum.total ? room.take(sum.size) : nullptr;
+  Arena arena(parts.count * size, parts.count * std::size(sums));
+  std::vector<EdgeSums> partial_sums(parts.count);
+  for (EdgeSums& part : partial_sums) {
+    for (const Sum& sum : sums) part.*sum.part = sum.total ? arena.take(sum.size) : nullptr;
   }
   each_part(p, parts, threads, [&](std::int64_t part, Tile& tile) {
     for (const Sum& sum : sums) {
-      if (sum.total) std::fill_n(held[part].*sum.part, sum.size, 0.0f);
+      if (sum.total) std::fill_n(partial_sums[part].*sum.part, sum.size, 0.0f);
     }
-    kernels.backward(p, layouts.weights, results, incoming, g, held[part], tile, parts.begin(part),
-                     parts.begin(part + 1));
+    kernels.backward(p, layouts.weights, outputs, output_gradients, g, partial_sums[part], tile,
+                     parts.begin(part), parts.begin(part + 1));
   });
   for (const Sum& sum : sums) {
     for (std::int64_t part = 0; part < (sum.total ? parts.count : 0); ++part) {
-      const float* from = held[part].*sum.part;
+      const float* from = partial_sums[part].*sum.part;
       for (std::int64_t k = 0; k < sum.size; ++k) sum.total[k] += from[k];
     }
   }

@@ -1,9 +1,9 @@
-// The edge operators tile by tile. Included once per instruction set, after CAUSALMMM_WIDTH and
+// The edge operators tile by tile, in vectors. Included once per instruction set, after CAUSALMMM_WIDTH and
 // CAUSALMMM_EDGES (the name of the table to define) are set.
 #pragma once
 
 #include "edge/edge_kernels.h"
-#include "edge/edge_scores.h"
+#include "edge/edge_sampling.h"
 #include "common/matmul.h"
 
 namespace causalmmm {
@@ -21,8 +21,8 @@ CAUSALMMM_INLINE float total(Floats v) {
 }
 
 CAUSALMMM_INLINE Floats elu(Floats x) {
-  const Floats below = exp2_of_negative((x > 0.0f ? Floats{} : x) * kLog2E) - 1.0f;
-  return x > 0.0f ? x : below;
+  const Floats negative = exp2_of_negative((x > 0.0f ? Floats{} : x) * kLog2E) - 1.0f;
+  return x > 0.0f ? x : negative;
 }
 
 // Its slope, from its value.
@@ -32,35 +32,35 @@ CAUSALMMM_INLINE Floats at(const float* p) { return load(p, kWidth); }
 CAUSALMMM_INLINE void put(float* p, Floats v) { store(p, v, kWidth); }
 CAUSALMMM_INLINE void add(float* p, Floats v) { store(p, load(p, kWidth) + v, kWidth); }
 
-// Edges of stores [begin, end), tile after tile, without self pairs.
-class Walk {
+// The edges of stores [begin, end), tile after tile, without self pairs.
+class EdgeTiles {
  public:
-  Walk(std::int64_t nodes, std::int64_t begin, std::int64_t end)
-      : nodes_(nodes), store_(begin), end_(end) {}
+  EdgeTiles(std::int64_t nodes, std::int64_t begin, std::int64_t end)
+      : nodes_(nodes), shop_(begin), end_(end) {}
 
   bool next(Tile& tile) {
     tile.rows = 0;
-    while (store_ < end_ && tile.rows < kTile) {
+    while (shop_ < end_ && tile.rows < kTile) {
       if (sender_ != receiver_) {
-        const std::int64_t from = store_ * nodes_ + sender_;
+        const std::int64_t from = shop_ * nodes_ + sender_;
         tile.sender[tile.rows] = from;
-        tile.receiver[tile.rows] = store_ * nodes_ + receiver_;
+        tile.receiver[tile.rows] = shop_ * nodes_ + receiver_;
         tile.pair[tile.rows++] = from * nodes_ + receiver_;
       }
       if (++receiver_ == nodes_) receiver_ = 0, ++sender_;
-      if (sender_ == nodes_) sender_ = 0, ++store_;
+      if (sender_ == nodes_) sender_ = 0, ++shop_;
     }
     return tile.rows > 0;
   }
 
  private:
-  std::int64_t nodes_, store_, end_, sender_ = 0, receiver_ = 0;
+  std::int64_t nodes_, shop_, end_, sender_ = 0, receiver_ = 0;
 };
 
 Strided rows_of(const float* x, std::int64_t width) { return {x, width, 1}; }
 Strided columns_of(const float* x, std::int64_t width) { return {x, 1, width}; }
 
-// inner = elu(sender + receiver + inner), or without the last where it is to be overwritten
+// inner = elu(sender + receiver + inner), or, unless `keep`, inner = elu(sender + receiver)
 void add_nodes(const Tile& tile, const float* sender, const float* receiver, float* inner,
                std::int64_t width, bool keep) {
   for (int t = 0; t < tile.rows; ++t) {
@@ -73,8 +73,8 @@ void add_nodes(const Tile& tile, const float* sender, const float* receiver, flo
   }
 }
 
-// x = LN(elu(x + bias)); mean and standard deviation of every row. Several short loops over the rows
-// keep more rows under way than one long one, in which each would wait for its two sums.
+// x = LN(elu(x + bias)); also each row's mean and standard deviation before the norm. Several short
+// loops keep more rows under way than one long one, in which each would wait for its two sums.
 void normalise(int rows, float* x, const float* bias, std::int64_t width, float* mean, float* sd) {
   const float share = 1.0f / static_cast<float>(width);
   for (int t = 0; t < rows; ++t) {
@@ -104,7 +104,7 @@ void normalise(int rows, float* x, const float* bias, std::int64_t width, float*
   }
 }
 
-// grad, of the state, becomes that of the input of the elu; its column sums are added to d_bias
+// grad, the gradient of the state, becomes that of the elu's input; column sums are added to d_bias
 void normalise_backward(int rows, float* grad, const float* state, const float* mean,
                         const float* sd, std::int64_t width, float* d_bias) {
   const float share = 1.0f / static_cast<float>(width);
@@ -129,15 +129,16 @@ void normalise_backward(int rows, float* grad, const float* state, const float* 
   }
 }
 
-// lower, of the value of the inner elu, becomes that of its input, and is added to the nodes'
-void nodes_backward(const Tile& tile, float* lower, const float* inner, std::int64_t width,
+// d_inner, the gradient of the first layer's elu, becomes that of the elu's input; rows are added up
+// into the gradients of their sender and receiver
+void nodes_backward(const Tile& tile, float* d_inner, const float* inner, std::int64_t width,
                     float* d_sender, float* d_receiver) {
-  for (int t = 0; t < tile.rows; ++t, lower += width, inner += width) {
+  for (int t = 0; t < tile.rows; ++t, d_inner += width, inner += width) {
     float* s = d_sender + tile.sender[t] * width;
     float* r = d_receiver + tile.receiver[t] * width;
     for (std::int64_t h = 0; h < width; h += kWidth) {
-      const Floats d = at(lower + h) * elu_slope(at(inner + h));
-      put(lower + h, d);
+      const Floats d = at(d_inner + h) * elu_slope(at(inner + h));
+      put(d_inner + h, d);
       add(s + h, d);
       add(r + h, d);
     }
@@ -146,13 +147,14 @@ void nodes_backward(const Tile& tile, float* lower, const float* inner, std::int
 
 void clear(float* p, std::int64_t count) { __builtin_memset(p, 0, sizeof(float) * count); }
 
-struct Worker {
+// The network's layers on one tile, forward and backward.
+struct Layers {
   const EdgeProblem& p;
   const EdgeWeights& w;
   Tile& tile;
   const std::int64_t width = p.width;
 
-  void first() {
+  void first_pass() {
     if (p.features) {
       for (int t = 0; t < tile.rows; ++t) {
         const float* from = p.edge_features + tile.pair[t] * p.features;
@@ -166,59 +168,59 @@ struct Worker {
     normalise(tile.rows, tile.state1, p.b2, width, tile.mean1, tile.sd1);
   }
 
-  void second() {
+  void second_pass() {
     matmul(rows_of(tile.state1, width), tile.rows, w.w3t, width, tile.inner2, width, false);
     add_nodes(tile, p.sender2, p.receiver2, tile.inner2, width, true);
     matmul(rows_of(tile.inner2, width), tile.rows, w.w4t, width, tile.state2, width, false);
     normalise(tile.rows, tile.state2, p.b4, width, tile.mean2, tile.sd2);
   }
 
-  // From tile.scores to tile.grad, the gradient of state1.
-  void second_backward(const EdgeGradients& g, const EdgeSums& sums) {
+  // From tile.logits to tile.grad, the gradient of state1.
+  void second_pass_backward(const EdgeGradients& g, const EdgeSums& sums) {
     const std::int64_t pad = padded(p.types);
-    matmul(columns_of(tile.scores, pad), p.types, tile.state2, tile.rows, sums.wo, width, true);
+    matmul(columns_of(tile.logits, pad), p.types, tile.state2, tile.rows, sums.wo, width, true);
     for (int t = 0; t < tile.rows; ++t) {
-      for (int k = 0; k < p.types; ++k) sums.bo[k] += tile.scores[t * pad + k];
+      for (int k = 0; k < p.types; ++k) sums.bo[k] += tile.logits[t * pad + k];
     }
-    matmul(rows_of(tile.scores, pad), tile.rows, p.wo, p.types, tile.grad, width, false);
+    matmul(rows_of(tile.logits, pad), tile.rows, p.wo, p.types, tile.grad, width, false);
     normalise_backward(tile.rows, tile.grad, tile.state2, tile.mean2, tile.sd2, width, sums.b4);
     matmul(columns_of(tile.grad, width), width, tile.inner2, tile.rows, sums.w4, width, true);
-    matmul(rows_of(tile.grad, width), tile.rows, p.w4, width, tile.lower, width, false);
-    nodes_backward(tile, tile.lower, tile.inner2, width, g.sender2, g.receiver2);
-    matmul(columns_of(tile.lower, width), width, tile.state1, tile.rows, sums.w3, width, true);
-    matmul(rows_of(tile.lower, width), tile.rows, p.w3, width, tile.grad, width, false);
+    matmul(rows_of(tile.grad, width), tile.rows, p.w4, width, tile.d_inner, width, false);
+    nodes_backward(tile, tile.d_inner, tile.inner2, width, g.sender2, g.receiver2);
+    matmul(columns_of(tile.d_inner, width), width, tile.state1, tile.rows, sums.w3, width, true);
+    matmul(rows_of(tile.d_inner, width), tile.rows, p.w3, width, tile.grad, width, false);
   }
 
-  // From tile.grad, the gradient of state1, to that of everything below.
-  void first_backward(const EdgeGradients& g, const EdgeSums& sums) {
+  // From tile.grad, the gradient of state1, to those of the first pass's inputs.
+  void first_pass_backward(const EdgeGradients& g, const EdgeSums& sums) {
     normalise_backward(tile.rows, tile.grad, tile.state1, tile.mean1, tile.sd1, width, sums.b2);
     matmul(columns_of(tile.grad, width), width, tile.inner1, tile.rows, sums.w2, width, true);
-    matmul(rows_of(tile.grad, width), tile.rows, p.w2, width, tile.lower, width, false);
-    nodes_backward(tile, tile.lower, tile.inner1, width, g.sender1, g.receiver1);
+    matmul(rows_of(tile.grad, width), tile.rows, p.w2, width, tile.d_inner, width, false);
+    nodes_backward(tile, tile.d_inner, tile.inner1, width, g.sender1, g.receiver1);
     if (!p.features) return;
-    matmul(columns_of(tile.features, p.features), p.features, tile.lower, tile.rows, sums.wf, width,
+    matmul(columns_of(tile.features, p.features), p.features, tile.d_inner, tile.rows, sums.wf, width,
            true);
     if (!g.edge_features) return;
     const std::int64_t pad = padded(p.features);
-    matmul(rows_of(tile.lower, width), tile.rows, w.wf, width, tile.below, pad, false);
+    matmul(rows_of(tile.d_inner, width), tile.rows, w.wf, width, tile.d_features, pad, false);
     for (int t = 0; t < tile.rows; ++t) {
       float* to = g.edge_features + tile.pair[t] * p.features;
-      for (std::int64_t f = 0; f < p.features; ++f) to[f] = tile.below[t * pad + f];
+      for (std::int64_t f = 0; f < p.features; ++f) to[f] = tile.d_features[t * pad + f];
     }
   }
 };
 
-void mean_forward(Worker& worker, float* mean, std::int64_t begin, std::int64_t end) {
-  const EdgeProblem& p = worker.p;
+void mean_forward(Layers& layers, float* mean, std::int64_t begin, std::int64_t end) {
+  const EdgeProblem& p = layers.p;
   const std::int64_t width = p.width, rows = (end - begin) * p.nodes;
   float* out = mean + begin * p.nodes * width;
   clear(out, rows * width);
-  Walk walk(p.nodes, begin, end);
-  while (walk.next(worker.tile)) {
-    worker.first();
-    for (int t = 0; t < worker.tile.rows; ++t) {
-      float* to = mean + worker.tile.receiver[t] * width;
-      const float* from = worker.tile.state1 + t * width;
+  EdgeTiles tiles(p.nodes, begin, end);
+  while (tiles.next(layers.tile)) {
+    layers.first_pass();
+    for (int t = 0; t < layers.tile.rows; ++t) {
+      float* to = mean + layers.tile.receiver[t] * width;
+      const float* from = layers.tile.state1 + t * width;
       for (std::int64_t h = 0; h < width; h += kWidth) add(to + h, at(from + h));
     }
   }
@@ -226,11 +228,11 @@ void mean_forward(Worker& worker, float* mean, std::int64_t begin, std::int64_t 
   for (std::int64_t k = 0; k < rows * width; k += kWidth) put(out + k, at(out + k) * share);
 }
 
-void sample_forward(Worker& worker, const EdgeResults& out, std::int64_t begin, std::int64_t end) {
-  const EdgeProblem& p = worker.p;
-  for (std::int64_t store = begin; store < end; ++store) {
+void sample_forward(Layers& layers, const EdgeOutputs& out, std::int64_t begin, std::int64_t end) {
+  const EdgeProblem& p = layers.p;
+  for (std::int64_t shop = begin; shop < end; ++shop) {
     for (std::int64_t node = 0; node < p.nodes; ++node) {
-      const std::int64_t self = ((store * p.nodes + node) * p.nodes + node) * p.types;
+      const std::int64_t self = ((shop * p.nodes + node) * p.nodes + node) * p.types;
       for (std::int64_t k = 0; k < p.types; ++k) {
         out.z[self + k] = k == 0 ? 1.0f : 0.0f;
         out.logits[self + k] = 0.0f;
@@ -239,39 +241,39 @@ void sample_forward(Worker& worker, const EdgeResults& out, std::int64_t begin, 
   }
   constexpr int kStores = 1 + kTile / 2;  // a tile's edges are of no more stores than this
   double kl[kStores] = {};
-  Walk walk(p.nodes, begin, end);
-  std::int64_t open = begin;  // the store that kl[0] belongs to
-  while (walk.next(worker.tile)) {
-    worker.first();
-    worker.second();
-    matmul(rows_of(worker.tile.state2, p.width), worker.tile.rows, worker.w.wot, p.width,
-           worker.tile.scores, padded(p.types), false);
-    sample_scores(p, worker.tile, out, kl, open);
-    const std::int64_t last = worker.tile.pair[worker.tile.rows - 1] / (p.nodes * p.nodes);
-    for (std::int64_t store = open; store < last; ++store) {
-      out.kl[store] = static_cast<float>(kl[store - open]);
+  EdgeTiles tiles(p.nodes, begin, end);
+  std::int64_t first_shop = begin;  // the store that kl[0] belongs to
+  while (tiles.next(layers.tile)) {
+    layers.first_pass();
+    layers.second_pass();
+    matmul(rows_of(layers.tile.state2, p.width), layers.tile.rows, layers.w.wot, p.width,
+           layers.tile.logits, padded(p.types), false);
+    sample_tile(p, layers.tile, out, kl, first_shop);
+    const std::int64_t last_shop = layers.tile.pair[layers.tile.rows - 1] / (p.nodes * p.nodes);
+    for (std::int64_t shop = first_shop; shop < last_shop; ++shop) {
+      out.kl[shop] = static_cast<float>(kl[shop - first_shop]);
     }
-    const double rest = kl[last - open];
+    const double so_far = kl[last_shop - first_shop];
     for (double& sum : kl) sum = 0.0;
-    kl[0] = rest;
-    open = last;
-    out.kl[last] = static_cast<float>(rest);
+    kl[0] = so_far;
+    first_shop = last_shop;
+    out.kl[last_shop] = static_cast<float>(so_far);
   }
 }
 
-void forward(const EdgeProblem& p, const EdgeWeights& w, const EdgeResults& out, Tile& tile,
+void forward(const EdgeProblem& p, const EdgeWeights& w, const EdgeOutputs& out, Tile& tile,
              std::int64_t begin, std::int64_t end) {
-  Worker worker{p, w, tile};
+  Layers layers{p, w, tile};
   if (p.sender2) {
-    sample_forward(worker, out, begin, end);
+    sample_forward(layers, out, begin, end);
   } else {
-    mean_forward(worker, out.mean, begin, end);
+    mean_forward(layers, out.mean, begin, end);
   }
 }
 
-void backward(const EdgeProblem& p, const EdgeWeights& w, const EdgeResults& found,
-              const EdgeIncoming& in, const EdgeGradients& g, const EdgeSums& sums, Tile& tile,
-              std::int64_t begin, std::int64_t end) {
+void backward(const EdgeProblem& p, const EdgeWeights& w, const EdgeOutputs& out,
+              const EdgeOutputGradients& d_out, const EdgeGradients& g, const EdgeSums& sums,
+              Tile& tile, std::int64_t begin, std::int64_t end) {
   const std::int64_t width = p.width, rows = (end - begin) * p.nodes;
   for (float* to : {g.sender1, g.receiver1, g.sender2, g.receiver2}) {
     if (to) clear(to + begin * p.nodes * width, rows * width);
@@ -282,24 +284,24 @@ void backward(const EdgeProblem& p, const EdgeWeights& w, const EdgeResults& fou
   if (g.log_prior) {
     clear(g.log_prior + begin * p.nodes * p.nodes * p.types, rows * p.nodes * p.types);
   }
-  Worker worker{p, w, tile};
-  Walk walk(p.nodes, begin, end);
+  Layers layers{p, w, tile};
+  EdgeTiles tiles(p.nodes, begin, end);
   const float share = 1.0f / static_cast<float>(p.nodes - 1);
-  while (walk.next(tile)) {
-    worker.first();
+  while (tiles.next(tile)) {
+    layers.first_pass();
     if (p.sender2) {
-      worker.second();
-      scores_backward(p, tile, found, in, g.log_prior);
-      worker.second_backward(g, sums);
+      layers.second_pass();
+      sample_tile_backward(p, tile, out, d_out, g.log_prior);
+      layers.second_pass_backward(g, sums);
     } else {
       for (int t = 0; t < tile.rows; ++t) {
-        const float* from = in.mean + tile.receiver[t] * width;
+        const float* from = d_out.mean + tile.receiver[t] * width;
         for (std::int64_t h = 0; h < width; h += kWidth) {
           put(tile.grad + t * width + h, at(from + h) * share);
         }
       }
     }
-    worker.first_backward(g, sums);
+    layers.first_pass_backward(g, sums);
   }
 }
 

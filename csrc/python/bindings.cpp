@@ -1,5 +1,5 @@
 // Python module causalmmm._C: turns addresses, sizes and strides into the core's structures, and its
-// refusals into exceptions. No arithmetic here; who owns the memory is the caller's matter.
+// error messages into exceptions. No arithmetic here; the caller owns the memory.
 #include <pybind11/pybind11.h>
 
 #include <atomic>
@@ -176,7 +176,7 @@ EdgeProblem edge_problem(const py::tuple& sizes, const py::tuple& first, const p
     p.temperature = draw[2].cast<float>();
     p.noisy = !draw[3].is_none();
     if (p.noisy) p.seed = static_cast<std::uint64_t>(draw[3].cast<std::int64_t>());
-    p.store = address<std::int64_t>(draw, 4), p.hard = draw[5].cast<bool>();
+    p.store_ids = address<std::int64_t>(draw, 4), p.hard = draw[5].cast<bool>();
   }
   if (const char* wrong = check(p)) {
     throw std::invalid_argument(std::string("edge operators: ") + wrong);
@@ -184,32 +184,32 @@ EdgeProblem edge_problem(const py::tuple& sizes, const py::tuple& first, const p
   return p;
 }
 
-EdgeResults edge_results(const EdgeProblem& p, const py::tuple& results) {
-  EdgeResults r;
+EdgeOutputs edge_outputs(const EdgeProblem& p, const py::tuple& outputs) {
+  EdgeOutputs r;
   if (p.sender2) {
-    r.z = address(results, 0), r.logits = address(results, 1), r.kl = address(results, 2);
+    r.z = address(outputs, 0), r.logits = address(outputs, 1), r.kl = address(outputs, 2);
   } else {
-    r.mean = address(results, 0);
+    r.mean = address(outputs, 0);
   }
   return r;
 }
 
 void edge_forward(const py::tuple& sizes, const py::tuple& first, const py::tuple& second,
-                  const py::tuple& draw, const py::tuple& results, int threads) {
+                  const py::tuple& draw, const py::tuple& outputs, int threads) {
   const EdgeProblem p = edge_problem(sizes, first, second, draw);
-  const EdgeResults r = edge_results(p, results);
+  const EdgeOutputs r = edge_outputs(p, outputs);
   py::gil_scoped_release release;
   edges_forward_cpu(p, r, threads, cpu_level);
 }
 
-// incoming: as results. gradients: of the arguments of `first`, then those of `second` and log_prior.
+// incoming: as outputs. gradients: of the arguments of `first`, then those of `second` and log_prior.
 void edge_backward(const py::tuple& sizes, const py::tuple& first, const py::tuple& second,
-                   const py::tuple& draw, const py::tuple& results, const py::tuple& incoming,
+                   const py::tuple& draw, const py::tuple& outputs, const py::tuple& incoming,
                    const py::tuple& gradients, int threads) {
   const EdgeProblem p = edge_problem(sizes, first, second, draw);
-  const EdgeResults r = p.sender2 ? edge_results(p, results) : EdgeResults{};
-  const EdgeResults above = edge_results(p, incoming);
-  const EdgeIncoming in{above.mean, above.z, above.logits, above.kl};
+  const EdgeOutputs r = p.sender2 ? edge_outputs(p, outputs) : EdgeOutputs{};
+  const EdgeOutputs grads = edge_outputs(p, incoming);  // the same addresses, of what is read
+  const EdgeOutputGradients d_outputs{grads.mean, grads.z, grads.logits, grads.kl};
   EdgeGradients g;
   g.sender1 = address(gradients, 0), g.receiver1 = address(gradients, 1);
   g.w2 = address(gradients, 2), g.b2 = address(gradients, 3);
@@ -221,7 +221,7 @@ void edge_backward(const py::tuple& sizes, const py::tuple& first, const py::tup
     g.log_prior = address(gradients, 13);
   }
   py::gil_scoped_release release;
-  edges_backward_cpu(p, r, in, g, threads, cpu_level);
+  edges_backward_cpu(p, r, d_outputs, g, threads, cpu_level);
 }
 
 py::dict build_info() {

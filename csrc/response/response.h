@@ -20,7 +20,7 @@ constexpr int kMaxAxes = 6;
 enum class Dtype : int { kFloat32 = 0, kBfloat16 = 1, kFloat64 = 2 };
 
 struct Operand {
-  void* data = nullptr;  // null: absent, or a gradient that nobody asked for
+  void* data = nullptr;  // null: absent, or a gradient that is not needed
   std::int64_t stride[kMaxAxes] = {};  // elements per step along each leading axis
   std::int64_t step = 0;  // elements per step in time: 0 (constant in time) or 1
 };
@@ -37,7 +37,7 @@ struct Outputs {
   Operand response, final;
 };
 
-// Incoming gradients of the two outputs, and the gradients asked for.
+// Gradients of the two outputs, and those of the inputs that are to be computed.
 //
 // The last `shared_axes` leading axes form a group of rows that one worker visits in order. A
 // gradient that moves in time and has stride 0 along all of them is summed over the group in place;
@@ -58,7 +58,7 @@ struct Shared {
 };
 Shared shared_gradients(const Problem& problem, const Gradients& gradients);
 
-// Null on success, else a sentence that says which argument is wrong.
+// Null on success, else a sentence that names the wrong argument.
 const char* check(const Problem& problem);
 const char* check(const Problem& problem, const Gradients& gradients);
 

@@ -1,4 +1,4 @@
-// CUDA kernels of the response operator: one warp walks a row in chunks of 32 lanes x 16 bytes. A
+// CUDA kernels of the response operator: one warp processes a row in chunks of 32 lanes x 16 bytes. A
 // prefix scan over the lanes carries the stock through a chunk, a register carries it to the next; no
 // shared memory, no barrier between warps, no atomics, so every run gives the same bits.
 //

@@ -146,20 +146,20 @@ struct Position {
 
 struct Saturation {
   float log2_ratio, e, r;
-  bool above, absent;
+  bool positive, absent;
 
   __device__ __forceinline__ Saturation(float a, float slope, float log2_half) {
     const float size = fabsf(a);
     absent = size < FLT_MIN;
     log2_ratio = __log2f(size) - log2_half;
     const float u = slope * log2_ratio;
-    above = u >= 0.0f;
+    positive = u >= 0.0f;
     e = exp2f(-fabsf(u));
     r = __fdividef(1.0f, 1.0f + e);
   }
 
   __device__ __forceinline__ float response(float a) const {
-    return absent ? 0.0f : copysignf(above ? r : e * r, a);
+    return absent ? 0.0f : copysignf(positive ? r : e * r, a);
   }
 };
 

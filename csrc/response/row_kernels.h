@@ -1,7 +1,8 @@
 // What every instruction set provides: forward and backward over a range of rows, on one thread.
-// Also the walk over rows, shared by all of them.
+// Also the loops over rows, shared by all of them.
 #pragma once
 
+#include "common/bfloat16.h"
 #include "response/response.h"
 
 namespace causalmmm {
@@ -21,10 +22,6 @@ extern const RowKernels kScalarRows;    // all types; plain loops over the C lib
 extern const RowKernels kPortableRows;  // float32 and bfloat16, as the following
 extern const RowKernels kAvx2Rows;
 extern const RowKernels kAvx512Rows;
-
-struct Bfloat16 {
-  std::uint16_t bits;
-};
 
 // Everything below is compiled once per instruction set and therefore local to each.
 namespace {
@@ -91,8 +88,8 @@ template <class X, class Real>
 struct RowGradients {
   const X* response;
   Real final;
-  X* x;           // where every row has its own place
-  Real* x_total;  // where a group shares one
+  X* x;           // if every row has an element of its own
+  Real* x_total;  // if the rows of a group add to the same one
   Real *decay, *slope, *half_saturation, *initial;
   bool add_x, add_decay, add_slope, add_half_saturation;
 

@@ -1,7 +1,7 @@
 """Edge operators: all-pairs message passing, and the sampling of each pair's edge type.
 
-The public functions live here. `operands` says what they accept, `reference` holds their plain
-PyTorch form, `ops` registers what runs.
+The public functions live here, and no arithmetic. `records` lists what they accept, `reference` is
+their plain PyTorch form, `ops` registers them with torch and picks what computes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from causalmmm.kernels.edge import ops
 from causalmmm.kernels.edge.philox import edge_noise
-from causalmmm.kernels.edge.records import Draw, First, Second, check, each
+from causalmmm.kernels.edge.records import Draw, FirstPass, SecondPass, check, each
 
 __all__ = ["EdgeSample", "edge_mean", "edge_noise", "edge_sample"]
 
@@ -61,7 +61,7 @@ def edge_mean(
     Raises:
         ValueError: shapes do not fit together, or N < 2.
     """
-    first = First(sender, receiver, w2, b2, features, wf)
+    first = FirstPass(sender, receiver, w2, b2, features, wf)
     check("edge_mean", first)
     return ops.edge_mean(each(lambda x: x.to(sender.dtype), first))
 
@@ -122,16 +122,18 @@ def edge_sample(
     Raises:
         ValueError: shapes do not fit together, or N < 2 or K < 2.
     """
-    place, dtype = sender1.device, sender1.dtype
-    result = torch.float64 if dtype == torch.float64 else torch.float32
-    if not isinstance(temperature, Tensor):  # filled there: a copy would wait, and end a capture
-        temperature = torch.full((), temperature, dtype=result, device=place)
-    tau = temperature.detach().to(place, result).reshape(())
-    noise = None if seed is None else _as_int64(seed, place)
-    store = torch.arange(len(sender1), device=place) if store is None else store
-    first = First(sender1, receiver1, w2, b2, features, wf)
-    second = Second(sender2, receiver2, w3, w4, b4, wo, bo)
-    draw = Draw(log_prior.to(result), tau, noise, store, hard)
+    device, dtype = sender1.device, sender1.dtype
+    out_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    if not isinstance(
+        temperature, Tensor
+    ):  # filled on the device: a copy would wait, and end a capture
+        temperature = torch.full((), temperature, dtype=out_dtype, device=device)
+    tau = temperature.detach().to(device, out_dtype).reshape(())
+    key = None if seed is None else _as_int64(seed, device)
+    store = torch.arange(len(sender1), device=device) if store is None else store
+    first = FirstPass(sender1, receiver1, w2, b2, features, wf)
+    second = SecondPass(sender2, receiver2, w3, w4, b4, wo, bo)
+    draw = Draw(log_prior.to(out_dtype), tau, key, store, hard)
     check("edge_sample", first, second, draw)
     first, second = each(lambda x: x.to(dtype), first), each(lambda x: x.to(dtype), second)
     return EdgeSample(*ops.edge_sample(first, second, draw))

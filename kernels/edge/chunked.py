@@ -1,8 +1,8 @@
-"""The edge operators in plain PyTorch, store chunk by store chunk: bounded memory anywhere.
+"""The edge operators in PyTorch, one chunk of stores at a time: bounded memory on any device.
 
-What runs in float64, where the extension is not built, and on a GPU for sizes that the Triton
-kernels do not cover. float64 stays float64, everything narrower is computed in float32; the
-backward pass recomputes what it needs.
+Runs in float64, where the extension is not built, and on a GPU for sizes that the Triton kernels do
+not cover. No registration and no dispatch here. float64 stays float64, everything narrower is
+computed in float32; the backward pass recomputes what it needs.
 """
 
 from __future__ import annotations
@@ -13,61 +13,61 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from causalmmm.kernels.edge import reference
-from causalmmm.kernels.edge import sampling as scores
-from causalmmm.kernels.edge.records import Draw, First, Second
+from causalmmm.kernels.edge import reference, sampling
+from causalmmm.kernels.edge.records import Draw, FirstPass, SecondPass
 
-# Edges at a time (and thread, on a CPU): few enough for its caches, too many to notice Python.
+# Edges at a time (per thread, on a CPU): few enough for its caches, and so many that the time spent
+# in Python does not show.
 CHUNK_ROWS = {"cpu": 4096, "gpu": 1 << 18}
 EPS = 1e-5
 
 
-def edge_mean(first: First) -> Tensor:
+def edge_mean(first: FirstPass) -> Tensor:
     """See `reference.edge_mean`."""
-    lower = _first_pass(first)
+    pass1 = _first_pass(first)
     out = torch.empty_like(first.sender1)
     for chunk in _chunks(out):
-        states = lower.forward(chunk, _features(first, chunk, lower.room)).view(lower.shape)
-        own = states.diagonal(dim1=1, dim2=2).mT
-        out[chunk] = (states.sum(1) - own) / (out.shape[1] - 1)
+        states = pass1.forward(chunk, _features(first, chunk, pass1.scratch)).view(pass1.shape)
+        self_pairs = states.diagonal(dim1=1, dim2=2).mT  # [B, N, H]
+        out[chunk] = (states.sum(1) - self_pairs) / (out.shape[1] - 1)
     return out
 
 
-def edge_mean_backward(grad: Tensor, first: First, features_grad: bool) -> list[Tensor]:
-    """Gradients of the operands, in their order (empty where there is none)."""
-    lower = _first_pass(first)
-    d_features = _room_for_gradient(first, features_grad)
+def edge_mean_backward(grad: Tensor, first: FirstPass, features_grad: bool) -> list[Tensor]:
+    """Gradients of the arguments, in their order (empty where there is none)."""
+    pass1 = _first_pass(first)
+    d_features = _gradient_buffer(first, features_grad)
     for chunk in _chunks(grad):
-        feature = _features(first, chunk, lower.room)
-        lower.forward(chunk, feature)
-        grad_out = lower.room("above", *lower.shape)
+        feature = _features(first, chunk, pass1.scratch)
+        pass1.forward(chunk, feature)
+        grad_out = pass1.scratch("grad_out", *pass1.shape)
         grad_out.copy_(grad[chunk].unsqueeze(1)).div_(grad.shape[1] - 1)
         _clear_self(grad_out)
-        grad_in = lower.backward(
+        d_chunk = pass1.backward(
             chunk, feature, grad_out.view(-1, grad_out.shape[-1]), features_grad
-        )
-        if grad_in is not None:
-            d_features[chunk] = grad_in.view(d_features[chunk].shape)
-    *gradients, d_wf = lower.gradients()
+        )  # [rows, F]
+        if d_chunk is not None:
+            d_features[chunk] = d_chunk.view(d_features[chunk].shape)
+    *gradients, d_wf = pass1.gradients()
     return [*gradients, d_features, d_wf]
 
 
-def edge_sample(first: First, second: Second, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+def edge_sample(first: FirstPass, second: SecondPass, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
     """z, logits, kl; see `reference.edge_sample`."""
-    lower, upper = _first_pass(first), _second_pass(second)
-    dtype = lower.room.dtype
+    pass1, pass2 = _first_pass(first), _second_pass(second)
+    dtype = pass1.scratch.dtype
     wo, bo = second.wo.to(dtype), second.bo.to(dtype)
     batch, nodes, _ = first.sender1.shape
     logits = wo.new_empty(batch, nodes, nodes, len(bo))
     for chunk in _chunks(first.sender1):
-        edges = lower.forward(chunk, _features(first, chunk, lower.room))
-        states = upper.forward(chunk, edges)
+        edges = pass1.forward(chunk, _features(first, chunk, pass1.scratch))
+        states = pass2.forward(chunk, edges)
         torch.addmm(bo, states, wo.mT, out=logits[chunk].view(-1, len(bo)))
     z, kl = torch.empty_like(logits), logits.new_empty(batch)
-    for chunk in scores.chunks(logits):
-        part = draw.of(chunk)
-        logits[chunk], kl[chunk] = reference.posterior(logits[chunk], part.log_prior)
-        noise = scores.noise(part, logits)
+    for chunk in sampling.chunks(logits):
+        chunk_draw = draw.of(chunk)
+        logits[chunk], kl[chunk] = reference.posterior(logits[chunk], chunk_draw.log_prior)
+        noise = sampling.noise(chunk_draw, logits)
         z[chunk] = reference.sample(logits[chunk], noise, draw.temperature, draw.hard)
     return z, logits, kl
 
@@ -75,36 +75,36 @@ def edge_sample(first: First, second: Second, draw: Draw) -> tuple[Tensor, Tenso
 def edge_sample_backward(
     grads: tuple[Tensor, Tensor, Tensor],
     outputs: tuple[Tensor, Tensor],
-    first: First,
-    second: Second,
+    first: FirstPass,
+    second: SecondPass,
     draw: Draw,
     features_grad: bool,
     prior_grad: bool,
 ) -> list[Tensor]:
-    """Gradients of the operands up to log_prior, in their order (empty where there is none)."""
-    grad_out, d_prior = scores.backward(grads, outputs, draw, prior_grad)
-    lower, upper = _first_pass(first), _second_pass(second)
-    d_features = _room_for_gradient(first, features_grad)
-    wo = second.wo.to(lower.room.dtype)
+    """Gradients of the arguments up to log_prior, in their order (empty where there is none)."""
+    d_logits, d_prior = sampling.backward(grads, outputs, draw, prior_grad)
+    pass1, pass2 = _first_pass(first), _second_pass(second)
+    d_features = _gradient_buffer(first, features_grad)
+    wo = second.wo.to(pass1.scratch.dtype)
     d_wo, d_bo = torch.zeros_like(wo.mT), wo.new_zeros(len(wo))
     for chunk in _chunks(first.sender1):
-        feature = _features(first, chunk, lower.room)
-        edges = lower.forward(chunk, feature)
-        states = upper.forward(chunk, edges)
-        grad = grad_out[chunk].view(-1, grad_out.shape[-1])
-        d_wo.addmm_(states.mT, grad)
-        d_bo += grad.sum(0)
-        grad = torch.mm(grad, wo, out=upper.room("above", *states.shape))
-        d_edges = upper.backward(chunk, edges, grad, extra_grad=True)
+        feature = _features(first, chunk, pass1.scratch)
+        edges = pass1.forward(chunk, feature)
+        states = pass2.forward(chunk, edges)
+        d_chunk_logits = d_logits[chunk].view(-1, d_logits.shape[-1])  # [rows, K]
+        d_wo.addmm_(states.mT, d_chunk_logits)
+        d_bo += d_chunk_logits.sum(0)
+        grad = torch.mm(d_chunk_logits, wo, out=pass2.scratch("grad_out", *states.shape))
+        d_edges = pass2.backward(chunk, edges, grad, extra_grad=True)
         assert d_edges is not None
-        grad_in = lower.backward(chunk, feature, d_edges, features_grad)
-        if grad_in is not None:
-            d_features[chunk] = grad_in.view(d_features[chunk].shape)
-    *gradients, d_wf = lower.gradients()
-    d_sender, d_receiver, d_w4, d_b4, d_w3 = upper.gradients()
-    d_out = d_wo.mT.to(second.wo.dtype), d_bo.to(second.bo.dtype)
-    seconds = d_sender, d_receiver, d_w3, d_w4, d_b4, *d_out
-    return [*gradients, d_features, d_wf, *seconds, d_prior]
+        d_chunk = pass1.backward(chunk, feature, d_edges, features_grad)  # [rows, F]
+        if d_chunk is not None:
+            d_features[chunk] = d_chunk.view(d_features[chunk].shape)
+    *gradients, d_wf = pass1.gradients()
+    d_sender, d_receiver, d_w4, d_b4, d_w3 = pass2.gradients()
+    d_output = d_wo.mT.to(second.wo.dtype), d_bo.to(second.bo.dtype)
+    d_second = d_sender, d_receiver, d_w3, d_w4, d_b4, *d_output
+    return [*gradients, d_features, d_wf, *d_second, d_prior]
 
 
 class _Workspace:
@@ -115,20 +115,21 @@ class _Workspace:
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.dtype, self.device = dtype, device
-        self.held: dict[str, Tensor] = {}
+        self.buffers: dict[str, Tensor] = {}
 
     def __call__(self, name: str, *shape: int) -> Tensor:
         size = math.prod(shape)
-        if name not in self.held:
-            self.held[name] = torch.empty(size, dtype=self.dtype, device=self.device)
-        return self.held[name][:size].view(shape)
+        if name not in self.buffers:
+            self.buffers[name] = torch.empty(size, dtype=self.dtype, device=self.device)
+        return self.buffers[name][:size].view(shape)
 
 
 class _Pass:
-    """LN(elu(W elu(sender + receiver + V extra) + b)) of one chunk of stores at a time.
+    """One all-pairs pass, LN(elu(W elu(sender + receiver + V extra) + b)), chunk by chunk.
 
-    `extra` [rows, G] and V [H, G]: features in the first pass, or none; states of it in the second.
-    Rows are (store, sender, receiver). What is returned is overwritten by the next chunk.
+    `extra` [rows, G], with V [H, G], are the features in the first pass (or None), and the first
+    pass's states in the second. Rows are (store, sender, receiver). The tensors returned are
+    overwritten by the next chunk.
     """
 
     def __init__(
@@ -140,59 +141,62 @@ class _Pass:
         bias: Tensor,
     ) -> None:
         dtype = _compute_dtype(sender)
-        self.room = _Workspace(dtype, sender.device)
+        self.scratch = _Workspace(dtype, sender.device)
         self.sender, self.receiver = sender, receiver
         self.weight, self.bias = weight.to(dtype), bias.to(dtype)
         self.extra_weight = None if extra_weight is None else extra_weight.to(dtype)
         self.sums: list[Tensor] = []
 
     def forward(self, chunk: slice, extra: Tensor | None) -> Tensor:
-        """State [rows, H]."""
-        room = self.room
-        sender, receiver = (x[chunk].to(room.dtype) for x in (self.sender, self.receiver))
+        """States of the chunk's edges [rows, H]."""
+        scratch = self.scratch
+        sender, receiver = (x[chunk].to(scratch.dtype) for x in (self.sender, self.receiver))
         stores, nodes, width = sender.shape
         self.shape = (stores, nodes, nodes, width)
-        rows = (stores * nodes * nodes, width)
-        self.inner, self.state = room("inner", *rows), room("state", *rows)
+        size = (stores * nodes * nodes, width)
+        self.inner, self.state = scratch("inner", *size), scratch("state", *size)
         pairs = sender.unsqueeze(2), receiver.unsqueeze(1)
         torch.add(*pairs, out=self.inner.view(self.shape))
         if extra is not None and self.extra_weight is not None:
             self.inner.addmm_(extra, self.extra_weight.mT)
-        _elu(self.inner, room)
-        self.outer = torch.addmm(self.bias, self.inner, self.weight.mT, out=room("outer", *rows))
-        _elu(self.outer, room)
-        self.rstd = _normalise(self.outer, self.state, room)
+        _elu(self.inner, scratch)
+        self.outer = torch.addmm(self.bias, self.inner, self.weight.mT, out=scratch("outer", *size))
+        _elu(self.outer, scratch)
+        self.rstd = _normalise(self.outer, self.state, scratch)
         return self.state
 
     def backward(
         self, chunk: slice, extra: Tensor | None, grad: Tensor, extra_grad: bool
     ) -> Tensor | None:
-        """Adds up the gradients; `grad` [rows, H] of the state, zero on self pairs, is overwritten.
+        """Adds the chunk's share to the gradients; returns that of `extra` [rows, G], if asked for.
 
-        To be called after `forward` of the same chunk. Returns the gradient of `extra`.
+        `grad` [rows, H], of the states and zero on self pairs, is overwritten. To be called right
+        after `forward` of the same chunk.
         """
-        room = self.room
+        scratch = self.scratch
         if not self.sums:
-            self._start()
+            self._zero_sums()
         d_sender, d_receiver, d_weight, d_bias, d_extra_weight = self.sums
-        _elu_backward(_normalise_backward(grad, self.state, self.rstd, room), self.outer, room)
+        _elu_backward(
+            _normalise_backward(grad, self.state, self.rstd, scratch), self.outer, scratch
+        )
         d_weight.addmm_(grad.mT, self.inner)
         d_bias += grad.sum(0)
-        lower = torch.mm(grad, self.weight, out=room("lower", *grad.shape))
-        _elu_backward(lower, self.inner, room)
-        pairs = lower.view(self.shape)
+        d_inner = torch.mm(grad, self.weight, out=scratch("d_inner", *grad.shape))  # [rows, H]
+        _elu_backward(d_inner, self.inner, scratch)
+        pairs = d_inner.view(self.shape)  # [B, sender, receiver, H]
         d_sender[chunk], d_receiver[chunk] = pairs.sum(2), pairs.sum(1)
         if extra is None or self.extra_weight is None:
             return None
-        d_extra_weight.addmm_(extra.mT, lower)
+        d_extra_weight.addmm_(extra.mT, d_inner)
         if not extra_grad:
             return None
-        return torch.mm(lower, self.extra_weight, out=room("below", *extra.shape))
+        return torch.mm(d_inner, self.extra_weight, out=scratch("d_extra", *extra.shape))
 
     def gradients(self) -> list[Tensor]:
         """Of sender, receiver, weight, bias, and of the weight of `extra` (empty without one)."""
         if not self.sums:
-            self._start()
+            self._zero_sums()
         dtype = self.sender.dtype
         d_sender, d_receiver, d_weight, d_bias, d_extra_weight = self.sums
         return [
@@ -203,22 +207,22 @@ class _Pass:
             d_extra_weight.mT.to(dtype, copy=True).contiguous(),
         ]
 
-    def _start(self) -> None:
+    def _zero_sums(self) -> None:
         extra = self.weight[:0] if self.extra_weight is None else self.extra_weight.mT
         self.sums = [
             torch.empty_like(self.sender),
             torch.empty_like(self.receiver),
             torch.zeros_like(self.weight),
             torch.zeros_like(self.bias),
-            torch.zeros(extra.shape, dtype=self.room.dtype, device=extra.device),
+            torch.zeros(extra.shape, dtype=self.scratch.dtype, device=extra.device),
         ]
 
 
-def _first_pass(first: First) -> _Pass:
+def _first_pass(first: FirstPass) -> _Pass:
     return _Pass(first.sender1, first.receiver1, first.wf, first.w2, first.b2)
 
 
-def _second_pass(second: Second) -> _Pass:
+def _second_pass(second: SecondPass) -> _Pass:
     return _Pass(second.sender2, second.receiver2, second.w3, second.w4, second.b4)
 
 
@@ -231,40 +235,40 @@ def _chunks(x: Tensor) -> Iterator[slice]:
         yield slice(start, min(start + size, batch))
 
 
-def _features(first: First, chunk: slice, room: _Workspace) -> Tensor | None:
+def _features(first: FirstPass, chunk: slice, scratch: _Workspace) -> Tensor | None:
     """Features [rows, F] of a chunk, zero on self pairs, whose own values have no meaning."""
     if first.features is None:
         return None
     features = first.features[chunk]
-    own = room("features", *features.shape).copy_(features)
-    _clear_self(own)
-    return own.view(-1, own.shape[-1])
+    masked = scratch("features", *features.shape).copy_(features)
+    _clear_self(masked)
+    return masked.view(-1, masked.shape[-1])
 
 
-def _room_for_gradient(first: First, wanted: bool) -> Tensor:
-    if first.features is None or not wanted:
+def _gradient_buffer(first: FirstPass, needed: bool) -> Tensor:
+    if first.features is None or not needed:
         return first.sender1.new_empty(0)
     return torch.empty_like(first.features)
 
 
 def _clear_self(x: Tensor) -> None:
-    """Zero the self pairs of [B, N, N, ...] in place."""
+    """Zeroes the self pairs of [B, N, N, ...] in place."""
     x.diagonal(dim1=1, dim2=2).zero_()
 
 
-def _elu(x: Tensor, room: _Workspace) -> Tensor:
+def _elu(x: Tensor, scratch: _Workspace) -> Tensor:
     """elu in place as max(x, exp(min(x, 0)) - 1): half the time of torch's, which calls expm1."""
-    negative = torch.clamp_max(x, 0, out=room("spare", *x.shape))
+    negative = torch.clamp_max(x, 0, out=scratch("spare", *x.shape))
     return torch.maximum(x, negative.exp_().sub_(1), out=x)
 
 
-def _elu_backward(grad: Tensor, value: Tensor, room: _Workspace) -> Tensor:
+def _elu_backward(grad: Tensor, value: Tensor, scratch: _Workspace) -> Tensor:
     """In place: the slope of elu is 1 where its value is positive, value + 1 elsewhere."""
-    slope = torch.clamp_max(value, 0, out=room("spare", *grad.shape)).add_(1)
+    slope = torch.clamp_max(value, 0, out=scratch("spare", *grad.shape)).add_(1)
     return grad.mul_(slope)
 
 
-def _normalise(x: Tensor, state: Tensor, room: _Workspace) -> Tensor:
+def _normalise(x: Tensor, state: Tensor, scratch: _Workspace) -> Tensor:
     """LayerNorm of [rows, H] into `state`; returns 1 / standard deviation [rows, 1].
 
     Averages are matrix products: torch's own LayerNorm takes twice as long on short rows.
@@ -272,18 +276,18 @@ def _normalise(x: Tensor, state: Tensor, room: _Workspace) -> Tensor:
     average = x.new_full((x.shape[1], 1), 1 / x.shape[1])
     mean = x @ average
     torch.sub(x, mean, out=state)
-    square = torch.mul(state, state, out=room("spare", *x.shape))
+    square = torch.mul(state, state, out=scratch("spare", *x.shape))
     rstd = (square @ average).add_(EPS).rsqrt_()
     state.mul_(rstd)
     return rstd
 
 
-def _normalise_backward(grad: Tensor, state: Tensor, rstd: Tensor, room: _Workspace) -> Tensor:
+def _normalise_backward(grad: Tensor, state: Tensor, rstd: Tensor, scratch: _Workspace) -> Tensor:
     """In place on `grad`."""
     average = grad.new_full((grad.shape[1], 1), 1 / grad.shape[1])
-    product = torch.mul(grad, state, out=room("spare", *grad.shape))
-    shift, tilt = grad @ average, product @ average
-    return grad.sub_(shift).addcmul_(state, tilt, value=-1).mul_(rstd)
+    product = torch.mul(grad, state, out=scratch("spare", *grad.shape))
+    mean_grad, mean_product = grad @ average, product @ average  # [rows, 1]
+    return grad.sub_(mean_grad).addcmul_(state, mean_product, value=-1).mul_(rstd)
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

@@ -1,6 +1,7 @@
 """Counter-based noise of the edges: Philox4x32-10 in integer PyTorch, on any device.
 
 The noise of an edge depends on (seed, store, i, j) alone, not on the batch, its order or device.
+Nothing but random numbers here; the kernels draw the same ones in their own code.
 Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3", section 3.3.
 
     key      (low, high) 32 bits of the seed

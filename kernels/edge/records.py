@@ -1,6 +1,7 @@
-"""What the edge operators take, said once: names, order, types and shapes of their operands.
+"""Arguments of the edge operators, defined once: names, order, types, shapes, and their check.
 
-Every path is handed these records, and torch's flat schemas are spelled from them. No arithmetic.
+Every implementation takes these records, and torch's flat schemas are derived from them. No
+arithmetic here.
 Letters of a shape: B stores, N nodes, H hidden width, F features, K edge types.
 """
 
@@ -12,7 +13,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 from torch import Tensor
 
 
-class First(NamedTuple):
+class FirstPass(NamedTuple):
     """Of the first pass: e_ij = LN(elu(w2 elu(sender1_i + receiver1_j + wf f_ij) + b2))."""
 
     sender1: Annotated[Tensor, "BNH"]
@@ -22,15 +23,18 @@ class First(NamedTuple):
     features: Annotated[Tensor | None, "BNNF"]
     wf: Annotated[Tensor | None, "HF"]
 
-    def of(self, stores: slice) -> First:
-        """Those of some of the stores."""
+    def of(self, stores: slice) -> FirstPass:
+        """The same for some of the stores."""
         sender, receiver = self.sender1[stores], self.receiver1[stores]
         features = None if self.features is None else self.features[stores]
         return self._replace(sender1=sender, receiver1=receiver, features=features)
 
 
-class Second(NamedTuple):
-    """Of the second: scores wo LN(elu(w4 elu(sender2_i + receiver2_j + w3 e_ij) + b4)) + bo."""
+class SecondPass(NamedTuple):
+    """Of the second pass, which gives each edge the network's part of its logits:
+
+    wo LN(elu(w4 elu(sender2_i + receiver2_j + w3 e_ij) + b4)) + bo
+    """
 
     sender2: Annotated[Tensor, "BNH"]
     receiver2: Annotated[Tensor, "BNH"]
@@ -42,7 +46,7 @@ class Second(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """Of the sample: softmax((log_prior + scores + gumbel) / temperature)."""
+    """Of the sample: z = softmax((log_prior + network's logits + gumbel) / temperature)."""
 
     log_prior: Annotated[Tensor, "NNK", "BNNK"]
     temperature: Annotated[Tensor, ""]
@@ -51,35 +55,35 @@ class Draw(NamedTuple):
     hard: bool
 
     def of(self, stores: slice) -> Draw:
-        """That of some of the stores."""
+        """The same for some of the stores."""
         prior = self.log_prior[stores] if self.log_prior.ndim == 4 else self.log_prior
         return self._replace(log_prior=prior, store=self.store[stores])
 
 
-Record = TypeVar("Record", First, Second, Draw)
+Record = TypeVar("Record", FirstPass, SecondPass, Draw)
 
-# What a field's shape may be, by number of axes.
+# Shapes that a field may have, by number of axes.
 _SHAPES: dict[str, dict[int, str]] = {
     name: {len(axes): axes for axes in getattr(hint, "__metadata__", ())}
-    for record in (First, Second, Draw)
+    for record in (FirstPass, SecondPass, Draw)
     for name, hint in get_type_hints(record, include_extras=True).items()
 }
 _AT_LEAST_TWO = {"N": "nodes", "K": "edge types"}
-_IN_SCHEMA: dict[Any, str] = {Tensor: "Tensor", Tensor | None: "Tensor?", bool: "bool"}
+_SCHEMA_TYPES: dict[Any, str] = {Tensor: "Tensor", Tensor | None: "Tensor?", bool: "bool"}
 
 
 def each(change: Callable[[Tensor], Tensor], record: Record) -> Record:
-    """The record with all of its tensors changed."""
+    """The record with `change` applied to each of its tensors."""
     return type(record)._make(change(x) if isinstance(x, Tensor) else x for x in record)
 
 
 def schema(*records: type) -> str:
-    """Their fields as the arguments of an operator."""
+    """Fields of the records, as arguments in torch's schema language."""
     hints = [hint for record in records for hint in get_type_hints(record).items()]
-    return ", ".join(f"{_IN_SCHEMA[kind]} {name}" for name, kind in hints)
+    return ", ".join(f"{_SCHEMA_TYPES[kind]} {name}" for name, kind in hints)
 
 
-def check(operator: str, first: First, *rest: Second | Draw) -> None:
+def check(operator: str, first: FirstPass, *rest: SecondPass | Draw) -> None:
     """Raise ValueError unless all shapes fit together; a letter stands for one size everywhere."""
     if (first.features is None) != (first.wf is None):
         raise ValueError(f"{operator}: features and wf must be given together")
@@ -94,11 +98,11 @@ def check(operator: str, first: First, *rest: Second | Draw) -> None:
             fits = value.ndim in shapes
             for axis, size in zip(axes, value.shape, strict=False):
                 if axis in _AT_LEAST_TWO and size < 2:
-                    few = f"at least 2 {_AT_LEAST_TWO[axis]} are needed"
-                    raise ValueError(f"{operator}: {few}, {name} has {list(value.shape)}")
+                    minimum = f"at least 2 {_AT_LEAST_TWO[axis]} are needed"
+                    raise ValueError(f"{operator}: {minimum}, {name} has {list(value.shape)}")
                 fits = fits and sizes.setdefault(axis, size) == size
             if not fits:
                 axes = axes or next(iter(shapes.values()))
                 expected = ", ".join(str(sizes.get(axis, axis)) for axis in axes)
-                found = list(value.shape)
-                raise ValueError(f"{operator}: {name} must have shape [{expected}], got {found}")
+                actual = list(value.shape)
+                raise ValueError(f"{operator}: {name} must have shape [{expected}], got {actual}")

@@ -1,4 +1,4 @@
-"""Plain PyTorch form of the edge operators: what every faster path must reproduce.
+"""Plain PyTorch form of the edge operators, which every faster implementation must reproduce.
 
 Only ordinary differentiable operations live here, on whole [B, N, N, H] tensors; no dispatch.
 """
@@ -10,28 +10,28 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from causalmmm.kernels.edge.philox import edge_noise
-from causalmmm.kernels.edge.records import Draw, First, Second
+from causalmmm.kernels.edge.records import Draw, FirstPass, SecondPass
 
 
-def edge_mean(first: First) -> Tensor:
+def edge_mean(first: FirstPass) -> Tensor:
     """Mean of incoming edge states; see :func:`causalmmm.kernels.edge_mean`."""
     edges = edge_states(first)
     return (_without_self(edges).sum(1) / (edges.shape[1] - 1)).to(first.sender1.dtype)
 
 
-def edge_sample(first: First, second: Second, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+def edge_sample(first: FirstPass, second: SecondPass, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
     """Sampled edge types, logits and divergence; see :func:`causalmmm.kernels.edge_sample`."""
     hidden = _all_pairs(second.sender2, second.receiver2) + edge_states(first) @ second.w3.mT
     states = normalise(F.elu(F.linear(F.elu(hidden), second.w4, second.b4)))
-    scores = states @ second.wo.mT + second.bo
-    logits, kl = posterior(scores.to(draw.log_prior.dtype), draw.log_prior)
+    net_logits = states @ second.wo.mT + second.bo  # [B, N, N, K], before the prior
+    logits, kl = posterior(net_logits.to(draw.log_prior.dtype), draw.log_prior)
     noise = None
     if draw.seed is not None:
         noise = edge_noise(draw.seed, draw.store, *logits.shape[2:], dtype=logits.dtype)
     return sample(logits, noise, draw.temperature, draw.hard), logits, kl
 
 
-def edge_states(first: First) -> Tensor:
+def edge_states(first: FirstPass) -> Tensor:
     """e [B, N, N, H] of the first pass; the diagonal holds finite values without meaning."""
     pairs = _all_pairs(first.sender1, first.receiver1)
     if first.features is not None and first.wf is not None:
@@ -39,16 +39,16 @@ def edge_states(first: First) -> Tensor:
     return normalise(F.elu(F.linear(F.elu(pairs), first.w2, first.b2)))
 
 
-def posterior(scores: Tensor, log_prior: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [B, N, N, K], log prior plus scores with forbidden types masked out, and KL [B].
+def posterior(net_logits: Tensor, log_prior: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [B, N, N, K], log prior plus the network's with forbidden types masked out; KL [B].
 
     Masked logits are -inf, so that softmax gives them exactly zero; every tensor that a gradient
     passes is finite, the diagonal and masked entries being replaced before the logarithms.
     """
-    self_pair = _self_pair(scores)
+    self_pair = _self_pair(net_logits)
     allowed = (log_prior > -torch.inf) | self_pair
     log_prior = torch.where(allowed & ~self_pair, log_prior, 0.0)
-    logits = torch.where(self_pair, 0.0, scores + log_prior).masked_fill(~allowed, -torch.inf)
+    logits = torch.where(self_pair, 0.0, net_logits + log_prior).masked_fill(~allowed, -torch.inf)
     log_q = torch.where(allowed, log_softmax(logits), 0.0)
     kl = torch.where(allowed, log_q.exp() * (log_q - log_prior), 0.0)
     return logits, _without_self(kl).sum((1, 2, 3))
@@ -60,8 +60,8 @@ def sample(logits: Tensor, noise: Tensor | None, temperature: Tensor, hard: bool
     if hard:
         chosen = F.one_hot(z.argmax(-1), z.shape[-1]).to(z.dtype)
         z = chosen + (z - z.detach())
-    none = F.one_hot(torch.zeros((), dtype=torch.int64, device=z.device), z.shape[-1])
-    return torch.where(_self_pair(z), none.to(z.dtype), z)
+    no_edge = F.one_hot(torch.zeros((), dtype=torch.int64, device=z.device), z.shape[-1])
+    return torch.where(_self_pair(z), no_edge.to(z.dtype), z)
 
 
 def log_softmax(x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
-"""Gradient of the scores [B, N, N, K]: backwards through sampling, KL and the prior.
+"""Gradient of the logits [B, N, N, K]: backwards through sample, KL and prior, in PyTorch.
 
-Shared by the paths in PyTorch and Triton: tensors of K numbers an edge are small beside those of H.
+Shared by `chunked` and the Triton path: tensors of K numbers an edge are small beside those of H.
+No layer of the network here.
 """
 
 from __future__ import annotations
@@ -30,28 +31,28 @@ def backward(
     draw: Draw,
     prior_grad: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Gradient of the scores, and that of `log_prior` in its own shape (empty if not wanted).
+    """Gradient of the network's logits, and that of `log_prior` in its shape (empty if not needed).
 
-    `grads` of z, logits and kl; `outputs` z and logits.
+    `grads` are those of z, logits and kl; `outputs` are z and logits.
     """
     (grad_z, grad_logits, grad_kl), (z, logits), prior = grads, outputs, draw.log_prior
-    grad_out = torch.empty_like(z)
+    d_logits = torch.empty_like(z)
     d_prior = torch.zeros_like(prior) if prior_grad else prior.new_empty(0)
-    for chunk in chunks(grad_out):
-        grad_out[chunk], wanted = _backward(
+    for chunk in chunks(d_logits):
+        d_logits[chunk], d_prior_chunk = _backward(
             (grad_z[chunk], grad_logits[chunk], grad_kl[chunk]),
             (z[chunk], logits[chunk]),
             draw.of(chunk),
         )
         if prior_grad and prior.ndim == 4:
-            d_prior[chunk] = wanted
+            d_prior[chunk] = d_prior_chunk
         elif prior_grad:
-            d_prior += wanted.sum(0)
-    return grad_out, d_prior
+            d_prior += d_prior_chunk.sum(0)
+    return d_logits, d_prior
 
 
 def chunks(x: Tensor) -> Iterator[slice]:
-    """Stores of [B, N, N, K] at a time."""
+    """Slices of the stores of x [B, N, N, K], each small enough to work on at once."""
     edges = CHUNK_EDGES * (torch.get_num_threads() if x.device.type == "cpu" else 64)
     size = max(1, edges // x.shape[1] ** 2)
     for start in range(0, x.shape[0], size):
@@ -61,24 +62,26 @@ def chunks(x: Tensor) -> Iterator[slice]:
 def _backward(
     grads: tuple[Tensor, Tensor, Tensor], outputs: tuple[Tensor, Tensor], draw: Draw
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of scores and of log prior, both [B, N, N, K], zero on self pairs.
+    """Gradients of the network's logits and of log prior, both [B, N, N, K], zero on self pairs.
 
-    The score of an edge type and its log prior enter the logits as a sum, and the prior once more
-    through KL = sum q (log q - log prior).
+    The two enter the posterior's logits as a sum, and the prior once more through
+    KL = sum q (log q - log prior).
     """
     grad_z, grad_logits, grad_kl = grads
     z, logits = outputs
     if draw.hard:  # the gradient is that of the soft sample, which was not kept
         z = reference.sample(logits, noise(draw, logits), draw.temperature, hard=False)
-    slope = z * (grad_z - (z * grad_z).sum(-1, keepdim=True))
-    slope = slope if draw.seed is None else slope / draw.temperature
+    through_z = z * (grad_z - (z * grad_z).sum(-1, keepdim=True))  # [B, N, N, K]
+    through_z = through_z if draw.seed is None else through_z / draw.temperature
     allowed = logits > -torch.inf
     log_q = reference.log_softmax(logits)
     q = log_q.exp()
-    surprise = torch.where(allowed, log_q - draw.log_prior, 0.0)
-    weight = q * grad_kl.view(-1, 1, 1, 1)
-    through_kl = weight * (surprise - (q * surprise).sum(-1, keepdim=True))
-    total = (slope + grad_logits + through_kl).masked_fill_(~allowed, 0)
+    log_ratio = torch.where(
+        allowed, log_q - draw.log_prior, 0.0
+    )  # [B, N, N, K], zero where forbidden
+    q_grad_kl = q * grad_kl.view(-1, 1, 1, 1)
+    through_kl = q_grad_kl * (log_ratio - (q * log_ratio).sum(-1, keepdim=True))
+    d_logits = (through_z + grad_logits + through_kl).masked_fill_(~allowed, 0)
     self_pair = torch.eye(z.shape[1], dtype=torch.bool, device=z.device).unsqueeze(-1)
-    total.masked_fill_(self_pair, 0)
-    return total, total - weight.masked_fill_(self_pair, 0)
+    d_logits.masked_fill_(self_pair, 0)
+    return d_logits, d_logits - q_grad_kl.masked_fill_(self_pair, 0)

@@ -42,8 +42,8 @@ struct Memory {
 struct Case {
   Memory given, found;
   EdgeProblem p;
-  EdgeResults mean, sampled;
-  EdgeIncoming of_mean, of_sample;
+  EdgeOutputs mean, sampled;
+  EdgeOutputGradients of_mean, of_sample;
   EdgeGradients g;
   std::vector<std::int64_t> store;
 
@@ -72,7 +72,7 @@ struct Case {
     p.log_prior = prior;
     if (flags & 1) g.log_prior = found.make(pairs * types);
     for (std::int64_t b = 0; b < stores; ++b) store.push_back(b * 12345678901);
-    p.store = store.data(), p.seed = 0x123456789abcdef0u;
+    p.store_ids = store.data(), p.seed = 0x123456789abcdef0u;
     p.noisy = flags & 2, p.hard = flags & 4, p.temperature = 0.7f;
     mean.mean = found.make(rows * width);
     sampled.z = found.make(pairs * types), sampled.logits = found.make(pairs * types);

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from causalmmm.kernels import edge_mean, edge_sample
 from causalmmm.kernels.edge import ops, reference
-from causalmmm.kernels.edge.records import Draw, First, Second
+from causalmmm.kernels.edge.records import Draw, FirstPass, SecondPass
 
 FIRST = ("sender1", "receiver1", "w2", "b2")
 SECOND = ("sender2", "receiver2", "w3", "w4", "b4", "wo", "bo")
@@ -62,12 +62,12 @@ def path_of(values: Values) -> str:
     return ops.path_for(first_of(values), len(values["wo"])).__name__.rpartition(".")[2]
 
 
-def first_of(values: Values) -> First:
-    return First(**{name: values[name] for name in First._fields})
+def first_of(values: Values) -> FirstPass:
+    return FirstPass(**{name: values[name] for name in FirstPass._fields})
 
 
-def second_of(values: Values) -> Second:
-    return Second(**{name: values[name] for name in Second._fields})
+def second_of(values: Values) -> SecondPass:
+    return SecondPass(**{name: values[name] for name in SecondPass._fields})
 
 
 def run(values: Values, exact=False, seed=3, hard=False, kind=None) -> dict[str, Tensor]:

@@ -39,7 +39,7 @@ def test_outputs_and_gradients_agree_with_float64(case, monkeypatch):
     monkeypatch.setattr(tables, "WORKSPACE_BYTES", 2 * tile_bytes)  # several chunks of stores
     poison_fresh_memory(monkeypatch)
     values = problem(*case)
-    assert path_of(values) == "fused"
+    assert path_of(values) == "launch"
     exact, found = run(values, exact=True), run(values)
     for name, true in exact.items():
         allowed = TOLERANCE[case[5]] * (2 if name.startswith("d ") else 1)
@@ -93,7 +93,7 @@ def test_forbidden_and_required_edges_are_exact():
 
 def test_sizes_the_kernels_do_not_cover_take_the_other_path():
     values = problem(2, 3, 48, 2, 0, torch.float32)
-    assert path_of(values) != "fused"
+    assert path_of(values) != "launch"
     exact, found = run(values, exact=True), run(values)
     torch.testing.assert_close(found["mean"].double(), exact["mean"], rtol=1e-4, atol=1e-5)
 

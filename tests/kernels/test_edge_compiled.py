@@ -16,8 +16,8 @@ from causalmmm.kernels.edge.triton import tables
 SLACK = 1.05  # between versions of Triton
 # Of the kernels that share a row of LAYER, the heaviest is compiled for every row, the other heavy
 # ones for every bfloat16 row, the light ones once.
-SOME = {"outer backward", "stage first"}
-ONCE = {"state", "inner", "outer", "stage inner", "stage state"}
+SOME = {"outer backward", "layer backward, first"}
+ONCE = {"state", "inner", "outer", "layer backward, inner", "layer backward, state"}
 ROWS = [
     (name, width, size)
     for name, (table, *_) in KERNELS.items()

@@ -40,7 +40,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_outputs_and_gradients_agree_with_float64(level, case):
     values = problem(*case[:5], prior_per_store=case[5])
-    assert path_of(values) == "compiled"
+    assert path_of(values) == "cpp"
     found, exact = run(values), run(values, exact=True)
     for name, true in exact.items():
         assert distance(found[name], true) < 1e-5, name

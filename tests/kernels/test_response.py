@@ -206,8 +206,7 @@ def test_subnormal_stocks_count_as_zero(operator: Operator) -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     x=st.lists(
-        st.sampled_from([0.0, 1e-45, 1e-38, 1e-20, 1.0, 1e20, 1e35])
-        | st.floats(0, 100, width=32),
+        st.sampled_from([0.0, 1e-45, 1e-38, 1e-20, 1.0, 1e20, 1e35]) | st.floats(0, 100, width=32),
         min_size=1,
         max_size=40,
     ),
@@ -314,6 +313,7 @@ def test_gradients_only_of_what_asks_for_them(operator: Operator) -> None:
 
 
 # --- broadcasting and memory ----------------------------------------------------------------------
+
 
 @needs_extension
 @pytest.mark.parametrize("min_groups", [1, 64])

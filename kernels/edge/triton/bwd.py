@@ -1,6 +1,7 @@
-"""One pass of the edge operators layer by layer, on scratch tensors of a chunk of stores.
+"""One all-pairs pass layer by layer, forward and backward, in scratch for a chunk of stores.
 
-What backward launches, and forward where the fused kernels do not fit; `fused` puts it together.
+Host code that launches `layer_kernels`: for the backward pass, and for forward where the fused
+kernels do not fit; also what every launch needs. `launch` puts the passes together.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ import triton
 from torch import Tensor
 from triton import knobs
 
-from causalmmm.kernels.edge.records import Draw, First, Second
-from causalmmm.kernels.edge.triton import layer_kernels as device
-from causalmmm.kernels.edge.triton import tables
+from causalmmm.kernels.edge.records import Draw, FirstPass, SecondPass
+from causalmmm.kernels.edge.triton import layer_kernels, tables
 
 
 class _Layers:
-    """One pass, on scratch tensors of a chunk of stores; collects the gradients of its weights."""
+    """What both passes share: launches over a chunk's edges, and sums of gradients over chunks."""
 
     def __init__(self, sender: Tensor, receiver: Tensor) -> None:
         self.sender, self.receiver = sender, receiver
@@ -45,45 +45,49 @@ class _Layers:
             **settings(self.sender, self.launch),
         )
 
-    def add_weight(self, name: str, chunk: slice, x: Tensor, y: Tensor) -> None:
-        """sums[name] += x.T y [H, G] and sums[name + "/bias"] += column sums of x."""
-        launch = required(tables.WEIGHT, x)
-        wide = y.shape[1]
-        block = min(tables.WEIGHT_BLOCK, self.width), min(tables.WEIGHT_BLOCK, wide)
+    def add_weight(self, name: str, chunk: slice, grad: Tensor, value: Tensor) -> None:
+        """sums[name] += grad.T value [H, G] and sums[name + "/bias"] += column sums of grad [H]."""
+        launch = required(tables.WEIGHT, grad)
+        columns = value.shape[1]
+        block = min(tables.WEIGHT_BLOCK, self.width), min(tables.WEIGHT_BLOCK, columns)
         tiles = triton.cdiv(self.edges(chunk), launch.rows)
         parts = min(tables.PARTS, tiles)
-        weight = x.new_empty(parts, self.width, wide, dtype=torch.float32)
-        bias = x.new_empty(parts, self.width, dtype=torch.float32)
-        device.weight_grad_kernel[(parts, self.width // block[0], wide // block[1])](
-            x,
-            y,
-            weight,
-            bias,
+        weight_sums = grad.new_empty(parts, self.width, columns, dtype=torch.float32)
+        bias_sums = grad.new_empty(parts, self.width, dtype=torch.float32)
+        layer_kernels.edge_weight_bwd_kernel[(parts, self.width // block[0], columns // block[1])](
+            grad,
+            value,
+            weight_sums,
+            bias_sums,
             self.edges(chunk),
             triton.cdiv(tiles, parts),
             self.width,
-            wide,
+            columns,
             *block,
-            **settings(x, launch),
+            **settings(grad, launch),
         )
-        for key, part in ((name, weight), (f"{name}/bias", bias)):
-            total = part.sum(0)
+        for key, partial in ((name, weight_sums), (f"{name}/bias", bias_sums)):
+            total = partial.sum(0)
             self.sums[key] = self.sums[key] + total if key in self.sums else total
 
     def add_nodes(self, chunk: slice, grad: Tensor) -> None:
-        """Sums of scratch rows over receivers and over senders."""
+        """Node gradients of the chunk: sums of scratch rows over receivers and over senders."""
         pairs = grad[: self.edges(chunk)].view(-1, self.nodes, self.nodes, self.width)
         self.d_sender[chunk], self.d_receiver[chunk] = pairs.sum(1), pairs.sum(2)
 
     def total(self, name: str, like: Tensor) -> Tensor:
-        found = self.sums.get(name)
-        return torch.zeros_like(like) if found is None else found.to(like.dtype)
+        gradient = self.sums.get(name)
+        return torch.zeros_like(like) if gradient is None else gradient.to(like.dtype)
 
 
 class FirstLayers(_Layers):
-    """e = LN(elu(W2 elu(sender + receiver + Wf f) + b2))."""
+    """The first pass, e = LN(elu(W2 elu(sender + receiver + Wf f) + b2)).
 
-    def __init__(self, first: First, features_grad: bool = False) -> None:
+    scratch     four tensors [Q, H], Q the edges of a chunk, which the second pass uses too
+    statistics  mean and 1 / standard deviation [Q] that LayerNorm found, float32
+    """
+
+    def __init__(self, first: FirstPass, features_grad: bool = False) -> None:
         sender, features = first.sender1, first.features
         super().__init__(sender, first.receiver1)
         self.first = first
@@ -93,7 +97,7 @@ class FirstLayers(_Layers):
         stores = tables.WORKSPACE_BYTES // (4 * self.nodes**2 * self.width * sender.element_size())
         self.step = max(1, min(stores, self.batch))
         edges = self.step * self.nodes**2
-        self.room = [sender.new_empty(edges, self.width) for _ in range(4)]
+        self.scratch = [sender.new_empty(edges, self.width) for _ in range(4)]
         self.statistics = [sender.new_empty(edges, dtype=torch.float32) for _ in range(2)]
 
     def chunks(self) -> Iterator[slice]:
@@ -101,9 +105,9 @@ class FirstLayers(_Layers):
             yield slice(start, min(start + self.step, self.batch))
 
     def state(self, chunk: slice, out: Tensor, grad_out: Tensor | None = None) -> None:
-        """e and its statistics; given the gradient of the mean, that below the last elu."""
+        """e and its statistics; given the gradient of the mean, that of the last elu's input."""
         self.run(
-            device.edge_state_kernel,
+            layer_kernels.edge_state_kernel,
             chunk,
             *pointers(self.first.of(chunk)),
             either(grad_out, out),
@@ -120,7 +124,7 @@ class FirstLayers(_Layers):
         pairs.diagonal(dim1=1, dim2=2).zero_()
         torch.div(pairs.sum(2), self.nodes - 1, out=out[chunk])
 
-    def stage(
+    def layer_backward(
         self,
         chunk: slice,
         kind: str,
@@ -129,9 +133,10 @@ class FirstLayers(_Layers):
         value: Tensor,
         grad_in: Tensor,
     ) -> None:
+        """See `edge_layer_bwd_kernel`."""
         sender, receiver, _, _, features, wf = pointers(self.first.of(chunk))
         self.run(
-            device.edge_stage_kernel,
+            layer_kernels.edge_layer_bwd_kernel,
             chunk,
             grad_out,
             weight,
@@ -148,9 +153,9 @@ class FirstLayers(_Layers):
         )
 
     def backward(self, chunk: slice, grad_out: Tensor, grad_in: Tensor) -> None:
-        """From the gradient below the last elu to the pass's inputs; `room[1]` gets overwritten."""
-        inner = self.room[1]
-        self.stage(chunk, "first", grad_out, self.first.w2, inner, grad_in)
+        """From the gradient of the last elu's input to the pass's inputs; overwrites scratch[1]."""
+        inner = self.scratch[1]
+        self.layer_backward(chunk, "first", grad_out, self.first.w2, inner, grad_in)
         self.add_weight("w2", chunk, grad_out, inner)
         self.add_nodes(chunk, grad_in)
         features, wf = self.first.features, self.first.wf
@@ -162,41 +167,49 @@ class FirstLayers(_Layers):
         padded.diagonal(dim1=1, dim2=2).zero_()
         self.add_weight("wf", chunk, grad_in, padded.view(-1, padded.shape[-1]))
         if self.d_features.numel():
-            grad_in = grad_in[: self.edges(chunk)] @ wf
-            self.d_features[chunk] = grad_in.view(padded[..., :count].shape).transpose(1, 2)
+            d_features = grad_in[: self.edges(chunk)] @ wf  # [Q, F]
+            self.d_features[chunk] = d_features.view(padded[..., :count].shape).transpose(1, 2)
 
     def gradients(self) -> list[Tensor]:
         d_wf, wf = self.sender.new_empty(0), self.first.wf
         if wf is not None:
-            wide = wf.new_zeros(self.width, _padded(wf.shape[1]))
-            d_wf = self.total("wf", wide)[:, : wf.shape[1]].contiguous()
+            padded = wf.new_zeros(self.width, _padded(wf.shape[1]))
+            d_wf = self.total("wf", padded)[:, : wf.shape[1]].contiguous()
         weights = self.total("w2", self.first.w2), self.total("w2/bias", self.first.b2)
         return [self.d_sender, self.d_receiver, *weights, self.d_features, d_wf]
 
 
 class SecondLayers(_Layers):
-    """l = Wo LN(elu(W4 elu(sender + receiver + W3 e) + b4)) + bo."""
+    """The second pass, Wo LN(elu(W4 elu(sender + receiver + W3 e) + b4)) + bo: logits."""
 
-    def __init__(self, second: Second, room: list[Tensor]) -> None:
+    def __init__(self, second: SecondPass, scratch: list[Tensor]) -> None:
         super().__init__(second.sender2, second.receiver2)
-        self.second, self.room = second, room
+        self.second, self.scratch = second, scratch
         self.d_bo = torch.zeros_like(second.bo, dtype=torch.float32)
 
     def inner(self, chunk: slice, state: Tensor) -> None:
+        """First layer, elu(sender + receiver + W3 e), into scratch[1]."""
         nodes = self.sender[chunk], self.receiver[chunk]
-        inner = self.room[1]
+        inner = self.scratch[1]
         self.run(
-            device.edge_inner_kernel, chunk, *nodes, self.second.w3, state, inner, H=self.width
+            layer_kernels.edge_inner_fwd_kernel,
+            chunk,
+            *nodes,
+            self.second.w3,
+            state,
+            inner,
+            H=self.width,
         )
 
     def outer(
         self, chunk: slice, tensors: tuple[Tensor, ...], prior_step: int, **options: Any
     ) -> None:
+        """All after the first layer; see `edge_outer_kernel`, also for `tensors`."""
         _, _, _, *weights = self.second
         self.run(
-            device.edge_outer_kernel,
+            layer_kernels.edge_outer_kernel,
             chunk,
-            self.room[1],
+            self.scratch[1],
             *weights,
             *tensors,
             prior_step=prior_step,
@@ -205,19 +218,20 @@ class SecondLayers(_Layers):
         )
 
     def backward(self, chunk: slice, grad_out: Tensor) -> None:
-        """After a backward `outer`: weights, node gradients, and room[3], the inner gradient."""
-        state, inner, upper, last = self.room
+        """After a backward `outer`: gradients of weights and nodes, and in scratch[3] that of the
+        first layer's input. `grad_out` [B, N, N, K] is of the logits."""
+        state, inner, grad, last = self.scratch  # grad [Q, H], of the last elu's input
         types = grad_out.shape[-1]
-        padded = upper.new_zeros(*grad_out.shape[:3], 16)
+        padded = grad.new_zeros(*grad_out.shape[:3], 16)
         padded[..., :types] = grad_out.transpose(1, 2)
-        self.add_weight("wo", chunk, last, padded.view(-1, 16))
+        self.add_weight("wo", chunk, last, padded.view(-1, 16))  # sums [H, 16], transposed later
         self.d_bo += grad_out.sum((0, 1, 2))
-        self.add_weight("w4", chunk, upper, inner)
+        self.add_weight("w4", chunk, grad, inner)
         unused = (inner, inner, self.sender, self.receiver, inner, inner)
         self.run(
-            device.edge_stage_kernel,
+            layer_kernels.edge_layer_bwd_kernel,
             chunk,
-            upper,
+            grad,
             self.second.w4,
             inner,
             *unused,
@@ -232,14 +246,14 @@ class SecondLayers(_Layers):
 
     def gradients(self) -> list[Tensor]:
         second = self.second
-        wide = second.wo.new_zeros(self.width, 16)
+        padded = second.wo.new_zeros(self.width, 16)
         return [
             self.d_sender,
             self.d_receiver,
             self.total("w3", second.w3),
             self.total("w4", second.w4),
             self.total("w4/bias", second.b4),
-            self.total("wo", wide)[:, : len(second.bo)].mT.contiguous(),
+            self.total("wo", padded)[:, : len(second.bo)].mT.contiguous(),
             self.d_bo.to(second.bo.dtype),
         ]
 
@@ -252,7 +266,7 @@ def row_for(table: tables.Table, x: Tensor) -> tables.Launch | None:
 
 def required(table: tables.Table, x: Tensor) -> tables.Launch:
     row = row_for(table, x)
-    assert row is not None, "no row for these sizes: ask `supported` first"
+    assert row is not None, "no row for these sizes: check `supported` first"
     return row
 
 
@@ -265,8 +279,8 @@ def _device(device: torch.device) -> tuple[str, int]:
     return f"sm_{major}{minor}", limits["max_shared_mem"]
 
 
-def pointers(record: First | Draw) -> list[Tensor]:
-    """Its tensors for a kernel, which does not read what stands in for an absent one."""
+def pointers(record: FirstPass | Draw) -> list[Tensor]:
+    """Its tensors as a kernel takes them; of an absent one a placeholder, which is not read."""
     return [either(x, record[0]) for x in record if not isinstance(x, bool)]
 
 
@@ -279,12 +293,14 @@ def _padded(features: int) -> int:
     return max(16, triton.next_power_of_2(features))
 
 
-def feature_options(first: First) -> dict[str, int]:
+def feature_options(first: FirstPass) -> dict[str, int]:
+    """Sizes of the features, as the kernels take them at compile time."""
     count = 0 if first.features is None else first.features.shape[-1]
     return {"F": count, "FP": _padded(count) if count else 0}
 
 
 def settings(x: Tensor, launch: tables.Launch) -> dict[str, Any]:
+    """What every launch is given: tile, arithmetic, warps and stages."""
     interpreted = bool(knobs.runtime.interpret)
     precision = "ieee" if interpreted or x.dtype != torch.float32 else "tf32x3"
     return {

@@ -1,7 +1,7 @@
 """The edge operators through Triton: forward fused, backward by recomputation in bounded scratch.
 
-Imported only when CUDA tensors arrive (or under Triton's interpreter). No atomics, and every sum in
-a fixed order: equal inputs give equal bits.
+Host code only. Imported when CUDA tensors arrive, or under Triton's interpreter. No atomics, and
+every sum in a fixed order: equal inputs give equal bits.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import torch
 import triton
 from torch import Tensor
 
-from causalmmm.kernels.edge import sampling as scores
-from causalmmm.kernels.edge.records import Draw, First, Second, each
-from causalmmm.kernels.edge.triton import fwd_kernels as device
-from causalmmm.kernels.edge.triton import tables
+from causalmmm.kernels.edge import sampling
+from causalmmm.kernels.edge.records import Draw, FirstPass, SecondPass, each
+from causalmmm.kernels.edge.triton import fwd_kernels, tables
 from causalmmm.kernels.edge.triton.bwd import (
     FirstLayers,
     SecondLayers,
@@ -25,7 +24,7 @@ from causalmmm.kernels.edge.triton.bwd import (
 )
 
 
-def supported(first: First, types: int) -> bool:
+def supported(first: FirstPass, types: int) -> bool:
     """Whether the kernels cover these sizes and this dtype."""
     sender, features = first.sender1, first.features
     return (
@@ -38,7 +37,7 @@ def supported(first: First, types: int) -> bool:
     )
 
 
-def edge_mean(first: First) -> Tensor:
+def edge_mean(first: FirstPass) -> Tensor:
     """As :func:`causalmmm.kernels.edge.reference.edge_mean`; nothing but the result is written."""
     first = each(Tensor.contiguous, first)
     sender = first.sender1
@@ -49,7 +48,7 @@ def edge_mean(first: First) -> Tensor:
         return _mean_by_layers(FirstLayers(first), out)
     if batch:
         with on_device(sender):
-            device.edge_mean_fwd_kernel[(triton.cdiv(batch * nodes, launch.rows),)](
+            fwd_kernels.edge_mean_fwd_kernel[(triton.cdiv(batch * nodes, launch.rows),)](
                 *pointers(first),
                 out,
                 batch * nodes,
@@ -62,7 +61,7 @@ def edge_mean(first: First) -> Tensor:
 
 
 def _mean_by_layers(layers: FirstLayers, out: Tensor) -> Tensor:
-    state = layers.room[0]
+    state = layers.scratch[0]
     with on_device(out):
         for chunk in layers.chunks():
             layers.state(chunk, state)
@@ -70,18 +69,18 @@ def _mean_by_layers(layers: FirstLayers, out: Tensor) -> Tensor:
     return out
 
 
-def edge_mean_backward(grad: Tensor, first: First, features_grad: bool) -> list[Tensor]:
-    """Gradients of the operands, in their order (empty where there is none)."""
+def edge_mean_backward(grad: Tensor, first: FirstPass, features_grad: bool) -> list[Tensor]:
+    """Gradients of the arguments, in their order (empty where there is none)."""
     layers = FirstLayers(each(Tensor.contiguous, first), features_grad)
     grad = grad.contiguous()
     with on_device(grad):
         for chunk in layers.chunks():
-            layers.state(chunk, layers.room[2], grad[chunk])
-            layers.backward(chunk, grad_out=layers.room[2], grad_in=layers.room[3])
+            layers.state(chunk, layers.scratch[2], grad[chunk])
+            layers.backward(chunk, grad_out=layers.scratch[2], grad_in=layers.scratch[3])
     return layers.gradients()
 
 
-def edge_sample(first: First, second: Second, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+def edge_sample(first: FirstPass, second: SecondPass, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
     """As :func:`causalmmm.kernels.edge.reference.edge_sample`."""
     first, second = each(Tensor.contiguous, first), each(Tensor.contiguous, second)
     draw = each(Tensor.contiguous, draw)
@@ -100,7 +99,7 @@ def edge_sample(first: First, second: Second, draw: Draw) -> tuple[Tensor, Tenso
         kl = prior.new_empty(batch, nodes)
         if batch:
             with on_device(sender):
-                device.edge_sample_fwd_kernel[(triton.cdiv(batch * nodes, launch.rows),)](
+                fwd_kernels.edge_sample_fwd_kernel[(triton.cdiv(batch * nodes, launch.rows),)](
                     *pointers(first),
                     *second,
                     *pointers(draw),
@@ -118,14 +117,14 @@ def edge_sample(first: First, second: Second, draw: Draw) -> tuple[Tensor, Tenso
         return z, logits, kl.sum(1)
     kl = prior.new_empty(batch)
     layers = FirstLayers(first)
-    tower = SecondLayers(second, layers.room)
+    second_layers = SecondLayers(second, layers.scratch)
     with on_device(sender):
         for chunk in layers.chunks():
-            layers.state(chunk, layers.room[0])
-            tower.inner(chunk, layers.room[0])
+            layers.state(chunk, layers.scratch[0])
+            second_layers.inner(chunk, layers.scratch[0])
             per_edge = prior.new_empty(z[chunk].shape[0], nodes * nodes)
             tensors = *pointers(draw.of(chunk)), z, z[chunk], logits[chunk], per_edge
-            tower.outer(chunk, tensors, prior_step, BACKWARD=False, **options)
+            second_layers.outer(chunk, tensors, prior_step, BACKWARD=False, **options)
             kl[chunk] = per_edge.sum(1)
     return z, logits, kl
 
@@ -133,29 +132,29 @@ def edge_sample(first: First, second: Second, draw: Draw) -> tuple[Tensor, Tenso
 def edge_sample_backward(
     grads: tuple[Tensor, Tensor, Tensor],
     outputs: tuple[Tensor, Tensor],
-    first: First,
-    second: Second,
+    first: FirstPass,
+    second: SecondPass,
     draw: Draw,
     features_grad: bool,
     prior_grad: bool,
 ) -> list[Tensor]:
-    """Gradients of the operands up to log_prior, in their order (empty where there is none)."""
-    grad_out, d_prior = scores.backward(grads, outputs, draw, prior_grad)
-    lower = FirstLayers(each(Tensor.contiguous, first), features_grad)
-    upper = SecondLayers(each(Tensor.contiguous, second), lower.room)
-    state, _, above_state, grad_in = lower.room
+    """Gradients of the arguments up to log_prior, in their order (empty where there is none)."""
+    d_logits, d_prior = sampling.backward(grads, outputs, draw, prior_grad)
+    pass1 = FirstLayers(each(Tensor.contiguous, first), features_grad)
+    pass2 = SecondLayers(each(Tensor.contiguous, second), pass1.scratch)
+    state, _, grad_state, grad_in = pass1.scratch
     options = {**_type_options(len(second.bo)), "BACKWARD": True, "NOISE": False, "HARD": False}
-    with on_device(grad_out):
-        for chunk in lower.chunks():
-            lower.state(chunk, state)
-            upper.inner(chunk, state)
-            unread = pointers(draw)
-            tensors = *unread, grad_out[chunk], above_state, grad_in, unread[0]
-            upper.outer(chunk, tensors, 0, **options)
-            upper.backward(chunk, grad_out[chunk])
-            lower.stage(chunk, "state", grad_in, upper.second.w3, state, above_state)
-            lower.backward(chunk, grad_out=above_state, grad_in=grad_in)
-    return [*lower.gradients(), *upper.gradients(), d_prior]
+    with on_device(d_logits):
+        for chunk in pass1.chunks():
+            pass1.state(chunk, state)
+            pass2.inner(chunk, state)
+            unread = pointers(draw)  # by the backward kernel
+            tensors = *unread, d_logits[chunk], grad_state, grad_in, unread[0]
+            pass2.outer(chunk, tensors, 0, **options)
+            pass2.backward(chunk, d_logits[chunk])
+            pass1.layer_backward(chunk, "state", grad_in, pass2.second.w3, state, grad_state)
+            pass1.backward(chunk, grad_out=grad_state, grad_in=grad_in)
+    return [*pass1.gradients(), *pass2.gradients(), d_prior]
 
 
 def _type_options(types: int) -> dict[str, int]:

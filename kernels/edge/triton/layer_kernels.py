@@ -1,7 +1,8 @@
-"""Layer by layer kernels of the edge operators, for backward and for widths too large to fuse.
+"""Kernels of one layer each, for the backward pass and for widths too large to fuse.
 
-Scratch tensors [Q, H] have rows (store, receiver, sender), self pairs included; public edge tensors
-are [B, sender, receiver, ..]. `layers` launches them.
+No host code here: `bwd` launches them, on one chunk of B stores at a time. Scratch tensors [Q, H]
+have Q = B N N rows (store, receiver, sender), self pairs included; the operators' edge tensors are
+[B, sender, receiver, ..].
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -28,12 +29,13 @@ from causalmmm.kernels.edge.triton.tiles import (
 
 @triton.jit
 def edge_rows(base, edges, nodes, BM: tl.constexpr):
-    """Scratch rows of a tile: row, mask, and the node rows of receiver and sender in the chunk."""
+    """Of a tile: its scratch rows, their mask, and the rows of node tensors that hold their
+    receivers and senders."""
     row = base + tl.arange(0, BM)
     mask = row < edges
-    node = row // nodes
-    sender = node - node % nodes + row % nodes
-    return row, mask, node, sender
+    receiver_row = row // nodes
+    sender_row = receiver_row - receiver_row % nodes + row % nodes
+    return row, mask, receiver_row, sender_row
 
 
 @triton.jit
@@ -42,11 +44,11 @@ def first_inner(
     p_receiver,
     p_features,
     p_wf,
-    node,
-    sender,
+    receiver_row,
+    sender_row,
     mask,
     nodes,
-    first,
+    first_column,
     H: tl.constexpr,
     BK: tl.constexpr,
     F: tl.constexpr,
@@ -55,18 +57,20 @@ def first_inner(
     PRECISION: tl.constexpr,
     EMULATE: tl.constexpr,
 ):
-    """Columns first..first + BK of the first pass's elu(sender + receiver + Wf f), recomputed."""
-    column = first + tl.arange(0, BK)
-    inside = mask[:, None]
-    b_x = tl.load(p_receiver + node[:, None] * H + column, mask=inside, other=0.0).to(tl.float32)
-    b_x += tl.load(p_sender + sender[:, None] * H + column, mask=inside, other=0.0)
+    """BK columns, from first_column on, of the first pass's elu(sender + receiver + Wf f),
+    recomputed."""
+    column = first_column + tl.arange(0, BK)
+    valid = mask[:, None]
+    b_x = tl.load(p_receiver + receiver_row[:, None] * H + column, mask=valid, other=0.0)
+    b_x = b_x.to(tl.float32)
+    b_x += tl.load(p_sender + sender_row[:, None] * H + column, mask=valid, other=0.0)
     if FP > 0:
-        b_wft = load_transposed(p_wf + first * F, BK, FP, F)
+        b_wft = load_transposed(p_wf + first_column * F, BK, FP, F)
         b_x = add_features(
             b_x,
             p_features,
-            sender * nodes + node % nodes,
-            mask & (node != sender),
+            sender_row * nodes + receiver_row % nodes,
+            mask & (receiver_row != sender_row),
             b_wft,
             F,
             FP,
@@ -79,44 +83,44 @@ def first_inner(
 
 @triton.jit(do_not_specialize=["edges", "nodes"])
 def edge_state_kernel(
-    p_sender,
-    p_receiver,
-    p_w2,
-    p_b2,
-    p_features,
-    p_wf,
-    p_above,
-    p_state,
-    p_mean,
-    p_rstd,
-    edges,
-    nodes,
-    H: tl.constexpr,
-    F: tl.constexpr,
-    FP: tl.constexpr,
-    BM: tl.constexpr,
-    BK: tl.constexpr,
+    p_sender,  # [B, N, H], sender's part of the first pass's first layer
+    p_receiver,  # [B, N, H], the receiver's, with the bias
+    p_w2,  # [H, H] (out, in), second layer
+    p_b2,  # [H]
+    p_features,  # [B, N, N, F] (sender, receiver), edge features; not read where FP is 0
+    p_wf,  # [H, F], their part of the first layer; likewise
+    p_grad_out,  # [B, N, H], gradient of the mean over senders; read where BACKWARD
+    p_state,  # [Q, H] out, e; where BACKWARD, the gradient of the input of the last elu
+    p_mean,  # [Q] float32 out, mean of LayerNorm's input; not written where BACKWARD
+    p_rstd,  # [Q] float32 out, 1 / its standard deviation; likewise
+    edges,  # Q, rows of scratch
+    nodes,  # N
+    H: tl.constexpr,  # hidden width
+    F: tl.constexpr,  # features
+    FP: tl.constexpr,  # features padded for a product; 0 without features
+    BM: tl.constexpr,  # edges of a tile
+    BK: tl.constexpr,  # of the inner dimension of a product at a time
     BACKWARD: tl.constexpr,
-    PRECISION: tl.constexpr,
-    EMULATE: tl.constexpr,
+    PRECISION: tl.constexpr,  # `input_precision` of products
+    EMULATE: tl.constexpr,  # under the interpreter
 ):
-    """First pass into scratch: e and its statistics, or, given the gradient of the mean, that of
-    the input of the last elu."""
+    """The first pass, forward: e and the statistics of its LayerNorm into scratch. BACKWARD: from
+    the gradient of the mean of e to that of the input of the last elu."""
     DTYPE: tl.constexpr = p_sender.dtype.element_ty
-    row, mask, node, sender = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
+    row, mask, receiver_row, sender_row = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
     h = tl.arange(0, H)
     b_x = tl.zeros((BM, H), tl.float32)
-    for first in range(0, H, BK):
+    for first_column in range(0, H, BK):
         b_inner = first_inner(
             p_sender,
             p_receiver,
             p_features,
             p_wf,
-            node,
-            sender,
+            receiver_row,
+            sender_row,
             mask,
             nodes,
-            first,
+            first_column,
             H,
             BK,
             F,
@@ -125,12 +129,13 @@ def edge_state_kernel(
             PRECISION,
             EMULATE,
         )
-        b_w2t = tl.load(p_w2 + h[None, :] * H + first + tl.arange(0, BK)[:, None])
+        b_w2t = tl.load(p_w2 + h[None, :] * H + first_column + tl.arange(0, BK)[:, None])
         b_x += mma(b_inner, b_w2t, DTYPE, PRECISION, EMULATE)
     b_x = elu(b_x + tl.load(p_b2 + h).to(tl.float32)[None, :])
     b_e, mean, rstd = normalise(b_x, H)
     if BACKWARD:
-        b_grad = load_rows(p_above, node, mask & (node != sender), H) / (nodes - 1)
+        pair_mask = mask & (receiver_row != sender_row)
+        b_grad = load_rows(p_grad_out, receiver_row, pair_mask, H) / (nodes - 1)
         b_e = normalise_backward(b_grad, b_e, rstd, H) * elu_slope(b_x)
     else:
         tl.store(p_mean + row, mean, mask=mask)
@@ -139,137 +144,138 @@ def edge_state_kernel(
 
 
 @triton.jit(do_not_specialize=["edges", "nodes"])
-def edge_inner_kernel(
-    p_sender,
-    p_receiver,
-    p_w3,
-    p_state,
-    p_inner,
-    edges,
-    nodes,
-    H: tl.constexpr,
-    BM: tl.constexpr,
-    BK: tl.constexpr,
-    PRECISION: tl.constexpr,
-    EMULATE: tl.constexpr,
+def edge_inner_fwd_kernel(
+    p_sender,  # [B, N, H], sender's part of the second pass's first layer
+    p_receiver,  # [B, N, H], the receiver's, with the bias
+    p_w3,  # [H, H] (out, in), the edge state's part
+    p_state,  # [Q, H], e
+    p_inner,  # [Q, H] out
+    edges,  # Q, rows of scratch
+    nodes,  # N
+    H: tl.constexpr,  # hidden width
+    BM: tl.constexpr,  # edges of a tile
+    BK: tl.constexpr,  # of the inner dimension of a product at a time
+    PRECISION: tl.constexpr,  # `input_precision` of products
+    EMULATE: tl.constexpr,  # under the interpreter
 ):
-    """elu(sender + receiver + W3 e) of the second pass into scratch."""
+    """First layer of the second pass: elu(sender + receiver + W3 e) into scratch."""
     DTYPE: tl.constexpr = p_sender.dtype.element_ty
-    row, mask, node, sender = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
+    row, mask, receiver_row, sender_row = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
     b_x = product(p_state, row, mask, p_w3, H, BK, True, DTYPE, PRECISION, EMULATE)
-    b_x += load_rows(p_receiver, node, mask, H) + load_rows(p_sender, sender, mask, H)
+    b_x += load_rows(p_receiver, receiver_row, mask, H) + load_rows(p_sender, sender_row, mask, H)
     write_rows(p_inner, row, mask, elu(b_x), H)
 
 
 @triton.jit(do_not_specialize=["edges", "nodes", "prior_step"])
 def edge_outer_kernel(
-    p_inner,
-    p_w4,
-    p_b4,
-    p_wo,
-    p_bo,
-    p_prior,
-    p_temperature,
-    p_seed,
-    p_store,
-    p_above,
-    p_first,
-    p_second,
-    p_kl,
-    edges,
-    nodes,
-    prior_step,
-    H: tl.constexpr,
-    K: tl.constexpr,
-    KP: tl.constexpr,
-    BM: tl.constexpr,
-    BK: tl.constexpr,
+    p_inner,  # [Q, H], the second pass's first layer
+    p_w4,  # [H, H] (out, in), its second layer
+    p_b4,  # [H]
+    p_wo,  # [K, H], output layer
+    p_bo,  # [K]
+    p_prior,  # [N, N, K] or [B, N, N, K] float32, log prior; this and the next three: forward only
+    p_temperature,  # [] float32
+    p_seed,  # [] int64; not read without NOISE
+    p_shop_id,  # [B] int64, global ids of the stores, which key the noise; likewise
+    p_grad_out,  # [B, N, N, K] float32, gradient of the logits; read where BACKWARD
+    p_z_or_grad,  # z [B, N, N, K] float32 out; BACKWARD: gradient of the last elu's input [Q, H]
+    p_logits_or_state,  # logits [B, N, N, K] float32 out; BACKWARD: the last state [Q, H]
+    p_kl,  # [Q] float32 out, divergence of each edge; not written where BACKWARD
+    edges,  # Q, rows of scratch
+    nodes,  # N
+    prior_step,  # edges from one store's prior to the next: N N, or 0 if they share one
+    H: tl.constexpr,  # hidden width
+    K: tl.constexpr,  # edge types
+    KP: tl.constexpr,  # edge types padded to a power of two
+    BM: tl.constexpr,  # edges of a tile
+    BK: tl.constexpr,  # of the inner dimension of a product at a time
     BACKWARD: tl.constexpr,
-    NOISE: tl.constexpr,
-    HARD: tl.constexpr,
-    PRECISION: tl.constexpr,
-    EMULATE: tl.constexpr,
+    NOISE: tl.constexpr,  # draw Gumbel noise
+    HARD: tl.constexpr,  # one-hot z
+    PRECISION: tl.constexpr,  # `input_precision` of products
+    EMULATE: tl.constexpr,  # under the interpreter
 ):
-    """From the second pass's inner layer: z, logits and KL per edge, or, given the gradient of the
-    scores, the last state and the gradient of the input of the last elu."""
+    """From the second pass's first layer on, forward: z, logits and KL of each edge. BACKWARD: from
+    the gradient of the logits to that of the input of the last elu; also the last state, again."""
     DTYPE: tl.constexpr = p_inner.dtype.element_ty
-    row, mask, node, sender = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
-    kind, h = tl.arange(0, KP)[None, :], tl.arange(0, H)
+    row, mask, receiver_row, sender_row = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
+    edge_type, h = tl.arange(0, KP)[None, :], tl.arange(0, H)
     b_x = product(p_inner, row, mask, p_w4, H, BK, True, DTYPE, PRECISION, EMULATE)
     b_x = elu(b_x + tl.load(p_b4 + h).to(tl.float32)[None, :])
     b_y, _, rstd = normalise(b_x, H)
-    other = mask & (node != sender)
-    inside = other[:, None] & (kind < K)
-    receiver = node % nodes
-    edge = sender * nodes + receiver
-    out = edge[:, None] * K + kind
+    pair_mask = mask & (receiver_row != sender_row)
+    valid = pair_mask[:, None] & (edge_type < K)
+    receiver = receiver_row % nodes
+    edge = sender_row * nodes + receiver
+    out = edge[:, None] * K + edge_type
     if BACKWARD:
         b_grad = tl.zeros((BM, H), tl.float32)
         for k in tl.static_range(KP):
             if k < K:
-                grad_out = tl.load(p_above + edge * K + k, mask=other, other=0.0)
+                grad_out = tl.load(p_grad_out + edge * K + k, mask=pair_mask, other=0.0)
                 b_w = tl.load(p_wo + k * H + h).to(tl.float32)
                 b_grad += grad_out[:, None] * b_w[None, :]
         b_grad = normalise_backward(b_grad, b_y, rstd, H) * elu_slope(b_x)
-        write_rows(p_first, row, mask, b_grad, H)
-        write_rows(p_second, row, mask, b_y, H)
+        write_rows(p_z_or_grad, row, mask, b_grad, H)
+        write_rows(p_logits_or_state, row, mask, b_y, H)
     else:
-        b_scores = project(b_y, p_wo, p_bo, H, K, KP)
-        store_row = node // nodes
-        in_prior = store_row * prior_step + (sender % nodes) * nodes + receiver
-        b_prior = tl.load(p_prior + in_prior[:, None] * K + kind, mask=inside, other=-float("inf"))
-        b_prior = tl.where(other[:, None] | (kind > 0), b_prior, 0.0)
-        seed, store = 0, store_row
+        b_net_logits = project(b_y, p_wo, p_bo, H, K, KP)
+        shop_row = receiver_row // nodes
+        prior_row = shop_row * prior_step + (sender_row % nodes) * nodes + receiver
+        p_types = p_prior + prior_row[:, None] * K + edge_type
+        b_prior = tl.load(p_types, mask=valid, other=-float("inf"))
+        b_prior = tl.where(pair_mask[:, None] | (edge_type > 0), b_prior, 0.0)
+        seed, shop_id = 0, shop_row
         if NOISE:
             seed = tl.load(p_seed)
-            store = tl.load(p_store + store_row, mask=mask, other=0)
+            shop_id = tl.load(p_shop_id + shop_row, mask=mask, other=0)
         b_z, b_logits, b_kl = sample_edge(
-            b_scores,
+            b_net_logits,
             b_prior,
             seed,
-            store,
-            ((sender % nodes) << 16) + receiver,
+            shop_id,
+            ((sender_row % nodes) << 16) + receiver,
             tl.load(p_temperature),
             KP,
             NOISE,
             HARD,
         )
-        tl.store(p_first + out, b_z, mask=inside)
-        tl.store(p_second + out, b_logits, mask=inside)
-        tl.store(p_kl + row, tl.where(other, b_kl, 0.0), mask=mask)
+        tl.store(p_z_or_grad + out, b_z, mask=valid)
+        tl.store(p_logits_or_state + out, b_logits, mask=valid)
+        tl.store(p_kl + row, tl.where(pair_mask, b_kl, 0.0), mask=mask)
 
 
 @triton.jit(do_not_specialize=["edges", "nodes"])
-def edge_stage_kernel(
-    p_above,
-    p_w,
-    p_value,
-    p_mean,
-    p_rstd,
-    p_sender,
-    p_receiver,
-    p_features,
-    p_wf,
-    p_below,
-    edges,
-    nodes,
-    H: tl.constexpr,
-    F: tl.constexpr,
-    FP: tl.constexpr,
-    BM: tl.constexpr,
-    BK: tl.constexpr,
+def edge_layer_bwd_kernel(
+    p_grad_out,  # [Q, H], gradient of the layer's result, before its nonlinearity
+    p_w,  # [H, H] (out, in), the layer's weight
+    p_value,  # [Q, H], the layer's input; out for KIND "first"
+    p_mean,  # [Q] float32, mean of LayerNorm's input; this and the next for KIND "state"
+    p_rstd,  # [Q] float32, 1 / its standard deviation
+    p_sender,  # [B, N, H], as for `edge_state_kernel`; this and the next three for KIND "first"
+    p_receiver,  # [B, N, H]
+    p_features,  # [B, N, N, F] (sender, receiver); not read where FP is 0
+    p_wf,  # [H, F]; likewise
+    p_grad_in,  # [Q, H] out, gradient of what the nonlinearity that gave `value` was applied to
+    edges,  # Q, rows of scratch
+    nodes,  # N
+    H: tl.constexpr,  # hidden width
+    F: tl.constexpr,  # features
+    FP: tl.constexpr,  # features padded for a product; 0 without features
+    BM: tl.constexpr,  # edges of a tile
+    BK: tl.constexpr,  # of the inner dimension of a product at a time
     KIND: tl.constexpr,
-    PRECISION: tl.constexpr,
-    EMULATE: tl.constexpr,
+    PRECISION: tl.constexpr,  # `input_precision` of products
+    EMULATE: tl.constexpr,  # under the interpreter
 ):
-    """One layer down: (above @ W) through what stood below W.
+    """One layer backwards: grad_out @ W, then through the nonlinearity that made the layer's input.
 
     KIND "inner": an elu whose value is in scratch. "state": LayerNorm and elu, e and its statistics
     in scratch. "first": the first layer's elu, recomputed and written to `value`.
     """
-    DTYPE: tl.constexpr = p_above.dtype.element_ty
-    row, mask, node, sender = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
-    b_grad = product(p_above, row, mask, p_w, H, BK, False, DTYPE, PRECISION, EMULATE)
+    DTYPE: tl.constexpr = p_grad_out.dtype.element_ty
+    row, mask, receiver_row, sender_row = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
+    b_grad = product(p_grad_out, row, mask, p_w, H, BK, False, DTYPE, PRECISION, EMULATE)
     if KIND == "inner":
         b_grad *= elu_slope(load_rows(p_value, row, mask, H))
     elif KIND == "state":
@@ -284,8 +290,8 @@ def edge_stage_kernel(
             p_receiver,
             p_features,
             p_wf,
-            node,
-            sender,
+            receiver_row,
+            sender_row,
             mask,
             nodes,
             0,
@@ -299,27 +305,28 @@ def edge_stage_kernel(
         )
         write_rows(p_value, row, mask, b_inner, H)
         b_grad *= elu_slope(b_inner)
-    write_rows(p_below, row, mask, b_grad, H)
+    write_rows(p_grad_in, row, mask, b_grad, H)
 
 
 @triton.jit(do_not_specialize=["edges", "tiles"])
-def weight_grad_kernel(
-    p_x,
-    p_y,
-    p_weight,
-    p_bias,
-    edges,
-    tiles,
-    H: tl.constexpr,
-    G: tl.constexpr,
-    BH: tl.constexpr,
-    BG: tl.constexpr,
-    BM: tl.constexpr,
-    PRECISION: tl.constexpr,
-    EMULATE: tl.constexpr,
+def edge_weight_bwd_kernel(
+    p_grad,  # [Q, H], gradient of the layer's result, before its nonlinearity
+    p_input,  # [Q, G], the layer's input
+    p_weight_sums,  # [parts, H, G] float32 out
+    p_bias_sums,  # [parts, H] float32 out
+    edges,  # Q, rows of scratch
+    tiles,  # of BM edges, that one part sums over
+    H: tl.constexpr,  # width of the layer's result
+    G: tl.constexpr,  # width of its input
+    BH: tl.constexpr,  # block of H
+    BG: tl.constexpr,  # block of G
+    BM: tl.constexpr,  # edges of a tile
+    PRECISION: tl.constexpr,  # `input_precision` of products
+    EMULATE: tl.constexpr,  # under the interpreter
 ):
-    """Partial sums over edges of x y.T [H, G] and of x [H], each program's own share of tiles."""
-    DTYPE: tl.constexpr = p_x.dtype.element_ty
+    """Sums over edges of grad input.T [H, G] and of grad [H]: one partial sum for each part of the
+    edges, added up afterwards in a fixed order."""
+    DTYPE: tl.constexpr = p_grad.dtype.element_ty
     part = tl.program_id(0)
     h = tl.program_id(1) * BH + tl.arange(0, BH)
     g = tl.program_id(2) * BG + tl.arange(0, BG)
@@ -328,9 +335,9 @@ def weight_grad_kernel(
     for tile in range(part * tiles, (part + 1) * tiles):
         row = tile * BM + tl.arange(0, BM)
         mask = (row < edges)[:, None]
-        b_x = tl.load(p_x + row[:, None] * H + h, mask=mask, other=0.0)
-        b_y = tl.load(p_y + row[:, None] * G + g, mask=mask, other=0.0)
-        b_weight += mma(tl.trans(b_x), b_y, DTYPE, PRECISION, EMULATE)
-        b_bias += tl.sum(b_x.to(tl.float32), 0)
-    tl.store(p_weight + part * H * G + h[:, None] * G + g, b_weight)
-    tl.store(p_bias + part * H + h, b_bias)
+        b_grad = tl.load(p_grad + row[:, None] * H + h, mask=mask, other=0.0)
+        b_input = tl.load(p_input + row[:, None] * G + g, mask=mask, other=0.0)
+        b_weight += mma(tl.trans(b_grad), b_input, DTYPE, PRECISION, EMULATE)
+        b_bias += tl.sum(b_grad.to(tl.float32), 0)
+    tl.store(p_weight_sums + part * H * G + h[:, None] * G + g, b_weight)
+    tl.store(p_bias_sums + part * H + h, b_bias)

@@ -1,7 +1,7 @@
 """Launch settings of the Triton kernels by architecture, hidden width and bytes of a number.
 
-No run-time tuning: two ranks, or two runs, could choose different tilings and so different bits.
-`bench/kernels/edge_tune.py` rewrites the tables.
+Numbers only, no code that launches. No run-time tuning: two ranks, or two runs, could choose
+different tilings and so different bits. `bench/kernels/edge_tune.py` rewrites the tables.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def find(
     return row if row is not None and row.shared <= shared else None
 
 
-# `MEAN` and `SAMPLE` kernels walk over senders with a tile of receivers, `LAYER` kernels pass once
-# over scratch, `WEIGHT` sums over edges. Where MEAN or SAMPLE has no row, its weights do not fit
-# shared memory together, or only in launches that Triton compiles wrongly (`edge_compile.sound`),
-# and it goes layer by layer.
+# MEAN and SAMPLE: the fused forward kernels, a tile of receivers looping over senders. LAYER:
+# kernels of one layer, over scratch. WEIGHT: sums over edges. Where MEAN or SAMPLE has no row, its
+# weights do not fit shared memory together, or only in launches that Triton compiles wrongly
+# (`edge_compile.sound`), and it goes layer by layer.
 MEAN: Table = {
     ("sm_90", 32, 2): Launch(64, 4, registers=96, shared=7168),
     ("sm_90", 64, 2): Launch(64, 4, registers=168, shared=18432),

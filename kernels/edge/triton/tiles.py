@@ -1,7 +1,7 @@
-"""What the Triton kernels of the edge operators are made of: functions on tiles in registers.
+"""Device functions on tiles in registers, from which the edge kernels are put together.
 
-Names: `p_` pointers, `b_` tiles. Sums are float32; operands of matrix products have the inputs'
-dtype.
+No kernel and no launch here. Names: `p_` pointers, `b_` tiles. Sums are float32; both sides of a
+matrix product have the inputs' dtype.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -15,7 +15,8 @@ EPS = tl.constexpr(1e-5)
 
 @triton.jit
 def mma(a, b, DTYPE: tl.constexpr, PRECISION: tl.constexpr, EMULATE: tl.constexpr):
-    """a @ b in float32. The interpreter cannot multiply bfloat16: there rounded values widen."""
+    """a @ b in float32. The interpreter cannot multiply bfloat16: there, rounded values are widened
+    first."""
     a, b = a.to(DTYPE), b.to(DTYPE)
     if EMULATE:
         a, b = a.to(tl.float32), b.to(tl.float32)
@@ -24,16 +25,19 @@ def mma(a, b, DTYPE: tl.constexpr, PRECISION: tl.constexpr, EMULATE: tl.constexp
 
 @triton.jit
 def elu(x):
+    """In this form the compiler keeps packed conversions, which it loses with a select on x > 0."""
     return tl.maximum(x, tl.exp(tl.minimum(x, 0.0)) - 1.0)
 
 
 @triton.jit
 def elu_slope(value):
+    """Derivative of elu, from its value."""
     return tl.minimum(value, 0.0) + 1.0
 
 
 @triton.jit
 def normalise(x, H: tl.constexpr):
+    """LayerNorm of x [rows, H] without scale and shift; also mean and 1 / standard deviation."""
     mean = tl.sum(x, 1) / H
     centred = x - mean[:, None]
     rstd = 1.0 / tl.sqrt(tl.sum(centred * centred, 1) / H + EPS)
@@ -42,6 +46,7 @@ def normalise(x, H: tl.constexpr):
 
 @triton.jit
 def normalise_backward(grad, state, rstd, H: tl.constexpr):
+    """Gradient [rows, H] of the input of `normalise`, from that of its result `state`."""
     shift = tl.sum(grad, 1) / H
     tilt = tl.sum(grad * state, 1) / H
     return (grad - shift[:, None] - state * tilt[:, None]) * rstd[:, None]
@@ -56,6 +61,7 @@ def load_rows(p_x, rows, mask, H: tl.constexpr):
 
 @triton.jit
 def write_rows(p_x, rows, mask, value, H: tl.constexpr):
+    """value [rows, H] to memory, in the dtype of the pointer."""
     columns = tl.arange(0, H)
     tl.store(p_x + rows[:, None] * H + columns, value.to(p_x.dtype.element_ty), mask=mask[:, None])
 
@@ -80,7 +86,7 @@ def product(
     PRECISION: tl.constexpr,
     EMULATE: tl.constexpr,
 ):
-    """x W, or x W.T, for rows of x and a weight [H, H], BK of the inner dimension at a time."""
+    """x W, or x W.T, for rows of x [.., H] and W [H, H], BK of the inner dimension at a time."""
     h = tl.arange(0, H)
     b_out = tl.zeros((rows.shape[0], H), tl.float32)
     for first in range(0, H, BK):
@@ -107,63 +113,64 @@ def add_features(
     PRECISION: tl.constexpr,
     EMULATE: tl.constexpr,
 ):
-    """x + f Wf.T with f [rows, F] taken from the given edge rows; 0 where `mask` is false."""
+    """x + f Wf.T, where f [rows, F] are these rows of the features, 0 where `mask` is false."""
     column = tl.arange(0, FP)
-    inside = mask[:, None] & (column < F)[None, :]
-    b_f = tl.load(p_features + rows[:, None] * F + column, mask=inside, other=0.0)
+    valid = mask[:, None] & (column < F)[None, :]
+    b_f = tl.load(p_features + rows[:, None] * F + column, mask=valid, other=0.0)
     return b_x + mma(b_f, b_wft, DTYPE, PRECISION, EMULATE)
 
 
 @triton.jit
 def sample_edge(
-    b_scores,
+    b_net_logits,
     b_prior,
     seed,
-    store,
+    shop_id,
     pair,
     temperature,
     KP: tl.constexpr,
     NOISE: tl.constexpr,
     HARD: tl.constexpr,
 ):
-    """z, logits [rows, KP] and KL [rows] from scores and log prior; types beyond K hold -inf."""
-    kind = tl.arange(0, KP)[None, :]
+    """z and posterior logits [rows, KP] and KL [rows], from the network's logits and the log prior,
+    both [rows, KP]; the prior of types beyond K is -inf."""
+    edge_type = tl.arange(0, KP)[None, :]
     allowed = b_prior > -float("inf")
     b_prior = tl.where(allowed, b_prior, 0.0)
-    b_logits = tl.where(allowed, b_scores + b_prior, -float("inf"))
+    b_logits = tl.where(allowed, b_net_logits + b_prior, -float("inf"))
     shifted = b_logits - tl.max(b_logits, 1)[:, None]
-    weight = tl.exp(shifted)
-    total = tl.sum(weight, 1)[:, None]
-    b_q = weight / total
-    log_q = tl.where(allowed, shifted, 0.0) - tl.log(total)
+    odds = tl.exp(shifted)
+    odds_sum = tl.sum(odds, 1)[:, None]
+    b_q = odds / odds_sum
+    log_q = tl.where(allowed, shifted, 0.0) - tl.log(odds_sum)
     b_kl = tl.sum(tl.where(allowed, b_q * (log_q - b_prior), 0.0), 1)
     b_z = b_q
     if NOISE:
-        low = (store & 0xFFFFFFFF).to(tl.uint32)
-        high = ((store >> 32) & 0xFFFFFFFF).to(tl.uint32)
-        first, second, third, fourth = tl.philox(seed, low, high, pair, pair * 0)
-        word = tl.where(kind == 0, first[:, None], second[:, None])
+        low = (shop_id & 0xFFFFFFFF).to(tl.uint32)
+        high = ((shop_id >> 32) & 0xFFFFFFFF).to(tl.uint32)
+        bits0, bits1, bits2, bits3 = tl.philox(seed, low, high, pair, pair * 0)
+        bits = tl.where(edge_type == 0, bits0[:, None], bits1[:, None])
         if KP > 2:
-            word = tl.where(kind == 2, third[:, None], word)
-            word = tl.where(kind == 3, fourth[:, None], word)
-        uniform = ((word >> 9).to(tl.float32) + 0.5) * 1.1920928955078125e-07
-        shown = (b_logits - tl.log(-tl.log(uniform))) / temperature
-        weight = tl.exp(shown - tl.max(shown, 1)[:, None])
-        b_z = weight / tl.sum(weight, 1)[:, None]
+            bits = tl.where(edge_type == 2, bits2[:, None], bits)
+            bits = tl.where(edge_type == 3, bits3[:, None], bits)
+        uniform = ((bits >> 9).to(tl.float32) + 0.5) * 1.1920928955078125e-07
+        noisy_logits = (b_logits - tl.log(-tl.log(uniform))) / temperature
+        odds = tl.exp(noisy_logits - tl.max(noisy_logits, 1)[:, None])
+        b_z = odds / tl.sum(odds, 1)[:, None]
     if HARD:
-        best = tl.min(tl.where(b_z == tl.max(b_z, 1)[:, None], kind, KP), 1)
-        b_z = (kind == best[:, None]).to(tl.float32)
+        best = tl.min(tl.where(b_z == tl.max(b_z, 1)[:, None], edge_type, KP), 1)
+        b_z = (edge_type == best[:, None]).to(tl.float32)
     return b_z, b_logits, b_kl
 
 
 @triton.jit
 def project(b_y, p_wo, p_bo, H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr):
-    """Scores [rows, KP] = y Wo.T + bo, row sums instead of a matrix product this narrow."""
-    kind, h = tl.arange(0, KP)[None, :], tl.arange(0, H)
-    b_scores = tl.zeros((b_y.shape[0], KP), tl.float32)
+    """The network's logits [rows, KP] = y Wo.T + bo: row sums, for so narrow a product."""
+    edge_type, h = tl.arange(0, KP)[None, :], tl.arange(0, H)
+    b_net_logits = tl.zeros((b_y.shape[0], KP), tl.float32)
     for k in tl.static_range(KP):
         if k < K:
             b_w = tl.load(p_wo + k * H + h).to(tl.float32)
-            score = tl.sum(b_y * b_w[None, :], 1) + tl.load(p_bo + k).to(tl.float32)
-            b_scores = tl.where(kind == k, score[:, None], b_scores)
-    return b_scores
+            logit = tl.sum(b_y * b_w[None, :], 1) + tl.load(p_bo + k).to(tl.float32)
+            b_net_logits = tl.where(edge_type == k, logit[:, None], b_net_logits)
+    return b_net_logits

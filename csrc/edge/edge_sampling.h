@@ -1,4 +1,4 @@
-// From scores to posterior, sample and divergence, and back: one lane of a vector for each edge.
+// From the network's logits to posterior, sample and divergence, and back: a vector lane per edge.
 // Included once per instruction set, after CAUSALMMM_WIDTH is set.
 #pragma once
 
@@ -53,9 +53,9 @@ struct Edges {
 
   CAUSALMMM_INLINE Floats prior(int type) const {
     const std::int64_t pairs = problem.nodes * problem.nodes;
-    const bool own = problem.prior_per_store;
+    const bool per_store = problem.prior_per_store;
     return gather(problem.log_prior, [&](int t) {
-      return (own ? tile.pair[t] : tile.pair[t] % pairs) * problem.types + type;
+      return (per_store ? tile.pair[t] : tile.pair[t] % pairs) * problem.types + type;
     });
   }
 
@@ -66,12 +66,12 @@ struct Edges {
   }
 
   // logits + Gumbel noise, over the temperature
-  CAUSALMMM_INLINE void shown(const Floats* logits, Floats* out) const {
+  CAUSALMMM_INLINE void noisy_logits(const Floats* logits, Floats* out) const {
     const std::int64_t pairs = problem.nodes * problem.nodes;
     Bits low = {}, high = {}, pair = {};
     for (int lane = 0; lane < kWidth; ++lane) {
       const std::int64_t edge = tile.pair[row(lane)], within = edge % pairs;
-      const std::uint64_t id = static_cast<std::uint64_t>(problem.store[edge / pairs]);
+      const std::uint64_t id = static_cast<std::uint64_t>(problem.store_ids[edge / pairs]);
       low[lane] = static_cast<std::uint32_t>(id);
       high[lane] = static_cast<std::uint32_t>(id >> 32);
       pair[lane] = static_cast<std::uint32_t>((within / problem.nodes << 16) + within % problem.nodes);
@@ -117,8 +117,8 @@ CAUSALMMM_INLINE void one_hot_of_largest(Floats* z, std::int64_t types) {
   }
 }
 
-// tile.scores (without bias) -> z, logits and the divergence, added to kl[store]
-void sample_scores(const EdgeProblem& p, const Tile& tile, const EdgeResults& out, double* kl,
+// From tile.logits to z and the posterior's logits; divergences are added to kl[store - first_store].
+void sample_tile(const EdgeProblem& p, const Tile& tile, const EdgeOutputs& out, double* kl,
                    std::int64_t first_store) {
   const std::int64_t pad = padded(p.types), pairs = p.nodes * p.nodes;
   for (int t = 0; t < tile.rows; t += kWidth) {
@@ -126,8 +126,8 @@ void sample_scores(const EdgeProblem& p, const Tile& tile, const EdgeResults& ou
     Floats logits[kMaxEdgeTypes] = {}, prior[kMaxEdgeTypes], q[kMaxEdgeTypes], z[kMaxEdgeTypes];
     for (int k = 0; k < p.types; ++k) {
       prior[k] = edges.prior(k);
-      const Floats score = edges.gather(tile.scores, [&](int row) { return row * pad + k; });
-      logits[k] = prior[k] > -kInfinity ? score + p.bo[k] + prior[k] : splat(-kInfinity);
+      const Floats net_logit = edges.gather(tile.logits, [&](int row) { return row * pad + k; });
+      logits[k] = prior[k] > -kInfinity ? net_logit + p.bo[k] + prior[k] : splat(-kInfinity);
     }
     const Softmax posterior(logits, q, p.types);
     Floats divergence = {};
@@ -137,9 +137,9 @@ void sample_scores(const EdgeProblem& p, const Tile& tile, const EdgeResults& ou
       z[k] = q[k];
     }
     if (p.noisy) {
-      Floats shown[kMaxEdgeTypes];
-      edges.shown(logits, shown);
-      Softmax(shown, z, p.types);
+      Floats noisy[kMaxEdgeTypes];
+      edges.noisy_logits(logits, noisy);
+      Softmax(noisy, z, p.types);
     }
     if (p.hard) one_hot_of_largest(z, p.types);
     for (int k = 0; k < p.types; ++k) {
@@ -152,42 +152,44 @@ void sample_scores(const EdgeProblem& p, const Tile& tile, const EdgeResults& ou
   }
 }
 
-// Gradient of the scores into tile.scores, and, if asked for, that of the prior.
-void scores_backward(const EdgeProblem& p, Tile& tile, const EdgeResults& found,
-                     const EdgeIncoming& in, float* d_prior) {
+// Gradient of the logits into tile.logits and, unless d_prior is null, that of the prior.
+void sample_tile_backward(const EdgeProblem& p, Tile& tile, const EdgeOutputs& out,
+                          const EdgeOutputGradients& d_out, float* d_prior) {
   const std::int64_t pad = padded(p.types), pairs = p.nodes * p.nodes;
   for (int t = 0; t < tile.rows; t += kWidth) {
     const Edges edges{p, tile, t, tile.rows - t < kWidth ? tile.rows - t : kWidth};
     Floats logits[kMaxEdgeTypes] = {}, q[kMaxEdgeTypes], z[kMaxEdgeTypes];
-    Floats surprise[kMaxEdgeTypes], above[kMaxEdgeTypes];
-    for (int k = 0; k < p.types; ++k) logits[k] = edges.of_pair(found.logits, k);
+    Floats log_ratio[kMaxEdgeTypes], d_z[kMaxEdgeTypes];
+    for (int k = 0; k < p.types; ++k) logits[k] = edges.of_pair(out.logits, k);
     const Softmax posterior(logits, q, p.types);
     if (!p.hard) {
-      for (int k = 0; k < p.types; ++k) z[k] = edges.of_pair(found.z, k);
+      for (int k = 0; k < p.types; ++k) z[k] = edges.of_pair(out.z, k);
     } else if (p.noisy) {  // the gradient is that of the soft sample, which was not kept
-      Floats shown[kMaxEdgeTypes];
-      edges.shown(logits, shown);
-      Softmax(shown, z, p.types);
+      Floats noisy[kMaxEdgeTypes];
+      edges.noisy_logits(logits, noisy);
+      Softmax(noisy, z, p.types);
     } else {
       for (int k = 0; k < p.types; ++k) z[k] = q[k];
     }
-    Floats through_z = {}, mean_surprise = {}, weight = {};
+    Floats mean_d_z = {}, mean_log_ratio = {}, d_kl = {};
     for (int k = 0; k < p.types; ++k) {
-      above[k] = in.z ? edges.of_pair(in.z, k) : Floats{};
-      through_z += z[k] * above[k];
+      d_z[k] = d_out.z ? edges.of_pair(d_out.z, k) : Floats{};
+      mean_d_z += z[k] * d_z[k];
       const Floats log_q = logits[k] - posterior.max - posterior.log_total;
-      surprise[k] = logits[k] > -kInfinity ? log_q - edges.prior(k) : Floats{};
-      mean_surprise += q[k] * surprise[k];
+      log_ratio[k] = logits[k] > -kInfinity ? log_q - edges.prior(k) : Floats{};
+      mean_log_ratio += q[k] * log_ratio[k];
     }
-    if (in.kl) weight = edges.gather(in.kl, [&](int row) { return tile.pair[row] / pairs; });
+    if (d_out.kl) d_kl = edges.gather(d_out.kl, [&](int row) { return tile.pair[row] / pairs; });
     for (int k = 0; k < p.types; ++k) {
-      Floats total = z[k] * (above[k] - through_z);
-      if (p.noisy) total /= p.temperature;
-      if (in.logits) total += edges.of_pair(in.logits, k);
-      total += q[k] * weight * (surprise[k] - mean_surprise);
-      total = logits[k] > -kInfinity ? total : Floats{};
-      for (int lane = 0; lane < edges.lanes; ++lane) tile.scores[(t + lane) * pad + k] = total[lane];
-      if (d_prior) edges.put(d_prior, k, total - q[k] * weight);
+      Floats d_logit = z[k] * (d_z[k] - mean_d_z);
+      if (p.noisy) d_logit /= p.temperature;
+      if (d_out.logits) d_logit += edges.of_pair(d_out.logits, k);
+      d_logit += q[k] * d_kl * (log_ratio[k] - mean_log_ratio);
+      d_logit = logits[k] > -kInfinity ? d_logit : Floats{};
+      for (int lane = 0; lane < edges.lanes; ++lane) {
+        tile.logits[(t + lane) * pad + k] = d_logit[lane];
+      }
+      if (d_prior) edges.put(d_prior, k, d_logit - q[k] * d_kl);
     }
   }
 }
