@@ -58,6 +58,7 @@ QUICK: dict[str, Any] = {"seeds": [0], "methods": CHEAP}
 ONE_THREAD = {
     **{name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")},
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "NPROC": "1",  # of XLA's own pool of threads
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -81,9 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     return rows
 
 
-def draw(
-    preset: str, seed: int, options: argparse.Namespace
-) -> tuple[Task, dict[str, np.ndarray]]:
+def draw(preset: str, seed: int, options: argparse.Namespace) -> tuple[Task, dict[str, np.ndarray]]:
     """A task in files, and the truth, in a file that the oracle alone reads."""
     panel, truth = simulate(preset, seed=seed)
     law, schema = truth.config, panel.schema
@@ -153,7 +152,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--holdout", type=int, default=13, help="weeks hidden")
     parser.add_argument("--limit", type=int, default=1800, help="seconds a method may take")
-    parser.add_argument("--work", type=Path, default=Path("build/peers"), help="environments, files")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/peers"), help="environments, files"
+    )
     parser.add_argument("--quick", action="store_true", help="cheap methods, into runs/")
     parser.add_argument("--again", action="store_true", help="measure what is there already too")
     parser.add_argument("--out", type=Path)

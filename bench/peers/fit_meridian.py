@@ -50,9 +50,7 @@ def fit(task: Task) -> Answer:
     mmm.sample_posterior(
         n_chains=CHAINS, n_adapt=ADAPT, n_burnin=BURN_IN, n_keep=KEEP, seed=task.seed
     )
-    asked = analyzer.Analyzer(
-        model_context=mmm.model_context, inference_data=mmm.inference_data
-    )
+    asked = analyzer.Analyzer(model_context=mmm.model_context, inference_data=mmm.inference_data)
     times = list(dict.fromkeys(frame["time"]))
     parts = np.asarray(
         asked.incremental_outcome(

@@ -48,8 +48,7 @@ def fit(task: Task) -> Answer:
         tune=TUNE,
         chains=CHAINS,
         cores=1,
-        nuts_sampler="numpyro",
-        nuts_sampler_kwargs={"chain_method": "sequential"},
+        nuts_sampler=os.environ.get("SAMPLER", "pymc"),
         progressbar=False,
         random_seed=task.seed,
     )

@@ -1,11 +1,11 @@
 """Methods without a model of responses, and an oracle: what every fit has to beat, or cannot.
 
-    ridge-pooled, ridge-store   same-week adstocked spend, controls, trend and Fourier terms; one
-                                coefficient per channel for all stores, or each store its own. Decay
-                                and penalty by the error on the last seen weeks; no intervals
-    seasonal-naive              sales of 52 weeks before
-    oracle                      is told what all channels together add in every week, hidden ones
-                                included, and regresses the rest on trend, season and controls
+ridge-pooled, ridge-store   same-week adstocked spend, controls, trend and Fourier terms; one
+                            coefficient per channel for all stores, or each store its own. Decay
+                            and penalty by the error on the last seen weeks; no intervals
+seasonal-naive              sales of 52 weeks before
+oracle                      is told what all channels together add in every week, hidden ones
+                            included, and regresses the rest on trend, season and controls
 """
 
 from __future__ import annotations
