@@ -56,7 +56,7 @@ CHEAP = [name for name, (where, script, _) in METHODS.items() if script == "plai
 QUICK: dict[str, Any] = {"seeds": [0], "methods": CHEAP}
 # One thread each: CPU seconds then say what a fit costs, not how well it spreads.
 ONE_THREAD = {
-    **{name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")},
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "NPROC": "1",  # of XLA's own pool of threads
     "TF_NUM_INTRAOP_THREADS": "1",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from record import Row  # noqa: E402
+from record import Row
 
 Array = NDArray[np.float64]
 

@@ -94,8 +94,10 @@ def of_draws(forecast: Array, contributions: Array) -> Answer:
 
 
 def main(method: Callable[[Task], Answer], packages: tuple[str, ...] = ()) -> None:
-    """Run a method as a command: METHOD.py TASK_FOLDER ANSWER.npz, with the answer's price beside it
-    (CPU seconds without imports, with compilation; peak memory of the process in MB)."""
+    """Run a method as a command, METHOD.py TASK_FOLDER ANSWER.npz, and write its price beside it.
+
+    The price is CPU seconds without imports, with compilation, and the peak memory of the process.
+    """
     folder, out = sys.argv[1:3]
     task = Task(**json.loads((Path(folder) / "task.json").read_text()))
     began = sum(os.times()[:4])
