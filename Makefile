@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test lint typecheck bench gpu-check gpu-python triton-check foreign-check runtime-check engines-check clean
+.PHONY: help run test lint typecheck bench gpu-check gpu-python triton-check foreign-check runtime-check engines-check peers clean
 
 PYTHON  ?= python3
 CUDA    ?= OFF# ON or AUTO compiles the CUDA kernels too (needs nvcc)
@@ -93,6 +93,9 @@ engines-check: .venv/.installed-$(CUDA) build/engines/.installed ## score on Ray
 	CAUSALMMM_ENGINES_PYTHON=$(CURDIR)/build/engines/bin/python OMP_NUM_THREADS=1 \
 	  $(BIN)/python -P -m pytest tests/integration/test_engines.py $(ARGS)
 
+peers: .venv/.installed-$(CUDA) build/peers/pymc/.installed build/peers/meridian/.installed ## measure PyMC-Marketing and Meridian on the same draws (hours)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.peers.compare $(ARGS)
+
 clean: ## remove builds and results, keep .venv
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
@@ -135,4 +138,11 @@ build/engines/.installed: build/wheel/.built
 	$(PIP) --python build/engines install -q --no-compile --force-reinstall --no-deps build/wheel/*.whl
 	$(PIP) --python build/engines install -q --no-compile --group engines \
 	  "$$(echo build/wheel/*.whl)[runtime]"
+	@touch $@
+
+# Each peer has its own environment: they pin what this project must not.
+build/peers/%/.installed: bench/peers/requirements-%.txt
+	@echo "== installing $* into build/peers/$*"
+	test -x build/peers/$*/bin/python || $(PYTHON) -m venv build/peers/$*
+	PIP_CONSTRAINT= build/peers/$*/bin/python -m pip install -q --no-compile -r $<
 	@touch $@

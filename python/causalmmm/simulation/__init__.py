@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalmmm.engine.spec.series import SeriesData
-from causalmmm.simulation.config import PRESETS, SimulationConfig, resolve
+from causalmmm.simulation.config import SimulationConfig
 from causalmmm.simulation.draw import CHUNK, draw_chunk, draw_shared
+from causalmmm.simulation.presets import PRESETS, resolve
 from causalmmm.simulation.process import run
 from causalmmm.simulation.truth import Truth, store_name
 
@@ -50,6 +51,7 @@ def simulate(
             "target": truth.nodes[-1],
             "channels": truth.channels,
             "mediators": truth.nodes[config.channels : -1],
+            "controls": [{"name": name, "future_known": True} for name in config.control_names],
             "context": [f"context{k}" for k in range(config.context)],
             "freq": config.freq,
         }
@@ -60,6 +62,7 @@ def simulate(
         first_date=config.start,
         freq=config.freq,
         stores=truth.stores,
+        controls=data.controls if config.control_names else None,
         context=data.context,
     )
     return panel, truth
@@ -82,6 +85,7 @@ def simulate_series(
     archetype = np.empty(s, dtype=np.int64)
     slope, half_saturation, levels = (np.empty((s, n), dtype=np.float32) for _ in range(3))
     context = np.empty((s, config.context), dtype=np.float32)
+    controls = np.empty((s, t, len(config.control_names)), dtype=np.float32)
     for chunk, first in enumerate(range(0, s, CHUNK)):
         rows = slice(first, min(first + CHUNK, s))
         drawn = draw_chunk(config, shared, seed, chunk, rows.stop - first)
@@ -89,6 +93,7 @@ def simulate_series(
         effects[rows], archetype[rows] = drawn.effects, drawn.archetype
         slope[rows], half_saturation[rows] = drawn.slope, drawn.half_saturation
         levels[rows], context[rows] = drawn.levels, drawn.context
+        controls[rows] = drawn.controls.swapaxes(0, 1)
     data = SeriesData(
         values=values.reshape(s * t, n),
         offsets=np.arange(s + 1, dtype=np.int64) * t,
@@ -96,7 +101,7 @@ def simulate_series(
         grid=config.dates,
         freq=config.freq,
         roles=config.roles,
-        controls=np.zeros((s * t, 0), dtype=np.float32),
+        controls=controls.reshape(s * t, -1),
         context=context,
     )
     truth = Truth(

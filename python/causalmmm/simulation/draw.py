@@ -6,18 +6,21 @@ however many are asked for. The dynamics that turn draws into histories live in 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalmmm.simulation.config import SimulationConfig
+from causalmmm.simulation.graphs import archetypes, graph_of, typical_effect
 from causalmmm.simulation.process import FLOOR, Array, Stores
 
 CHUNK = 512
+_PROMOTION = 0.84  # a promotion runs where a standard normal exceeds this: one step in five
 # Streams of random numbers. What only some laws have is drawn from a stream of its own, so that
 # stores stay the same whether or not it is there.
-_SHARED, _CHUNK, _LAG, _BREAK, _DEMAND = range(5)
+_SHARED, _CHUNK, _LAG, _BREAK, _DEMAND, _CONTROL, _CAMPAIGN, _CARRY = range(8)
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Shared:
     graphs        bool [A, N, N]; A is 0 when every store has its own graph
     pair_effects  [N, N] and lag int64 [N, N], for every ordered pair, with or without an edge
     half_saturation_context, slope_context  [N, C], change of the logarithm per unit of context
+    kernel        [L, N] or None; see ``Stores``
+    controls      [R], what a unit of each control adds to the target
     weekly        [7, N] and yearly [2, N] (cosine, sine): amplitudes of the seasonal factors
     others        [N]
     """
@@ -35,6 +40,8 @@ class Shared:
     pair_effects: Array
     lag: NDArray[np.int64]
     decay: Array
+    kernel: Array | None
+    controls: Array
     slope: Array
     half_saturation: Array
     half_saturation_context: Array
@@ -56,19 +63,22 @@ def draw_shared(config: SimulationConfig, seed: int) -> Shared:
     rng = np.random.default_rng([seed, _SHARED])
     n, channels = config.n_nodes, config.channels
     is_channel = np.arange(n) < channels
-    graphs = _archetypes(config, rng)
+    graphs = archetypes(config, rng)
     sparse = np.zeros(n, dtype=bool)
     sparse[rng.permutation(channels)[: round(config.sparse * channels)]] = True
     level = np.where(is_channel, np.exp(rng.normal(0.0, 0.5, n)) / channels, 5.0)
     weekly = rng.normal(0.0, 1.0, (7, n)) + rng.normal(0.0, 1.0, (7, 1))
     weekly = config.weekly * (weekly - weekly.mean(0)) / weekly.std(0)
     angle = rng.normal(0.0, 0.6, n) + rng.uniform(0.0, 2.0 * np.pi)
+    lag = np.random.default_rng([seed, _LAG]).integers(*config.lag, (n, n), endpoint=True)
+    of_control = np.random.default_rng([seed, _CONTROL]).normal(0.0, 0.3, config.controls)
     return Shared(
         graphs=graphs,
-        pair_effects=_typical_effect(config)
-        * np.exp(rng.normal(0.0, config.effect_spread, (n, n))),
-        lag=np.random.default_rng([seed, _LAG]).integers(*config.lag, (n, n), endpoint=True),
-        decay=rng.uniform(*config.decay, n),
+        pair_effects=typical_effect(config) * np.exp(rng.normal(0.0, config.effect_spread, (n, n))),
+        lag=np.where(config.in_order, 0, lag) if config.same_step else lag,
+        decay=(decay := rng.uniform(*config.decay, n)),
+        kernel=_kernel(config, decay, seed) if config.carryover == "weibull" else None,
+        controls=config.control_effect * np.exp(of_control),
         slope=np.where(
             is_channel, rng.uniform(*config.slope, n), rng.uniform(*config.outcome_slope, n)
         ),
@@ -100,14 +110,15 @@ def draw_chunk(
     if config.archetypes:
         edges = shared.graphs[archetype[:size]]
     else:
-        edges = np.stack([_graph(config, rng.random((n, n)), rng) for _ in range(CHUNK)])[:size]
+        edges = np.stack([graph_of(config, rng.random((n, n)), rng) for _ in range(CHUNK)])[:size]
         archetype = chunk * CHUNK + np.arange(CHUNK)
     earlier_edges = edges
     if config.break_at:
         earlier_edges = _earlier_graphs(config, shared, archetype, seed, chunk)[:size]
     context = rng.standard_normal((CHUNK, config.context))[:size]
     scale = 1000.0 * np.exp(rng.normal(0.0, config.store_scale, (CHUNK, 1)))
-    levels = (scale * shared.level * np.exp(rng.normal(0.0, 0.3, (CHUNK, n))))[:size]
+    around = np.exp(rng.normal(0.0, config.level_spread, (CHUNK, n)))
+    levels = (scale * shared.level * around)[:size]
     deviation = np.exp(rng.normal(0.0, config.store_spread, (CHUNK, n, n)))[:size]
     growth = rng.normal(0.05, config.trend, (CHUNK, 1))[:size]
     own_season = np.exp(rng.normal(0.0, 0.3, (CHUNK, n)))[:size]
@@ -115,13 +126,15 @@ def draw_chunk(
     years = (config.dates - config.dates[0]).astype(float) / 365.25
     calendar = _calendar(config, shared)[:, None, :] * own_season
     season = 1.0 + np.where(is_channel, 0.0, years[:, None, None] * growth) + calendar
-    spend = _spend(config, shared, rng, size)
+    spend = _spend(config, shared, rng, seed, size)
     if config.demand_on_spend or config.demand_on_outcome:
         demand = _demand(config, seed, chunk)[:, :size, None]
         gain = config.demand_on_outcome * shared.demand_loading[~is_channel]
         season[..., ~is_channel] += gain * demand[1:]
         elasticity = config.demand_on_spend * shared.demand_loading[is_channel]
-        spend *= np.exp(elasticity * demand[:-1] - elasticity**2 / 2.0)
+        noticed = demand[1:] if config.same_step else demand[:-1]
+        spend *= np.exp(elasticity * noticed - elasticity**2 / 2.0)
+    controls, control_effects = _controls(config, shared, seed, chunk, size)
     noise = np.zeros((t, size, n))
     noise[..., ~is_channel] = rng.standard_normal((t, CHUNK, config.mediators + 1))[:, :size]
     noise *= np.where(np.arange(n) == n - 1, config.target_noise, config.mediator_noise)
@@ -135,11 +148,20 @@ def draw_chunk(
     )
     exogenous = np.maximum(season, 0.05)
     exogenous[..., is_channel] *= spend
+    active = exogenous > 0.0
+    if config.multiplicative:
+        active = np.where(is_channel, active, exogenous)
+    raised = (controls * control_effects).sum(-1)
+    if not config.level_shift_flag:
+        raised += config.level_shift * _shifted(config, chunk, size)
+    target = exogenous[..., -1]
+    target += raised * (target if config.multiplicative else 1.0)
+    np.maximum(target, 0.05, out=target)
     exogenous[:turn] /= earlier_whole
     exogenous[turn:] /= whole
     return Stores(
         exogenous=exogenous,
-        running=exogenous > 0.0,
+        active=active,
         noise=noise,
         effects=effects / whole[:, None, :],
         earlier_effects=earlier_effects / earlier_whole[:, None, :],
@@ -147,46 +169,101 @@ def draw_chunk(
         lag=shared.lag,
         decay=shared.decay,
         own_memory=shared.own_memory,
+        kernel=shared.kernel,
+        carry_in=np.where(is_channel, config.carry_in, 1.0),
         slope=shared.slope * np.exp(context @ shared.slope_context.T),
         half_saturation=shared.half_saturation * np.exp(context @ shared.half_saturation_context.T),
+        saturation=config.saturation,
         levels=levels,
         floor=np.where(is_channel, 0.0, FLOOR),
         archetype=archetype[:size],
         context=context,
+        controls=controls,
+        control_effects=control_effects / whole[:, -1:],
+        channels=config.channels,
     )
 
 
-def _spend(config: SimulationConfig, shared: Shared, rng: np.random.Generator, size: int) -> Array:
+def _spend(
+    config: SimulationConfig, shared: Shared, rng: np.random.Generator, seed: int, size: int
+) -> Array:
     """Spend before seasonality, [T, size, channels], mean about 1: log AR(1) times campaigns."""
-    t, c = config.steps, config.channels
+    c = config.channels
     memory, noise = shared.spend_memory[:c], shared.spend_noise[:c]
     stationary = noise / np.sqrt(1.0 - memory**2)
     share = shared.campaign_share[:c]
-    end = 1.0 / shared.campaign_steps[:c]
-    begin = end * share / (1.0 - share)
     # Sparse channels are silent between campaigns, the others run on; both have mean 1.
     always = 1.0 / (1.0 + share * config.campaign_lift)
     quiet = np.where(shared.sparse[:c], 0.0, always)
     busy = np.where(shared.sparse[:c], 1.0 / share, always * (1.0 + config.campaign_lift))
-
-    running = (rng.random((CHUNK, c)) < share)[:size]
-    campaign = np.empty((t, size, c), dtype=bool)
-    for step in range(t):
-        campaign[step] = running
-        turn = rng.random((CHUNK, c))[:size] < np.where(running, end, begin)
-        running = running ^ turn
-    # A channel that by chance hardly runs would leave nothing to learn from: one more campaign.
-    first = (rng.random((CHUNK, c))[:size] * t).astype(int)
-    since = (np.arange(t)[:, None, None] - first) % t
-    length = shared.campaign_steps[:c]
-    campaign |= (campaign.sum(0) < length) & (since < length)
+    if config.shared_campaigns:
+        campaign = _campaigns(config, shared, np.random.default_rng([seed, _CAMPAIGN]), 1)
+    else:
+        campaign = _campaigns(config, shared, rng, size)
 
     log_spend = stationary * rng.standard_normal((CHUNK, c))[:size]
-    spend = np.where(campaign, busy, quiet)
-    for step in range(t):
+    spend = np.where(campaign, busy, quiet) * np.ones((size, 1))
+    for step in range(config.steps):
         spend[step] *= np.exp(log_spend - stationary**2 / 2.0)
         log_spend = memory * log_spend + noise * rng.standard_normal((CHUNK, c))[:size]
     return spend
+
+
+def _campaigns(
+    config: SimulationConfig, shared: Shared, rng: np.random.Generator, size: int
+) -> NDArray[np.bool_]:
+    """[T, size, channels]: a campaign is on, in spells of random length."""
+    t, c = config.steps, config.channels
+    share, length = shared.campaign_share[:c], shared.campaign_steps[:c]
+    end = 1.0 / length
+    begin = end * share / (1.0 - share)
+    on = (rng.random((CHUNK, c)) < share)[:size]
+    campaign = np.empty((t, size, c), dtype=bool)
+    for step in range(t):
+        campaign[step] = on
+        turn = rng.random((CHUNK, c))[:size] < np.where(on, end, begin)
+        on = on ^ turn
+    # A channel that by chance hardly runs would leave nothing to learn from: one more campaign.
+    first = (rng.random((CHUNK, c))[:size] * t).astype(int)
+    since = (np.arange(t)[:, None, None] - first) % t
+    return np.asarray(campaign | ((campaign.sum(0) < length) & (since < length)))
+
+
+def _kernel(config: SimulationConfig, decay: Array, seed: int) -> Array:
+    """Carry-over weights [L, N] of Weibull densities with the mean delay of geometric decays."""
+    shape = np.random.default_rng([seed, _CARRY]).uniform(*config.weibull_shape, len(decay))
+    scale = (decay / (1.0 - decay) + 0.5) / np.array([math.gamma(1.0 + 1.0 / k) for k in shape])
+    edges = np.arange(config.weibull_steps + 1)[:, None]
+    weights = np.diff(-np.exp(-((edges / scale) ** shape)), axis=0)
+    return np.asarray(weights / weights.sum(0))
+
+
+def _controls(
+    config: SimulationConfig, shared: Shared, seed: int, chunk: int, size: int
+) -> tuple[Array, Array]:
+    """Controls [T, size, R], the flag of a level shift last, and what a unit of each adds to the
+    target [size, R]."""
+    rng = np.random.default_rng([seed, _CONTROL, chunk])
+    spread = np.exp(rng.normal(0.0, config.store_spread, (CHUNK, config.controls)))
+    memory = config.control_memory
+    columns = rng.standard_normal((config.steps, CHUNK, config.controls))
+    columns[1:] *= np.sqrt(1.0 - memory**2)
+    for step in range(1, config.steps):
+        columns[step] += memory * columns[step - 1]
+    columns[..., 1::2] = columns[..., 1::2] > _PROMOTION
+    columns, effects = columns[:, :size], shared.controls * spread[:size]
+    if config.level_shift_flag:
+        flag = _shifted(config, chunk, size).astype(float)
+        columns = np.concatenate([columns, flag[..., None]], axis=-1)
+        effects = np.concatenate([effects, np.full((size, 1), config.level_shift)], axis=1)
+    return columns, effects
+
+
+def _shifted(config: SimulationConfig, chunk: int, size: int) -> NDArray[np.bool_]:
+    """[T, size]: the level shift has happened in this store."""
+    since = np.arange(config.steps) >= round(config.level_shift_at * config.steps)
+    number = chunk * CHUNK + np.arange(size)
+    return since[:, None] & (number < (config.level_shift_stores or number + 1))
 
 
 def _demand(config: SimulationConfig, seed: int, chunk: int) -> Array:
@@ -208,7 +285,7 @@ def _earlier_graphs(
     n, others = config.n_nodes, config.archetypes
     if others:
         return shared.graphs[(archetype + rng.integers(1, others, CHUNK)) % others]
-    return np.stack([_graph(config, rng.random((n, n)), rng) for _ in range(CHUNK)])
+    return np.stack([graph_of(config, rng.random((n, n)), rng) for _ in range(CHUNK)])
 
 
 def _calendar(config: SimulationConfig, shared: Shared) -> Array:
@@ -226,53 +303,3 @@ def _context_weights(config: SimulationConfig, strength: float, rng: np.random.G
     direction = rng.standard_normal((config.n_nodes, config.context))
     norm = np.linalg.norm(direction, axis=1, keepdims=True)
     return np.asarray(strength * direction / np.maximum(norm, 1e-12))
-
-
-def _typical_effect(config: SimulationConfig) -> Array:
-    """[N, N], by kind of sender and receiver, before a pair's and a store's own deviation."""
-    c, n = config.channels, config.n_nodes
-    effect = np.zeros((n, n))
-    effect[:c, :c] = config.effect_on_channel
-    effect[:c, c : n - 1] = config.effect_on_mediator
-    effect[:c, n - 1] = config.effect_on_target
-    effect[c : n - 1, n - 1] = config.effect_of_mediator
-    effect[n - 1, :c] = config.effect_of_target
-    return effect
-
-
-def _edge_probability(config: SimulationConfig) -> Array:
-    """[N, N], by kind of sender and receiver; pairs of kinds that are not named carry no edge."""
-    c, n = config.channels, config.n_nodes
-    probability = np.zeros((n, n))
-    probability[:c, :c] = config.channel_to_channel
-    probability[:c, c : n - 1] = config.channel_to_mediator
-    probability[:c, n - 1] = config.channel_to_target
-    probability[c : n - 1, n - 1] = config.mediator_to_target
-    probability[n - 1, :c] = config.target_to_channel
-    np.fill_diagonal(probability, 0.0)
-    return probability
-
-
-def _graph(config: SimulationConfig, uniform: Array, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """One graph [N, N] from uniform numbers [N, N], with its cycle of channels if the law has one;
-    its target has at least one parent."""
-    graph = uniform < _edge_probability(config)
-    if config.cycle:
-        around = rng.permutation(config.channels)[: config.cycle]
-        graph[around, np.roll(around, -1)] = True
-    if not graph[:, -1].any():
-        graph[rng.integers(config.channels), -1] = True
-    return graph
-
-
-def _archetypes(config: SimulationConfig, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Archetypes [A, N, N]. Within each three in a row, edges avoid one another as far as their
-    probability allows (one uniform number per pair, shifted by thirds), so that how common an edge
-    is says less about a store than independent draws would let it; threes are independent."""
-    n = config.n_nodes
-    graphs = np.zeros((config.archetypes, n, n), dtype=bool)
-    for a in range(config.archetypes):
-        if a % 3 == 0:
-            uniform = rng.random((n, n))
-        graphs[a] = _graph(config, (uniform + a % 3 / 3.0) % 1.0, rng)
-    return graphs

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from causalmmm.simulation.config import SimulationConfig
 from causalmmm.simulation.draw import CHUNK, draw_chunk, draw_shared
-from causalmmm.simulation.process import Array, Stores, hill, run
+from causalmmm.simulation.process import Array, Stores, responses, run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,8 @@ class Truth:
                      sender i is fully saturated; 0 without an edge
     archetype        int64 [S]; which shared graph (the store's own number when graphs are not
     shared)
-    decay            float32 [N]; carry-over per step of sender i
+    decay            float32 [N]; carry-over per step of sender i; under Weibull carry-over, of the
+                     geometric one with the same mean delay
     slope, half_saturation  float32 [S, N]; Hill parameters of sender i after context has moved
                      them; half-saturation in units of the sender's typical level
     own_memory       float32 [N]; how much of the effects and noise of a step remains at the next
@@ -80,8 +81,15 @@ class Truth:
 
     @property
     def lags(self) -> NDArray[np.int64]:
-        """int64 [N, N]: steps after which sender i acts on receiver j where there is an edge."""
+        """int64 [N, N]: steps after which sender i acts on receiver j where there is an edge; 0 =
+        within the step."""
         return draw_shared(self.config, self.seed).lag
+
+    def control_effects(self, stores: Sequence[str] | None = None) -> Array:
+        """float64 [stores, R]: what a unit of each control adds to the target, in its units (times
+        trend and season where the law multiplies by them)."""
+        parts = [drawn.control_effects * drawn.levels[:, -1:] for drawn in self._drawn(stores)]
+        return np.concatenate(parts)
 
     def earlier_edges(self, stores: Sequence[str] | None = None) -> NDArray[np.bool_]:
         """bool [stores, N, N]: graphs before the break; the same as ``edges`` without one."""
@@ -108,15 +116,7 @@ class Truth:
 
     def responses(self, stores: Sequence[str] | None = None) -> Array:
         """Saturated carry-over s_i(t) of every sender in the panel's history, [stores, T, N]."""
-        parts = []
-        for drawn in self._drawn(stores):
-            history = run(drawn, noise=True)
-            carried = np.ones_like(drawn.levels)
-            response = np.empty_like(history)
-            for t, value in enumerate(history):
-                carried = drawn.decay * carried + (1.0 - drawn.decay) * value
-                response[t] = hill(carried, drawn.slope, drawn.half_saturation)
-            parts.append(response)
+        parts = [responses(drawn, run(drawn, noise=True)) for drawn in self._drawn(stores)]
         return np.concatenate(parts, axis=1).swapaxes(0, 1)
 
     def contributions(self, stores: Sequence[str] | None = None) -> NDArray[np.float32]:
@@ -130,17 +130,39 @@ class Truth:
         the target side by side; where one acts through another, saturation makes the parts interact
         and the sum may differ from the whole.
         """
-        out = []
-        for drawn in self._drawn(stores):
-            level = drawn.levels[:, -1]
-            target = run(drawn, noise=False)[..., -1]
-            without = [
-                run(drawn, noise=False, multiplier=self._multiplier({name: 0.0}))[..., -1]
-                for name in self.channels
-            ]
-            parts = np.stack([(target - w) * level for w in without], axis=-1)
-            out.append(parts.swapaxes(0, 1).astype(np.float32))
-        return np.concatenate(out)
+        parts = [
+            self._lost(drawn, [[name] for name in self.channels]) for drawn in self._drawn(stores)
+        ]
+        return np.concatenate(parts).astype(np.float32)
+
+    def direct_contributions(self, stores: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """As ``contributions``, with the mediators held at what they are with all spend: what does
+        not go through a mediator. ``contributions`` minus this is the indirect part."""
+        every = [[name] for name in self.channels]
+        parts = [self._lost(drawn, every, hold=True) for drawn in self._drawn(stores)]
+        return np.concatenate(parts).astype(np.float32)
+
+    def paths_frame(self, stores: Sequence[str] | None = None) -> pd.DataFrame:
+        """Contributions over the whole window as rows: store, channel, direct, indirect, total.
+
+        Below the channels of a store stand ``interaction`` and ``all channels``: the effect of all
+        channels switched off at once, and what it has beyond the sum of single ones.
+        """
+        import pandas as pd
+
+        groups = [*([name] for name in self.channels), self.channels]
+        both = [
+            np.concatenate([self._lost(d, groups, hold=hold).sum(1) for d in self._drawn(stores)])
+            for hold in (True, False)
+        ]
+        direct, total = (np.insert(p, -1, p[:, -1] - p[:, :-1].sum(1), axis=1) for p in both)
+        names = [*self.channels, "interaction", "all channels"]
+        index = pd.MultiIndex.from_product(
+            [self.stores[self._positions(stores)], names], names=["store", "channel"]
+        )
+        columns = {"direct": direct, "indirect": total - direct, "total": total}
+        flat = {name: values.ravel() for name, values in columns.items()}
+        return pd.DataFrame(flat, index=index).reset_index()
 
     def marginal_returns(
         self, stores: Sequence[str] | None = None, *, step: float = 1e-3
@@ -234,6 +256,17 @@ class Truth:
             stored = {name: arrays[name] for name in _ARRAYS}
         return cls(config=SimulationConfig(**settings), seed=header["seed"], **stored)
 
+    def _lost(self, drawn: Stores, groups: Sequence[Sequence[str]], *, hold: bool = False) -> Array:
+        """[B, T, groups]: noise-free target lost without the exogenous spend of each group of
+        channels, in target units; with ``hold`` the mediators keep their values."""
+        whole = run(drawn, noise=False)
+        out = np.empty((*whole.shape[:2], len(groups)))
+        for k, names in enumerate(groups):
+            off = self._multiplier(dict.fromkeys(names, 0.0))
+            without = run(drawn, noise=False, multiplier=off, held=whole if hold else None)
+            out[..., k] = (whole[..., -1] - without[..., -1]) * drawn.levels[:, -1]
+        return out.swapaxes(0, 1)
+
     def _positions(self, stores: Sequence[str] | None) -> NDArray[np.int64]:
         if stores is None:
             return np.arange(len(self.stores))
@@ -282,8 +315,9 @@ def take(drawn: Stores, rows: NDArray[np.int64]) -> Stores:
         "levels",
         "archetype",
         "context",
+        "control_effects",
     )
-    second = ("exogenous", "running", "noise")
+    second = ("exogenous", "active", "noise", "controls")
     changes = {name: getattr(drawn, name)[rows] for name in first}
     changes |= {name: getattr(drawn, name)[:, rows] for name in second}
     return dataclasses.replace(drawn, **changes)

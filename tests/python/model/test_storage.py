@@ -172,7 +172,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] = {
         "unreadable-model",
         ("does not describe",),
     ),
-    "newer format": (lambda d: edit(d, lambda h: h.update(format=2)), "newer-format", ("2", "1")),
+    "newer format": (lambda d: edit(d, lambda h: h.update(format=3)), "newer-format", ("3", "2")),
     "no format": (lambda d: edit(d, lambda h: h.pop("format")), "unknown-format", ("None",)),
     "header lacks keys": (
         lambda d: edit(d, lambda h: (h.pop("nodes"), h.pop("schema"))),
