@@ -72,7 +72,8 @@ def relevance_evidence(
     certain = total * spread.clamp_min(1e-20).rsqrt()
     odds = torch.nn.functional.logsigmoid(_LOGISTIC * certain) + math.log(2)
     factor = factor + odds * positive.mT
-    return (factor * (1 - torch.eye(nodes, dtype=factor.dtype, device=factor.device))).mT
+    factor = factor * (1 - torch.eye(nodes, dtype=factor.dtype, device=factor.device))
+    return factor.mT.to(sent.dtype)
 
 
 @torch.no_grad()
@@ -86,10 +87,14 @@ def relevance_forecast(
     moved = fit.past.unsqueeze(1) * fit.scale.unsqueeze(2)  # [B, N, T - L, M]
     variance = fit.noise.unsqueeze(-1) + ((moved @ fit.covariance) * moved).sum(-1)
     level = fit.level.unsqueeze(-1)
-    return mean * level, variance.sqrt() * level
+    return (mean * level).to(sent.dtype), (variance.sqrt() * level).to(sent.dtype)
 
 
 def _fit(sent: Tensor, received: Tensor, running: Tensor, seen: Tensor, lags: int) -> _Fit:
+    """The regressions, in float64 from the Gram matrices on: these square the condition number,
+    which interpolated or proportional series and hardly any noise raise beyond what float32 holds.
+    Rounding would then decide which fixed point the steps reach."""
+    sent, received, running = sent.double(), received.double(), running.double()
     stores, nodes, steps = sent.shape
     seen_rows = seen.to(sent.dtype).unsqueeze(1)
     spread = (sent.square() * seen_rows).sum(-1, keepdim=True) / seen_rows.sum(-1, keepdim=True)
@@ -133,8 +138,8 @@ def _fit(sent: Tensor, received: Tensor, running: Tensor, seen: Tensor, lags: in
 
 
 def _measurable(variance: Tensor, power: Tensor, noise: Tensor) -> Tensor:
-    """Prior variances [B, N, N, L], none so wide that float32 cannot tell series that move together
-    apart; ``power`` of the coefficients alike, noise [B, N]."""
+    """Prior variances [B, N, N, L], none so wide that the rounding of float32 series would tell
+    those apart that move together; ``power`` of the coefficients alike, noise [B, N]."""
     return torch.minimum(variance, _SUREST * noise[..., None, None] / power)
 
 

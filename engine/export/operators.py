@@ -57,20 +57,20 @@ def whitening(matrix: Any) -> Any:
     """W = L^-1 for matrix = L L', by halves, so that nearly all work is matrix products."""
     size, rank = matrix.shape[-1], len(matrix.shape)
     looped = size > _SPELLED or (rank > 3 and size > _LEAF)
-    return _by_halves(matrix, size, rank, looped)
+    return _by_halves(matrix, size, rank, looped, matrix.dtype.numpy())
 
 
-def _by_halves(matrix: Any, size: int, rank: int, looped: bool) -> Any:
+def _by_halves(matrix: Any, size: int, rank: int, looped: bool, kind: Any) -> Any:
     if size <= (_LOOP_LEAF if looped else _LEAF):
-        return _leaf(matrix, size, rank, looped)[1]
+        return _leaf(matrix, size, rank, looped, kind)[1]
     first = (size + 1) // 2
     corner = _part(matrix, rank, (0, first), (0, first))
     side = _part(matrix, rank, (first, size), (0, first))
     other = _part(matrix, rank, (first, size), (first, size))
-    upper = _by_halves(corner, first, rank, looped)
+    upper = _by_halves(corner, first, rank, looped, kind)
     below = op.MatMul(side, op.Transpose(upper, perm=_flip(rank)))
     rest = op.Sub(other, op.MatMul(below, op.Transpose(below, perm=_flip(rank))))
-    lower = _by_halves(rest, size - first, rank, looped)
+    lower = _by_halves(rest, size - first, rank, looped, kind)
     across = op.Neg(op.MatMul(lower, op.MatMul(below, upper)))
     right = _tensor(np.array([0] * (2 * rank - 1) + [size - first]))
     return op.Concat(op.Pad(upper, right), op.Concat(across, lower, axis=-1), axis=-2)
@@ -78,11 +78,13 @@ def _by_halves(matrix: Any, size: int, rank: int, looped: bool) -> Any:
 
 def cholesky(matrix: Any) -> Any:
     """Lower triangular factor of [..., M, M]."""
-    return _leaf(matrix, matrix.shape[-1], len(matrix.shape), looped=False)[0]
+    kind = matrix.dtype.numpy()
+    return _leaf(matrix, matrix.shape[-1], len(matrix.shape), False, kind)[0]
 
 
-def _leaf(matrix: Any, size: int, rank: int, looped: bool) -> tuple[Any, Any]:
-    """L and W = L^-1 of matrix = L L' by elimination of [matrix | I], pivot after pivot.
+def _leaf(matrix: Any, size: int, rank: int, looped: bool, kind: Any) -> tuple[Any, Any]:
+    """L and W = L^-1 of matrix = L L', of numbers of this ``kind``, by elimination of [matrix | I],
+    pivot after pivot.
 
     All matrices of the batch take a pivot together: they lie along the last axis, and every
     pivot is a few operators that run through it.
@@ -90,7 +92,7 @@ def _leaf(matrix: Any, size: int, rank: int, looped: bool) -> tuple[Any, Any]:
     last = op.Reshape(matrix, [-1, size, size]) if rank != 3 else matrix
     last = op.Transpose(last, perm=[1, 2, 0])
     count = op.Shape(last, start=2, end=3)
-    unit = _tensor(np.eye(size, dtype=np.float32)[:, :, None])
+    unit = _tensor(np.eye(size, dtype=kind)[:, :, None])
     unit = op.Expand(unit, _joined(size, size, count))
     both = op.Concat(last, unit, axis=1)  # [M, 2 M, B]
     found = _pivot_loop(both, _tensor(np.arange(size))) if looped else _eliminated(both, size)
@@ -284,10 +286,11 @@ def _tensor(array: Any) -> Any:
 
 @script(_DOMAIN, default_opset=op)
 def _pivot_loop(both: FLOAT[...], places: INT64[...]) -> FLOAT[...]:
-    """As ``_eliminated``; a row that has been used is left as zero."""
+    """As ``_eliminated``; a row that has been used is left as zero. In float64 as well: the state
+    of the body takes its type from outside."""
 
     @graph()
-    def body(state: FLOAT[...], place: INT64):
+    def body(state, place: INT64):
         used = op.Gather(state, place, axis=0)
         column = op.Gather(state, place, axis=1)
         pivot = op.Gather(column, place, axis=0)
