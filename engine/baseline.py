@@ -33,7 +33,7 @@ class Projection:
     """Ridge regression of rows ``seen`` on the basis, ready to apply to any set of series.
 
     basis   [B, T, Q];  solver [B, Q, T] maps series on the seen rows to coefficients;
-    spread  [B, Q, Q], posterior covariance of coefficients per unit of noise variance;
+    spread  [B, Q, Q], float64, posterior covariance of coefficients per unit of noise variance;
     seen    bool [B, T].
     """
 
@@ -69,11 +69,15 @@ class CalendarBaseline(nn.Module):
         self.log_ridge = nn.Parameter(2 * torch.log(_NOISE / spread))
 
     def project(self, basis: Tensor, seen: Tensor) -> Projection:
-        """Projection of a batch: basis [B, T, Q], seen bool [B, T]."""
-        visible = basis * seen.unsqueeze(-1)
-        gram = visible.mT @ visible + torch.diag(self.log_ridge.clamp(-12, 12).exp())
+        """Projection of a batch: basis [B, T, Q], seen bool [B, T].
+
+        Solved in float64: a year's harmonics over a few weeks, or two controls that agree, are held
+        apart by the shrinkage alone, which float32 loses in the sums beside it.
+        """
+        visible = (basis * seen.unsqueeze(-1)).double()
+        gram = visible.mT @ visible + torch.diag(self.log_ridge.clamp(-12, 12).double().exp())
         spread = spd_inverse(gram)
-        return Projection(basis, spread @ visible.mT, spread, seen)
+        return Projection(basis, (spread @ visible.mT).to(basis.dtype), spread, seen)
 
     def forward(self, x: Tensor, projection: Projection) -> tuple[Tensor, Tensor]:
         """Baseline coefficients [B, N, Q] and residual [B, N, T] of scaled series x [B, N, T]."""

@@ -318,7 +318,7 @@ def _baselines(inferred: Inference, future: Future, noise: Noise) -> Tensor:
     from what is expected of them, drawn once a future."""
     expected = _expected(future.basis)
     middle = torch.einsum("bnq,bhq->hnb", inferred.coefficients, expected).unsqueeze(-1)
-    root = cholesky(inferred.projection.spread)
+    root = cholesky(inferred.projection.spread).to(future.basis.dtype)
     turned = (future.basis @ root).transpose(0, 1).unsqueeze(1)  # [H, 1, B, Q]
     wobble = turned @ noise.mirrored(noise.coefficients)  # [H, N, B, draws]
     rows = inferred.projection.seen.sum(-1, keepdim=True)

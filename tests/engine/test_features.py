@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
+from small import rounded
 
 from causalmmm.engine.baseline import CalendarBaseline
+from causalmmm.engine.calendar import Calendar, CalendarSpec
 from causalmmm.engine.features import (
     WindowStatistics,
     mean_field,
     response_evidence,
     window_statistics,
 )
+from causalmmm.engine.linalg import cholesky
 
 RIDGE = 10.0
 
@@ -153,3 +157,36 @@ def test_baseline_residual_is_orthogonal_to_the_calendar_without_shrinkage() -> 
         - basis[0].numpy() @ np.linalg.lstsq(basis[0].numpy(), x[0].numpy().T, rcond=None)[0]
     )
     np.testing.assert_allclose(residual[0].detach().numpy().T, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [60, 90, 360, 1000])
+@pytest.mark.parametrize("log_ridge", [None, -6.0, -12.0])
+def test_rounding_does_not_change_what_a_calendar_explains(
+    steps: int, log_ridge: float | None
+) -> None:
+    """Yearly harmonics over a part of a year, and a control that is there twice, held apart by
+    little shrinkage."""
+    spec = CalendarSpec("D", yearly=3, control_mean=(0.0, 0.0), control_scale=(1.0, 1.0))
+    days = np.datetime64("2023-01-01") + np.arange(steps)
+    calendar = torch.from_numpy(Calendar(spec, days).rows(np.arange(steps)[None])).double()
+    rng = np.random.default_rng(0)
+    control = torch.from_numpy(rng.standard_normal((1, steps, 1)))
+    basis = torch.cat([calendar, control, control], dim=-1)
+    x = torch.from_numpy(rng.gamma(2.0, 1.0, (1, 2, steps)))
+    baseline = CalendarBaseline(2, spec.groups)
+    if log_ridge is not None:
+        baseline.log_ridge.data.fill_(log_ridge)
+    seen = torch.ones(1, steps, dtype=torch.bool)
+
+    def explained(basis: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        baseline.to(basis.dtype)
+        projection = baseline.project(basis, seen)
+        _, residual = baseline(x.to(basis.dtype), projection)
+        ahead = projection.ahead().residual(x.to(basis.dtype)[..., :-1])
+        wobble = basis.double() @ cholesky(projection.spread.double())
+        return residual.double(), ahead.double(), wobble.square().sum(-1).sqrt()
+
+    with torch.no_grad():
+        expected = explained(basis)
+        for near in rounded(basis):
+            torch.testing.assert_close(explained(near), expected, atol=5e-4, rtol=0)

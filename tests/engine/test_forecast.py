@@ -167,7 +167,7 @@ def test_a_step_spreads_as_far_as_noise_and_unknown_coefficients_do(
     drawn = simulate_futures(model, batch, future, draws=20000, seed=0)[..., 0].std(1)
     with torch.no_grad():
         inferred = model.infer(batch)
-    row = future.basis[:, 0]
+    row = future.basis[:, 0].double()
     leverage = torch.einsum("bq,bqr,br->b", row, inferred.projection.spread, row)
     residual = inferred.residual.double().numpy()
     steps = residual.shape[-1]
