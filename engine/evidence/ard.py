@@ -83,7 +83,8 @@ def ard_evidence(
     z_score = total * variance.clamp_min(1e-20).rsqrt()
     sign_ratio = torch.nn.functional.logsigmoid(_LOGISTIC_SCALE * z_score) + math.log(2)
     factor = factor + sign_ratio * positive.mT
-    return (factor * (1 - torch.eye(nodes, dtype=factor.dtype, device=factor.device))).mT
+    factor = factor * (1 - torch.eye(nodes, dtype=factor.dtype, device=factor.device))
+    return factor.mT.to(sent.dtype)
 
 
 @torch.no_grad()
@@ -97,13 +98,19 @@ def ard_forecast(
     design = fit.past.unsqueeze(1) * fit.prior_std.unsqueeze(2)  # [B, N, T - L, M]
     variance = fit.noise.unsqueeze(-1) + ((design @ fit.sigma) * design).sum(-1)
     level = fit.level.unsqueeze(-1)
-    return mean * level, variance.sqrt() * level
+    return (mean * level).to(sent.dtype), (variance.sqrt() * level).to(sent.dtype)
 
 
 def fit_ard(
     sent: Tensor, received: Tensor, active: Tensor, context_mask: Tensor, lags: int
 ) -> ArdFit:
-    """The regressions of :func:`ard_evidence`, which explains arguments and priors."""
+    """The regressions of :func:`ard_evidence`, which explains arguments and priors.
+
+    Computed in float64: a Gram matrix squares the condition number, which interpolated or
+    proportional series with little noise raise beyond float32. Rounding would then decide which
+    fixed point the updates reach.
+    """
+    sent, received, active = sent.double(), received.double(), active.double()
     stores, nodes, steps = sent.shape
     rows = context_mask.to(sent.dtype).unsqueeze(1)
     spread = (sent.square() * rows).sum(-1, keepdim=True) / rows.sum(-1, keepdim=True)
@@ -149,7 +156,8 @@ def fit_ard(
 
 
 def _bounded_variance(variance: Tensor, xtx_diag: Tensor, noise: Tensor) -> Tensor:
-    """Prior variances [B, N, N, L], bounded so that float32 can still separate collinear series.
+    """Prior variances [B, N, N, L], bounded so that rounding of float32 series cannot separate
+    collinear ones.
 
     ``xtx_diag`` [B, N, N, L] is the diagonal of the Gram matrix, noise [B, N].
     """

@@ -56,20 +56,20 @@ def whitening(matrix: Any) -> Any:
     """W = L^-1 for matrix = L L', by recursive halving, so that most work is matrix products."""
     size, rank = matrix.shape[-1], len(matrix.shape)
     looped = size > _MAX_UNROLLED or (rank > 3 and size > _LEAF)
-    return _by_halves(matrix, size, rank, looped)
+    return _by_halves(matrix, size, rank, looped, matrix.dtype.numpy())
 
 
-def _by_halves(matrix: Any, size: int, rank: int, looped: bool) -> Any:
+def _by_halves(matrix: Any, size: int, rank: int, looped: bool, kind: Any) -> Any:
     if size <= (_LOOP_LEAF if looped else _LEAF):
-        return _leaf(matrix, size, rank, looped)[1]
+        return _leaf(matrix, size, rank, looped, kind)[1]
     first = (size + 1) // 2
     corner = _submatrix(matrix, rank, (0, first), (0, first))
     side = _submatrix(matrix, rank, (first, size), (0, first))
     other = _submatrix(matrix, rank, (first, size), (first, size))
-    upper = _by_halves(corner, first, rank, looped)
+    upper = _by_halves(corner, first, rank, looped, kind)
     below = op.MatMul(side, op.Transpose(upper, perm=_flip(rank)))
     rest = op.Sub(other, op.MatMul(below, op.Transpose(below, perm=_flip(rank))))
-    lower = _by_halves(rest, size - first, rank, looped)
+    lower = _by_halves(rest, size - first, rank, looped, kind)
     across = op.Neg(op.MatMul(lower, op.MatMul(below, upper)))
     right = _tensor(np.array([0] * (2 * rank - 1) + [size - first]))
     return op.Concat(op.Pad(upper, right), op.Concat(across, lower, axis=-1), axis=-2)
@@ -77,11 +77,14 @@ def _by_halves(matrix: Any, size: int, rank: int, looped: bool) -> Any:
 
 def cholesky(matrix: Any) -> Any:
     """Lower triangular factor of [..., M, M]."""
-    return _leaf(matrix, matrix.shape[-1], len(matrix.shape), looped=False)[0]
+    kind = matrix.dtype.numpy()
+    return _leaf(matrix, matrix.shape[-1], len(matrix.shape), False, kind)[0]
 
 
-def _leaf(matrix: Any, size: int, rank: int, looped: bool) -> tuple[Any, Any]:
+def _leaf(matrix: Any, size: int, rank: int, looped: bool, kind: Any) -> tuple[Any, Any]:
     """L and W = L^-1 of matrix = L L' by elimination of [matrix | I], pivot by pivot.
+
+    ``kind`` is the numpy dtype of the matrix, float32 or float64.
 
     The matrices of the batch lie along the last axis, so that every pivot is a few vectorised
     operators on all of them.
@@ -89,7 +92,7 @@ def _leaf(matrix: Any, size: int, rank: int, looped: bool) -> tuple[Any, Any]:
     last = op.Reshape(matrix, [-1, size, size]) if rank != 3 else matrix
     last = op.Transpose(last, perm=[1, 2, 0])
     count = op.Shape(last, start=2, end=3)
-    unit = _tensor(np.eye(size, dtype=np.float32)[:, :, None])
+    unit = _tensor(np.eye(size, dtype=kind)[:, :, None])
     unit = op.Expand(unit, _joined(size, size, count))
     both = op.Concat(last, unit, axis=1)  # [M, 2 M, B]
     rows = _pivot_loop(both, _tensor(np.arange(size))) if looped else _eliminated(both, size)
@@ -288,10 +291,13 @@ def _tensor(array: Any) -> Any:
 
 @script(_DOMAIN, default_opset=op)
 def _pivot_loop(both: FLOAT[...], places: INT64[...]) -> FLOAT[...]:
-    """As ``_eliminated``; rows that have been pivots are left as zero."""
+    """As ``_eliminated``; rows that have been pivots are left as zero.
+
+    The state of the body has no declared type, so that it takes float32 and float64.
+    """
 
     @graph()
-    def body(state: FLOAT[...], place: INT64):
+    def body(state, place: INT64):
         used = op.Gather(state, place, axis=0)
         column = op.Gather(state, place, axis=1)
         pivot = op.Gather(column, place, axis=0)

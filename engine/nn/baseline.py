@@ -35,7 +35,8 @@ class Projection:
 
     basis         [B, T, Q].
     solver        [B, Q, T], maps series to coefficients; zero outside the context rows.
-    spread        [B, Q, Q], posterior covariance of the coefficients per unit of noise variance.
+    spread        [B, Q, Q], float64, posterior covariance of the coefficients per unit of noise
+                  variance.
     context_mask  bool [B, T].
     """
 
@@ -71,11 +72,17 @@ class CalendarBaseline(nn.Module):
         self.log_ridge = nn.Parameter(2 * torch.log(_INITIAL_NOISE_STD / prior_std))
 
     def project(self, basis: Tensor, context_mask: Tensor) -> Projection:
-        """Projection on a basis [B, T, Q] over context rows, bool [B, T]."""
-        context_basis = basis * context_mask.unsqueeze(-1)
-        gram = context_basis.mT @ context_basis + torch.diag(self.log_ridge.clamp(-12, 12).exp())
+        """Projection on a basis [B, T, Q] over context rows, bool [B, T].
+
+        Solved in float64: only the shrinkage separates yearly harmonics over a few weeks, or two
+        controls that agree, and float32 loses it in the sums that it is added to.
+        """
+        context_basis = (basis * context_mask.unsqueeze(-1)).double()
+        ridge = self.log_ridge.clamp(-12, 12).double().exp()
+        gram = context_basis.mT @ context_basis + torch.diag(ridge)
         spread = spd_inverse(gram)
-        return Projection(basis, spread @ context_basis.mT, spread, context_mask)
+        solver = (spread @ context_basis.mT).to(basis.dtype)
+        return Projection(basis, solver, spread, context_mask)
 
     def forward(self, x: Tensor, projection: Projection) -> tuple[Tensor, Tensor]:
         """Baseline coefficients [B, N, Q] and residual [B, N, T] of scaled series x [B, N, T]."""

@@ -230,7 +230,7 @@ def _baselines(inferred: Inference, future: Future, noise: Noise) -> Tensor:
     from their expectation drawn once per future."""
     expected = damp_trend(future.basis)
     mean = torch.einsum("bnq,bhq->hnb", inferred.coefficients, expected).unsqueeze(-1)
-    root = cholesky(inferred.projection.spread)
+    root = cholesky(inferred.projection.spread).to(future.basis.dtype)
     rooted_basis = (future.basis @ root).transpose(0, 1).unsqueeze(1)  # [H, 1, B, Q]
     deviation = rooted_basis @ noise.mirrored(noise.coefficients)  # [H, N, B, draws]
     rows = inferred.projection.context_mask.sum(-1, keepdim=True)

@@ -1,8 +1,13 @@
-"""Models small enough to test by hand."""
+"""Models small enough to test by hand, and series that are hard to tell apart."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
+from scipy.interpolate import CubicSpline
+from torch import Tensor
 
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import edge_log_prior
@@ -26,3 +31,26 @@ def build(prior: torch.Tensor | float = 0.2, seed: int = 0, **config: object) ->
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
+
+
+def alike(stores: int = 6, steps: int = 360) -> Tensor:
+    """Series [S, N, T], float64: two channels that are proportional, in every other store to one
+    part in 10,000, a mediator interpolated from monthly values, and a receiver without noise."""
+    rng = np.random.default_rng(0)
+    x = rng.gamma(2.0, 1.0, (stores, NODES, steps))
+    x[:, 1] = 3 * x[:, 0]
+    x[1::2, 1] *= 1 + 1e-4 * rng.standard_normal(x[1::2, 1].shape)
+    for store in range(stores):
+        monthly = CubicSpline(np.arange(14), rng.gamma(5.0, 1.0, 14))
+        x[store, 2] = monthly(np.arange(steps) / 30)
+    x[:, 3, 1:] = 5 * x[:, 0, :-1]
+    return torch.from_numpy(x - x.mean(-1, keepdims=True))
+
+
+def rounded(exact: Tensor, count: int = 3) -> Iterator[Tensor]:
+    """float32 versions that differ by about the rounding of float32, as of other processors."""
+    rng = torch.Generator().manual_seed(0)
+    yield exact.float()
+    for _ in range(count - 1):
+        rounding = torch.randn(exact.shape, generator=rng, dtype=exact.dtype)
+        yield (exact * (1 + 1e-7 * rounding)).float()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.interpolate import CubicSpline
+from small import alike, rounded
 from torch import Tensor
 
 from causalmmm.engine.evidence.ard import ard_evidence, ard_forecast
@@ -26,10 +26,9 @@ def everything(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.ones_like(x), torch.ones(len(x), x.shape[-1], dtype=torch.bool)
 
 
-def evidence(x: Tensor, positive: Tensor | None = None) -> Tensor:
-    if positive is None:
-        positive = torch.zeros(NODES, NODES, dtype=torch.bool)
-    return ard_evidence(x, x, *everything(x), positive, LAGS)
+def evidence(x: Tensor, positive: Tensor | None = None, lags: int = LAGS) -> Tensor:
+    known = torch.zeros(NODES, NODES, dtype=torch.bool) if positive is None else positive
+    return ard_evidence(x, x, *everything(x), known, lags)
 
 
 def test_the_driver_stands_out_in_every_store() -> None:
@@ -95,17 +94,31 @@ def test_a_constant_series_neither_drives_nor_is_driven() -> None:
 
 
 def test_series_that_float32_cannot_tell_apart_do_not_break_it() -> None:
-    """A mediator interpolated from monthly values, two proportional channels, hardly any noise."""
-    rng = np.random.default_rng(0)
-    steps, lags = 360, 14
-    x = rng.gamma(2.0, 1.0, (STORES, NODES, steps))
-    x[:, 1] = 3 * x[:, 0]
-    for store in range(STORES):
-        monthly = CubicSpline(np.arange(14), rng.gamma(5.0, 1.0, 14))
-        x[store, 2] = monthly(np.arange(steps) / 30)
-    x[:, 3, 1:] = 5 * x[:, 0, :-1]
-    single = torch.from_numpy(x - x.mean(-1, keepdims=True)).float()
-    positive = torch.zeros(NODES, NODES, dtype=torch.bool)
-    log_bf = ard_evidence(single, single, *everything(single), positive, lags)
-    assert log_bf.isfinite().all()
-    assert (torch.maximum(log_bf[:, 0, 3], log_bf[:, 1, 3]) > 10).all()
+    found = evidence(alike().float(), lags=14)
+    assert found.isfinite().all()
+    assert (torch.maximum(found[:, 0, 3], found[:, 1, 3]) > 10).all()
+
+
+@pytest.mark.parametrize("lags", [7, 14])
+def test_rounding_of_the_series_decides_nothing(lags: int) -> None:
+    """Nor do the order of the series and the number of threads, which round sums differently."""
+    exact, order = alike(), torch.tensor([2, 0, 3, 1])
+    back = order.argsort()
+    expected, threads = evidence(exact, lags=lags), torch.get_num_threads()
+    try:
+        for used, x in enumerate(rounded(exact), 1):
+            torch.set_num_threads(used)
+            found = evidence(x, lags=lags).double()
+            torch.testing.assert_close(found, expected, atol=0.02, rtol=1e-3)
+            found = evidence(x[:, order], lags=lags)[:, back][:, :, back].double()
+            torch.testing.assert_close(found, expected, atol=0.02, rtol=1e-3)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_rounding_of_the_series_does_not_change_forecasts() -> None:
+    exact = alike()
+    expected = ard_forecast(exact, exact, *everything(exact), 7)
+    for x in rounded(exact):
+        for found, part in zip(ard_forecast(x, x, *everything(x), 7), expected, strict=True):
+            torch.testing.assert_close(found.double(), part, atol=1e-4, rtol=1e-3)

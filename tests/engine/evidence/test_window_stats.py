@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import pytest
 import torch
+from small import alike, rounded
 
 from causalmmm.engine.evidence.mean_field import mean_field
-from causalmmm.engine.evidence.response import response_evidence
+from causalmmm.engine.evidence.response import ResponseEvidence, response_evidence
 from causalmmm.engine.evidence.window_stats import WindowStatistics, window_statistics
 from causalmmm.engine.nn.baseline import CalendarBaseline
+from causalmmm.engine.ops.linalg import cholesky
+from causalmmm.engine.spec.calendar import Calendar, CalendarSpec
 
 RIDGE = 10.0
 
@@ -150,3 +156,92 @@ def test_baseline_residual_is_orthogonal_to_the_calendar_without_shrinkage() -> 
         - basis[0].numpy() @ np.linalg.lstsq(basis[0].numpy(), x[0].numpy().T, rcond=None)[0]
     )
     np.testing.assert_allclose(residual[0].detach().numpy().T, expected, atol=1e-4)
+
+
+def smooth() -> torch.Tensor:
+    """Waves of one frequency: every series and lag is a sum of two others, without any noise."""
+    phase = 0.3 * torch.arange(4.0, dtype=torch.float64).unsqueeze(-1)
+    return torch.sin(torch.arange(360) / 40 + phase).expand(6, -1, -1)
+
+
+@pytest.mark.parametrize("series", [smooth, alike])
+def test_rounding_hardly_changes_statistics_of_series_that_move_together(
+    series: Callable[[], torch.Tensor],
+) -> None:
+    """The ridge is far above the rounding of sums in float32, so these need no float64."""
+    exact = series()
+    seen = torch.ones(len(exact), exact.shape[-1], dtype=torch.bool)
+    expected = statistics_of(exact, seen, 14)
+    for x in rounded(exact):
+        found = statistics_of(x, seen, 14)
+        torch.testing.assert_close(found.edges.double(), expected.edges, atol=1e-2, rtol=0)
+        torch.testing.assert_close(found.nodes.double(), expected.nodes, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("log_noise", [-1.0, -4.0])
+@pytest.mark.parametrize("series", [smooth, alike])
+def test_rounding_hardly_changes_evidence_of_responses_that_move_together(
+    series: Callable[[], torch.Tensor], log_noise: float
+) -> None:
+    """Carry-over of neighbouring lengths, and one response that is there twice."""
+    exact = series() / series().abs().mean(-1, keepdim=True)
+    decays = torch.tensor([0.1, 0.5, 0.52, 0.5], dtype=exact.dtype).unsqueeze(-1)
+    stock, stocks = torch.zeros(*exact.shape[:2], 4, 1, dtype=exact.dtype), []
+    for now in exact.split(1, dim=-1):
+        stock = decays * stock + (1 - decays) * now.unsqueeze(2)
+        stocks.append(stock)
+    beta = 0.3 * torch.rand(4, 4, 4, generator=torch.Generator().manual_seed(0))
+
+    def evidence(responses: torch.Tensor) -> ResponseEvidence:
+        x = exact[..., 1:].to(responses.dtype)
+        return response_evidence(
+            x,
+            responses,
+            beta.to(x.dtype),
+            torch.full(x.shape[:2], log_noise, dtype=x.dtype),
+            torch.ones_like(x),
+            torch.ones(len(x), x.shape[-1], dtype=torch.bool),
+            torch.full((4, 4), -1.0, dtype=x.dtype),
+            lambda factor: factor - 1,
+            0.3,
+        )
+
+    responses = torch.cat(stocks, dim=-1)[..., :-1]
+    expected = evidence(responses)
+    for near in rounded(responses):
+        found = evidence(near)
+        torch.testing.assert_close(found.edges.double(), expected.edges, atol=1e-2, rtol=0)
+        torch.testing.assert_close(found.factor.double(), expected.factor, atol=0.05, rtol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [60, 90, 360, 1000])
+@pytest.mark.parametrize("log_ridge", [None, -6.0, -12.0])
+def test_rounding_does_not_change_what_a_calendar_explains(
+    steps: int, log_ridge: float | None
+) -> None:
+    """Yearly harmonics over a part of a year, and a control that is there twice, held apart by
+    little shrinkage."""
+    spec = CalendarSpec("D", yearly=3, control_mean=(0.0, 0.0), control_scale=(1.0, 1.0))
+    days = np.datetime64("2023-01-01") + np.arange(steps)
+    calendar = torch.from_numpy(Calendar(spec, days).rows(np.arange(steps)[None])).double()
+    rng = np.random.default_rng(0)
+    control = torch.from_numpy(rng.standard_normal((1, steps, 1)))
+    basis = torch.cat([calendar, control, control], dim=-1)
+    x = torch.from_numpy(rng.gamma(2.0, 1.0, (1, 2, steps)))
+    baseline = CalendarBaseline(2, spec.groups)
+    if log_ridge is not None:
+        baseline.log_ridge.data.fill_(log_ridge)
+    seen = torch.ones(1, steps, dtype=torch.bool)
+
+    def explained(basis: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        baseline.to(basis.dtype)
+        projection = baseline.project(basis, seen)
+        _, residual = baseline(x.to(basis.dtype), projection)
+        ahead = projection.ahead().residual(x.to(basis.dtype)[..., :-1])
+        wobble = basis.double() @ cholesky(projection.spread.double())
+        return residual.double(), ahead.double(), wobble.square().sum(-1).sqrt()
+
+    with torch.no_grad():
+        expected = explained(basis)
+        for near in rounded(basis):
+            torch.testing.assert_close(explained(near), expected, atol=5e-4, rtol=0)

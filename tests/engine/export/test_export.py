@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small import alike
+from torch import Tensor
 
+from causalmmm.engine.evidence.ard import ard_evidence
+from causalmmm.engine.nn.baseline import CalendarBaseline
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import edge_log_prior
 from causalmmm.engine.spec.calendar import Calendar, CalendarSpec
 from causalmmm.engine.spec.config import ModelConfig
+from causalmmm.model.onnx_export import TOLERANCE
+from causalmmm.simulation import simulate
 
 onnx = pytest.importorskip("onnx", reason="needs the optional extra onnx")
 pytest.importorskip("onnxscript", reason="needs the optional extra onnx")
@@ -19,6 +26,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="needs the optional extr
 
 from causalmmm.engine.export.build import build as export  # noqa: E402
 from causalmmm.engine.export.graph import ExportedCalendar, ExportedModel  # noqa: E402
+from causalmmm.engine.export.operators import translations  # noqa: E402
 
 
 @pytest.mark.parametrize("freq", ["D", "W-MON", "MS"])
@@ -77,3 +85,53 @@ def test_sixty_four_series_in_another_opset_give_the_same_numbers(tmp_path: Path
             np.testing.assert_allclose(
                 values, expected[name].numpy(), rtol=1e-4, atol=1e-4 * size, err_msg=name
             )
+
+
+class Alone(torch.nn.Module):
+    """What a calendar leaves of N series, and what each store alone says of their edges."""
+
+    def __init__(self, nodes: int, groups: tuple[str, ...]) -> None:
+        super().__init__()
+        self.baseline = CalendarBaseline(nodes, groups)
+        self.unsigned = torch.zeros(nodes, nodes, dtype=torch.bool)
+
+    def forward(self, x: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+        seen = torch.ones_like(basis[..., 0]) > 0
+        residual = self.baseline(x, self.baseline.project(basis, seen))[1]
+        running = torch.ones_like(x)
+        return residual, ard_evidence(residual, residual, running, seen, self.unsigned, 7)
+
+
+def simulated() -> Tensor:
+    panel, _ = simulate("paper-small", stores=16, steps=360, seed=0)
+    x = panel.data.values.reshape(16, 360, -1).swapaxes(1, 2)
+    return torch.from_numpy(x / np.abs(x).mean(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("series", [simulated, alike])
+def test_evidence_of_a_store_alone_is_the_same_exported(series: Callable[[], Tensor]) -> None:
+    """Neither library's rounding may decide, even where series move together."""
+    spec, x = CalendarSpec("D", yearly=3), series().float()
+    days = np.datetime64("2024-01-01") + np.arange(x.shape[-1])
+    basis = torch.from_numpy(Calendar(spec, days).rows(np.arange(len(days))[None]))
+    given, module = (x, basis.expand(len(x), -1, -1)), Alone(x.shape[1], spec.groups)
+    with torch.no_grad():
+        program = torch.export.export(module, given, strict=False)
+        traced = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=18,
+            custom_translation_table=translations(),
+            verbose=False,
+            optimize=False,
+        )
+        residual, factor = module(*given)
+    assert traced is not None
+    onnx.checker.check_model(traced.model_proto, full_check=True)
+    session = onnxruntime.InferenceSession(traced.model_proto.SerializeToString())
+    names = [value.name for value in session.get_inputs()]
+    found = session.run(None, {k: v.numpy() for k, v in zip(names, given, strict=True)})
+    np.testing.assert_allclose(found[0], residual.numpy(), atol=1e-5)
+    np.testing.assert_allclose(found[1], factor.numpy(), atol=0.02, rtol=1e-3)
+    probability = torch.from_numpy(found[1]).sigmoid()
+    np.testing.assert_allclose(probability.numpy(), factor.sigmoid().numpy(), atol=TOLERANCE)

@@ -168,7 +168,7 @@ def test_the_variance_of_a_step_is_that_of_noise_and_coefficients(
     drawn = simulate_futures(model, batch, future, draws=20000, seed=0)[..., 0].std(1)
     with torch.no_grad():
         inferred = model.infer(batch)
-    row = future.basis[:, 0]
+    row = future.basis[:, 0].double()
     leverage = torch.einsum("bq,bqr,br->b", row, inferred.projection.spread, row)
     residual = inferred.residual.double().numpy()
     steps = residual.shape[-1]
