@@ -1,1 +1,4 @@
-"""What measurements share: datasets, metrics, options, result files, pictures. No method here."""
+"""What measurements share: datasets, metrics, options, result files, pictures.
+
+No method and no measurement lives here.
+"""
