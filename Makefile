@@ -78,7 +78,7 @@ triton-check: .venv/.installed-$(CUDA) ## test the Triton kernels on another Tri
 	test -d build/triton-$(TRITON) || PIP_CONSTRAINT= $(PIP) install -q --no-deps \
 	  --target build/triton-$(TRITON) triton==$(TRITON) 'numpy<2.4'
 	PYTHONPATH=$(CURDIR)/build/triton-$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest \
-	  tests/kernels/test_edge_compiled.py tests/kernels/test_edge_triton.py
+	  tests/kernels/edge/test_launch_budgets.py tests/kernels/edge/test_triton.py
 
 foreign-check: .venv/.installed-$(CUDA) ## run an exported model in onnxruntime-web under Node.js
 	npm install --silent --ignore-scripts --no-audit --no-fund --prefix build/node onnxruntime-web@1.30.0

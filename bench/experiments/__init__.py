@@ -1,1 +1,4 @@
-"""Experiments on simulated panels with known truth, one file per table of the README."""
+"""Experiments on simulated panels with known truth, one module per table of the README.
+
+No method of `causalmmm` and no metric lives here; what is compared with is in `baselines`.
+"""

@@ -22,13 +22,13 @@ import torch
 from numpy.typing import NDArray
 
 from bench.experiments.forecast import model_forecast
-from bench.experiments.forecast_task import HORIZONS, Task, rolling_origins, score
+from bench.experiments.forecast_task import HORIZONS, Task, forecast_rows, rolling_origins
 from bench.lib.datasets import draw_dataset
 from bench.lib.dot_plot import dot_plot
+from bench.lib.metrics import edge_metrics
 from bench.lib.options import with_defaults
 from bench.lib.record import Row, table
 from bench.lib.result_log import ResultLog
-from bench.lib.scores import edge_scores
 from causalmmm.data.panel import Panel
 from causalmmm.model.estimator import CausalMMM
 
@@ -92,9 +92,9 @@ def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
 def ablated(
     panel: Panel, edges: NDArray[np.bool_], task: Task, settings: dict[str, Any]
 ) -> list[Row]:
-    """One row: scores of held-out graphs, and errors of forecasts at each horizon."""
+    """One row: metrics of held-out graphs, and errors of forecasts at each horizon."""
     row: Row = held_out_structure(panel, edges, task.seed, settings)
-    for errors in score(task, model_forecast(panel, task, settings)):
+    for errors in forecast_rows(task, model_forecast(panel, task, settings)):
         if errors["kind"] == "at step":
             row[f"mse_{errors['horizon']}"] = errors["mse"]
     return [row]
@@ -103,24 +103,24 @@ def ablated(
 def held_out_structure(
     panel: Panel, edges: NDArray[np.bool_], seed: int, settings: dict[str, Any]
 ) -> dict[str, float]:
-    """Scores of the graphs of the fifth of the stores that training did not see."""
+    """Metrics of the graphs of a fifth of the stores, on which the model was not trained."""
     order = np.random.default_rng([seed, 5]).permutation(panel.n_stores)
     held = np.sort(order[: max(1, panel.n_stores // 5)])
     train = np.sort(order[len(held) :])
     model = CausalMMM(**settings).fit(panel.select(panel.stores[train]), progress=False)
-    return graph_scores(model, panel.select(panel.stores[held]), edges[held])
+    return graph_metrics(model, panel.select(panel.stores[held]), edges[held])
 
 
-def graph_scores(model: CausalMMM, panel: Panel, edges: NDArray[np.bool_]) -> dict[str, float]:
-    """Scores of the graphs a fitted model finds in a panel, against edges [S, N, N]."""
+def graph_metrics(model: CausalMMM, panel: Panel, edges: NDArray[np.bool_]) -> dict[str, float]:
+    """Metrics of the graphs a fitted model infers for a panel, against edges [S, N, N]."""
     frame = model.graphs(panel)
     if list(frame["store"].unique()) != list(panel.stores):
         raise RuntimeError("graphs do not come in the panel's order of stores")
     probability = np.zeros(edges.shape)
     pairs = ~np.eye(edges.shape[-1], dtype=bool)
     probability[:, pairs] = frame["probability"].to_numpy().reshape(len(edges), -1)
-    found = edge_scores(probability, edges)
-    return {name: found[name] for name in STRUCTURE}
+    metrics = edge_metrics(probability, edges)
+    return {name: metrics[name] for name in STRUCTURE}
 
 
 def without_context(panel: Panel) -> Panel:
@@ -139,7 +139,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--settings", default=None, help="parameters of CausalMMM as JSON")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
-    parser.add_argument("--again", action="store_true", help="measure what is there already too")
+    parser.add_argument("--again", action="store_true", help="measure rows again that are there")
     parser.add_argument("--out", type=Path)
     usual: dict[str, Any] = {"seeds": [0, 1, 2, 3, 4], "origins": 20, "settings": "{}"}
     options = with_defaults(parser.parse_args(arguments), usual, QUICK)

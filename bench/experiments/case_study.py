@@ -1,4 +1,4 @@
-"""Case study: one beauty store of the simulator, from its panel to what an analyst would say.
+"""Case study: one beauty store of the simulator, from its panel to an analyst's conclusions.
 
     python -m bench.experiments.case_study             # writes case-study.md, .png, .csv, .json
     python -m bench.experiments.case_study --quick     # few stores and epochs, into runs/
@@ -112,9 +112,9 @@ def edge_rows(
     """Every pair that is an edge in truth or is given a probability of at least one half."""
     frame = model.graphs(panel.select([panel.stores[store]]))
     rows: list[Row] = []
-    for found in frame.to_dict("records"):
-        i, j = names.index(found["source"]), names.index(found["target"])
-        row = {k: found[k] for k in ("source", "target", "probability", "effect")}
+    for record_ in frame.to_dict("records"):
+        i, j = names.index(record_["source"]), names.index(record_["target"])
+        row = {k: record_[k] for k in ("source", "target", "probability", "effect")}
         row["true edge"] = bool(truth.edges[store, i, j])
         if row["true edge"] or row["probability"] >= 0.5:
             rows.append(row)
@@ -125,11 +125,11 @@ def response_curves(
     model: CausalMMM, panel: Panel, truth: Truth, store: int, names: Sequence[str]
 ) -> list[Curve]:
     """Curves of the channels that truly drive the target."""
-    own = panel.select([panel.stores[store]])
-    spend = own.to_frame()
+    one_store = panel.select([panel.stores[store]])
+    spend = one_store.to_frame()
     curves = []
     for i in np.flatnonzero(truth.edges[store, : LAW.channels, -1]):
-        frame = model.response_curves(names[i], panel=own, points=200)
+        frame = model.response_curves(names[i], panel=one_store, points=200)
         amount, *learned = (
             frame[column].to_numpy(np.float64) for column in ("amount", "effect", "lower", "upper")
         )
@@ -144,45 +144,45 @@ def conclusions(
     """What an analyst would conclude from the learned numbers, each with what is true."""
     probability = {(r["source"], r["target"]): r["probability"] for r in rows}
     true = {(r["source"], r["target"]) for r in rows if r["true edge"]}
-    found = {pair for pair, p in probability.items() if p >= 0.5}
+    learned = {pair for pair, p in probability.items() if p >= 0.5}
     video, pv, gmv = names[brand], names[-2], names[-1]
     lines = ["# A beauty store: what the model says, and whether it is so", ""]
 
-    def say(claim: str, right: bool, fact: str) -> None:
+    def judge(claim: str, right: bool, fact: str) -> None:
         lines.append(f"- {claim} **{'True' if right else 'Not so'}**: {fact}.")
 
-    direct = sorted(s for s, t in found if t == gmv)
+    direct = sorted(s for s, t in learned if t == gmv)
     actual = sorted(s for s, t in true if t == gmv)
-    say(
+    judge(
         f"What sells directly: {', '.join(direct) or 'nothing'}.",
         direct == actual,
         f"in truth {', '.join(actual)}",
     )
     for target in [pv, *(n for n in names if (n, gmv) in true and n != pv)]:
-        seen, is_edge = (video, target) in found, (video, target) in true
+        is_learned, is_edge = (video, target) in learned, (video, target) in true
         chance = probability.get((video, target))
-        said = f"(probability {chance:.2f})" if chance is not None else "(probability below 0.5)"
-        say(
-            f"{video} {'drives' if seen else 'does not drive'} {target} {said}.",
-            seen == is_edge,
+        wording = f"(probability {chance:.2f})" if chance is not None else "(probability below 0.5)"
+        judge(
+            f"{video} {'drives' if is_learned else 'does not drive'} {target} {wording}.",
+            is_learned == is_edge,
             f"there is {'an' if is_edge else 'no'} edge",
         )
     for curve in curves:
-        if (curve.channel, gmv) not in found:
+        if (curve.channel, gmv) not in learned:
             continue
         at = [0.0, curve.usual, 2.0 * curve.usual]
         gains = [np.diff(np.interp(at, curve.amount, c)) for c in (curve.learned, curve.true)]
-        say(
+        judge(
             f"The usual spend on {curve.channel} directly adds {gains[0][0]:,.0f} a day to {gmv}, "
             f"and doubling it {gains[0][1]:,.0f} more.",
             all(0.5 <= ours / actual <= 2.0 for ours, actual in zip(*gains, strict=True)),
             f"{gains[1][0]:,.0f} and {gains[1][1]:,.0f} in truth",
         )
-    false = sorted(found - true)
-    missed = sorted(true - found)
+    false = sorted(learned - true)
+    missed = sorted(true - learned)
     lines += [
         "",
-        f"{len(found & true)} of {len(true)} true edges found, {len(false)} false ones"
+        f"{len(learned & true)} of {len(true)} true edges found, {len(false)} false ones"
         + (f" ({', '.join(f'{a} -> {b}' for a, b in false)})" if false else "")
         + (f"; missed: {', '.join(f'{a} -> {b}' for a, b in missed)}" if missed else "")
         + ". A claim about size counts as true within a factor of two.",
@@ -241,18 +241,18 @@ def _draw_graph(
 ) -> None:
     """Brand on the left, conversion channels in an arc beside it, then page views, then GMV."""
     others = [n for k, n in enumerate(names[:-2]) if k != brand]
-    place = {names[brand]: (0.0, 0.0), names[-2]: (2.3, -1.05), names[-1]: (3.3, 0.0)}
+    position = {names[brand]: (0.0, 0.0), names[-2]: (2.3, -1.05), names[-1]: (3.3, 0.0)}
     heights = np.linspace(1.3, -1.3, len(others))
-    place |= {n: (1.25 - 0.12 * h * h, h) for n, h in zip(others, heights, strict=True)}
+    position |= {n: (1.25 - 0.12 * h * h, h) for n, h in zip(others, heights, strict=True)}
     for (source, target), probability in edges.items():
         among = source in others and target in others  # around the boxes that stand between
         arrow = FancyArrowPatch(
-            place[source], place[target], arrowstyle="-|>", mutation_scale=13, shrinkA=22,
+            position[source], position[target], arrowstyle="-|>", mutation_scale=13, shrinkA=22,
             shrinkB=22, connectionstyle=f"arc3,rad={0.5 if among else 0.12}",
             lw=0.6 + 1.6 * probability, color=colours.get((source, target), OURS),
         )  # fmt: skip
         axes.add_patch(arrow)
-    for name, (x, y) in place.items():
+    for name, (x, y) in position.items():
         box = {"boxstyle": "round,pad=0.35", "fc": "white", "ec": PALE}
         axes.text(x, y, name, ha="center", va="center", fontsize=8.5, color=INK, bbox=box)
     axes.set(xlim=(-0.6, 3.8), ylim=(-1.7, 1.7))

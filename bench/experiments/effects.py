@@ -1,4 +1,4 @@
-"""Table 6: are effects as large as the model says, and do its intervals hold?
+"""Table 6: sizes of effects and response curves against the truth, and coverage of their intervals.
 
     python -m bench.experiments.effects --scenario paper-small airmmm --seeds 0 1
     python -m bench.experiments.effects --quick        # a few stores and epochs, into runs/
@@ -6,9 +6,9 @@
 What the sender of a true edge adds to its receiver per step, on average over the window and in the
 long run. The model is judged on the edges that it finds. Beside it, on all edges: an autoregressive
 distributed lag regression of each receiver on the last seven steps of itself and of its true
-senders (statsmodels; intervals by the delta method), which is told the graph. It is linear, so its
-effect is slope times mean. Curves are those of channels that drive the target, at half, one and two
-times the usual spend.
+senders (statsmodels; intervals by the delta method), which is given the true graph. It is linear,
+so its effect is slope times mean. Curves are those of channels that drive the target, at half, one
+and two times the usual spend.
 
 median_ratio is of learned to true; log_error the median size of its logarithm (a learned effect of
 the wrong sign counts as a hundredth); cover_90 the share of true values inside 90 % intervals, and
@@ -75,10 +75,10 @@ def learned_rows(panel: Panel, truth: Truth, settings: dict[str, Any]) -> list[R
         values[:, pairs] = frame[column].to_numpy(float).reshape(len(values), -1)
         return values
 
-    found = truth.edges & (matrix("probability") >= 0.5)
+    learned_edges = truth.edges & (matrix("probability") >= 0.5)
     learned = [matrix(column) for column in ("effect", "lower", "upper")]
-    rows = _effect_rows(found, learned, true_effects(truth))
-    return [*rows, curve_row(model, panel, truth, found[:, : len(truth.channels), -1])]
+    rows = _effect_rows(learned_edges, learned, true_effects(truth))
+    return [*rows, curve_row(model, panel, truth, learned_edges[:, : len(truth.channels), -1])]
 
 
 def true_effects(truth: Truth) -> Array:
@@ -90,8 +90,8 @@ def true_effects(truth: Truth) -> Array:
 def true_curve(truth: Truth, store: int, channel: int, amount: Array) -> Array:
     """What constant amounts [K] on a channel add to the target per step, directly, in the long
     run."""
-    levels, place = truth.levels[store], (store, channel)
-    shape = hill(amount / levels[channel], truth.slope[place], truth.half_saturation[place])
+    levels, at = truth.levels[store], (store, channel)
+    shape = hill(amount / levels[channel], truth.slope[at], truth.half_saturation[at])
     return shape * truth.effects[store, channel, -1] * levels[-1] / (1 - truth.own_memory[-1])
 
 
@@ -120,8 +120,9 @@ def ardl_rows(panel: Panel, truth: Truth) -> list[Row]:
     learned = [np.zeros(truth.edges.shape) for _ in range(3)]
     for store, receiver in zip(*np.nonzero(truth.edges.any(1)), strict=True):
         senders = np.flatnonzero(truth.edges[store, :, receiver])
-        for values, part in zip(learned, ardl(history[store], senders, receiver), strict=True):
-            values[store, senders, receiver] = part
+        estimates = ardl(history[store], senders, receiver)  # effects, lower and upper ends
+        for values, estimate in zip(learned, estimates, strict=True):
+            values[store, senders, receiver] = estimate
     return _effect_rows(truth.edges, learned, true_effects(truth))
 
 
@@ -175,7 +176,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--settings", default=None, help="parameters of CausalMMM as JSON")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
-    parser.add_argument("--again", action="store_true", help="measure what is there already too")
+    parser.add_argument("--again", action="store_true", help="measure rows again that are there")
     parser.add_argument("--out", type=Path)
     return with_defaults(parser.parse_args(arguments), {"seeds": [0, 1], "settings": "{}"}, QUICK)
 

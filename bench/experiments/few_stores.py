@@ -2,8 +2,8 @@
 
     python -m bench.experiments.few_stores --sizes 1 8 50 --out bench/results
 
-Nobody sees an edge, so the stores that are fitted can be scored. Small panels are drawn several
-times; every method scores the same draws.
+No method sees an edge, so the stores fitted on can be evaluated. Small panels are drawn several
+times; every method is run on the same draws.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bench.experiments.structure import scored
+from bench.experiments.structure import evaluated
 from bench.experiments.structure_methods import METHODS, Task
 from bench.lib.options import with_defaults
 from bench.lib.record import Row, record, table
@@ -41,13 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     for size in options.sizes:
         everyone = np.arange(size)
         for seed in range(options.draws or DRAWS.get(size, 1)):
-            case = draw(options.scenario, seed, size)
-            task = Task(case, everyone, everyone, size, seed, {}, options.quick)
+            dataset = draw(options.scenario, seed, size)
+            task = Task(dataset, everyone, everyone, size, seed, {}, options.quick)
             for method in options.methods:
                 began = time.perf_counter()
-                found = METHODS[method](task)
+                estimate = METHODS[method](task)
                 seconds = time.perf_counter() - began
-                row = {"stores": size, "seed": seed, "method": method, **scored(found, task)}
+                row = {"stores": size, "seed": seed, "method": method, **evaluated(estimate, task)}
                 rows.append(row | {"stores": size, "seconds": seconds})
     print(table(rows, ["stores", "method"], VALUES, f"\n{options.scenario}, few stores"))
     record(options.out, f"few-stores-{options.scenario}", rows, vars(options))

@@ -4,8 +4,8 @@
     python -m bench.experiments.forecast --quick       # a few stores and origins, into runs/
 
 All methods learn from the steps before the first origin only and read each later history as it
-becomes known; nobody is told future spend. Every scenario has a CSV, a JSON and a figure; what the
-CSV holds already is not measured again, unless ``--again``.
+becomes known; future spend is unknown to all. Every scenario has a CSV, a JSON and a figure; rows
+that the CSV holds already are not measured again, unless ``--again``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ from bench.experiments.baselines.forecast_linear import (
     store_mean,
 )
 from bench.experiments.baselines.forecast_neural import lstm, wide_deep
-from bench.experiments.forecast_task import HORIZONS, LEVELS, Forecast, Task, rolling_origins, score
+from bench.experiments.forecast_task import (
+    HORIZONS,
+    LEVELS,
+    Forecast,
+    Task,
+    forecast_rows,
+    rolling_origins,
+)
 from bench.lib.datasets import draw_dataset
 from bench.lib.dot_plot import dot_plot
 from bench.lib.options import with_defaults
@@ -74,7 +81,7 @@ def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
             key |= {"origins": len(task.origins), "every": options.every, "method": method}
             if method == OURS:
                 key["settings"] = options.settings
-            log.add(key, partial(forecast_rows, method, panel, task, declared | settings))
+            log.add(key, partial(method_rows, method, panel, task, declared | settings))
     rows = log.rows
     for kind in ("at step", "steps up to"):
         chosen = [row for row in rows if row["kind"] == kind]
@@ -90,10 +97,10 @@ def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def forecast_rows(method: str, panel: Panel, task: Task, settings: dict[str, Any]) -> list[Row]:
+def method_rows(method: str, panel: Panel, task: Task, settings: dict[str, Any]) -> list[Row]:
     if method == OURS:
-        return score(task, model_forecast(panel, task, settings))
-    return score(task, BASELINES[method](task))
+        return forecast_rows(task, model_forecast(panel, task, settings))
+    return forecast_rows(task, BASELINES[method](task))
 
 
 def model_forecast(panel: Panel, task: Task, settings: dict[str, Any]) -> Forecast:
@@ -105,18 +112,18 @@ def model_forecast(panel: Panel, task: Task, settings: dict[str, Any]) -> Foreca
     model.fit(panel.head(task.fit_steps), progress=False)
     levels = list(range(5, 100, 5))
     lower, upper = ([f"{side}_{level}" for level in levels] for side in ("lower", "upper"))
-    parts = []
+    origins = []
     for origin in task.origins:
         frame = model.predict(panel.head(origin), horizon=task.horizon, level=levels)
         target = frame[frame["series"] == panel.nodes[-1]]
         if list(target["store"].unique()) != list(panel.stores):
             raise RuntimeError("forecasts do not come in the panel's order of stores")
         columns = target[["mean", *reversed(lower), *upper]].to_numpy(float)
-        parts.append(columns.reshape(panel.n_stores, task.horizon, -1))
-    drawn = np.stack(parts)
-    below, above = drawn[..., 1 : 1 + len(levels)], drawn[..., 1 + len(levels) :]
-    middle = (below[..., -1:] + above[..., :1]) / 2  # no level asks for the median itself
-    return Forecast(drawn[..., 0], np.concatenate([below, middle, above], axis=-1))
+        origins.append(columns.reshape(panel.n_stores, task.horizon, -1))
+    statistics = np.stack(origins)
+    below, above = statistics[..., 1 : 1 + len(levels)], statistics[..., 1 + len(levels) :]
+    median = (below[..., -1:] + above[..., :1]) / 2  # no level asks for the median itself
+    return Forecast(statistics[..., 0], np.concatenate([below, median, above], axis=-1))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -131,7 +138,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--settings", default="{}", help="parameters of CausalMMM as JSON")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
-    parser.add_argument("--again", action="store_true", help="measure what is there already too")
+    parser.add_argument("--again", action="store_true", help="measure rows again that are there")
     parser.add_argument("--out", type=Path)
     usual: dict[str, Any] = {"seeds": [0, 1, 2, 3, 4], "origins": 20}
     options = with_defaults(parser.parse_args(arguments), usual, QUICK)

@@ -1,4 +1,4 @@
-"""What a forecaster is asked and how its answer is scored. No method lives here."""
+"""The forecasting task: what a method is given, and how its forecasts are evaluated. No method."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from bench.lib.scores import forecast_scores
+from bench.lib.metrics import forecast_metrics
 from causalmmm.data.panel import Panel
 
 Array = NDArray[np.float64]
@@ -20,7 +20,7 @@ QUANTILES = np.arange(1, 40) / 40
 
 @dataclass(frozen=True)
 class Task:
-    """Rolling-origin forecasting of the last series; nobody is told the future of any series.
+    """Rolling-origin forecasting of the last series; the future of all series is unknown.
 
     history  [S, T, N] in the user's units;  dates datetime64[D] [T];  context [S, C], static
     origins  steps known at each forecast, ascending; forecasts are of steps o .. o + horizon - 1
@@ -78,11 +78,11 @@ def rolling_origins(
     if steps != int(data.lengths.max()):
         raise ValueError("rolling origins are drawn on histories of equal length")
     last = steps - max(HORIZONS)
-    room = last - (steps + 1) // 2
-    if room < 0:
+    spare = last - (steps + 1) // 2
+    if spare < 0:
         raise ValueError(f"{steps} steps are too few to fit on half and forecast {max(HORIZONS)}")
-    every = max(1, min(every, room // max(origins - 1, 1)))
-    count = min(origins, 1 + room // every)
+    every = max(1, min(every, spare // max(origins - 1, 1)))
+    count = min(origins, 1 + spare // every)
     history = data.values.reshape(data.n_stores, steps, data.n_nodes).astype(np.float64)
     context = data.context
     if data.context_moves:
@@ -98,7 +98,7 @@ def rolling_origins(
     )
 
 
-def score(task: Task, forecast: Forecast) -> list[dict[str, float | str]]:
+def forecast_rows(task: Task, forecast: Forecast) -> list[dict[str, float | str]]:
     """One row per horizon, at its own step and over all steps up to it.
 
     ``mse``, ``mae`` and ``crps`` are of values divided by the store's mean; the CRPS of a forecast
@@ -112,27 +112,27 @@ def score(task: Task, forecast: Forecast) -> list[dict[str, float | str]]:
             level = np.abs(actual).mean(1, keepdims=True)
             mae = float((np.abs(mean - actual) / level).mean())
             row: dict[str, float | str] = {"horizon": horizon, "kind": kind}
-            row |= forecast_scores(actual, mean) | {"mae": mae, "crps": mae}
+            row |= forecast_metrics(actual, mean) | {"mae": mae, "crps": mae}
             if forecast.quantiles is not None:
                 quantiles = np.stack(
                     [_by_store(q) for q in np.moveaxis(forecast.quantiles[..., steps, :], -1, 0)],
                     axis=-1,
                 )
-                row |= quantile_scores(actual, quantiles, level)
+                row |= quantile_metrics(actual, quantiles, level)
             rows.append(row)
     return rows
 
 
-def quantile_scores(actual: Array, quantiles: Array, level: Array) -> dict[str, float]:
+def quantile_metrics(actual: Array, quantiles: Array, level: Array) -> dict[str, float]:
     """CRPS in units of ``level``, and coverage, of quantiles [S, K, len(QUANTILES)]."""
     above = actual[..., None] - quantiles
     pinball = np.maximum(QUANTILES * above, (QUANTILES - 1.0) * above).sum(-1) / 40
-    scores = {"crps": float((2.0 * pinball / level).mean())}
+    metrics = {"crps": float((2.0 * pinball / level).mean())}
     for percent in LEVELS:
         tail = round((1.0 - percent / 100) / 2 * 40)  # QUANTILES are fortieths
         inside = (quantiles[..., tail - 1] <= actual) & (actual <= quantiles[..., -tail])
-        scores[f"cover_{percent}"] = float(inside.mean())
-    return scores
+        metrics[f"cover_{percent}"] = float(inside.mean())
+    return metrics
 
 
 def _by_store(values: Array) -> Array:

@@ -1,5 +1,5 @@
-"""Influence of every sender on every receiver, read from a forecaster by pulses; graphs put into
-the fitted model. No files, no tables.
+"""Influence of every sender on every receiver, measured on a forecaster by pulses; the fitted
+model under other graphs. No files, no tables.
 
 A pulse adds one standard deviation of the sender to one row. One step ahead: what it changes in the
 predictions of the receiver over the next ``STEPS`` rows, all rows otherwise as they were. Rolled
@@ -39,7 +39,7 @@ Rolled = Callable[[Array], Array]
 
 
 class Fitted:
-    """The fitted model on a panel, of which it sees the first ``rows`` steps of each store."""
+    """The fitted model on a panel, with the first ``rows`` steps of each store as context."""
 
     def __init__(self, model: CausalMMM, panel: Panel, rows: int) -> None:
         data = panel.data
@@ -50,9 +50,7 @@ class Fitted:
         self.scale = windows.scale
         self.rows = rows
         self.batch = windows.full(stores)
-        self.batch.target_mask[:, rows:] = self.batch.context_mask[
-            :, rows:
-        ]  # hidden, and no padding
+        self.batch.target_mask[:, rows:] = self.batch.context_mask[:, rows:]  # hidden, not padding
         self.batch.context_mask[:, rows:] = False
         ends = data.offsets[stores + 1] - 1
         self.future = Future(
@@ -69,11 +67,11 @@ class Fitted:
 
     @property
     def probability(self) -> Array:
-        """[S, N, N], what the model itself believes."""
+        """[S, N, N], the model's own probabilities of edges."""
         return causal_probability(self.inferred.posterior.edges).double().numpy()
 
     def under(self, graph: Array | None) -> Inference:
-        """What was inferred, with another graph [S, N, N] of probabilities put in for the own."""
+        """The inference under another graph of probabilities [S, N, N]; None keeps the learned."""
         if graph is None:
             return self.inferred
         gate = torch.as_tensor(graph, dtype=torch.float32)
@@ -156,32 +154,32 @@ def one_step_influence(predict: OneStep, x: Array) -> Array:
     rows, total = pulse_rows(x.shape[1]), 0.0
     base = predict(x)
     for at in rows:
-        parts = []
+        columns = []
         for sender in range(x.shape[2]):
             pulsed = x.copy()
             pulsed[:, at, sender] += x[..., sender].std(1)
-            parts.append(np.abs(predict(pulsed) - base)[:, at : at + STEPS].sum(1))
-        total = total + np.stack(parts, axis=1)
+            columns.append(np.abs(predict(pulsed) - base)[:, at : at + STEPS].sum(1))
+        total = total + np.stack(columns, axis=1)
     return _relative(total / len(rows), x)
 
 
 def rolled_influence(predict: OneStep, x: Array) -> Array:
     """[S, N, N] of a forecaster without a graph, as for ``Fitted.rolled_out``: the last ``STEPS``
     rows are forecast from the ones before, each from the forecasts before it."""
-    known = x.shape[1] - STEPS
+    start = x.shape[1] - STEPS
 
     def roll(history: Array) -> Array:
         path = history.copy()
-        for t in range(known, x.shape[1]):
+        for t in range(start, x.shape[1]):
             path[:, t] = predict(path)[:, t - 1]
-        return path[:, known:]
+        return path[:, start:]
 
-    base, parts = roll(x), []
+    base, columns = roll(x), []
     for sender in range(x.shape[2]):
         pulsed = x.copy()
-        pulsed[:, known - 1, sender] += x[..., sender].std(1)
-        parts.append(np.abs(roll(pulsed) - base).sum(1))
-    return _relative(np.stack(parts, axis=1), x)
+        pulsed[:, start - 1, sender] += x[..., sender].std(1)
+        columns.append(np.abs(roll(pulsed) - base).sum(1))
+    return _relative(np.stack(columns, axis=1), x)
 
 
 def _relative(influence: Array, x: Array) -> Array:

@@ -10,7 +10,7 @@ The picture shows the parts of earlier runs too.
 epochs   seconds per epoch against stores (N = 8, T = 100, H = 32): the fastest epoch, first ones
          apart; ``--series`` varies N at ``--series-stores`` stores.
 quality  edges of 200 stores that no fit saw, T = 60, after training on ever more others.
-memory   peak resident set of a process of its own that draws ``marketplace`` (100,000 stores x
+memory   peak resident set of a new process that draws ``marketplace`` (100,000 stores x
          180 days x 16 series) and trains one epoch on it.
 """
 
@@ -33,7 +33,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.experiments.ablations import graph_scores
+from bench.experiments.ablations import graph_metrics
 from bench.lib.dot_plot import INK, OURS
 from bench.lib.options import with_defaults
 from bench.lib.record import Row, record, table
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     if "quality" in options.parts:
         parts["quality"] = quality(options.training, options.held_out, options.seeds, settings)
     if "memory" in options.parts:
-        parts["memory"] = [_peak_memory_of_own_process(options)]
+        parts["memory"] = [_peak_memory_in_a_new_process(options)]
     suffix = "" if options.device == "cpu" else f"-{options.device}"
     for part, rows in parts.items():
         notes = {"limit_gib": MEMORY_GIB} if part == "memory" else {}
@@ -136,8 +136,8 @@ def quality(
 ) -> list[Row]:
     """One row per seed and number of training stores; the held-out stores are always the same.
 
-    ``paper-small`` with 60 days and 12 archetypes: short histories of many kinds of stores, the
-    case in which other stores can say what a store's own history cannot.
+    ``paper-small`` with 60 days and 12 archetypes: short histories of many kinds of stores,
+    where other stores hold information that a store's own history lacks.
     """
     from causalmmm.model.estimator import CausalMMM
 
@@ -151,7 +151,7 @@ def quality(
             began = time.perf_counter()
             model = CausalMMM(**{"seed": seed, **settings}).fit(others, progress=False)
             row: Row = {"seed": seed, "training stores": count}
-            row |= graph_scores(model, hidden, edges)
+            row |= graph_metrics(model, hidden, edges)
             rows.append(row | {"fit_seconds": time.perf_counter() - began})
     return rows
 
@@ -212,8 +212,8 @@ def _draw_seconds(axes: Axes, rows: Sequence[Row], size: str) -> None:
 def _draw_quality(axes: Axes, rows: Sequence[Row]) -> None:
     counts = sorted({row["training stores"] for row in rows})
     for value, name in (("auroc", "AUROC"), ("heterogeneous_auroc", "heterogeneous-edge AUROC")):
-        found = [[r[value] for r in rows if r["training stores"] == c] for c in counts]
-        mean, spread = ([float(f(v)) for v in found] for f in (np.mean, np.std))
+        samples = [[r[value] for r in rows if r["training stores"] == c] for c in counts]
+        mean, spread = ([float(f(v)) for v in samples] for f in (np.mean, np.std))
         colour = INK if value == "auroc" else OURS
         axes.errorbar(counts, mean, yerr=spread, fmt="o-", color=colour, capsize=2, label=name)
     axes.set(xscale="log", xlabel="training stores", title="graphs of stores not trained on")
@@ -236,10 +236,10 @@ def _print(part: str, rows: Sequence[Row], notes: dict[str, float]) -> None:
         print(f"{name}: {value:.3g}")
 
 
-def _peak_memory_of_own_process(options: argparse.Namespace) -> Row:
-    command = [sys.executable, __file__, "--measure-memory", "--settings", options.settings]
-    command += ["--memory-stores", str(options.memory_stores), "--threads", str(options.threads)]
-    command += ["--device", options.device]
+def _peak_memory_in_a_new_process(options: argparse.Namespace) -> Row:
+    command = [sys.executable, "-m", "bench.experiments.scaling", "--measure-memory"]
+    command += ["--settings", options.settings, "--memory-stores", str(options.memory_stores)]
+    command += ["--threads", str(options.threads), "--device", options.device]
     if options.memory_steps is not None:
         command += ["--memory-steps", str(options.memory_steps)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

@@ -1,11 +1,11 @@
 """Table 1: edges of held-out stores against the truth, on every scenario, for every method.
 
     python -m bench.experiments.structure --scenario paper-small lag7 --seeds 0 1 2 3 4
-    python -m bench.experiments.structure --draw       # the table and picture of what is measured
+    python -m bench.experiments.structure --draw       # table and picture of what was measured
 
-Stores are split: what learns from stores learns from the training stores, and all methods score the
-others. Rows go to ``structure-SCENARIO.csv`` one by one; what is there already is not measured
-again, unless ``--again``.
+Methods that are trained learn from the training stores; all are evaluated on the others. Rows go to
+``structure-SCENARIO.csv`` one by one; those that are there already are not measured again, unless
+``--again``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.experiments.structure_methods import METHODS, Found, Task
+from bench.experiments.structure_methods import METHODS, EdgeEstimate, Task
 from bench.experiments.structure_picture import picture
+from bench.lib.metrics import calibration, decision_metrics, edge_metrics
 from bench.lib.options import with_defaults
 from bench.lib.record import Row, table
 from bench.lib.result_log import ResultLog, read_rows
 from bench.lib.scenarios import SCENARIOS, draw
-from bench.lib.scores import calibration, decision_scores, edge_scores
 
 VALUES = [
     *("heterogeneous_auroc", "auroc", "auprc", "pooled_auroc", "pooled_auprc"),
@@ -50,12 +50,12 @@ def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
     """Rows of all methods and seeds on one scenario, those of earlier runs included."""
     log = ResultLog(options.out, f"structure-{scenario}", vars(options))
     for seed in options.seeds:
-        case = draw(scenario, seed, options.stores, options.steps)
-        train, held_out = split(case.panel.n_stores, options.held_out, seed)
+        dataset = draw(scenario, seed, options.stores, options.steps)
+        train, held_out = split(dataset.panel.n_stores, options.held_out, seed)
         few = min(options.few, len(held_out))
         settings = json.loads(options.settings)
-        task = Task(case, train, held_out, few, seed, settings, options.quick)
-        known = {
+        task = Task(dataset, train, held_out, few, seed, settings, options.quick)
+        key = {
             "scenario": scenario,
             "seed": seed,
             "training stores": len(train),
@@ -63,23 +63,24 @@ def measure(scenario: str, options: argparse.Namespace) -> list[Row]:
             "settings": options.settings,
         }
         for method in options.methods:
-            log.add(known | {"method": method}, partial(method_rows, method, task))
+            log.add(key | {"method": method}, partial(method_rows, method, task))
     print(table(log.rows, ["method"], VALUES, f"\n{scenario}, held-out stores"))
     return log.rows
 
 
 def method_rows(method: str, task: Task) -> list[Row]:
-    return [scored(METHODS[method](task), task)]
+    return [evaluated(METHODS[method](task), task)]
 
 
-def scored(found: Found, task: Task) -> Row:
-    edges = task.edges[: len(found.scores)]
-    row: Row = {"scored stores": len(edges), **edge_scores(found.scores, edges)}
-    if found.edges is not None:
-        row |= decision_scores(found.edges, edges)
-    if found.probability is not None:
-        row |= calibration(found.probability, edges)
-    return row | found.extra
+def evaluated(estimate: EdgeEstimate, task: Task) -> Row:
+    """All metrics of an estimate, against the true edges of the stores that it covers."""
+    edges = task.edges[: len(estimate.scores)]
+    row: Row = {"scored stores": len(edges), **edge_metrics(estimate.scores, edges)}
+    if estimate.edges is not None:
+        row |= decision_metrics(estimate.edges, edges)
+    if estimate.probability is not None:
+        row |= calibration(estimate.probability, edges)
+    return row | estimate.extra
 
 
 def split(stores: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -90,7 +91,7 @@ def split(stores: int, share: float, seed: int) -> tuple[NDArray[np.int64], NDAr
 
 
 def draw_table(out: Path) -> list[Row]:
-    """All that is measured in ``out`` as one table, one CSV and one picture."""
+    """All measurements in ``out`` as one table and one picture."""
     rows = [row for name in SCENARIOS for row in read_rows(out / f"structure-{name}.csv")]
     if not rows:
         raise SystemExit(f"nothing measured yet: no structure-*.csv in {out}")
@@ -108,13 +109,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--stores", type=int, help="fewer or more than the scenario's")
     parser.add_argument("--steps", type=int, help="shorter or longer histories")
     parser.add_argument("--held-out", type=float, default=0.2, help="share not trained on")
-    parser.add_argument("--few", type=int, help="held-out stores that slow methods score (20)")
+    parser.add_argument("--few", type=int, help="held-out stores that slow methods are run on (20)")
     parser.add_argument("--settings", default="{}", help="parameters of CausalMMM as JSON")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="small budgets: does it all run?")
-    parser.add_argument("--again", action="store_true", help="measure what is there already too")
-    parser.add_argument("--draw", action="store_true", help="measure nothing, draw what is there")
-    parser.add_argument("--out", type=Path, help="bench/results, or runs where it is quick")
+    parser.add_argument("--quick", action="store_true", help="small budgets, to see that it runs")
+    parser.add_argument("--again", action="store_true", help="measure rows again that are there")
+    parser.add_argument("--draw", action="store_true", help="draw what was measured, no more")
+    parser.add_argument("--out", type=Path, help="bench/results, or runs with --quick")
     usual = {"stores": None, "few": 20, "seeds": [0, 1, 2, 3, 4]}
     return with_defaults(parser.parse_args(arguments), usual, QUICK)
 

@@ -1,7 +1,7 @@
-"""The methods of the structure table, each by name: what it is given, and what it gives back.
+"""The methods of the structure table by name, their input (`Task`) and output (`EdgeEstimate`).
 
 A method sees histories, and what a user of the panel would declare; only ``edge-frequency`` (edges
-of training stores) and ``granger-oracle`` (its lag) are told more. No scores and no files here.
+of training stores) and ``granger-oracle`` (its lag) use more. No metrics and no files here.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from bench.experiments.baselines.ngc import clstm, cmlp
 from bench.experiments.baselines.paper import causalmmm_paper
 from bench.experiments.baselines.pcmci import pcmci
 from bench.experiments.baselines.trivial import receiver_variance, training_frequency
-from bench.lib.scenarios import Case
-from bench.lib.scores import edge_scores
+from bench.lib.metrics import edge_metrics
+from bench.lib.scenarios import Dataset
 from causalmmm.data.panel import Panel
 
 Array = NDArray[np.float64]
@@ -35,14 +35,14 @@ LEVEL = 0.05  # of the tests whose decisions are counted
 
 @dataclass(frozen=True)
 class Task:
-    """One case split into stores to learn from and stores to score.
+    """A dataset split into stores to learn from and stores to evaluate on.
 
     train, held_out  positions in the panel; ``few`` of the held-out ones for slow methods
-    settings         parameters of ``CausalMMM`` beside those that the case declares
-    quick            the small budgets that only show that a method runs
+    settings         parameters of ``CausalMMM`` beside those that the dataset declares
+    quick            small budgets, which only show that a method runs
     """
 
-    case: Case
+    dataset: Dataset
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
     few: int
@@ -53,27 +53,27 @@ class Task:
     @property
     def series(self) -> Array:
         """Histories [S, T, N] of the held-out stores."""
-        return histories(self.case.panel)[self.held_out]
+        return histories(self.dataset.panel)[self.held_out]
 
     @property
     def few_series(self) -> Array:
-        """Those of the held-out stores that methods of seconds a store score."""
+        """Histories of the held-out stores on which methods that take seconds per store are run."""
         return self.series[: self.few]
 
     @property
     def training_series(self) -> Array:
-        return histories(self.case.panel)[self.train]
+        return histories(self.dataset.panel)[self.train]
 
     @property
     def edges(self) -> Mask:
-        return self.case.edges[self.held_out]
+        return self.dataset.edges[self.held_out]
 
     def panel(self, stores: NDArray[np.int64]) -> Panel:
-        return self.case.panel.select(list(self.case.panel.stores[stores]))
+        return self.dataset.panel.select(list(self.dataset.panel.stores[stores]))
 
 
 @dataclass(frozen=True)
-class Found:
+class EdgeEstimate:
     """Scores [S, N, N] of the first S held-out stores, higher where an edge is more likely.
 
     probability  the same as probabilities, where the method gives any
@@ -93,19 +93,19 @@ class Found:
         return self.decided
 
 
-def causalmmm(task: Task) -> Found:
+def causalmmm(task: Task) -> EdgeEstimate:
     return _fit(task, {"steps": 100} if task.quick else {})
 
 
-def raw_window(task: Task) -> Found:
+def raw_window(task: Task) -> EdgeEstimate:
     """This package's model with the paper's encoder and objective; its decoder stays."""
     paper = {"lags": 0, "same_window": True, "prototypes": 1, "store_effects": False}
     return _fit(task, paper | ({"steps": 100} if task.quick else {}))
 
 
-def paper(task: Task, one_scale: bool = False) -> Found:
-    context = task.case.panel.data.context
-    if context.ndim != 2 or len(context) != task.case.panel.n_stores:
+def paper(task: Task, one_scale: bool = False) -> EdgeEstimate:
+    context = task.dataset.panel.data.context
+    if context.ndim != 2 or len(context) != task.dataset.panel.n_stores:
         raise ValueError("the paper's decoder takes context that does not move")
     probability = causalmmm_paper(
         task.training_series,
@@ -115,60 +115,60 @@ def paper(task: Task, one_scale: bool = False) -> Found:
         one_scale=one_scale,
         **_updates(task),
     )
-    return Found(probability, probability)
+    return EdgeEstimate(probability, probability)
 
 
-def eb_granger(task: Task, lags: int) -> Found:
+def eb_granger(task: Task, lags: int) -> EdgeEstimate:
     evidence = group_evidence(task.series, lags)
-    return Found(evidence, edge_probability(evidence), extra={"lags": lags})
+    return EdgeEstimate(evidence, edge_probability(evidence), extra={"lags": lags})
 
 
-def granger_oracle(task: Task) -> Found:
+def granger_oracle(task: Task) -> EdgeEstimate:
     tests = granger_orders(task.series, ORDERS)
-    auroc = {p: edge_scores(test.statistic, task.edges)["auroc"] for p, test in tests.items()}
+    auroc = {p: edge_metrics(test.statistic, task.edges)["auroc"] for p, test in tests.items()}
     best = max(auroc, key=lambda p: auroc[p])
     test = tests[best]
-    return Found(test.statistic, decided=test.p_value < LEVEL, extra={"lags": best})
+    return EdgeEstimate(test.statistic, decided=test.p_value < LEVEL, extra={"lags": best})
 
 
-def granger_bic(task: Task) -> Found:
+def granger_bic(task: Task) -> EdgeEstimate:
     p_value = granger_by_bic(task.series, ORDERS)
-    return Found(-p_value, decided=p_value < LEVEL)
+    return EdgeEstimate(-p_value, decided=p_value < LEVEL)
 
 
-def ngc_cmlp(task: Task) -> Found:
+def ngc_cmlp(task: Task) -> EdgeEstimate:
     norm = cmlp(task.few_series, seed=task.seed, **_updates(task))
-    return Found(norm, decided=norm > 0.0)
+    return EdgeEstimate(norm, decided=norm > 0.0)
 
 
-def ngc_clstm(task: Task) -> Found:
+def ngc_clstm(task: Task) -> EdgeEstimate:
     norm = clstm(task.few_series, seed=task.seed, **_updates(task))
-    return Found(norm, decided=norm > 0.0)
+    return EdgeEstimate(norm, decided=norm > 0.0)
 
 
-def self_explaining(task: Task) -> Found:
-    return Found(gvar(task.few_series, seed=task.seed, **_updates(task)))
+def self_explaining(task: Task) -> EdgeEstimate:
+    return EdgeEstimate(gvar(task.few_series, seed=task.seed, **_updates(task)))
 
 
-def prototypes(task: Task) -> Found:
-    return Found(ingra(task.training_series, task.series, seed=task.seed, **_updates(task)))
+def prototypes(task: Task) -> EdgeEstimate:
+    return EdgeEstimate(ingra(task.training_series, task.series, seed=task.seed, **_updates(task)))
 
 
-def pcmci_7(task: Task) -> Found:
+def pcmci_7(task: Task) -> EdgeEstimate:
     p_value = pcmci(task.few_series, lags=max(ORDERS))
-    return Found(-p_value, decided=max(ORDERS) * p_value < LEVEL)
+    return EdgeEstimate(-p_value, decided=max(ORDERS) * p_value < LEVEL)
 
 
-def variance(task: Task) -> Found:
-    return Found(receiver_variance(task.series))
+def variance(task: Task) -> EdgeEstimate:
+    return EdgeEstimate(receiver_variance(task.series))
 
 
-def frequency(task: Task) -> Found:
-    share = training_frequency(task.case.edges[task.train], len(task.held_out))
-    return Found(share, share)
+def frequency(task: Task) -> EdgeEstimate:
+    share = training_frequency(task.dataset.edges[task.train], len(task.held_out))
+    return EdgeEstimate(share, share)
 
 
-METHODS: dict[str, Callable[[Task], Found]] = {
+METHODS: dict[str, Callable[[Task], EdgeEstimate]] = {
     "causalmmm": causalmmm,
     "causalmmm-raw-window": raw_window,
     "causalmmm-paper": paper,
@@ -191,14 +191,14 @@ def _updates(task: Task) -> dict[str, int]:
     return {"updates": 20} if task.quick else {}
 
 
-def _fit(task: Task, fixed: dict[str, Any]) -> Found:
+def _fit(task: Task, fixed: dict[str, Any]) -> EdgeEstimate:
     from causalmmm.model.estimator import CausalMMM
 
-    settings = {**task.case.declared, **fixed, **task.settings}
+    settings = {**task.dataset.declared, **fixed, **task.settings}
     model = CausalMMM(seed=task.seed, **settings).fit(task.panel(task.train), progress=False)
     held_out = task.panel(task.held_out)
     probability = edge_array(model.graphs(held_out), list(held_out.stores), held_out.nodes)
-    return Found(probability, probability, extra={"epochs": len(model.history_)})
+    return EdgeEstimate(probability, probability, extra={"epochs": len(model.history_)})
 
 
 def histories(panel: Panel) -> Array:

@@ -1,1 +1,1 @@
-"""Times, counts and rooflines of the operators."""
+"""Times, rooflines and compiled resources of the operators. No kernel lives here."""

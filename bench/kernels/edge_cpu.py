@@ -4,16 +4,14 @@
 
 One step is forward and backward of both passes, 8 edge features, float32. Formulations take turns,
 so that a busy machine burdens all alike; the table shows the median step, and its ratio to that of
-the operators. Peak memory is that of a process of its own, above what it held before the step.
+the operators. Peak memory is measured in a new process, above what that held before the step.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +20,8 @@ from statistics import median
 import torch
 
 from bench.kernels import edge_roofline as roofline
-from bench.kernels.edge_formulations import ENCODERS, check, loss
+from bench.kernels.edge_formulations import ENCODERS, check, training_step
+from bench.lib import memory
 from bench.lib.record import Row, record, table
 
 FEATURES = 8
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     if options.one:
-        print(peak(options.one, options.memory_stores, options.nodes, options.width))
+        print(peak_mib(options.one, options.memory_stores, options.nodes, options.width))
         return
     check("cpu", torch.float32)
     rows: list[Row] = []
@@ -49,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows += timed(stores, options.nodes, options.width, options.rounds)
     for name in ENCODERS:
         rows.append(
-            {"formulation": name, "stores": options.memory_stores, **measured(name, options)}
+            {"formulation": name, "stores": options.memory_stores, **memory_row(name, options)}
         )
     ours = next(r for r in rows if r["formulation"] == "operators" and "peak_mib" in r)
     for row in rows:
@@ -91,40 +90,17 @@ def step(name: str, stores: int, nodes: int, width: int) -> Callable[[], None]:
     model = ENCODERS[name](nodes, width, FEATURES)
     h = torch.randn(stores, nodes, width, requires_grad=True)
     features = torch.randn(stores, nodes, nodes, FEATURES)
-
-    def work() -> None:
-        model.zero_grad()
-        h.grad = None
-        loss(*model(h, features)).backward()
-
-    return work
+    return training_step(model, h, features)
 
 
-def peak(name: str, stores: int, nodes: int, width: int) -> float:
-    """MiB by which this process grows, at most, during one step (sampled every millisecond)."""
+def peak_mib(name: str, stores: int, nodes: int, width: int) -> float:
+    """MiB by which this process grows, at most, during one step."""
     step(name, 2, nodes, width)()  # what is loaded on first use does not count
-    work = step(name, stores, nodes, width)
-    sizes, done = [resident()], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.001):
-            sizes.append(resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    work()
-    done.set()
-    watcher.join()
-    return (max(sizes) - sizes[0]) / 2**20
+    return memory.growth(step(name, stores, nodes, width)) / 2**20
 
 
-def resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize()
-
-
-def measured(name: str, options: argparse.Namespace) -> Row:
-    command = [sys.executable, __file__, "--one", name]
+def memory_row(name: str, options: argparse.Namespace) -> Row:
+    command = [sys.executable, "-m", "bench.kernels.edge_cpu", "--one", name]
     for key in ("nodes", "width", "memory_stores", "threads"):
         command += [f"--{key.replace('_', '-')}", str(getattr(options, key))]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

@@ -72,10 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "stores": options.stores,
             "nodes": len(panel.nodes),
             "width": options.width,
-            "stores_per_second": median(found),
-            "times_as_long": ours / median(found),
+            "stores_per_second": median(values),
+            "times_as_long": ours / median(values),
         }
-        for name, found in rates.items()
+        for name, values in rates.items()
     ]
     print(table(rows, ["formulation"], ["stores_per_second", "times_as_long"]))
     if options.out:

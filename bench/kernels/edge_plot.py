@@ -1,12 +1,15 @@
-"""Draws what edge_sweep.py recorded: time against the number of edges, beside the roofline.
+"""Draws what edge_sweep recorded: time against the number of edges, beside the roofline.
 
-python -m bench.kernels.edge_plot bench/results/edge_sweep_cuda.csv
+    python -m bench.kernels.edge_plot bench/results/edge_sweep_cuda.csv
+
+Runs on the results alone: nothing is measured here.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -27,6 +30,12 @@ STYLES = {
 }
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("results", type=Path, help="the CSV; the picture is written beside it")
+    print(plot(parser.parse_args(arguments).results))
+
+
 def plot(results: Path) -> Path:
     frame = pd.read_csv(results).reindex(columns=COLUMNS)
     frame["edges"] = frame["stores"] * frame["nodes"] * (frame["nodes"] - 1)
@@ -42,14 +51,14 @@ def plot(results: Path) -> Path:
         row[0].set_ylabel("milliseconds, caches cold")
     for axis in axes[-1]:
         axis.set_xlabel("edges")
-    found = {
+    legend = {
         label: handle
         for axis in axes.flat
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     figure.set_layout_engine("constrained")
-    place = {"loc": "outside lower center", "ncols": 3, "fontsize": 9, "frameon": False}
-    figure.legend(found.values(), found.keys(), **place)
+    layout = {"loc": "outside lower center", "ncols": 3, "fontsize": 9, "frameon": False}
+    figure.legend(legend.values(), legend.keys(), **layout)
     figure.suptitle(title(results), fontsize=11)
     path = results.with_suffix(".png")
     figure.savefig(path, dpi=150)
@@ -61,9 +70,9 @@ def panel(axis: Axes, frame: pd.DataFrame) -> None:
     """Several sizes may have equally many edges: the median of them is drawn."""
     timed = frame.dropna(subset=["milliseconds"])
     for name, (colour, style) in STYLES.items():
-        own = timed[timed["formulation"] == name].groupby("edges")["milliseconds"].median()
-        if len(own):
-            axis.plot(own.index, own, style, color=colour, label=name, markersize=4, linewidth=1.4)
+        times = timed[timed["formulation"] == name].groupby("edges")["milliseconds"].median()
+        if len(times):
+            axis.plot(times.index, times, style, color=colour, label=name, ms=4, linewidth=1.4)
     floor = timed.groupby("edges")["floor_milliseconds"].median().dropna()
     if len(floor):
         axis.plot(floor.index, floor, "--", color="black", label="roofline", linewidth=1.0)
@@ -76,9 +85,9 @@ def title(results: Path) -> str:
     header = json.loads(results.with_suffix(".json").read_text(encoding="utf-8"))
     machine, settings = header["machine"], header["settings"]
     on_cpu = f"{machine['cpu']}, {settings['threads']} thread(s)"
-    place = machine["gpu"] if settings["device"] == "cuda" else on_cpu
-    return f"The two edge passes on {place}, {settings['dtype']}"
+    device = machine["gpu"] if settings["device"] == "cuda" else on_cpu
+    return f"The two edge passes on {device}, {settings['dtype']}"
 
 
 if __name__ == "__main__":
-    print(plot(Path(sys.argv[1])))
+    main()

@@ -1,7 +1,8 @@
-"""What the edge passes must compute and move, and the time a device needs for it at the least.
+"""What the edge passes must compute and move, and the least time that a device needs for it.
 
-One place for benchmarks and texts to read from. Counts are of what the kernels do (the CPU's core
-multiplies as often as Triton's), elementwise work at two instructions for each exponential.
+The only source of these numbers; nothing is timed here but a CPU's rates. Counts are of what the
+kernels do (the CPU's core multiplies as often as Triton's), elementwise work at two instructions
+for each exponential.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ H100 = Device(tensor=790e12, memory=3.0e12, exponentials=3.71e12, instructions=2
 def this_gpu() -> Device | None:
     """The rates of the current GPU, if they are known."""
     name = torch.cuda.get_device_name()
-    known = {"H200": H200, "H100": H100}
-    return next((device for key, device in known.items() if key in name), None)
+    devices = {"H200": H200, "H100": H100}
+    return next((device for key, device in devices.items() if key in name), None)
 
 
 def this_cpu() -> Device:

@@ -1,4 +1,4 @@
-"""pytest-benchmark cases of the edge passes at small sizes, beside eager PyTorch.
+"""The edge passes at small sizes beside eager PyTorch, timed by pytest-benchmark.
 
     python -m pytest bench/kernels/edge_speed.py                 # on a CPU, one thread
     python -m pytest bench/kernels/edge_speed.py -m gpu          # on a GPU, bfloat16
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.kernels.edge_formulations import ENCODERS, loss
+from bench.kernels.edge_formulations import ENCODERS, training_step
 
 FEATURES = 8
 SIZES = [(8, 16, 64), (64, 16, 64), (128, 8, 32), (16, 32, 128)]  # stores, nodes, width
@@ -37,22 +37,24 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.parametrize("formulation", ["operators", "concatenated, BatchNorm"])
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "x".join(map(str, size)))
-@pytest.mark.parametrize("place", ["cpu", GPU])
-def test_training_step(benchmark: Any, place: str, size: tuple[int, ...], formulation: str) -> None:
-    benchmark.group = f"{place}, stores x nodes x width = {'x'.join(map(str, size))}"
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_training_step(
+    benchmark: Any, device: str, size: tuple[int, ...], formulation: str
+) -> None:
+    benchmark.group = f"{device}, stores x nodes x width = {'x'.join(map(str, size))}"
     stores, nodes, width = size
-    dtype = torch.bfloat16 if place == "cuda" else torch.float32
-    model = ENCODERS[formulation](nodes, width, FEATURES).to(place, dtype)
-    h = torch.randn(stores, nodes, width, device=place, dtype=dtype, requires_grad=True)
-    features = torch.randn(stores, nodes, nodes, FEATURES, device=place, dtype=dtype)
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    model = ENCODERS[formulation](nodes, width, FEATURES).to(device, dtype)
+    h = torch.randn(stores, nodes, width, device=device, dtype=dtype, requires_grad=True)
+    features = torch.randn(stores, nodes, nodes, FEATURES, device=device, dtype=dtype)
 
-    def step() -> None:
-        model.zero_grad()
-        h.grad = None
-        loss(*model(h, features)).backward()
-        if place == "cuda":
+    step = training_step(model, h, features)
+
+    def finished_step() -> None:
+        step()
+        if device == "cuda":
             torch.cuda.synchronize()
 
-    benchmark.pedantic(step, rounds=15, warmup_rounds=3)
+    benchmark.pedantic(finished_step, rounds=15, warmup_rounds=3)
     assert h.grad is not None
     assert h.grad.isfinite().all()

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -29,8 +28,8 @@ import torch
 from torch import nn
 
 from bench.kernels import edge_roofline as roofline
-from bench.kernels.edge_cpu import resident
-from bench.kernels.edge_formulations import ENCODERS, check, loss
+from bench.kernels.edge_formulations import ENCODERS, check, training_step
+from bench.lib import memory
 from bench.lib.record import Row, record, table
 
 FEATURES = 8
@@ -60,23 +59,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    place = options.device
-    if options.graphs and place != "cuda":
+    device = options.device
+    if options.graphs and device != "cuda":
         parser.error("--graphs are CUDA graphs")
-    if place == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no CUDA device: nothing was measured (--device cpu runs a reduced grid)")
-    options.dtype = options.dtype or {"cuda": "bfloat16", "cpu": "float32"}[place]
+    options.dtype = options.dtype or {"cuda": "bfloat16", "cpu": "float32"}[device]
     dtype = getattr(torch, options.dtype)
     nodes, width, stores = (
-        given or usual
-        for given, usual in zip(
-            (options.nodes, options.width, options.stores), GRID[place], strict=True
+        chosen or default
+        for chosen, default in zip(
+            (options.nodes, options.width, options.stores), GRID[device], strict=True
         )
     )
     for h in width:
-        check(place, dtype, h)
-    device = roofline.this_gpu() if place == "cuda" else roofline.this_cpu()
-    compiled = options.compile.split() if place == "cuda" else []
+        check(device, dtype, h)
+    rates = roofline.this_gpu() if device == "cuda" else roofline.this_cpu()
+    compiled = options.compile.split() if device == "cuda" else []
     sizes = sorted(product(stores, nodes, width), key=lambda s: s[0] * s[1] ** 2 * s[2])
     deadline = time.monotonic() + 60 * options.minutes
     rows: list[Row] = []
@@ -84,11 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         names = list(NAMES)
         if "x".join(map(str, size)) in compiled:
             names += [f"{name}, compiled" for name in NAMES[1:]]
-        found = cells(size, names, dtype, place, device, deadline, options.graphs)
-        print(table(found, BY, ["milliseconds", "peak_mib", "share_of_floor"]), flush=True)
-        rows += found
+        size_rows = cells(size, names, dtype, device, rates, deadline, options.graphs)
+        print(table(size_rows, BY, ["milliseconds", "peak_mib", "share_of_floor"]), flush=True)
+        rows += size_rows
     if options.out:
-        name = f"edge_sweep_{place}" + "_graphs" * options.graphs
+        name = f"edge_sweep_{device}" + "_graphs" * options.graphs
         record(options.out, name, rows, vars(options))
         draw(options.out / f"{name}.csv")
 
@@ -97,8 +96,8 @@ def cells(
     size: tuple[int, int, int],
     names: Sequence[str],
     dtype: torch.dtype,
-    place: str,
-    device: roofline.Device | None,
+    device: str,
+    rates: roofline.Device | None,
     deadline: float,
     graphs: bool,
 ) -> list[Row]:
@@ -106,8 +105,8 @@ def cells(
     stores, nodes, width = size
     counts = [f(*size, FEATURES, dtype.itemsize) for f in (roofline.forward, roofline.backward)]
     floors: dict[str, float] = {}
-    if device is not None:
-        ahead, back = (count.floor(device) for count in counts)
+    if rates is not None:
+        ahead, back = (count.floor(rates) for count in counts)
         floors = {"forward": ahead, "forward and backward": ahead + back}
     rows: list[Row] = []
     for name in names:
@@ -116,10 +115,10 @@ def cells(
             row |= {"width": width, "dtype": str(dtype).removeprefix("torch.")}
             if time.monotonic() > deadline:
                 row["note"] = "not reached within the time limit"
-            elif place == "cpu" and name != "operators" and kept(size) > CPU_MEMORY:
+            elif device == "cpu" and name != "operators" and kept(size) > CPU_MEMORY:
                 row["note"] = "does not fit"
             else:
-                row |= measure(name, what, size, dtype, place, graphs)
+                row |= measure(name, what, size, dtype, device, graphs)
             if "milliseconds" in row and floors:
                 row["floor_milliseconds"] = floors[what] * 1e3
                 if name == "operators":
@@ -133,45 +132,40 @@ def cells(
 
 
 def kept(size: tuple[int, int, int]) -> int:
-    """About what eager PyTorch keeps of a float32 step, in bytes."""
+    """Estimate of the bytes that eager PyTorch keeps of a float32 step."""
     stores, nodes, width = size
     return 20 * 4 * stores * nodes**2 * width
 
 
 def measure(
-    name: str, what: str, size: tuple[int, int, int], dtype: torch.dtype, place: str, graphs: bool
+    name: str, what: str, size: tuple[int, int, int], dtype: torch.dtype, device: str, graphs: bool
 ) -> Row:
     stores, nodes, width = size
     torch.manual_seed(0)
     try:
         model: nn.Module = ENCODERS[name.removesuffix(", compiled")](nodes, width, FEATURES)
-        model = model.to(place, dtype)
+        model = model.to(device, dtype)
         if name.endswith("compiled"):
             torch.compiler.reset()
             model = torch.compile(model)  # type: ignore[assignment]
-        h = torch.randn(stores, nodes, width, device=place, dtype=dtype, requires_grad=True)
-        features = torch.randn(stores, nodes, nodes, FEATURES, device=place, dtype=dtype)
-
-        def train() -> None:
-            model.zero_grad()
-            h.grad = None
-            loss(*model(h, features)).backward()
+        h = torch.randn(stores, nodes, width, device=device, dtype=dtype, requires_grad=True)
+        features = torch.randn(stores, nodes, nodes, FEATURES, device=device, dtype=dtype)
 
         def infer() -> None:
             with torch.no_grad():
                 model(h, features)
 
-        work = infer if what == "forward" else train
+        work = infer if what == "forward" else training_step(model, h, features)
         work()
-        memory = peak(work, place)
+        bytes_needed = peak(work, device)
         timed = as_graph(work) if graphs else work
-        return {"milliseconds": cold(timed, place), "peak_mib": memory / 2**20}
+        return {"milliseconds": cold(timed, device), "peak_mib": bytes_needed / 2**20}
     except torch.OutOfMemoryError:
         return {"note": "does not fit"}
     finally:
         model = h = features = work = timed = None  # type: ignore[assignment]
         gc.collect()
-        if place == "cuda":
+        if device == "cuda":
             torch.cuda.empty_cache()
 
 
@@ -190,9 +184,9 @@ def as_graph(work: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
-def peak(work: Callable[[], None], place: str) -> float:
-    """Bytes that one call needs above what is there before it."""
-    if place == "cuda":
+def peak(work: Callable[[], None], device: str) -> float:
+    """Bytes that one call allocates at most, above what is allocated before it."""
+    if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -200,24 +194,13 @@ def peak(work: Callable[[], None], place: str) -> float:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
     ctypes.CDLL(None).malloc_trim(0)
-    sizes, done = [resident()], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.001):
-            sizes.append(resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    work()
-    done.set()
-    watcher.join()
-    return max(sizes) - sizes[0]
+    return memory.growth(work)
 
 
-def cold(work: Callable[[], object], place: str = "cuda", rounds: int | None = None) -> float:
+def cold(work: Callable[[], object], device: str = "cuda", rounds: int | None = None) -> float:
     """Median milliseconds, with the caches flushed before each round."""
-    flush = torch.empty(256 << 20, dtype=torch.int8, device=place)
-    clock = gpu_clock if place == "cuda" else cpu_clock
+    flush = torch.empty(256 << 20, dtype=torch.int8, device=device)
+    clock = gpu_clock if device == "cuda" else cpu_clock
     flush.zero_()
     first = clock(work)
     rounds = rounds or int(min(10, max(3, 1e3 * SECONDS_A_CELL / first)))

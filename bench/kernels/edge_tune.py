@@ -55,15 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if timed:
         major, minor = torch.cuda.get_device_capability()
         architecture = f"sm_{major}{minor}"
-    found: dict[str, dict[tuple[str, int, int], Launch]] = {name: {} for name in options.tables}
+    rows: dict[str, dict[tuple[str, int, int], Launch]] = {name: {} for name in options.tables}
     for name, width, size in product(options.tables, options.width, options.bytes):
         now = tables.find(getattr(tables, name), width, size, architecture)
         if now is None:
             continue
         row = best(name, width, size, now, architecture, timed)
         print(f"{name} {architecture} H={width} {size} bytes: {written(row)}", flush=True)
-        found[name][architecture, width, size] = row
-    changed = rewrite(options.source.read_text(encoding="utf-8"), found)
+        rows[name][architecture, width, size] = row
+    changed = rewrite(options.source.read_text(encoding="utf-8"), rows)
     if options.dry_run:
         print(changed)
     else:

@@ -1,6 +1,8 @@
-"""Says what `make gpu-check VENV=off` would miss with this interpreter; exits 1 if anything.
+"""Lists what `make gpu-check VENV=off` would miss with this interpreter; exits 1 if anything.
 
-Needs nothing itself, so that it can speak where nothing is installed.
+    python bench/kernels/gpu_needs.py
+
+The standard library alone, so that it runs where nothing is installed.
 """
 
 from __future__ import annotations
@@ -34,9 +36,9 @@ def missing() -> list[str]:
 
 
 if __name__ == "__main__":
-    gone = missing()
-    for line in gone:
+    lines = missing()
+    for line in lines:
         print(f"gpu-check: missing {line}")
-    if not gone and find_spec("matplotlib") is None:
+    if not lines and find_spec("matplotlib") is None:
         print("gpu-check: without matplotlib no picture is drawn")
-    sys.exit(bool(gone))
+    sys.exit(bool(lines))

@@ -45,7 +45,7 @@ COMPILED = {
 
 
 class Session:
-    """What this run measures, and what it has measured."""
+    """The cases of this run and the rows measured so far, as a pytest plugin."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -62,8 +62,8 @@ class Session:
         cases = []
         for threads in self.options.threads:
             for name in names:
-                alone = name in ("copy", "operator")
-                if threads == self.options.threads[0] or alone:
+                timed_at_all_threads = name in ("copy", "operator")
+                if threads == self.options.threads[0] or timed_at_all_threads:
                     cases.append((name, "forward", threads))
                     if name != "copy" and name not in FORWARD_ONLY:
                         cases.append((name, "forward and backward", threads))
@@ -71,12 +71,12 @@ class Session:
 
     def inputs(self) -> list[torch.Tensor]:
         g = torch.Generator().manual_seed(0)
-        rows, steps, place = self.options.rows, self.options.steps, self.options.device
+        rows, steps, device = self.options.rows, self.options.steps, self.options.device
         dtype = getattr(torch, self.options.dtype)
         x = torch.rand(rows, steps, generator=g).add_(0.01)
         params = [torch.rand(rows, 1, generator=g) for _ in range(3)]
         decay, slope, half = params[0] * 0.95, params[1] * 2 + 0.6, params[2] + 0.3
-        return [x.to(place, dtype), decay.to(place), slope.to(place), half.to(place)]
+        return [x.to(device, dtype), decay.to(device), slope.to(device), half.to(device)]
 
     # pytest hooks
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -154,8 +154,8 @@ def ratios(rows: list[Row]) -> list[Row]:
     ours = {(r["pass"], r["threads"]): r for r in rows if r["formulation"] == "operator"}
     copies = {r["threads"]: r for r in rows if r["formulation"] == "copy"}
     for row in rows:
-        own = ours[row["pass"], row["threads"]]
-        row["times_operator"] = row["milliseconds"] / own["milliseconds"]
+        operator_row = ours[row["pass"], row["threads"]]
+        row["times_operator"] = row["milliseconds"] / operator_row["milliseconds"]
         copy = copies[row["threads"]]
         row["share_of_copy"] = row["gigabytes_per_second"] / copy["gigabytes_per_second"]
     return rows

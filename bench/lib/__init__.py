@@ -1,1 +1,4 @@
-"""What measurements share: cases, scores, options, result files, pictures. No method lives here."""
+"""What measurements share: datasets, metrics, options, result files, pictures.
+
+No method and no measurement lives here.
+"""

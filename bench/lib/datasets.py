@@ -1,4 +1,4 @@
-"""Every panel with known truth that an experiment can ask for by name: presets and scenarios."""
+"""Panels with known truth by name, from the simulator's presets and from the scenarios."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def draw_dataset(
         return panel, truth, {}
     from bench.lib.scenarios import draw
 
-    case = draw(name, seed, stores, steps)
-    return case.panel, case.truth, case.declared
+    dataset = draw(name, seed, stores, steps)
+    return dataset.panel, dataset.truth, dataset.declared

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.lib.record import Row
 
 INK, PALE, OURS = "#1f2933", "#c3cad3", "#0f766e"
-_WIDE = 30.0
+_LOG_SCALE_RATIO = 30.0  # largest over smallest value from which an axis is logarithmic
 Panel = tuple[str, Callable[[Row], bool], str]
 
 
@@ -21,7 +21,7 @@ def dot_plot(
     """One panel per (title, which rows, value); lines are the values of ``by``, ``ours`` marked.
 
     Lines are in order of their mean over the last panel, the lowest on top. A panel is logarithmic
-    where its values span more than ``_WIDE`` times the least.
+    where its values span more than ``_LOG_SCALE_RATIO`` times the least.
     """
     names = list(dict.fromkeys(row[by] for row in rows))
 
@@ -35,15 +35,15 @@ def dot_plot(
     figure = Figure(figsize=(2.2 + 2.9 * len(panels), 1.3 + 0.34 * len(names)))
     every = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for k, (axes, (heading, _, _)) in enumerate(zip(every, panels, strict=True)):
-        for place, line in enumerate(order):
+        for height, line in enumerate(order):
             mine = names[line] == ours
             colour = OURS if mine else INK
             axes.errorbar(
-                means[line, k], place, xerr=spreads[line][k], fmt="o", ms=7 if mine else 5,
+                means[line, k], height, xerr=spreads[line][k], fmt="o", ms=7 if mine else 5,
                 color=colour, capsize=2, lw=1.2,
             )  # fmt: skip
             axes.annotate(
-                f"{means[line, k]:.3g}", (means[line, k], place), (0, 6), fontsize=7.5,
+                f"{means[line, k]:.3g}", (means[line, k], height), (0, 6), fontsize=7.5,
                 textcoords="offset points", ha="center", color=colour,
             )  # fmt: skip
         axes.set_title(heading, fontsize=9.5, loc="left")
@@ -51,7 +51,8 @@ def dot_plot(
         axes.set_ylim(-0.6, len(order) - 0.2)
         axes.grid(axis="y", color=PALE, lw=0.5)
         axes.margins(x=0.15)
-        if np.nanmin(means[:, k]) > 0 and np.nanmax(means[:, k]) > _WIDE * np.nanmin(means[:, k]):
+        least, most = np.nanmin(means[:, k]), np.nanmax(means[:, k])
+        if least > 0 and most > _LOG_SCALE_RATIO * least:
             axes.set_xscale("log")
         else:
             axes.xaxis.set_major_locator(MaxNLocator(4))

@@ -1,4 +1,4 @@
-"""What an experiment's options are where nobody gave them, in full and with ``--quick``."""
+"""Defaults of an experiment's options, for a full run and for ``--quick``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 def with_defaults(
     options: argparse.Namespace, usual: Mapping[str, Any], quick: Mapping[str, Any]
 ) -> argparse.Namespace:
-    """Options with ``usual`` values, or those of ``quick``, in place of None, and where to write:
-    bench/results, or runs for what is quick."""
+    """Options with None replaced by the ``usual`` values, with ``--quick`` by those of ``quick``;
+    ``out`` becomes bench/results, or runs."""
     for name, value in ({**usual, **quick} if options.quick else usual).items():
         if getattr(options, name) is None:
             setattr(options, name, value)

@@ -38,9 +38,8 @@ def record(out: Path, name: str, rows: Sequence[Row], settings: Mapping[str, Any
 
 def environment() -> dict[str, Any]:
     """Machine, command, date, revision and versions of this run."""
-    script = os.path.relpath(sys.argv[0])
     return {
-        "command": " ".join(["python", script, *sys.argv[1:]]),
+        "command": " ".join(["python", *_program(), *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": _revision(),
         "machine": {
@@ -84,6 +83,12 @@ def _short(value: Any) -> Any:
     return f"{value:.6g}" if isinstance(value, float | np.floating) else value
 
 
+def _program() -> list[str]:
+    """What was run: a module by its name, a script by its path."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return [os.path.relpath(sys.argv[0])] if spec is None else ["-m", spec.name]
+
+
 def _revision() -> str:
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
@@ -112,10 +117,10 @@ def _gpu() -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -1,5 +1,5 @@
-"""A result file that grows measurement by measurement: a night that ends early loses nothing, and
-what is measured already is not measured again."""
+"""A result file that grows measurement by measurement: a run that ends early loses nothing, and
+rows that are there already are not measured again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.lib.record import Row, environment, record
 class ResultLog:
     """Rows of ``NAME.csv`` in ``out``, those of earlier runs included.
 
-    settings  of this run, for the header; ``settings["again"]`` measures anew what is there.
+    settings  of this run, for the header; ``settings["again"]`` replaces rows that are there.
     """
 
     def __init__(self, out: Path, name: str, settings: Mapping[str, Any]) -> None:
@@ -26,14 +26,14 @@ class ResultLog:
     def add(self, key: Row, measure: Callable[[], Sequence[Row]]) -> None:
         """Rows of one measurement, each with ``key``, its seconds and its revision, in place of
         those with the same key; written at once."""
-        known = [_matches(row, key) for row in self.rows]
-        if any(known) and not self.settings["again"]:
+        matching = [_matches(row, key) for row in self.rows]
+        if any(matching) and not self.settings["again"]:
             return
         began = time.perf_counter()
-        found = measure()
+        measured = measure()
         notes = {"seconds": time.perf_counter() - began, "revision": self.revision}
-        self.rows = [row for row, old in zip(self.rows, known, strict=True) if not old]
-        self.rows += [key | notes | row for row in found]
+        self.rows = [row for row, old in zip(self.rows, matching, strict=True) if not old]
+        self.rows += [key | notes | row for row in measured]
         record(self.out, self.name, self.rows, self.settings)
 
 

@@ -1,6 +1,6 @@
-"""Named cases with known graphs on which every experiment runs, and how they are drawn.
+"""Named scenarios with known graphs, and how datasets are drawn from them. No method, no metric.
 
-A case tells a method what a user of such a panel would know: roles and signs of the series, never
+Beside the panel, a method may use what its user would know: roles and signs of the series, never
 lags, graphs or how the scenario was made.
 """
 
@@ -19,7 +19,7 @@ from causalmmm.simulation import PRESETS, SimulationConfig, Truth, simulate
 
 
 @dataclass(frozen=True)
-class Case:
+class Dataset:
     """One draw of a scenario.
 
     edges     bool [S, N, N], sender by receiver, in the order of ``panel.stores``
@@ -35,20 +35,20 @@ class Case:
 
 @dataclass(frozen=True)
 class Scenario:
-    """``law`` for the simulator, or ``draw`` (seed, stores, steps -> Case) for another one.
+    """``law`` for the simulator, or ``draw`` (seed, stores, steps -> Dataset) for another one.
 
     missing  share of days without any observation, filled by linear interpolation for everyone
     """
 
     law: SimulationConfig | None = None
-    draw: Callable[[int, int, int], Case] | None = None
+    draw: Callable[[int, int, int], Dataset] | None = None
     missing: float = 0.0
 
 
-def draw(name: str, seed: int, stores: int | None = None, steps: int | None = None) -> Case:
-    """The case ``name`` from a seed, of its usual size unless another is asked for."""
+def draw(name: str, seed: int, stores: int | None = None, steps: int | None = None) -> Dataset:
+    """A dataset of the scenario ``name``, of its usual size unless another is asked for."""
     if name not in SCENARIOS:
-        raise ValueError(f"unknown scenario {name!r}; known: {', '.join(SCENARIOS)}")
+        raise ValueError(f"unknown scenario {name!r}; choose from {', '.join(SCENARIOS)}")
     scenario = SCENARIOS[name]
     if scenario.draw is not None:
         return scenario.draw(seed, stores or 300, steps or 100)
@@ -56,7 +56,7 @@ def draw(name: str, seed: int, stores: int | None = None, steps: int | None = No
     panel, truth = simulate(scenario.law, seed=seed, stores=stores, steps=steps)
     if scenario.missing:
         panel = with_gaps(panel, scenario.missing, seed)
-    return Case(panel, truth.edges, {}, truth)
+    return Dataset(panel, truth.edges, {}, truth)
 
 
 def with_gaps(panel: Panel, share: float, seed: int) -> Panel:
@@ -68,7 +68,7 @@ def with_gaps(panel: Panel, share: float, seed: int) -> Panel:
     return Panel.from_frame(frame, panel.schema, nan="interpolate")
 
 
-def published_law(seed: int, stores: int, steps: int) -> Case:
+def published_law(seed: int, stores: int, steps: int) -> Dataset:
     """The law of the sample that CausalMMM's authors published, drawn for every store on its own.
 
     x_v(t) = sum over parents p and lags 1..7 of beta tanh(x_p(t - lag)) + N(0, 0.1^2), with beta ~
@@ -82,17 +82,17 @@ def published_law(seed: int, stores: int, steps: int) -> Case:
     graphs[:, :, :channels] = False
     beta = rng.uniform(-1.0, 1.0, (archetypes, lags, nodes, nodes)) * graphs[:, None]
     archetype = rng.integers(archetypes, size=stores)
-    own = beta[archetype]
+    store_beta = beta[archetype]  # [S, lags, N, N]
     x = 0.1 * np.random.default_rng([seed, 17]).standard_normal((stores, burn + steps, nodes))
     for t in range(burn + steps):
         for lag in range(1, min(lags, t) + 1):
-            x[:, t] += np.einsum("si,sij->sj", np.tanh(x[:, t - lag]), own[:, lag - 1])
+            x[:, t] += np.einsum("si,sij->sj", np.tanh(x[:, t - lag]), store_beta[:, lag - 1])
     names = [f"x{k}" for k in range(nodes - 1)]
     schema = Schema.model_validate(
         {"store": "shop_id", "date": "ds", "target": "gmv", "channels": names, "freq": "D"}
     )
     panel = Panel.from_arrays(x[:, burn:], schema=schema, first_date="2024-01-01", freq="D")
-    return Case(panel, graphs[archetype], {"signed": [("*", "*")]})
+    return Dataset(panel, graphs[archetype], {"signed": [("*", "*")]})
 
 
 _SMALL = PRESETS["paper-small"]
@@ -109,7 +109,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "long-carryover": Scenario(
         # A half-life of 20 steps; campaigns long enough to fill such a memory, and larger effects,
-        # since slow responses show less: a regression told the true responses has AUROC 0.70.
+        # since slow responses show less: a regression on the true responses has AUROC 0.70.
         _SMALL.changed(
             name="long-carryover",
             steps=200,

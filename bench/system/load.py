@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.lib import memory
 from bench.lib.record import Row, record, table
 from causalmmm import CausalMMM, Panel
 from causalmmm.simulation import simulate
@@ -61,10 +62,10 @@ def bodies(panel: Panel, stores: int) -> tuple[bytes, bytes]:
 
 
 def load(
-    server: subprocess.Popen[bytes], given: tuple[bytes, bytes], options: argparse.Namespace
+    server: subprocess.Popen[bytes], requests: tuple[bytes, bytes], options: argparse.Namespace
 ) -> list[Row]:
     port = _port(server)
-    good, bad = given
+    good, bad = requests
 
     def ask(number: int) -> tuple[int, float]:
         body = bad if number % 10 == 9 else good
@@ -77,42 +78,37 @@ def load(
         return answer.status, time.perf_counter() - began
 
     rows = []
-    part = max(1, options.requests // 10)
+    share = max(1, options.requests // 10)
     with ThreadPoolExecutor(options.clients) as pool:
         for tenth in range(10):
             began = time.perf_counter()
-            found = list(pool.map(ask, range(tenth * part, (tenth + 1) * part)))
+            answers = list(pool.map(ask, range(tenth * share, (tenth + 1) * share)))
             seconds = time.perf_counter() - began
-            statuses = [status for status, _ in found]
-            waited = 1e3 * np.array([took for _, took in found])
+            statuses = [status for status, _ in answers]
+            waited = 1e3 * np.array([took for _, took in answers])
             rows.append(
                 {
-                    "requests": (tenth + 1) * part,
+                    "requests": (tenth + 1) * share,
                     "answered": statuses.count(200),
                     "refused": statuses.count(422),
                     "failed": sum(status not in (200, 422) for status in statuses),
-                    "requests_per_second": part / seconds,
+                    "requests_per_second": share / seconds,
                     "median_ms": float(np.median(waited)),
                     "p99_ms": float(np.quantile(waited, 0.99)),
-                    "server_megabytes": _resident(server.pid) / 1e6,
+                    "server_megabytes": memory.resident_bytes(server.pid) / 1e6,
                 }
             )
     return rows
 
 
 def _port(server: subprocess.Popen[bytes]) -> int:
-    """The port that the server says it has taken; its further lines are read and dropped."""
+    """The port that the server reports; its further lines are read and dropped."""
     assert server.stderr is not None
     for line in server.stderr:
-        if said := re.search(rb"http://127\.0\.0\.1:(\d+)", line):
+        if reported := re.search(rb"http://127\.0\.0\.1:(\d+)", line):
             ThreadPoolExecutor(1).submit(server.stderr.read)
-            return int(said[1])
+            return int(reported[1])
     raise RuntimeError("the server did not start")
-
-
-def _resident(pid: int) -> int:
-    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
-    return int(pages) * 4096
 
 
 def _parser() -> argparse.ArgumentParser:

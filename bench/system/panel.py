@@ -2,8 +2,8 @@
 
     python -m bench.system.panel --out bench/results     # 100,000 stores x 180 days x 16 series
 
-Every row is measured in a process of its own; peak memory is its largest resident set, of which
-``held`` is what the panel's own arrays take.
+Every row is measured in a new process; peak memory is its largest resident set, of which
+``held_gib`` is what the panel's arrays take.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "panel.parquet"
             write(path, options.stores, options.steps, options.series, shuffled=order == "shuffled")
-            command = [sys.executable, __file__, "--measure", str(path)]
+            command = [sys.executable, "-m", "bench.system.panel", "--measure", str(path)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             size = path.stat().st_size / 2**30
             rows.append({"order": order, "file_gib": size, **json.loads(done.stdout)})
@@ -57,14 +57,14 @@ def write(path: Path, stores: int, steps: int, series: int, *, shuffled: bool) -
     for begin in range(0, stores, STORES_AT_ONCE):
         block = order[begin : begin + STORES_AT_ONCE]
         rows = len(block) * steps
-        place = rng.permutation(rows) if shuffled else np.arange(rows)
+        order = rng.permutation(rows) if shuffled else np.arange(rows)
         store = np.char.add("shop_", np.char.zfill(block.astype(str), 6))
-        text = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(block)), steps)[place], store)
-        columns = {"shop_id": text.cast(pa.string()), "ds": np.tile(days, len(block))[place]}
+        text = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(block)), steps)[order], store)
+        columns = {"shop_id": text.cast(pa.string()), "ds": np.tile(days, len(block))[order]}
         columns |= {name: rng.random(rows) * 100 for name in names}
-        part = pa.table(columns)
-        writer = writer or pq.ParquetWriter(path, part.schema)
-        writer.write_table(part)
+        table_part = pa.table(columns)
+        writer = writer or pq.ParquetWriter(path, table_part.schema)
+        writer.write_table(table_part)
     assert writer is not None
     writer.close()
 

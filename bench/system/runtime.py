@@ -56,17 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
         path, one = Path(folder) / "model.onnx", Path(folder) / "panel.csv"
         model.export_onnx(path)
         panel.to_frame(panel.stores[:1].tolist()).to_csv(one, index=False)
-        rounds = [json.loads(_said(options.python, CODE, path, one)) for _ in range(options.rounds)]
-        row: Row = {key: statistics.median(found[key] for found in rounds) for key in rounds[0]}
+        outputs = [_output(options.python, CODE, path, one) for _ in range(options.rounds)]
+        rounds = [json.loads(output) for output in outputs]
+        row: Row = {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
         row["file_megabytes"] = path.stat().st_size / 1e6
-    space, torch = _said(options.python, SPACE).split()
+    space, torch = _output(options.python, SPACE).split()
     row |= {"installed_megabytes": float(space), "torch_installed": torch}
     print(table([row], ["torch_installed"], [key for key in row if key != "torch_installed"]))
     record(options.out, "runtime", [row], vars(options))
     return [row]
 
 
-def _said(python: Path, code: str, *arguments: Path) -> str:
+def _output(python: Path, code: str, *arguments: Path) -> str:
     command = [str(python), "-P", "-c", code, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 

@@ -35,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     rows = []
     for stores in options.stores:
         with tempfile.TemporaryDirectory(dir=options.place) as folder:
-            place = Path(folder)
-            model.export_onnx(place / "model.onnx", draws=options.draws)
-            size = write(panel, stores, place / "panel")
-            rows.append(measure(place, stores, size, options))
+            workspace = Path(folder)
+            model.export_onnx(workspace / "model.onnx", draws=options.draws)
+            size = write(panel, stores, workspace / "panel")
+            rows.append(measure(workspace, stores, size, options))
         print(table(rows[-1:], ["stores"], [name for name in rows[-1] if name != "stores"]))
     record(options.out, "scoring", rows, {k: v for k, v in vars(options).items() if k != "place"})
     return rows
@@ -52,20 +52,20 @@ def write(panel: Panel, stores: int, folder: Path) -> int:
     frame[panel.nodes] = frame[panel.nodes].astype(np.float32)
     names = frame.pop(panel.schema.store).astype(str).to_numpy()
     size = 0
-    for part in range(stores // panel.n_stores):
+    for number in range(stores // panel.n_stores):
         scale = rng.lognormal(size=panel.n_stores).astype(np.float32).repeat(panel.lengths)
         scaled = frame.assign(**{name: frame[name] * scale for name in panel.nodes})
-        scaled[panel.schema.store] = np.char.add(f"{part}-", names.astype(str))
+        scaled[panel.schema.store] = np.char.add(f"{number}-", names.astype(str))
         rows = pa.Table.from_pandas(scaled, preserve_index=False)
-        pq.write_table(rows, folder / f"part-{part:05}.parquet")
+        pq.write_table(rows, folder / f"part-{number:05}.parquet")
         size += rows.nbytes
     return size
 
 
-def measure(place: Path, stores: int, size: int, options: argparse.Namespace) -> Row:
+def measure(workspace: Path, stores: int, size: int, options: argparse.Namespace) -> Row:
     command = [sys.executable, "-c", "from causalmmm.cli import main; main()"]
-    command += ["score", str(place / "model.onnx"), "--input", str(place / "panel")]
-    command += ["--output", str(place / "scores"), "--workers", str(options.workers), "--quiet"]
+    command += ["score", str(workspace / "model.onnx"), "--input", str(workspace / "panel")]
+    command += ["--output", str(workspace / "scores"), "--workers", str(options.workers), "--quiet"]
     peaks: dict[int, int] = {}
     began = time.perf_counter()
     with subprocess.Popen(command) as run:
@@ -76,18 +76,19 @@ def measure(place: Path, stores: int, size: int, options: argparse.Namespace) ->
     seconds = time.perf_counter() - began
     if run.returncode:
         raise RuntimeError(f"scoring ended with exit code {run.returncode}")
-    own = peaks.pop(run.pid)
-    answers = sum(pq.read_metadata(path).num_rows for path in (place / "scores").glob("*.parquet"))
+    parent_peak = peaks.pop(run.pid)
+    answer_files = (workspace / "scores").glob("*.parquet")
+    answers = sum(pq.read_metadata(path).num_rows for path in answer_files)
     return {
         "stores": stores,
-        "files": len(list((place / "panel").iterdir())),
+        "files": len(list((workspace / "panel").iterdir())),
         "workers": options.workers,
         "answers": answers,
         "data_megabytes": size / 1e6,
         "seconds": seconds,
         "stores_per_second": stores / seconds,
         "worker_peak_megabytes": max(peaks.values()) / 1e6,
-        "parent_peak_megabytes": own / 1e6,
+        "parent_peak_megabytes": parent_peak / 1e6,
     }
 
 
@@ -104,8 +105,8 @@ def peak(pid: int) -> int:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
-    return 1024 * int(found[0]) if found else 0
+    peaks = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
+    return 1024 * int(peaks[0]) if peaks else 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -68,22 +68,22 @@ def measure(
     began = time.perf_counter()
     file = OnnxModel(path, threads=options.threads, batch=options.batch)
     load = time.perf_counter() - began
-    asked: dict[str, Any] = {"steps": STEPS_AHEAD, "levels": LEVELS}
+    request: dict[str, Any] = {"steps": STEPS_AHEAD, "levels": LEVELS}
     batches = list(groups(panel, file.window, options.batch))
-    given = [feeds(panel, stores, window=file.window, **asked) for stores in batches]
-    given = [{name: arrays[name] for name in file.inputs} for arrays in given]
-    one = feeds(panel, np.array([0]), window=file.window, **asked)
+    fed = [feeds(panel, stores, window=file.window, **request) for stores in batches]
+    inputs_of_batches = [{name: arrays[name] for name in file.inputs} for arrays in fed]
+    one = feeds(panel, np.array([0]), window=file.window, **request)
     one = {name: one[name] for name in file.inputs}
     windows = model._windows(panel.data, ahead=STEPS_AHEAD)
-    known = [(stores, windows.full(stores)) for stores in batches]
+    torch_batches = [(stores, windows.full(stores)) for stores in batches]
     futures = [
         (batch, known_future(windows, panel, None, stores, batch, STEPS_AHEAD))
-        for stores, batch in known
+        for stores, batch in torch_batches
     ]
     with ThreadPoolExecutor(options.threads) as pool:
 
         def exported() -> None:
-            list(pool.map(lambda inputs: file.run(inputs, GRAPH + FORECAST), given))
+            list(pool.map(lambda inputs: file.run(inputs, GRAPH + FORECAST), inputs_of_batches))
 
         def ours() -> None:
             for batch, future in futures:
@@ -133,10 +133,10 @@ def interval_error(model: CausalMMM, panel: Panel, draws: int, seeds: int = 8) -
         frame = model.predict(few, horizon=STEPS_AHEAD, level=[80])
         ends.append(frame[["lower_80", "upper_80"]].to_numpy())
     model.set_params(draws=kept[0], seed=kept[1])
-    found = np.stack(ends)
-    width = (found[..., 1] - found[..., 0]).mean(0)
-    moving = width > 1e-6 * np.abs(found).max()
-    spread = found.std(0, ddof=1).mean(-1)
+    interval = np.stack(ends)
+    width = (interval[..., 1] - interval[..., 0]).mean(0)
+    moving = width > 1e-6 * np.abs(interval).max()
+    spread = interval.std(0, ddof=1).mean(-1)
     return float(100 * np.median(spread[moving] / width[moving]))
 
 

@@ -107,7 +107,7 @@ def _broadcast_strides(
 def _join(
     axes: list[int], rows: tuple[int, ...], strides: list[tuple[int, ...]]
 ) -> list[tuple[int, ...]]:
-    """Neighbouring axes that every operand, and the contiguous output, walks as one."""
+    """Neighbouring axes that every operand, and the contiguous output, steps through as one."""
     joined: list[tuple[int, ...]] = []
     for axis in axes:
         before = joined[-1][-1] if joined else None

@@ -23,7 +23,7 @@ std::size_t bytes_of(Dtype dtype) {
   return dtype == Dtype::kFloat64 ? 8 : dtype == Dtype::kBfloat16 ? 2 : 4;
 }
 
-// One buffer per operand, freed with the case; of the type that `dtype` says.
+// One buffer per operand, freed with the case; of the type `dtype`.
 struct Memory {
   std::vector<std::unique_ptr<char[]>> blocks;
 
@@ -163,14 +163,14 @@ struct Case {
 // Counts the values that differ, and prints the first.
 inline int differences(const Case& c, const std::vector<double>& expected) {
   const double tolerance = c.dtype == Dtype::kBfloat16 ? 2e-2 : 2e-4;
-  const std::vector<double> found = c.values();
+  const std::vector<double> computed = c.values();
   int wrong = 0;
   for (std::size_t i = 0; i < expected.size(); ++i) {
-    if (std::fabs(found[i] - expected[i]) <= tolerance * (1 + std::fabs(expected[i]))) continue;
+    if (std::fabs(computed[i] - expected[i]) <= tolerance * (1 + std::fabs(expected[i]))) continue;
     if (wrong++ == 0) {
       std::printf("dtype %d, %d steps, moving %d %d, shared %d, value %d: %g instead of %g\n",
                   static_cast<int>(c.dtype), static_cast<int>(c.steps), c.moving_decay,
-                  c.moving_curve, c.shared, static_cast<int>(i), found[i], expected[i]);
+                  c.moving_curve, c.shared, static_cast<int>(i), computed[i], expected[i]);
     }
   }
   return wrong;

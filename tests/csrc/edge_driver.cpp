@@ -40,7 +40,7 @@ struct Memory {
 };
 
 struct Case {
-  Memory given, found;
+  Memory inputs, results;
   EdgeProblem p;
   EdgeOutputs mean, sampled;
   EdgeOutputGradients of_mean, of_sample;
@@ -51,42 +51,42 @@ struct Case {
        std::int64_t types, int flags) {
     const std::int64_t rows = stores * nodes, pairs = rows * nodes, square = width * width;
     p.stores = stores, p.nodes = nodes, p.width = width, p.features = features, p.types = types;
-    p.sender1 = given.make(rows * width), p.receiver1 = given.make(rows * width);
-    p.w2 = given.make(square), p.b2 = given.make(width);
-    g.sender1 = found.make(rows * width), g.receiver1 = found.make(rows * width);
-    g.w2 = found.make(square), g.b2 = found.make(width);
+    p.sender1 = inputs.make(rows * width), p.receiver1 = inputs.make(rows * width);
+    p.w2 = inputs.make(square), p.b2 = inputs.make(width);
+    g.sender1 = results.make(rows * width), g.receiver1 = results.make(rows * width);
+    g.w2 = results.make(square), g.b2 = results.make(width);
     if (features) {
-      p.edge_features = given.make(pairs * features), p.wf = given.make(width * features);
-      g.wf = found.make(width * features);
-      if (flags & 1) g.edge_features = found.make(pairs * features);
+      p.edge_features = inputs.make(pairs * features), p.wf = inputs.make(width * features);
+      g.wf = results.make(width * features);
+      if (flags & 1) g.edge_features = results.make(pairs * features);
     }
-    p.sender2 = given.make(rows * width), p.receiver2 = given.make(rows * width);
-    p.w3 = given.make(square), p.w4 = given.make(square), p.b4 = given.make(width);
-    p.wo = given.make(types * width), p.bo = given.make(types);
-    g.sender2 = found.make(rows * width), g.receiver2 = found.make(rows * width);
-    g.w3 = found.make(square), g.w4 = found.make(square), g.b4 = found.make(width);
-    g.wo = found.make(types * width), g.bo = found.make(types);
+    p.sender2 = inputs.make(rows * width), p.receiver2 = inputs.make(rows * width);
+    p.w3 = inputs.make(square), p.w4 = inputs.make(square), p.b4 = inputs.make(width);
+    p.wo = inputs.make(types * width), p.bo = inputs.make(types);
+    g.sender2 = results.make(rows * width), g.receiver2 = results.make(rows * width);
+    g.w3 = results.make(square), g.w4 = results.make(square), g.b4 = results.make(width);
+    g.wo = results.make(types * width), g.bo = results.make(types);
     p.prior_per_store = flags & 1;
-    float* prior = given.make((p.prior_per_store ? pairs : nodes * nodes) * types);
+    float* prior = inputs.make((p.prior_per_store ? pairs : nodes * nodes) * types);
     prior[types] = -INFINITY;  // no type 0 from node 0 to node 1
     p.log_prior = prior;
-    if (flags & 1) g.log_prior = found.make(pairs * types);
+    if (flags & 1) g.log_prior = results.make(pairs * types);
     for (std::int64_t b = 0; b < stores; ++b) store.push_back(b * 12345678901);
     p.store_ids = store.data(), p.seed = 0x123456789abcdef0u;
     p.noisy = flags & 2, p.hard = flags & 4, p.temperature = 0.7f;
-    mean.mean = found.make(rows * width);
-    sampled.z = found.make(pairs * types), sampled.logits = found.make(pairs * types);
-    sampled.kl = found.make(stores);
-    of_mean.mean = given.make(rows * width);
-    of_sample.z = given.make(pairs * types);
-    if (flags & 1) of_sample.logits = given.make(pairs * types);
-    if (flags & 2) of_sample.kl = given.make(stores);
+    mean.mean = results.make(rows * width);
+    sampled.z = results.make(pairs * types), sampled.logits = results.make(pairs * types);
+    sampled.kl = results.make(stores);
+    of_mean.mean = inputs.make(rows * width);
+    of_sample.z = inputs.make(pairs * types);
+    if (flags & 1) of_sample.logits = inputs.make(pairs * types);
+    if (flags & 2) of_sample.kl = inputs.make(stores);
   }
 
   // Everything that the four passes write, one after the other.
   std::vector<float> run(CpuLevel level, int threads) {
     std::vector<float> all;
-    for (auto& block : found.blocks) {
+    for (auto& block : results.blocks) {
       std::memset(block.first.get(), 0xff, sizeof(float) * block.second);  // NaN
     }
     EdgeProblem first = p;
@@ -95,7 +95,7 @@ struct Case {
       const bool one = problem == &first;
       edges_forward_cpu(*problem, one ? mean : sampled, threads, level);
       edges_backward_cpu(*problem, sampled, one ? of_mean : of_sample, g, threads, level);
-      for (auto& block : found.blocks) {
+      for (auto& block : results.blocks) {
         all.insert(all.end(), block.first.get(), block.first.get() + block.second);
       }
     }

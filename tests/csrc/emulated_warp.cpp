@@ -1,5 +1,5 @@
 // Runs the CUDA kernels on the CPU, lane by lane: 32 fibers share a warp's shuffles. Shows that their
-// arithmetic, their masks and their addresses are right; says nothing of speed or of real hardware.
+// arithmetic, their masks and their addresses are right; nothing is learned of speed or real hardware.
 // Compares with the plain loops. Prints the number of cases; exits 1 on a difference.
 #include <cuda_bf16.h>
 #include <ucontext.h>

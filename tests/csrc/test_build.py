@@ -1,4 +1,4 @@
-"""The compiled module says truthfully what it is."""
+"""What the compiled module reports about itself is true."""
 
 from __future__ import annotations
 

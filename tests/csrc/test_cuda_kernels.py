@@ -1,6 +1,6 @@
 """The CUDA kernels without a GPU: what the compiler reports, and their arithmetic lane by lane.
 
-What only a GPU can show is in tests/kernels/test_response_gpu.py.
+What only a GPU can show is in tests/kernels/response/test_gpu.py.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]
         )
         for arch in ("sm_80", "sm_90", "sm_100")
     }
-    found = {}
+    artefacts = {}
     for arch, compiler in compilers.items():
         report, _ = compiler.communicate(timeout=300)
         assert compiler.returncode == 0, report[-4000:]
-        found[arch] = str(folder / arch), report
-    return found
+        artefacts[arch] = str(folder / arch), report
+    return artefacts
 
 
 def test_no_kernel_uses_the_stack_or_spills_registers(built: dict[str, tuple[str, str]]) -> None:

@@ -61,7 +61,7 @@ def _forecasts(
         regressors = _regressors(scaled[..., :-1], task.horizon, decay)
         shared, prior = _structure(task, origin, walk)
         knots = _kernel(origin + task.horizon, origin, OTHER_KNOT)
-        own = (regressors[..., None] * knots[:, None]).reshape(*regressors.shape[:2], -1)
+        deviations = (regressors[..., None] * knots[:, None]).reshape(*regressors.shape[:2], -1)
         width = regressors.shape[-1]
         # A knot is a constant plus its own deviation: neighbouring columns share their constant.
         block = constant**2 + wander**2 * np.eye(knots.shape[1])
@@ -74,9 +74,9 @@ def _forecasts(
         middle[: _kernel(1, origin, LEVEL_KNOT).shape[1]] = 1.0
         mean, spread = [], []
         for store in range(len(task.history)):
-            design = np.column_stack([shared, own[store]])
+            design = np.column_stack([shared, deviations[store]])
             path, sd, weights = _posterior(design, scaled[store, :, -1], precision, middle)
-            beta = weights[-own.shape[-1] :].reshape(width, -1) @ knots[-1]
+            beta = weights[-deviations.shape[-1] :].reshape(width, -1) @ knots[-1]
             unknown = beta @ np.cov(regressors[store, :origin].T).reshape(width, width) @ beta
             sd[1:] = np.sqrt(sd[1:] ** 2 + unknown)
             mean.append(path * level[store, -1])
@@ -90,13 +90,13 @@ def _posterior(
     design: Array, y: Array, precision: Array, middle: Array, noise: float = 0.15
 ) -> tuple[Array, Array, Array]:
     """Predictive mean and spread of the rows beyond ``y``, and the weights; noise is estimated."""
-    known, future = design[: len(y)], design[len(y) :]
-    gram, moment = known.T @ known, known.T @ (y - known @ middle)
+    fitted, future = design[: len(y)], design[len(y) :]
+    gram, moment = fitted.T @ fitted, fitted.T @ (y - fitted @ middle)
     for _ in range(3):
         covariance = np.linalg.inv(gram / noise**2 + precision)
         weights = covariance @ moment / noise**2
         used = np.trace(covariance @ gram) / noise**2  # degrees of freedom
-        residual = y - known @ (middle + weights)
+        residual = y - fitted @ (middle + weights)
         noise = max(1e-3, float(np.sqrt((residual**2).sum() / max(len(y) - used, 1.0))))
     variance = noise**2 + np.einsum("hk,kl,hl->h", future, covariance, future)
     return future @ (middle + weights), np.sqrt(variance), weights
@@ -106,8 +106,8 @@ def _structure(task: Task, origin: int, walk: float) -> tuple[Array, Array]:
     """Design of level, trend and season [origin + horizon, K], and their prior covariance."""
     steps = origin + task.horizon
     level = _kernel(steps, origin, LEVEL_KNOT)
-    known = calendar(task, 3, 3)[:steps]
-    trend, season = known[:, :1] - known[origin - 1, :1], known[:, 1:]
+    terms = calendar(task, 3, 3)[:steps]
+    trend, season = terms[:, :1] - terms[origin - 1, :1], terms[:, 1:]
     knots = _kernel(steps, origin, OTHER_KNOT)
     moving = (season[..., None] * knots[:, None]).reshape(steps, -1)
     many = knots.shape[1]

@@ -63,9 +63,9 @@ def linear_var(task: Task, orders: Sequence[int] = range(1, 8), *, season: bool 
     With ``season``, every equation has a trend and weekly and yearly Fourier terms beside its
     constant.
     """
-    known = calendar(task, 3, 1) if season else np.ones((len(task.dates), 0))
-    known = np.column_stack([np.ones(len(known)), known])
-    return Forecast(np.stack([_var_forecast(h, known, task, orders) for h in task.history], axis=1))
+    terms = calendar(task, 3, 1) if season else np.ones((len(task.dates), 0))
+    terms = np.column_stack([np.ones(len(terms)), terms])
+    return Forecast(np.stack([_var_forecast(h, terms, task, orders) for h in task.history], axis=1))
 
 
 def calendar(task: Task, weekly: int, yearly: int) -> Array:
@@ -84,31 +84,31 @@ def calendar(task: Task, weekly: int, yearly: int) -> Array:
     return np.stack(terms, axis=1)
 
 
-def _var_forecast(history: Array, known: Array, task: Task, orders: Sequence[int]) -> Array:
+def _var_forecast(history: Array, terms: Array, task: Task, orders: Sequence[int]) -> Array:
     """Forecasts [origins, horizon] of one store's last series."""
     scale = history[: task.fit_steps].std(0)
     x = history / np.where(scale > 0.0, scale, 1.0)
     # With fewer rows than twice the coefficients of an equation, BIC rewards interpolation.
-    bearable = [p for p in orders if task.fit_steps - p >= 2 * (p * x.shape[1] + known.shape[1])]
-    orders = bearable or [min(orders)]
+    estimable = [p for p in orders if task.fit_steps - p >= 2 * (p * x.shape[1] + terms.shape[1])]
+    orders = estimable or [min(orders)]
     most = max(orders)
-    order = min(orders, key=lambda p: _fit_var(x[: task.fit_steps], known, p, most)[1])
+    order = min(orders, key=lambda p: _fit_var(x[: task.fit_steps], terms, p, most)[1])
     forecast = np.empty((len(task.origins), task.horizon))
     for row, origin in zip(forecast, task.origins, strict=True):
-        coefficients, _ = _fit_var(x[:origin], known, order, order)
+        coefficients, _ = _fit_var(x[:origin], terms, order, order)
         window = x[origin - order : origin]
         for step in range(task.horizon):
-            following = np.append(window[::-1], known[origin + step]) @ coefficients
+            following = np.append(window[::-1], terms[origin + step]) @ coefficients
             row[step] = following[-1] * scale[-1]
             window = np.concatenate([window[1:], following[None]])
     return forecast
 
 
-def _fit_var(x: Array, known: Array, order: int, first: int) -> tuple[Array, float]:
-    """Least-squares coefficients [order N + known, N] and BIC, on rows from step ``first``."""
+def _fit_var(x: Array, terms: Array, order: int, first: int) -> tuple[Array, float]:
+    """Least-squares coefficients [order N + terms, N] and BIC, on rows from step ``first``."""
     t, n = x.shape
     past = np.column_stack([x[first - lag : t - lag] for lag in range(1, order + 1)])
-    design = np.column_stack([past, known[first:t]])
+    design = np.column_stack([past, terms[first:t]])
     coefficients = np.asarray(np.linalg.lstsq(design, x[first:], rcond=None)[0], np.float64)
     residual = x[first:] - design @ coefficients
     rows = t - first

@@ -48,9 +48,9 @@ class LSTM(nn.Module):
         super().__init__()
         self.lstm = nn.LSTM(sizes.series + sizes.calendar, sizes.width, batch_first=True)
         self.step = nn.Embedding(horizon, 8)
-        known = sizes.width + sizes.context + sizes.calendar + 8
+        inputs = sizes.width + sizes.context + sizes.calendar + 8
         self.head = nn.Sequential(
-            nn.Linear(known, sizes.width), nn.ReLU(), nn.Linear(sizes.width, 2)
+            nn.Linear(inputs, sizes.width), nn.ReLU(), nn.Linear(sizes.width, 2)
         )
 
     def forward(
@@ -80,9 +80,9 @@ class WideDeep(nn.Module):
             nn.Linear(sizes.width, sizes.width),
             nn.ReLU(),
         )
-        known = sizes.width + sizes.calendar + 8
+        inputs = sizes.width + sizes.calendar + 8
         self.head = nn.Sequential(
-            nn.Linear(known, sizes.width), nn.ReLU(), nn.Linear(sizes.width, 2)
+            nn.Linear(inputs, sizes.width), nn.ReLU(), nn.Linear(sizes.width, 2)
         )
 
     def forward(
@@ -112,8 +112,8 @@ class _Samples:
     def __init__(self, task: Task) -> None:
         self.horizon = task.horizon
         self.series = torch.tensor(task.history / task.level[:, None] - 1.0, dtype=torch.float32)
-        known = calendar(task, 3, 1)
-        self.calendar = torch.tensor(known, dtype=torch.float32)
+        terms = calendar(task, 3, 1)
+        self.calendar = torch.tensor(terms, dtype=torch.float32)
         self.context = torch.tensor(task.context, dtype=torch.float32)
 
     def inputs(self, store: Tensor, first: Tensor, window: int) -> tuple[Tensor, ...]:

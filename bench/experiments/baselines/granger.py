@@ -78,8 +78,8 @@ def _granger(series: Array, lags: int, period: int, first: int) -> Granger:
     past = np.concatenate([x[:, first - lag : t - lag] for lag in range(1, lags + 1)], axis=-1)
     step = np.arange(first, t)
     season = (step[:, None] % period == np.arange(1, period)).astype(float)
-    known = np.column_stack([np.ones(len(step)), (step - step.mean()) / t, season])
-    design = np.concatenate([past, np.broadcast_to(known, (s, *known.shape))], axis=-1)
+    terms = np.column_stack([np.ones(len(step)), (step - step.mean()) / t, season])
+    design = np.concatenate([past, np.broadcast_to(terms, (s, *terms.shape))], axis=-1)
     y = x[:, first:]
 
     gram = design.swapaxes(1, 2) @ design

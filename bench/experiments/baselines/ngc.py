@@ -81,11 +81,11 @@ def clstm(series: Array, *, hidden: int = 8, updates: int = 150, seed: int = 0) 
         s, _, n = x.shape
         repeats = len(read) // s
         wide = read.view(s, repeats, n, 4 * hidden).transpose(1, 2).reshape(s, n, -1)
-        given = (x[:, :-1] @ wide).view(s, -1, repeats, 4 * hidden).transpose(1, 2)
-        given = given.reshape(s * repeats, -1, 4 * hidden) + bias
+        gates = (x[:, :-1] @ wide).view(s, -1, repeats, 4 * hidden).transpose(1, 2)
+        gates = gates.reshape(s * repeats, -1, 4 * hidden) + bias
         state = cell = torch.zeros(len(read), 1, hidden)
         states = []
-        for step in given.split(1, dim=1):
+        for step in gates.split(1, dim=1):
             gate, keep, out, new = (step + state @ recur).chunk(4, dim=-1)
             cell = keep.sigmoid() * cell + gate.sigmoid() * new.tanh()
             state = out.sigmoid() * cell.tanh()

@@ -21,7 +21,7 @@ def pcmci(series: Array, *, lags: int = 7) -> Array:
     from tigramite.independence_tests.parcorr import ParCorr
     from tigramite.pcmci import PCMCI
 
-    found = []
+    p_values = []
     for store in clear_of_calendar(series):
         still = store.std(0) == 0.0  # a constant cannot be tested; it drives nothing
         moving = np.where(still, np.random.default_rng(0).standard_normal(store.shape), store)
@@ -29,5 +29,5 @@ def pcmci(series: Array, *, lags: int = 7) -> Array:
         tested = run.run_pcmci(tau_min=1, tau_max=lags, pc_alpha=None)["p_matrix"][..., 1:]
         p_value = tested.min(-1)
         p_value[still], p_value[:, still] = 1.0, 1.0
-        found.append(p_value)
-    return np.stack(found)
+        p_values.append(p_value)
+    return np.stack(p_values)

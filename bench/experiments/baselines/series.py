@@ -1,4 +1,4 @@
-"""Histories as all methods that look at dynamics are given them: without calendar, in one scale."""
+"""Histories as every dynamic method receives them: without calendar effects, on one scale."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-_SILENT = 1e-9  # a spread below this is a series that says nothing; it is zero afterwards
+_SILENT = 1e-9  # a series with less spread than this is constant; it becomes zero
 
 
 def clear_of_calendar(series: Array, period: int = 7) -> Array:

@@ -84,7 +84,7 @@ class FirstLayers(_Layers):
     """The first pass, e = LN(elu(W2 elu(sender + receiver + Wf f) + b2)).
 
     scratch     four tensors [Q, H], Q the edges of a chunk, which the second pass uses too
-    statistics  mean and 1 / standard deviation [Q] that LayerNorm found, float32
+    statistics  mean and 1 / standard deviation [Q] of LayerNorm's input, float32
     """
 
     def __init__(self, first: FirstPass, features_grad: bool = False) -> None:

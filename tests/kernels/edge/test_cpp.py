@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from edge_cases import FIRST, SECOND, distance, path_of, problem, run
+from edge_problems import FIRST, SECOND, distance, path_of, problem, run
 
 from causalmmm.kernels import edge_sample
 from causalmmm.kernels.edge import reference
@@ -41,24 +41,24 @@ CASES = [
 def test_outputs_and_gradients_agree_with_float64(level, case):
     values = problem(*case[:5], prior_per_store=case[5])
     assert path_of(values) == "cpp"
-    found, exact = run(values), run(values, exact=True)
+    results, exact = run(values), run(values, exact=True)
     for name, true in exact.items():
-        assert distance(found[name], true) < 1e-5, name
+        assert distance(results[name], true) < 1e-5, name
 
 
 @pytest.mark.parametrize("seed", [None, -5])
 def test_hard_samples_have_the_soft_samples_gradient(level, seed):
     values = problem(6, 5, 32, 3, 2)
-    found, exact = (run(values, exact=e, seed=seed, hard=True) for e in (False, True))
-    assert torch.equal(found["z"].double(), exact["z"])
-    assert found["z"].detach().unique().tolist() == [0.0, 1.0]
+    results, exact = (run(values, exact=e, seed=seed, hard=True) for e in (False, True))
+    assert torch.equal(results["z"].double(), exact["z"])
+    assert results["z"].detach().unique().tolist() == [0.0, 1.0]
     for name, true in exact.items():
-        assert distance(found[name], true) < 1e-5, name
+        assert distance(results[name], true) < 1e-5, name
 
 
 @pytest.mark.parametrize("types", [2, 7])
 def test_noise_is_that_of_the_reference(level, types):
-    """With scores and prior at zero the sample shows the noise alone."""
+    """With logits and prior at zero the sample shows the noise alone."""
     values = problem(3, 7, 16, types, 0)
     for name in ("wo", "bo", "log_prior"):
         values[name] = torch.zeros_like(values[name])
@@ -71,23 +71,23 @@ def test_noise_is_that_of_the_reference(level, types):
 
 def test_the_number_of_threads_does_not_change_a_bit(level):
     values, before = problem(50, 9, 32, 2, 3), torch.get_num_threads()
-    found = []
+    results = []
     try:
         for threads in (1, 3, 1):
             torch.set_num_threads(threads)
-            found.append(run(values))
+            results.append(run(values))
     finally:
         torch.set_num_threads(before)
-    for name, value in found[0].items():
-        assert all(torch.equal(other[name], value) for other in found[1:]), name
+    for name, value in results[0].items():
+        assert all(torch.equal(other[name], value) for other in results[1:]), name
 
 
 def test_a_missing_value_spoils_its_store_and_no_other(level):
     values = problem(5, 4, 16, 2, 2)
     values["sender1"][2, 1, 3] = torch.nan
-    found = run(values)
-    assert found["mean"].isnan().flatten(1).any(1).tolist() == [b == 2 for b in range(5)]
-    assert found["kl"].isnan().tolist() == [b == 2 for b in range(5)]
+    results = run(values)
+    assert results["mean"].isnan().flatten(1).any(1).tolist() == [b == 2 for b in range(5)]
+    assert results["kl"].isnan().tolist() == [b == 2 for b in range(5)]
 
 
 def test_sizes_that_the_extension_does_not_cover_are_refused_by_name():

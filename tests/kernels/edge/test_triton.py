@@ -13,9 +13,9 @@ pytest.importorskip("triton", reason="needs the optional extra triton")
 
 
 def test_kernels_agree_with_float64_in_the_interpreter():
-    """Runs `edge_interpreted.py`, in a process in which nothing has imported Triton before."""
-    cases = Path(__file__).with_name("edge_interpreted.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(cases)]
+    """Runs `interpreted.py`, in a process in which nothing has imported Triton before."""
+    tests = Path(__file__).with_name("interpreted.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

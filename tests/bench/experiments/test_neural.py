@@ -10,7 +10,7 @@ from bench.experiments.baselines.ngc import clstm, cmlp
 from bench.experiments.baselines.paper import causalmmm_paper
 from bench.experiments.baselines.pcmci import pcmci
 from bench.experiments.baselines.series import clear_of_calendar, lagged
-from bench.lib.scores import edge_scores
+from bench.lib.metrics import edge_metrics
 
 EDGES = np.zeros((3, 3), dtype=bool)
 EDGES[0, 1] = EDGES[1, 2] = True
@@ -37,7 +37,7 @@ METHODS = {
 def test_the_two_edges_of_a_chain_score_highest(name):
     scores = METHODS[name](chain(4))
     assert scores.shape == (4, 3, 3)
-    assert edge_scores(scores, np.tile(EDGES, (4, 1, 1)))["auroc"] > 0.9
+    assert edge_metrics(scores, np.tile(EDGES, (4, 1, 1)))["auroc"] > 0.9
 
 
 @pytest.mark.parametrize("method", [cmlp, clstm])

@@ -35,12 +35,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("name", "width", "size"), ROWS)
 def test_each_row_of_the_table_compiles_within_its_budget(name, width, size):
     launch = tables.find(getattr(tables, KERNELS[name][0]), width, size)
-    found = compile_kernel(name, width, size, launch)
-    assert found.shared <= min(launch.shared * SLACK, tables.SHARED_BYTES)
-    assert found.registers <= launch.registers * SLACK
-    assert found.spill <= launch.spill * SLACK
+    compiled = compile_kernel(name, width, size, launch)
+    assert compiled.shared <= min(launch.shared * SLACK, tables.SHARED_BYTES)
+    assert compiled.registers <= launch.registers * SLACK
+    assert compiled.spill <= launch.spill * SLACK
     if width >= 64:
-        assert found.tensor_core_instructions > 0
+        assert compiled.tensor_core_instructions > 0
 
 
 @pytest.mark.parametrize("table", TABLES)

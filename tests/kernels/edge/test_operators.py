@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import edge_cases
+import edge_problems
 import numpy as np
 import pytest
 import torch
-from edge_cases import FIRST, SECOND, check_registration, first_of, run, second_of
+from edge_problems import FIRST, SECOND, check_registration, first_of, run, second_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -18,7 +18,7 @@ from causalmmm.kernels.edge.records import Draw
 
 def problem(**sizes):
     usual = {"stores": 2, "nodes": 3, "width": 4, "types": 2, "features": 2}
-    return edge_cases.problem(**{**usual, "dtype": torch.float64, **sizes})
+    return edge_problems.problem(**{**usual, "dtype": torch.float64, **sizes})
 
 
 def mean_of(values):
@@ -50,7 +50,7 @@ def state_by_hand(v, b, i, j):
     return layer_norm(elu(v["w2"] @ elu(inner) + v["b2"]))
 
 
-def score_by_hand(v, b, i, j):
+def logits_by_hand(v, b, i, j):
     inner = v["sender2"][b, i] + v["receiver2"][b, j] + v["w3"] @ state_by_hand(v, b, i, j)
     return v["wo"] @ layer_norm(elu(v["w4"] @ elu(inner) + v["b4"])) + v["bo"]
 
@@ -101,7 +101,7 @@ def test_sample_logits_and_divergence_follow_the_equations(size, temperature, no
                     assert not out.logits[b, i, i].any()
                     continue
                 prior = v["log_prior"][i, j]
-                logits = score_by_hand(v, b, i, j) + prior
+                logits = logits_by_hand(v, b, i, j) + prior
                 np.testing.assert_allclose(out.logits[b, i, j], logits, rtol=1e-9, atol=1e-9)
                 logits = logits.astype(np.longdouble)
                 q = np.exp(logits) / np.exp(logits).sum()
@@ -248,8 +248,8 @@ def test_operators_stay_whole_under_compilation():
 
 
 def test_no_stores_give_zero_gradients():
-    found = run(problem(stores=0))
-    assert not any(found[f"d {name}"].any() for name in (*FIRST, *SECOND, "wf", "log_prior"))
+    results = run(problem(stores=0))
+    assert not any(results[f"d {name}"].any() for name in (*FIRST, *SECOND, "wf", "log_prior"))
 
 
 @pytest.mark.parametrize(

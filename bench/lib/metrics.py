@@ -1,4 +1,4 @@
-"""Scores of edges against known graphs, and of forecasts against what happened.
+"""Metrics of estimated edges against known graphs, and of forecasts against what happened.
 
 Arrays in, numbers out; no model, no file, no simulation here.
 """
@@ -13,7 +13,7 @@ Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
 
-def edge_scores(scores: Array, edges: Mask) -> dict[str, float]:
+def edge_metrics(scores: Array, edges: Mask) -> dict[str, float]:
     """AUROC and AUPRC of scores [S, N, N] for edges bool [S, N, N]; the diagonal does not count.
 
     ``auroc``, ``auprc``: mean over stores whose graph is neither empty nor full. ``pooled_*``: all
@@ -55,8 +55,8 @@ def calibration(probability: Array, edges: Mask, bins: int = 10) -> dict[str, fl
 
 
 def normalised_auprc(scores: Array, edges: Mask) -> float:
-    """Mean over stores of (AUPRC - share of edges) / (1 - share of edges): 0 for scores that say
-    nothing, 1 for perfect ones; stores without or with all edges are skipped."""
+    """Mean over stores of (AUPRC - share of edges) / (1 - share of edges): 0 for
+    uninformative scores, 1 for perfect ones; stores without or with all edges are skipped."""
     off = ~np.eye(edges.shape[-1], dtype=bool)
     values = []
     for s, e in zip(scores[:, off], edges[:, off], strict=True):
@@ -65,7 +65,7 @@ def normalised_auprc(scores: Array, edges: Mask) -> float:
     return _mean(values)
 
 
-def decision_scores(decided: Mask, edges: Mask) -> dict[str, float]:
+def decision_metrics(decided: Mask, edges: Mask) -> dict[str, float]:
     """Decided edges [S, N, N] against the truth; the diagonal does not count.
 
     ``accuracy``: share of pairs decided rightly; ``shd``: structural Hamming distance, the mean
@@ -82,7 +82,7 @@ def decision_scores(decided: Mask, edges: Mask) -> dict[str, float]:
     }
 
 
-def forecast_scores(actual: Array, forecast: Array) -> dict[str, float]:
+def forecast_metrics(actual: Array, forecast: Array) -> dict[str, float]:
     """Errors of forecasts [S, K] of K target values per store (origins at one horizon, say).
 
     ``mse`` is of values divided by the store's mean, so that large stores do not decide it;

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from bench.experiments.structure_methods import edge_array
+from bench.lib.metrics import calibration, decision_metrics, edge_metrics, forecast_metrics
 from bench.lib.record import record, table
-from bench.lib.scores import calibration, decision_scores, edge_scores, forecast_scores
 
 
 def graphs(stores: int = 40, nodes: int = 5) -> np.ndarray:
@@ -21,7 +21,7 @@ def graphs(stores: int = 40, nodes: int = 5) -> np.ndarray:
 
 def test_the_truth_scores_one_and_its_opposite_zero():
     edges = graphs()
-    right, wrong = edge_scores(edges.astype(float), edges), edge_scores(1.0 - edges, edges)
+    right, wrong = edge_metrics(edges.astype(float), edges), edge_metrics(1.0 - edges, edges)
     assert {right[k] for k in ("auroc", "auprc", "pooled_auroc", "heterogeneous_auroc")} == {1.0}
     assert wrong["auroc"] == wrong["pooled_auroc"] == wrong["heterogeneous_auroc"] == 0.0
 
@@ -30,21 +30,21 @@ def test_the_diagonal_does_not_count():
     edges = graphs()
     scores = np.random.default_rng(1).random(edges.shape)
     shifted = scores + 10.0 * np.eye(5)
-    assert edge_scores(scores, edges) == edge_scores(shifted, edges)
+    assert edge_metrics(scores, edges) == edge_metrics(shifted, edges)
 
 
 def test_one_graph_for_all_stores_cannot_tell_stores_apart():
     edges = graphs()
     constant = np.repeat(edges.mean(0)[None], len(edges), axis=0)
-    assert edge_scores(constant, edges)["heterogeneous_auroc"] == 0.5
-    assert edge_scores(constant, edges)["auroc"] > 0.5
+    assert edge_metrics(constant, edges)["heterogeneous_auroc"] == 0.5
+    assert edge_metrics(constant, edges)["auroc"] > 0.5
 
 
 def test_stores_without_or_with_all_edges_are_skipped_and_counted():
     edges = graphs()
     edges[0] = False
     edges[1] = ~np.eye(5, dtype=bool)
-    assert edge_scores(edges.astype(float), edges)["stores"] == len(edges) - 2
+    assert edge_metrics(edges.astype(float), edges)["stores"] == len(edges) - 2
 
 
 def test_calibration_of_known_probabilities():
@@ -62,19 +62,19 @@ def test_structural_hamming_distance_counts_an_edge_turned_round_once():
     edges = np.zeros((2, 3, 3), dtype=bool)
     edges[:, 0, 1] = True
     turned, diagonal = edges.swapaxes(1, 2).copy(), edges | np.eye(3, dtype=bool)
-    assert decision_scores(diagonal, edges) == {"accuracy": 1.0, "shd": 0.0}
-    assert decision_scores(turned, edges) == {"accuracy": pytest.approx(4 / 6), "shd": 1.0}
+    assert decision_metrics(diagonal, edges) == {"accuracy": 1.0, "shd": 0.0}
+    assert decision_metrics(turned, edges) == {"accuracy": pytest.approx(4 / 6), "shd": 1.0}
     more = edges.copy()
     more[0, [1, 2], [2, 1]] = True
-    assert decision_scores(more, edges) == {"accuracy": pytest.approx(10 / 12), "shd": 1.0}
-    assert decision_scores(edges & False, edges)["shd"] == 1.0
+    assert decision_metrics(more, edges) == {"accuracy": pytest.approx(10 / 12), "shd": 1.0}
+    assert decision_metrics(edges & False, edges)["shd"] == 1.0
 
 
 def test_forecast_scores_by_hand():
     actual = np.array([[1.0, 3.0], [10.0, 30.0]])
     perfect, mean = (
-        forecast_scores(actual, actual),
-        forecast_scores(actual, actual * 0 + [[2], [20]]),
+        forecast_metrics(actual, actual),
+        forecast_metrics(actual, actual * 0 + [[2], [20]]),
     )
     assert (perfect["mse"], perfect["wape"], perfect["r2_median"]) == (0.0, 0.0, 1.0)
     assert mean["mse"] == pytest.approx(0.25), "relative to each store's own mean"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from bench.experiments.baselines.evidence import _posterior, edge_probability, group_evidence
+from bench.lib.metrics import edge_metrics
 from bench.lib.scenarios import draw
-from bench.lib.scores import edge_scores
 
 from causalmmm.engine.evidence.ard import ard_evidence
 
@@ -71,8 +71,8 @@ def test_a_silent_series_is_no_cause_and_breaks_nothing():
 def test_lag_seven_and_the_published_law_are_found_with_spare_lags():
     published = draw("published-law", 0, stores=20)
     x = published.panel.data.values.reshape(20, -1, 8)
-    assert edge_scores(group_evidence(x), published.edges)["auroc"] > 0.99
-    assert edge_scores(group_evidence(x, 14), published.edges)["auroc"] > 0.97
+    assert edge_metrics(group_evidence(x), published.edges)["auroc"] > 0.99
+    assert edge_metrics(group_evidence(x, 14), published.edges)["auroc"] > 0.97
 
 
 def test_no_evidence_leaves_the_prior():

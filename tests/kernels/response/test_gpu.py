@@ -77,8 +77,8 @@ def test_errors_are_those_of_rounding_or_of_eager_pytorch(steps: int, moving: bo
     nearby = [both(reference.adstock_hill, rounded(inputs, seed)) for seed in range(4)]
     on_gpu = tuple(v.cuda() for v in inputs)
     eager = both(reference.adstock_hill, on_gpu)
-    found = zip(both(adstock_hill, on_gpu), exact, eager, *nearby, strict=True)
-    for mine, truth, *others in found:
+    results = zip(both(adstock_hill, on_gpu), exact, eager, *nearby, strict=True)
+    for mine, truth, *others in results:
         allowed = max(relative(other, truth) for other in others)
         assert relative(mine, truth) <= 2 * allowed + 2e-7
 

@@ -115,7 +115,7 @@ def test_samples_follow_the_binary_concrete_law():
         seed=21,
     )
     pairs = ~torch.eye(nodes, dtype=torch.bool)
-    score = torch.logit(out.z[:, pairs, 1]).flatten().numpy() * temperature
-    assert stats.kstest(score, "logistic", args=(-1.2, 1.0)).pvalue > 1e-3
+    logit = torch.logit(out.z[:, pairs, 1]).flatten().numpy() * temperature
+    assert stats.kstest(logit, "logistic", args=(-1.2, 1.0)).pvalue > 1e-3
     share = (out.z[:, pairs, 1] > 0.5).double().mean().item()
     assert abs(share - 1 / (1 + np.exp(1.2))) < 4 * np.sqrt(0.25 / (stores * 56))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from edge_cases import FIRST, PAIR, SECOND, check_registration, distance, path_of, problem, run
+from edge_problems import FIRST, PAIR, SECOND, check_registration, distance, path_of, problem, run
 from torch import Tensor
 
 from causalmmm.kernels import edge_mean, edge_noise, edge_sample
-from causalmmm.kernels.edge import sampling as scores
+from causalmmm.kernels.edge import sampling
 from causalmmm.kernels.edge.philox import edge_words
 from causalmmm.kernels.edge.triton import tables
 
@@ -43,38 +43,38 @@ def test_outputs_and_gradients_agree_with_float64(size, dtype, monkeypatch):
     values = problem(*size, dtype, device="cuda")
     if torch.cuda.get_device_capability() == (9, 0):
         assert path_of(values) == "launch"
-    found, exact = run(values), run(values, exact=True)
+    results, exact = run(values), run(values, exact=True)
     for name, true in exact.items():
         allowed = TOLERANCE[dtype] * (2 if name.startswith("d ") else 1)
-        assert distance(found[name], true) < allowed, name
+        assert distance(results[name], true) < allowed, name
 
 
 @pytest.mark.parametrize("dtype", NARROW, ids=str)
 def test_errors_are_at_most_twice_those_of_eager_pytorch_in_the_same_dtype(dtype):
     values = problem(64, 9, 64, 2, 8, dtype, device="cuda")
-    found, exact = run(values), run(values, exact=True)
+    results, exact = run(values), run(values, exact=True)
     eager = run(values, exact=True, kind=dtype)
     for name in ("mean", "z", "logits", "kl"):
         allowed = 2 * distance(eager[name], exact[name]) + 1e-6
-        assert distance(found[name], exact[name]) <= allowed, name
+        assert distance(results[name], exact[name]) <= allowed, name
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_forbidden_and_required_edges_are_exact(dtype):
-    found = run(problem(40, 6, 64, 3, 2, dtype, device="cuda"))
-    assert found["z"][:, 0, 1].unique(dim=0).tolist() == [[1.0, 0.0, 0.0]]
-    assert found["z"][:, 1, 0].unique(dim=0).tolist() == [[0.0, 0.0, 1.0]]
-    assert found["z"][:, 2, 2].unique(dim=0).tolist() == [[1.0, 0.0, 0.0]]
-    assert all(x.isfinite().all() for x in found.values())
+    results = run(problem(40, 6, 64, 3, 2, dtype, device="cuda"))
+    assert results["z"][:, 0, 1].unique(dim=0).tolist() == [[1.0, 0.0, 0.0]]
+    assert results["z"][:, 1, 0].unique(dim=0).tolist() == [[0.0, 0.0, 1.0]]
+    assert results["z"][:, 2, 2].unique(dim=0).tolist() == [[1.0, 0.0, 0.0]]
+    assert all(x.isfinite().all() for x in results.values())
 
 
 @pytest.mark.parametrize("seed", [None, -5])
 def test_hard_samples_have_the_soft_samples_gradient(seed):
     values = problem(30, 5, 32, 3, 2, prior_per_store=True, device="cuda")
-    found, exact = (run(values, exact=e, seed=seed, hard=True) for e in (False, True))
-    assert torch.equal(found["z"].double(), exact["z"])
+    results, exact = (run(values, exact=e, seed=seed, hard=True) for e in (False, True))
+    assert torch.equal(results["z"].double(), exact["z"])
     for name, true in exact.items():
-        assert distance(found[name], true) < 6e-5, name
+        assert distance(results[name], true) < 6e-5, name
 
 
 def test_random_words_are_those_of_the_cpu():
@@ -86,7 +86,7 @@ def test_random_words_are_those_of_the_cpu():
 
 @pytest.mark.parametrize("types", [2, 4])
 def test_kernels_draw_the_words_of_the_cpu(types):
-    """With scores and prior at zero the sample shows the noise alone, whatever the tiling."""
+    """With logits and prior at zero the sample shows the noise alone, whatever the tiling."""
     values = problem(50, 7, 32, types, 0, device="cuda")
     for name in ("wo", "bo", "log_prior"):
         values[name] = torch.zeros_like(values[name])
@@ -157,16 +157,16 @@ def test_runs_on_the_current_stream():
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        found = run(values)
+        results = run(values)
     stream.synchronize()
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert all(torch.equal(results[name], value) for name, value in expected.items())
 
 
 def test_sizes_without_a_kernel_take_the_plain_path():
     values = problem(30, 5, 48, 5, 3, device="cuda")
     assert path_of(values) == "chunked"
-    found, exact = run(values), run(values, exact=True)
-    assert all(distance(found[name], true) < 1e-4 for name, true in exact.items())
+    results, exact = run(values), run(values, exact=True)
+    assert all(distance(results[name], true) < 1e-4 for name, true in exact.items())
 
 
 def test_registered_operators_pass_torchs_own_checks():
@@ -191,7 +191,7 @@ def test_operators_stay_whole_under_compilation():
 
 def test_training_never_holds_one_whole_edge_tensor(monkeypatch):
     monkeypatch.setattr(tables, "WORKSPACE_BYTES", 64 << 20)
-    monkeypatch.setattr(scores, "CHUNK_EDGES", 1 << 12)
+    monkeypatch.setattr(sampling, "CHUNK_EDGES", 1 << 12)
     stores, nodes, width = 4096, 32, 128
     values = problem(8, nodes, width, 2, 0, torch.bfloat16, device="cuda")
     for name in ("sender1", "receiver1", "sender2", "receiver2"):

@@ -47,7 +47,7 @@ def test_the_floor_is_the_time_of_the_scarcest_resource():
 
 
 def test_what_the_gpu_check_needs_is_named_where_it_is_missing():
-    script = Path(__file__).parents[2] / "bench" / "kernels" / "gpu_needs.py"
+    script = Path(__file__).parents[3] / "bench" / "kernels" / "gpu_needs.py"
     bare = [sys.executable, "-S", str(script)]  # without the installed packages
     done = subprocess.run(bare, capture_output=True, text=True, env={"PATH": ""}, check=False)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Shared cases lie beside the tests."""
+"""Helper modules beside the tests are importable."""
 
 from __future__ import annotations
 

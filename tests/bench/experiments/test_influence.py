@@ -12,31 +12,31 @@ from bench.experiments.influence_methods import (
     rolled_influence,
     wrong_graphs,
 )
+from bench.lib.metrics import normalised_auprc
 from bench.lib.scenarios import draw
-from bench.lib.scores import normalised_auprc
 
 from causalmmm.model.estimator import CausalMMM
 
 
 @pytest.fixture(scope="module")
-def case():
+def dataset():
     return draw("paper-small", 0, stores=30, steps=60)
 
 
 @pytest.fixture(scope="module")
-def fitted(case) -> Fitted:
-    model = CausalMMM(seed=0, epochs=4).fit(case.panel, progress=False)
-    return Fitted(model, case.panel, 45)
+def fitted(dataset) -> Fitted:
+    model = CausalMMM(seed=0, epochs=4).fit(dataset.panel, progress=False)
+    return Fitted(model, dataset.panel, 45)
 
 
-def test_without_edges_no_sender_moves_any_receiver_by_a_bit(fitted, case):
-    empty = np.zeros(case.edges.shape)
+def test_without_edges_no_sender_moves_any_receiver_by_a_bit(fitted, dataset):
+    empty = np.zeros(dataset.edges.shape)
     assert not fitted.one_step(empty).any()
     assert not fitted.rolled_out(empty).any()
 
 
-def test_one_edge_moves_its_receiver_only_and_paths_are_followed_when_rolled_out(fitted, case):
-    one = np.zeros(case.edges.shape)
+def test_one_edge_moves_its_receiver_only_and_paths_are_followed_when_rolled_out(fitted, dataset):
+    one = np.zeros(dataset.edges.shape)
     one[:, 0, 7] = 1.0
     for moved in (fitted.one_step(one), fitted.rolled_out(one)):
         assert (moved[:, 0, 7] > 0.0).all()
@@ -53,16 +53,16 @@ def test_the_models_own_graph_put_in_changes_nothing(fitted):
     np.testing.assert_allclose(fitted.one_step(fitted.probability), fitted.one_step(), atol=1e-5)
 
 
-def test_rows_that_the_model_did_not_see_count_as_much_as_those_it_saw(fitted, case):
-    errors = fitted.errors(np.zeros(case.edges.shape))[..., -1]
+def test_rows_that_the_model_did_not_see_count_as_much_as_those_it_saw(fitted, dataset):
+    errors = fitted.errors(np.zeros(dataset.edges.shape))[..., -1]
     seen, hidden = errors[:, : fitted.rows - 1].std(), errors[:, fitted.rows - 1 :].std()
     assert hidden > 0.8 * seen
 
 
 @pytest.mark.parametrize(("structure", "deaf"), [("empty", True), ("full", False)])
-def test_with_no_graph_planned_spend_changes_no_forecast_of_another_series(case, structure, deaf):
+def test_without_graph_planned_spend_changes_no_other_forecast(dataset, structure, deaf):
     """The same through the public interface: a model without edges is deaf to a plan."""
-    panel = case.panel.select(list(case.panel.stores[:4]))
+    panel = dataset.panel.select(list(dataset.panel.stores[:4]))
     model = CausalMMM(seed=0, epochs=2, structure=structure, draws=8).fit(panel, progress=False)
     base = model.predict(horizon=7)
     plan = base.pivot(index=["store", "date"], columns="series", values="mean").reset_index()
@@ -120,16 +120,16 @@ def test_least_squares_recovers_a_var_and_stays_within_its_rows():
     np.testing.assert_array_equal(predict(x)[:, :149], again(x)[:, :149])
 
 
-def test_wrong_graphs_have_no_true_edge_and_keep_every_receivers_count(case):
-    wrong = wrong_graphs(case.edges, 0)
-    assert not (wrong & case.edges).any()
+def test_wrong_graphs_have_no_true_edge_and_keep_every_receivers_count(dataset):
+    wrong = wrong_graphs(dataset.edges, 0)
+    assert not (wrong & dataset.edges).any()
     assert not wrong[:, np.arange(8), np.arange(8)].any()
-    free = case.edges.sum(1) <= 3
-    assert np.array_equal(wrong.sum(1)[free], case.edges.sum(1)[free])
+    free = dataset.edges.sum(1) <= 3
+    assert np.array_equal(wrong.sum(1)[free], dataset.edges.sum(1)[free])
 
 
-def test_normalised_auprc_is_one_for_the_truth_and_about_zero_for_noise(case):
-    edges = case.edges
+def test_normalised_auprc_is_one_for_the_truth_and_about_zero_for_noise(dataset):
+    edges = dataset.edges
     noise = np.random.default_rng(0).random(edges.shape)
     assert normalised_auprc(edges.astype(float), edges) == 1.0
     assert abs(normalised_auprc(noise, edges)) < 0.15

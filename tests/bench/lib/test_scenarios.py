@@ -7,8 +7,8 @@ import pytest
 from bench.lib.scenarios import SCENARIOS, draw, published_law
 
 
-def series(case) -> np.ndarray:
-    panel = case.panel
+def series(dataset) -> np.ndarray:
+    panel = dataset.panel
     return panel.data.values.reshape(panel.n_stores, -1, len(panel.nodes)).astype(float)
 
 
@@ -27,15 +27,15 @@ def test_every_scenario_is_drawn_again_from_its_seed(name):
 
 @pytest.mark.parametrize("name", sorted(set(SCENARIOS) - {"missing", "published-law"}))
 def test_truth_reproduces_the_panel(name):
-    case = draw(name, 0, stores=5)
-    history = case.truth.history(noise=True).astype(np.float32)
-    np.testing.assert_array_equal(history, series(case).astype(np.float32))
+    dataset = draw(name, 0, stores=5)
+    history = dataset.truth.history(noise=True).astype(np.float32)
+    np.testing.assert_array_equal(history, series(dataset).astype(np.float32))
 
 
 def test_usual_sizes_are_small_enough_for_a_night():
     for name, scenario in SCENARIOS.items():
-        case = draw(name, 0)
-        stores, steps, _ = series(case).shape
+        dataset = draw(name, 0)
+        stores, steps, _ = series(dataset).shape
         assert stores == (1000 if name in ("paper-large", "paper-small-1000") else 300)
         assert 100 <= steps <= 200, scenario
 
@@ -51,9 +51,9 @@ def test_missing_days_are_filled_on_a_straight_line_between_their_neighbours():
 
 
 def test_break_ends_with_another_graph_than_it_begins_with():
-    case = draw("break", 0, stores=30)
-    assert np.array_equal(case.edges, case.truth.edges)
-    assert (case.truth.earlier_edges() != case.edges).any((1, 2)).all()
+    dataset = draw("break", 0, stores=30)
+    assert np.array_equal(dataset.edges, dataset.truth.edges)
+    assert (dataset.truth.earlier_edges() != dataset.edges).any((1, 2)).all()
 
 
 def test_lag_seven_acts_after_a_week_and_any_lag_after_one_to_seven_days():
@@ -69,12 +69,12 @@ def test_long_carryover_forgets_half_in_twenty_steps():
 
 def test_published_law_is_a_nonlinear_autoregression_with_noise_of_a_tenth():
     """Regressing on tanh of the parents' seven lags leaves the noise, and nothing else matters."""
-    case = published_law(3, stores=30, steps=100)
-    x = series(case)
+    dataset = published_law(3, stores=30, steps=100)
+    x = series(dataset)
     left = []
     for s in range(30):
         for j in range(8):
-            parents = np.flatnonzero(case.edges[s, :, j])
+            parents = np.flatnonzero(dataset.edges[s, :, j])
             past = [np.tanh(x[s, 7 - lag : -lag, i]) for i in parents for lag in range(1, 8)]
             y = x[s, 7:, j]
             if past:
@@ -82,7 +82,7 @@ def test_published_law_is_a_nonlinear_autoregression_with_noise_of_a_tenth():
                 y = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
             left.append((y**2).sum() / (93 - 7 * len(parents)))
     assert np.sqrt(np.mean(left)) == pytest.approx(0.1, rel=0.03)
-    assert len(np.unique(case.edges, axis=0)) == 3
+    assert len(np.unique(dataset.edges, axis=0)) == 3
 
 
 def test_unknown_scenario_is_refused_by_name():

@@ -1,4 +1,4 @@
-"""Forecasters are what they claim to be, none looks ahead, and scores are right by hand."""
+"""Forecasters are what they claim to be, none looks ahead, and metrics are right by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from bench.experiments.baselines.forecast_linear import (
     store_mean,
 )
 from bench.experiments.baselines.forecast_neural import lstm, wide_deep
-from bench.experiments.forecast_task import QUANTILES, Forecast, Task, rolling_origins, score
+from bench.experiments.forecast_task import (
+    QUANTILES,
+    Forecast,
+    Task,
+    forecast_rows,
+    rolling_origins,
+)
 from scipy.stats import norm
 
 from causalmmm.simulation import simulate
@@ -48,8 +54,8 @@ def task() -> Task:
 def test_no_baseline_reads_past_its_origin(method, task):
     future = task.history.copy()
     future[:, 350:] = 1e6
-    told = method(dataclasses.replace(task, history=future, origins=task.origins[:2]))
-    np.testing.assert_array_equal(told.mean, method(task).mean[:2])
+    with_future = method(dataclasses.replace(task, history=future, origins=task.origins[:2]))
+    np.testing.assert_array_equal(with_future.mean, method(task).mean[:2])
 
 
 @pytest.mark.parametrize("method", [lstm, wide_deep, btvc])
@@ -57,7 +63,7 @@ def test_what_learns_beats_the_mean_and_covers_about_as_often_as_it_says(method,
     monkeypatch.setattr(forecast_neural, "QUICK", (((32, 3e-3, 14),), 10))
     history = panel_with_week(trend=0.0)
     task = Task(history, DAYS, np.zeros((3, 0)), (340, 350, 370), horizon=30, quick=True)
-    learnt, naive = (score(task, m(task))[-1] for m in (method, store_mean))
+    learnt, naive = (forecast_rows(task, m(task))[-1] for m in (method, store_mean))
     assert learnt["mse"] < 0.5 * naive["mse"]
     assert learnt["crps"] < learnt["mae"]
     assert learnt["cover_90"] > 0.7
@@ -104,7 +110,7 @@ def test_crps_of_a_gaussian_is_the_closed_form_and_intervals_cover_what_they_say
     history = 10.0 + rng.standard_normal((2000, 100, 1))
     task = Task(history, DAYS[:100], np.zeros((2000, 0)), (60, 70), 30)
     mean, sd = np.full(task.actual.shape, 10.0), np.ones(task.actual.shape)
-    row = score(task, Forecast.gaussian(mean, sd))[-1]
+    row = forecast_rows(task, Forecast.gaussian(mean, sd))[-1]
     actual = np.concatenate([history[:, 60:90, 0], history[:, 70:, 0]], axis=1)
     y, level = actual - 10.0, np.abs(actual).mean(1, keepdims=True)
     exact = y * (2 * norm.cdf(y) - 1) + 2 * norm.pdf(y) - 1 / np.sqrt(np.pi)
@@ -115,7 +121,7 @@ def test_crps_of_a_gaussian_is_the_closed_form_and_intervals_cover_what_they_say
 
 
 def test_without_quantiles_crps_is_the_absolute_error(task):
-    rows = score(task, store_mean(task))
+    rows = forecast_rows(task, store_mean(task))
     assert all(row["crps"] == row["mae"] for row in rows)
     assert "cover_90" not in rows[0]
 
@@ -147,7 +153,7 @@ def test_short_histories_leave_half_to_fit_on():
         rolling_origins(panel.head(50), origins=20, every=6)
 
 
-def test_the_command_scores_the_methods_asked_for_and_draws(tmp_path):
+def test_the_command_evaluates_the_chosen_methods_and_draws(tmp_path):
     chosen = ["store mean", "seasonal naive"]
     options = ["--stores", "4", "--seeds", "0", "1", "--origins", "3", "--methods", *chosen]
     rows = forecast.main([*options, "--out", str(tmp_path)])

@@ -1,14 +1,14 @@
 """The Triton kernels in Triton's interpreter, through the public functions, against float64.
 
-Not collected by itself: `test_edge_triton.py` runs it with TRITON_INTERPRET=1 in a process of its
-own, because Triton decides at import whether it interprets.
+Not collected by itself: `test_triton.py` runs it with TRITON_INTERPRET=1 in a new process, because
+Triton decides at import whether it interprets.
 """
 
 from __future__ import annotations
 
 import pytest
 import torch
-from edge_cases import FIRST, SECOND, check_registration, distance, path_of, problem, run
+from edge_problems import FIRST, SECOND, check_registration, distance, path_of, problem, run
 from torch import Tensor
 
 from causalmmm.kernels import edge_sample
@@ -40,31 +40,31 @@ def test_outputs_and_gradients_agree_with_float64(case, monkeypatch):
     poison_fresh_memory(monkeypatch)
     values = problem(*case)
     assert path_of(values) == "launch"
-    exact, found = run(values, exact=True), run(values)
+    exact, results = run(values, exact=True), run(values)
     for name, true in exact.items():
         allowed = TOLERANCE[case[5]] * (2 if name.startswith("d ") else 1)
-        assert distance(found[name], true) < allowed, name
+        assert distance(results[name], true) < allowed, name
 
 
 def test_hard_samples_and_a_prior_for_each_store():
     values = problem(3, 4, 32, 3, 2, torch.float32, prior_per_store=True)
-    exact, found = run(values, exact=True, hard=True), run(values, hard=True)
-    assert torch.equal(found["z"].double(), exact["z"])
-    assert found["z"].detach().unique().tolist() == [0.0, 1.0]
+    exact, results = run(values, exact=True, hard=True), run(values, hard=True)
+    assert torch.equal(results["z"].double(), exact["z"])
+    assert results["z"].detach().unique().tolist() == [0.0, 1.0]
     for name, true in exact.items():
-        torch.testing.assert_close(found[name].double(), true, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(results[name].double(), true, rtol=1e-4, atol=1e-5)
 
 
 def test_without_a_seed_the_sample_is_the_posterior_mean():
     values = problem(2, 3, 32, 2, 0, torch.float32)
-    exact, found = run(values, exact=True, seed=None), run(values, seed=None)
+    exact, results = run(values, exact=True, seed=None), run(values, seed=None)
     for name, true in exact.items():
-        torch.testing.assert_close(found[name].double(), true, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(results[name].double(), true, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("types", [2, 4])
 def test_noise_is_that_of_the_reference(types):
-    """With scores and prior at zero the sample shows the noise alone, whatever the tiling."""
+    """With logits and prior at zero the sample shows the noise alone, whatever the tiling."""
     values = problem(3, 7, 32, types, 0, torch.float32)
     for name in ("wo", "bo", "log_prior"):
         values[name] = torch.zeros_like(values[name])
@@ -84,18 +84,18 @@ def test_equal_inputs_give_equal_bits():
 
 
 def test_forbidden_and_required_edges_are_exact():
-    found = run(problem(2, 3, 32, 3, 0, torch.bfloat16))
-    assert found["z"][:, 0, 1].tolist() == [[1.0, 0.0, 0.0]] * 2
-    assert found["z"][:, 1, 0].tolist() == [[0.0, 0.0, 1.0]] * 2
-    assert found["z"][:, 2, 2].tolist() == [[1.0, 0.0, 0.0]] * 2
-    assert all(x.isfinite().all() for x in found.values())
+    results = run(problem(2, 3, 32, 3, 0, torch.bfloat16))
+    assert results["z"][:, 0, 1].tolist() == [[1.0, 0.0, 0.0]] * 2
+    assert results["z"][:, 1, 0].tolist() == [[0.0, 0.0, 1.0]] * 2
+    assert results["z"][:, 2, 2].tolist() == [[1.0, 0.0, 0.0]] * 2
+    assert all(x.isfinite().all() for x in results.values())
 
 
 def test_sizes_the_kernels_do_not_cover_take_the_other_path():
     values = problem(2, 3, 48, 2, 0, torch.float32)
     assert path_of(values) != "launch"
-    exact, found = run(values, exact=True), run(values)
-    torch.testing.assert_close(found["mean"].double(), exact["mean"], rtol=1e-4, atol=1e-5)
+    exact, results = run(values, exact=True), run(values)
+    torch.testing.assert_close(results["mean"].double(), exact["mean"], rtol=1e-4, atol=1e-5)
 
 
 def test_registered_operators_pass_torchs_own_checks():
