@@ -70,6 +70,7 @@ class RegressionConfig:
     @staticmethod
     def from_json(values: dict[str, Any]) -> RegressionConfig:
         """Configuration from :meth:`to_json`; unknown names raise ``TypeError``."""
-        return RegressionConfig(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        )
+        arguments: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return RegressionConfig(**arguments)

@@ -140,8 +140,8 @@ class Design:
 
     def responses(self, decay: Tensor, slope: Tensor, half: Tensor) -> Tensor:
         """[..., B, n, T] of shapes [..., n], at all rows, before differences are taken."""
-        wide = (part.unsqueeze(-2).unsqueeze(-1) for part in (decay, slope, half))
-        return adstock_hill(self.exposure, *wide, self.initial)[0]
+        decay, slope, half = (p.unsqueeze(-2).unsqueeze(-1) for p in (decay, slope, half))
+        return adstock_hill(self.exposure, decay, slope, half, self.initial)[0]
 
     def entering(self, response: Tensor) -> Tensor:
         """Columns [..., B, n, T] as they enter the likelihood: differenced, zero elsewhere."""

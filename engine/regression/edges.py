@@ -71,7 +71,8 @@ def sender_moments(problem: Problem, theta: Tensor, log_noise: Tensor) -> Moment
     gram = a.unsqueeze(-1) * moments.xtx[:, :terms, :terms] * a.unsqueeze(-2) * b.unsqueeze(-1)
     root = torch.linalg.cholesky(gram + torch.eye(terms, dtype=gram.dtype))
     both = torch.cat([moments.xtx[:, :terms, terms:], at[:, :terms, None]], -1)
-    half = torch.linalg.solve_triangular(root, a.unsqueeze(-1) * both * b.unsqueeze(-1), upper=False)
+    both = a.unsqueeze(-1) * both * b.unsqueeze(-1)
+    half = torch.linalg.solve_triangular(root, both, upper=False)
     inner = half[..., :n].mT @ half  # [B, n, n + 1]
     xtx = moments.xtx[:, terms:, terms:] * b.unsqueeze(-1) - inner[..., :n]
     return Moments(xtx, at[:, terms:] * b - inner[..., n], xtx.new_zeros(len(xtx)),
@@ -154,7 +155,7 @@ def _propagated(moments: Moments, slab: Slab) -> Tensor:
 def _tilted(
     place: Tensor, variance: Tensor, slab: Slab, odds: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Probability, first and second moment of an effect under spike, slab and N(place, variance)."""
+    """Probability, first and second moment of an effect under spike, slab and a normal cavity."""
     total = variance + slab.sd.square()
     ratio = log_normal(place, slab.mean, total) - log_normal(place, torch.zeros(()), variance)
     mean = (place * slab.sd.square() + slab.mean * variance) / total

@@ -17,8 +17,6 @@ from causalmmm.engine.regression.design import (
     Observed,
     design,
     kind_names,
-    means,
-    quasi_difference,
 )
 from causalmmm.engine.regression.edges import (
     EffectPrior,
@@ -198,10 +196,10 @@ def _with_memory(
     if config.autoregression == "none":
         return choice, mode
     begin = mode
-    options = {}
+    options: dict[Choice, Mode] = {}
     if config.autoregression in ("auto", "errors"):
         options |= {replace(choice, rho=rho): begin for rho in _RHOS}
-    rows = {}
+    rows: dict[Choice, Mode] = {}
     base = _on_later_rows(task, choice, shifts, begin)
     for option in options:
         problem = task.problem(option, shifts)

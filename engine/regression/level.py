@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from causalmmm.engine.regression.design import Design, Observed, quasi_difference
+from causalmmm.engine.regression.design import Observed, quasi_difference
 from causalmmm.engine.regression.problem import Problem, noise_mode
 
 _SIZES = (0.03, 0.1, 0.3, 1.0)  # standard deviations of a shift, in units of the level

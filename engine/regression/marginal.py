@@ -84,7 +84,7 @@ class _LogMarginal(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, xtx: Tensor, xty: Tensor, yty: Tensor, rows: Tensor, centre: Tensor,
         scale: Tensor, log_noise: Tensor,
     ) -> Tensor:
@@ -93,7 +93,7 @@ class _LogMarginal(torch.autograd.Function):
         return value
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         xtx, xty, yty, rows, log_noise, scale, centre, mean, root = ctx.saved_tensors
         precision = (-2 * log_noise).exp()
         inverse = torch.cholesky_inverse(root)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from causalmmm.engine.regression.design import Observed
 from causalmmm.engine.regression.edges import Inclusion, Slab, inclusion, sender_moments
-from causalmmm.engine.regression.fit import base_problem
+from causalmmm.engine.regression.fit import base_problem, sender_unit
 from causalmmm.engine.regression.level import Shifts, find_shifts, shifted
 from causalmmm.engine.regression.marginal import Moments, posterior
 from causalmmm.engine.regression.problem import Problem, noise_mode
@@ -29,7 +29,9 @@ class Known:
     """One receiver in B stores, given the regression's parameters at their mode.
 
     problem    with each store's level shifts;  log_noise  [B];
-    inclusion  posterior over subsets of its senders.
+    inclusion  posterior over subsets of its senders;
+    unit       [B, n], turns a sender's scaled series into exposure;
+    shaped     whether the senders' shapes were fitted.
     """
 
     receiver: int
@@ -38,6 +40,8 @@ class Known:
     shifts: Shifts
     log_noise: Tensor
     inclusion: Inclusion
+    unit: Tensor
+    shaped: bool
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ def know(regression: Regression, observed: Observed, receiver: int) -> Known:
         fitted.shift_begin.expand(stores, -1), fitted.shift_end.expand(stores, -1),
         fitted.shift_scale.expand(stores, -1),
     )
-    if config.level and bool(regression.layout.instant[:, receiver].any()):
+    shaped = bool(regression.layout.instant[:, receiver].any())
+    if config.level and shaped:
         shifts, _ = find_shifts(
             plain, observed, fitted.theta, shifts, config.level_odds, _MOST_OWN_SHIFTS,
             shared=False,
@@ -84,23 +89,27 @@ def know(regression: Regression, observed: Observed, receiver: int) -> Known:
         found = inclusion(sender_moments(problem, fitted.theta, log_noise), slab)
     else:
         found = Inclusion(torch.zeros(stores, 0, dtype=torch.float64), None, None)
-    return Known(receiver, fitted, problem, shifts, log_noise, found)
+    reference = regression.reference if fitted.shared_scale else None
+    unit = sender_unit(observed, fitted.senders, reference)
+    return Known(receiver, fitted, problem, shifts, log_noise, found, unit, shaped)
 
 
 @torch.no_grad()
-def draw(known: Known, observed: Observed, draws: int, seed: int) -> Draws:
+def draw(
+    known: Known, observed: Observed, draws: int, seed: int, *, everything: bool = False
+) -> Draws:
     """Joint draws: theta from its Laplace approximation, then the store's graph, then its
     coefficients exactly given both.
 
-    Effects that cannot be negative are cut at zero. Every store has noise of its own, by its key,
-    so that it is the same in any company.
+    With ``everything`` every edge is there. Effects that cannot be negative are cut at zero. Every
+    store has noise of its own, by its key, so that it is the same in any company.
     """
     problem, fitted = known.problem, known.fitted
     theta = fitted.theta_draws[torch.arange(draws) % len(fitted.theta_draws)]
     n, width = problem.spec.senders, problem.spec.senders
     columns = problem.design.terms.shape[-1] + n
     normal, uniform = _noise(observed, draws, columns + 1, width, seed + 7919 * known.receiver)
-    held = known.inclusion.draw(uniform)  # [D, B, n]
+    held = torch.ones_like(uniform) if everything else known.inclusion.draw(uniform)  # [D, B, n]
     log_noise = known.log_noise + normal[..., -1] * _noise_sd(known)
     parts = []
     for begin, end in _chunks(draws, len(observed.x), problem.design.exposure.shape[-2:]):

@@ -76,8 +76,9 @@ class Regression:
         receivers = {}
         for node, rest in settings["receivers"].items():
             begin = f"receiver.{node}."
-            held = {k.removeprefix(begin): v for k, v in tensors.items() if k.startswith(begin)}
-            receivers[int(node)] = Receiver(**{**rest, "senders": tuple(rest["senders"])}, **held)
+            parts: dict[str, Any] = rest | {"senders": tuple(rest["senders"])}
+            parts |= {k.removeprefix(begin): v for k, v in tensors.items() if k.startswith(begin)}
+            receivers[int(node)] = Receiver(**parts)
         config = RegressionConfig.from_json(settings["config"])
         return Regression(
             config, plan, tuple(settings["groups"]), tensors["reference"], receivers

@@ -100,8 +100,8 @@ def theta_spec(
     centre = [c for c, _ in blocks for _ in range(senders)] + scales + begins
     width = [w for _, w in blocks for _ in range(senders)]
     width += [_SCALE_WIDTH] * len(kinds) + [1.0] + [_SHARED_WIDTH] * (len(kind) - 1)
-    numbers = (torch.tensor(v, dtype=torch.float64) for v in (centre, width))
-    return ThetaSpec(senders, kinds, kind, *numbers, config.decay)
+    middle, unit = (torch.tensor(v, dtype=torch.float64) for v in (centre, width))
+    return ThetaSpec(senders, kinds, kind, middle, unit, config.decay)
 
 
 def noise_log_prior(log_noise: Tensor) -> Tensor:
