@@ -69,7 +69,7 @@ def _parts(stores: StorePosterior, receiver: int, some: slice) -> list[Tensor]:
     observed = stores.observed
     own, rho = drawn.own[some], known.fitted.rho
     added = drawn.effects[some].unsqueeze(-1) * responses_of(known, drawn, some)  # [d, B, n, T]
-    baseline = drawn.terms[some] @ observed.basis.mT  # [d, B, T]
+    baseline = (observed.basis @ drawn.terms[some].unsqueeze(-1)).squeeze(-1)  # [d, B, T]
     columns = known.shifts.columns(observed.position)
     level = (columns @ drawn.levels[some].unsqueeze(-1)).squeeze(-1)
     y = observed.x[:, receiver]
