@@ -25,7 +25,13 @@ from causalmmm.engine.regression.edges import (
     sender_moments,
 )
 from causalmmm.engine.regression.em import expect_maximise
-from causalmmm.engine.regression.level import Shifts, find_shifts, no_shifts, shifted
+from causalmmm.engine.regression.level import (
+    Shifts,
+    find_shifts,
+    no_shifts,
+    relevance,
+    shifted,
+)
 from causalmmm.engine.regression.optimise import best_decays, laplace_draws, maximise
 from causalmmm.engine.regression.problem import Mode, Problem, noise_mode, rated, start
 from causalmmm.engine.regression.state import Receiver, Regression
@@ -34,6 +40,7 @@ from causalmmm.engine.regression.theta import ThetaSpec, theta_spec
 _EM_STEPS = 15
 _SHIFTS_AT_ONCE = 4
 _SHIFT_ROUNDS = 3
+_RELEVANCE_ROUNDS = 10
 _MORE = 3.0  # nats that a choice with one more parameter must gain
 _RHOS = (-0.2, 0.2, 0.4, 0.6, 0.8, 0.92)
 
@@ -171,17 +178,34 @@ def _with_level(task: Task, choice: Choice, mode: Mode) -> tuple[Mode, Shifts, S
     for _ in range(_SHIFT_ROUNDS):
         before = shifts.scale.shape[1]
         shifts, more = find_shifts(
-            plain, task.observed, mode.theta, shifts, config.level_odds, _SHIFTS_AT_ONCE,
-            shared=True,
+            plain, task.observed, _calendar_undecided(plain.spec, mode.theta), shifts,
+            config.level_odds, _SHIFTS_AT_ONCE, shared=True,
         )
         common += more
         if shifts.scale.shape[1] == before:
             break
+        mode = replace(mode, theta=_calendar_undecided(plain.spec, mode.theta))
+        for _ in range(_RELEVANCE_ROUNDS):  # cheap: what trend had absorbed goes back to the shift
+            problem = shifted(plain, task.observed, shifts)
+            mode = expect_maximise(problem, mode, 3)
+            shifts = relevance(problem, mode.theta, mode.log_noise, shifts, common)
         problem = shifted(plain, task.observed, shifts)
-        mode = rated(problem, replace(mode, log_noise=noise_mode(problem, mode.theta)))
-        mode = maximise(problem, mode, config.scout)
+        mode = maximise(problem, rated(problem, mode), config.scout)
+        shifts = relevance(problem, mode.theta, mode.log_noise, shifts, common)
     held = Shifts(shifts.begin[:, common], shifts.end[:, common], shifts.scale[:, common])
     return mode, shifts, held
+
+
+def _calendar_undecided(spec: ThetaSpec, theta: Tensor) -> Tensor:
+    """theta with terms at their prior, but for the intercept.
+
+    A fit without shifts has made its trend and cycles sure of what a shift did; undecided, they
+    give it back where a shift explains it better.
+    """
+    undecided = theta.clone()
+    undecided[spec.index("scales")] = 0.0
+    undecided[spec.index("shared")][1:] = 0.0
+    return undecided
 
 
 def _with_memory(

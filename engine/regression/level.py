@@ -6,6 +6,7 @@ Without them a shift is booked to whatever else moved at the time, effects inclu
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +18,7 @@ from causalmmm.engine.regression.problem import Problem, noise_mode
 _SIZES = (0.03, 0.1, 0.3, 1.0)  # standard deviations of a shift, in units of the level
 _SHORTEST = 4  # steps of a stretch
 _MOST_EDGES = 120  # dates at which a stretch may begin or end, before they are refined
+_LEAST_KNOWN = 0.05  # least share of a shift's prior variance that data are taken to remove
 LEVEL_KIND = -1
 
 
@@ -61,6 +63,31 @@ def shifted(problem: Problem, observed: Observed, shifts: Shifts) -> Problem:
     extra = shifts.columns(observed.position)
     design = problem.design.with_terms(extra, LEVEL_KIND)
     return replace(problem, design=design, fixed_scale=shifts.scale)
+
+
+@torch.no_grad()
+def relevance(
+    problem: Problem, theta: Tensor, log_noise: Tensor, shifts: Shifts, common: Sequence[int],
+    held: int = 0,
+) -> Shifts:
+    """The shifts with their prior scales moved a step towards the evidence's top.
+
+    MacKay's (1992) fixed point: variance = size^2 / (1 - posterior variance / prior variance). The
+    ``common`` columns have one scale in all stores; the first ``held`` are left as they are.
+    """
+    count, senders = shifts.scale.shape[1], problem.spec.senders
+    found = problem.posterior(theta, log_noise)
+    end = found.mean.shape[-1] - senders
+    size = found.mean[:, end - count : end]  # [B, L]
+    inverse = torch.cholesky_inverse(found.root).diagonal(dim1=-2, dim2=-1)
+    known = (1 - inverse[:, end - count : end]).clamp_min(_LEAST_KNOWN)
+    square, weight = size.square(), known
+    for column in common:
+        square[:, column], weight[:, column] = square[:, column].sum(), known[:, column].sum()
+    scale = (square / weight).sqrt().clamp(_SIZES[0] / 2, 2 * _SIZES[-1])
+    scale = torch.where(shifts.scale > 0, scale, shifts.scale)
+    scale[:, :held] = shifts.scale[:, :held]
+    return replace(shifts, scale=scale)
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ from torch import Tensor
 from causalmmm.engine.regression.design import Observed
 from causalmmm.engine.regression.edges import Inclusion, Slab, inclusion, sender_moments
 from causalmmm.engine.regression.fit import base_problem, sender_unit
-from causalmmm.engine.regression.level import Shifts, find_shifts, shifted
+from causalmmm.engine.regression.level import Shifts, find_shifts, relevance, shifted
 from causalmmm.engine.regression.marginal import Moments, posterior
 from causalmmm.engine.regression.problem import Problem, noise_mode
 from causalmmm.engine.regression.state import Receiver, Regression
 from causalmmm.engine.regression.theta import Shapes
 
 _MOST_OWN_SHIFTS = 6
+_RELEVANCE_ROUNDS = 5
 _VALUES_AT_ONCE = 8_000_000
 
 
@@ -80,6 +81,12 @@ def know(regression: Regression, observed: Observed, receiver: int) -> Known:
             plain, observed, fitted.theta, shifts, config.level_odds, _MOST_OWN_SHIFTS,
             shared=False,
         )
+        for _ in range(_RELEVANCE_ROUNDS if shifts.scale.any() else 0):
+            current = shifted(plain, observed, shifts)
+            shifts = relevance(
+                current, fitted.theta, noise_mode(current, fitted.theta), shifts, (),
+                held=len(fitted.shift_begin),
+            )
     problem = shifted(plain, observed, shifts)
     log_noise = noise_mode(problem, fitted.theta)
     slab = Slab(
