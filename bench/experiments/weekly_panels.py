@@ -76,10 +76,7 @@ def draw_panel(law: Law, seed: int) -> WeeklyPanel:
     season = 0.12 * np.sin(2 * np.pi * t / YEAR + phase) + 0.05 * np.sin(4 * np.pi * t / YEAR)
     trend = 0.1 * t / weeks * rng.normal(1, 0.5, stores)[:, None]
     controls = rng.normal(0, 1, (stores, 2, weeks))
-    if law.outside:
-        base = (1 + trend) * (1 + season)
-    else:
-        base = 1 + trend + season
+    base = (1 + trend) * (1 + season) if law.outside else 1 + trend + season
     base = base * rng.lognormal(0, 0.1, stores)[:, None]
     if law.shift:
         begin = rng.integers(weeks // 3, weeks // 2, stores)
@@ -140,8 +137,8 @@ def hill(stock: Array, slope: Array, half: Array) -> Array:
 def _mediated(
     rng: np.random.Generator, law: Law, response: Array
 ) -> tuple[Array, Array, Array]:
-    """What the mediator carries from each channel [S, C, T], the mediator itself [S, 1, T], and what
-    it adds to the target [S, T]."""
+    """What the mediator carries from each channel [S, C, T], the mediator itself [S, 1, T], and
+    what it adds to the target [S, T]."""
     stores, channels, weeks = response.shape
     if not law.mediated:
         return np.zeros_like(response), np.zeros((stores, 1, weeks)), np.zeros((stores, weeks))

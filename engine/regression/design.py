@@ -123,6 +123,7 @@ class Design:
     initial   [B, n], stock of carry-over before the first row: the sender's mean.
     kind      int64 [Q], kind of every term;  positive  bool [n].
     rho       AR(1) coefficient of errors; y, terms and responses are then quasi-differences.
+    dtype     of responses while they are computed; float32 does for a search, not for a curvature.
     """
 
     y: Tensor
@@ -133,6 +134,7 @@ class Design:
     kind: Tensor
     positive: Tensor
     rho: float = 0.0
+    dtype: torch.dtype = torch.float64
 
     @property
     def count(self) -> Tensor:
@@ -140,8 +142,10 @@ class Design:
 
     def responses(self, decay: Tensor, slope: Tensor, half: Tensor) -> Tensor:
         """[..., B, n, T] of shapes [..., n], at all rows, before differences are taken."""
-        decay, slope, half = (p.unsqueeze(-2).unsqueeze(-1) for p in (decay, slope, half))
-        return adstock_hill(self.exposure, decay, slope, half, self.initial)[0]
+        parts = (p.unsqueeze(-2).unsqueeze(-1) for p in (decay, slope, half))
+        decay, slope, half = (p.to(self.dtype) for p in parts)
+        x, initial = self.exposure.to(self.dtype), self.initial.to(self.dtype)
+        return adstock_hill(x, decay, slope, half, initial)[0].to(torch.float64)
 
     def entering(self, response: Tensor) -> Tensor:
         """Columns [..., B, n, T] as they enter the likelihood: differenced, zero elsewhere."""
@@ -204,18 +208,20 @@ def design(
     *,
     own_lag: bool = False,
     rho: float = 0.0,
+    skip_first: bool = False,
 ) -> Design:
     """Design of a receiver; ``unit`` [B, n] turns ``x`` of its senders into exposure.
 
     ``groups`` name the kind of each calendar term. With ``own_lag`` the receiver's last value is
-    one more term. A first row whose past is not known is left out where the past matters.
+    one more term. A first row whose past is not known is left out where the past matters, or where
+    what is fitted is compared with such a design.
     """
     x = observed.x[:, list(senders)] * unit.unsqueeze(-1)  # [B, n, T]
     initial = means(observed)[:, list(senders)] * unit
     late = ~plan.instant[list(senders), receiver]
     exposure = torch.where(late.view(1, -1, 1), delayed(x, initial), x)
     rows = observed.mask
-    if own_lag or bool(late.any()):
+    if own_lag or skip_first or bool(late.any()):
         rows = rows & torch.nn.functional.pad(rows[:, :-1], (1, 0))
     y, terms = observed.x[:, receiver], observed.basis
     kinds = kind_names(groups)

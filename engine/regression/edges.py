@@ -19,6 +19,7 @@ _ROUNDS = 30  # of expectation propagation
 _DAMPING = 0.5
 _GRID = 61  # points of the grid over a shared effect
 _BORROWED = 2.0  # stores' worth of weight of a pair's given prior against other stores' edges
+_ODDS = torch.linspace(-6, 6, 9, dtype=torch.float64)  # grid of log odds around the given
 _SURE = 1e-6
 
 
@@ -189,8 +190,8 @@ def learn_slab(
     ``fitted`` is the slab that the fit ends with, as if every edge were there; ``prior`` [n] the
     given probability of an edge. The effect that stores share is integrated out on a grid, one
     sender at a time, the others normal: a sender without effect has a small fitted effect, and is
-    told apart from a weak one by how little of the prior such a small effect has. Of a pair's other
-    stores as many edges are expected as in those seen.
+    told apart from a weak one by how little of the prior such a small effect has. So is how often
+    stores have the edge, a priori as often as ``prior`` says.
     """
     place, variance = _cavities(moments, fitted)  # [B, n]
     base = log_normal(place, torch.zeros(()), variance)
@@ -201,21 +202,29 @@ def learn_slab(
     around = torch.where(fitted.positive, size * effect.spread, size)
     total = variance.unsqueeze(1) + around.square()  # [B, G, n]
     ratio = log_normal(place.unsqueeze(1), middle, total) - base.unsqueeze(1)
-    odds = torch.logit(prior.clamp(_SURE, 1 - _SURE))
-    mixed = torch.nn.functional.softplus(odds + ratio) - torch.nn.functional.softplus(odds)
-    seen = torch.softmax(weight + mixed.sum(0), 0)  # [G, n], posterior of the shared effect
-    probability = (seen * torch.sigmoid(odds + ratio)).sum(1)  # [B, n]
-    present = probability / probability.amax(0)  # [B, n]
-    given = torch.softmax(weight + (present.unsqueeze(1) * ratio).sum(0), 0)  # while present
+    odds = torch.logit(prior.clamp(_SURE, 1 - _SURE)) + _ODDS.view(-1, 1)  # [O, n]
+    frequency = torch.sigmoid(odds)  # how often stores have the edge; a Beta prior around the given
+    heavy = _BORROWED * (prior * frequency.log() + (1 - prior) * (-odds).sigmoid().log())
+    chance = torch.log_softmax(heavy.clamp_min(-1e4), 0)  # [O, n]
+    both = odds.unsqueeze(1) + ratio.unsqueeze(1)  # [B, O, G, n]
+    mixed = torch.nn.functional.softplus(both) - torch.nn.functional.softplus(odds).unsqueeze(1)
+    start = weight + chance.unsqueeze(1)  # [O, G, n]
+    seen = (start + mixed.sum(0)).flatten(0, 1).softmax(0).view(start.shape)
+    probability = (seen * torch.sigmoid(both)).sum((1, 2))  # [B, n]
+    present = probability / probability.amax(0).clamp_min(_SURE)  # [B, n]
+    felt = weight + (present.unsqueeze(1) * ratio).sum(0)  # [G, n]
+    given = torch.softmax(felt, 0)  # posterior of the shared effect while present
     mean = (given * middle).sum(0)
     sd = (given * (around.square() + middle.square())).sum(0).sub(mean.square()).sqrt()
     # the shared effect was fitted: what that costs is not in a slab that knows it
     plugged = log_normal(place, mean, variance + sd.square()) - base  # [B, n]
-    whole = torch.logsumexp(weight + (present.unsqueeze(1) * ratio).sum(0), 0)
+    whole = torch.logsumexp(felt, 0)
     offset = (whole - (present * plugged).sum(0)) / present.sum(0)
+    # a store's own edge must not speak twice: of B stores, B - 1 are the others
     stores = len(place)
-    others = (_BORROWED * prior + (stores - 1) * probability.mean(0)) / (_BORROWED + stores - 1)
-    log_odds = torch.logit(others.clamp(_SURE, 1 - _SURE)) + offset
+    others = (start + (stores - 1) / stores * mixed.sum(0)).flatten(0, 1).softmax(0)
+    often = (others.view(start.shape).sum(1) * frequency).sum(0)
+    log_odds = torch.logit(often.clamp(_SURE, 1 - _SURE)) + offset
     log_odds = torch.where(prior >= 1, torch.inf, log_odds)
     return Slab(mean, sd, log_odds, fitted.positive)
 

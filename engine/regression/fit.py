@@ -29,10 +29,12 @@ from causalmmm.engine.regression.level import (
     Shifts,
     find_shifts,
     no_shifts,
+    pruned,
     relevance,
+    shift_cost,
     shifted,
 )
-from causalmmm.engine.regression.optimise import best_decays, laplace_draws, maximise
+from causalmmm.engine.regression.optimise import best_decays, converge, laplace_draws, maximise
 from causalmmm.engine.regression.problem import Mode, Problem, noise_mode, rated, start
 from causalmmm.engine.regression.state import Receiver, Regression
 from causalmmm.engine.regression.theta import ThetaSpec, theta_spec
@@ -41,6 +43,7 @@ _EM_STEPS = 15
 _SHIFTS_AT_ONCE = 4
 _SHIFT_ROUNDS = 3
 _RELEVANCE_ROUNDS = 10
+_TIED = 3.0  # standard errors of an autocorrelation that is looked into
 _MORE = 3.0  # nats that a choice with one more parameter must gain
 _RHOS = (-0.2, 0.2, 0.4, 0.6, 0.8, 0.92)
 
@@ -55,6 +58,20 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """A mode with its choice and its level shifts, of which ``common`` columns are in all stores.
+
+    value  log evidence less what its shifts cost.
+    """
+
+    choice: Choice
+    mode: Mode
+    shifts: Shifts
+    common: list[int]
+    value: float
+
+
+@dataclass(frozen=True)
 class Task:
     """One receiver to be fitted, with all that does not change while it is."""
 
@@ -66,11 +83,11 @@ class Task:
     reference: Tensor
     config: RegressionConfig
 
-    def problem(self, choice: Choice, shifts: Shifts) -> Problem:
+    def problem(self, choice: Choice, shifts: Shifts, skip_first: bool = False) -> Problem:
         built = base_problem(
             self.observed, self.layout, self.receiver, self.senders, self.groups,
             self.reference if choice.shared_scale else None, self.config, choice.own_lag,
-            choice.rho,
+            choice.rho, skip_first,
         )
         return shifted(built, self.observed, shifts)
 
@@ -78,11 +95,14 @@ class Task:
 def base_problem(
     observed: Observed, plan: Layout, receiver: int, senders: Sequence[int],
     groups: Sequence[str], reference: Tensor | None, config: RegressionConfig, own_lag: bool,
-    rho: float,
+    rho: float, skip_first: bool = False,
 ) -> Problem:
     """A receiver's problem without level shifts; ``reference`` [N] is one scale for all stores."""
     unit = sender_unit(observed, senders, reference)
-    built = design(observed, plan, receiver, senders, unit, groups, own_lag=own_lag, rho=rho)
+    built = design(
+        observed, plan, receiver, senders, unit, groups, own_lag=own_lag, rho=rho,
+        skip_first=skip_first,
+    )
     spec = spec_of(config, len(senders), groups, own_lag)
     empty = torch.zeros(len(observed.x), 0, dtype=torch.float64)
     return Problem(built, spec, empty)
@@ -130,33 +150,44 @@ def fit(
 
 def fit_receiver(task: Task) -> Receiver:
     """A receiver whose senders' shapes are fitted."""
-    config, report = task.config, {}
-    stores = len(task.observed.x)
+    config = task.config
+    report: dict[str, float] = {}
     scales = {"shared": [True], "store": [False], "auto": [True, False]}[config.sender_scale]
-    if stores == 1:
+    if len(task.observed.x) == 1:
         scales = [False]
-    scouted = {}
-    for shared in scales:
-        problem = task.problem(Choice(shared), no_shifts(stores))
-        mode = expect_maximise(problem, start(problem), _EM_STEPS)
-        mode = best_decays(problem, maximise(problem, mode, config.scout))
-        scouted[shared] = maximise(problem, mode, config.scout // 2)
-        report["log evidence, " + ("shared" if shared else "store") + " scale"] = (
-            scouted[shared].value
-        )
-    shared = max(scouted, key=lambda s: scouted[s].value)
-    choice, shifts, common = Choice(shared), no_shifts(stores), no_shifts(stores)
-    mode = scouted[shared]
+    scouted = [_scout(task, Choice(shared)) for shared in scales]
+    scouted.sort(key=lambda f: -f.value)
+    best = scouted[0]
     if config.level:
-        mode, shifts, common = _with_level(task, choice, mode)
-    choice, mode = _with_memory(task, choice, mode, shifts, report)
-    problem = task.problem(choice, shifts)
-    mode = maximise(problem, mode, config.iterations)
+        best = _with_level(task, best)
+        if best.shifts.scale.shape[1]:  # a shift may have decided the scale
+            scouted = [best, *(_with_level(task, other) for other in scouted[1:])]
+            best = max(scouted, key=lambda f: f.value)
+        else:
+            scouted[0] = best
+    for found in scouted:
+        scale = "shared" if found.choice.shared_scale else "store"
+        report[f"log evidence, {scale} scale"] = found.value
+    best = _with_memory(task, best, report)
+    problem = task.problem(best.choice, best.shifts)
+    mode = converge(problem, best_decays(problem, best.mode), config.iterations)
     again = best_decays(problem, mode)
     if again.value > mode.value + 1e-6:
-        mode = maximise(problem, again, config.iterations)
+        mode = converge(problem, again, config.iterations)
+    best, mode = _still_shifted(task, replace(best, mode=mode))
+    problem = task.problem(best.choice, best.shifts)
     report["log evidence"] = mode.value
-    return _finished(task, choice, problem, mode, common, report)
+    return _finished(task, best, problem, mode, report)
+
+
+def _scout(task: Task, choice: Choice) -> Fitted:
+    """A few steps from the prior's centre, and the better ones of other carry-overs."""
+    config, shifts = task.config, no_shifts(len(task.observed.x))
+    problem = task.problem(choice, shifts)
+    mode = expect_maximise(problem, start(problem), _EM_STEPS)
+    mode = best_decays(problem, maximise(problem, mode, config.scout))
+    mode = maximise(problem, mode, config.scout // 2)
+    return Fitted(choice, mode, shifts, [], mode.value)
 
 
 def fit_plain(task: Task) -> Receiver:
@@ -166,34 +197,67 @@ def fit_plain(task: Task) -> Receiver:
     choice = Choice(shared_scale=False, own_lag=own_lag)
     problem = task.problem(choice, no_shifts(stores))
     mode = expect_maximise(problem, start(problem), 2 * _EM_STEPS)
-    report = {"log evidence": mode.value}
-    return _finished(task, choice, problem, mode, no_shifts(stores), report)
+    fitted = Fitted(choice, mode, no_shifts(stores), [], mode.value)
+    return _finished(task, fitted, problem, mode, {"log evidence": mode.value})
 
 
-def _with_level(task: Task, choice: Choice, mode: Mode) -> tuple[Mode, Shifts, Shifts]:
-    """The mode with level shifts, all of them, and those that all stores have."""
-    config = task.config
-    shifts, common = no_shifts(len(task.observed.x)), []
-    plain = task.problem(choice, shifts)
+def _with_level(task: Task, without: Fitted) -> Fitted:
+    """The fit with level shifts, if the evidence is for them."""
+    config, observed = task.config, task.observed
+    shifts, common, mode = without.shifts, list(without.common), without.mode
+    plain = task.problem(without.choice, shifts)
     for _ in range(_SHIFT_ROUNDS):
         before = shifts.scale.shape[1]
+        undecided = _calendar_undecided(plain.spec, mode.theta)
         shifts, more = find_shifts(
-            plain, task.observed, _calendar_undecided(plain.spec, mode.theta), shifts,
-            config.level_odds, _SHIFTS_AT_ONCE, shared=True,
+            plain, observed, undecided, shifts, config.level_odds, _SHIFTS_AT_ONCE, shared=True
         )
         common += more
         if shifts.scale.shape[1] == before:
             break
-        mode = replace(mode, theta=_calendar_undecided(plain.spec, mode.theta))
+        mode = replace(mode, theta=undecided)
         for _ in range(_RELEVANCE_ROUNDS):  # cheap: what trend had absorbed goes back to the shift
-            problem = shifted(plain, task.observed, shifts)
+            problem = shifted(plain, observed, shifts)
             mode = expect_maximise(problem, mode, 3)
             shifts = relevance(problem, mode.theta, mode.log_noise, shifts, common)
-        problem = shifted(plain, task.observed, shifts)
+        shifts, common = pruned(
+            plain, observed, mode.theta, mode.log_noise, shifts, common, config.level_odds
+        )
+        problem = shifted(plain, observed, shifts)
         mode = maximise(problem, rated(problem, mode), config.scout)
         shifts = relevance(problem, mode.theta, mode.log_noise, shifts, common)
-    held = Shifts(shifts.begin[:, common], shifts.end[:, common], shifts.scale[:, common])
-    return mode, shifts, held
+    if not shifts.scale.shape[1]:
+        return without
+    shifts, common = pruned(
+        plain, observed, mode.theta, mode.log_noise, shifts, common, config.level_odds
+    )
+    problem = shifted(plain, observed, shifts)
+    mode = maximise(problem, rated(problem, mode), config.scout)
+    own = (shifts.scale > 0).sum() - sum(int((shifts.scale[:, c] > 0).sum()) for c in common)
+    cost = shift_cost(observed, config.level_odds) * (int(own) + len(common))
+    found = replace(
+        without, mode=mode, shifts=shifts, common=common, value=mode.value - cost
+    )
+    longer = maximise(plain, without.mode, config.scout)
+    return found if found.value > longer.value else replace(
+        without, mode=longer, value=longer.value
+    )
+
+
+def _still_shifted(task: Task, fitted: Fitted) -> tuple[Fitted, Mode]:
+    """The fit without level shifts that a search run to its end has made needless."""
+    config, mode = task.config, fitted.mode
+    if not fitted.shifts.scale.shape[1]:
+        return fitted, mode
+    plain = task.problem(fitted.choice, no_shifts(len(task.observed.x)))
+    shifts, common = pruned(
+        plain, task.observed, mode.theta, mode.log_noise, fitted.shifts, fitted.common,
+        config.level_odds,
+    )
+    if not torch.equal(shifts.scale, fitted.shifts.scale):
+        problem = shifted(plain, task.observed, shifts)
+        mode = converge(problem, rated(problem, mode), config.iterations)
+    return replace(fitted, shifts=shifts, common=common, mode=mode), mode
 
 
 def _calendar_undecided(spec: ThetaSpec, theta: Tensor) -> Tensor:
@@ -208,47 +272,57 @@ def _calendar_undecided(spec: ThetaSpec, theta: Tensor) -> Tensor:
     return undecided
 
 
-def _with_memory(
-    task: Task, choice: Choice, mode: Mode, shifts: Shifts, report: dict[str, float]
-) -> tuple[Choice, Mode]:
+def _with_memory(task: Task, fitted: Fitted, report: dict[str, float]) -> Fitted:
     """Autocorrelated errors or the receiver's own last value, where the evidence asks for them.
 
     With errors, effects stay what they are; with an own lag they go on into later steps, and an
-    effect is meant in the long run.
+    effect is meant in the long run. All are compared on the rows that have a row before.
     """
-    config = task.config
-    if config.autoregression == "none":
-        return choice, mode
-    begin = mode
-    options: dict[Choice, Mode] = {}
-    if config.autoregression in ("auto", "errors"):
-        options |= {replace(choice, rho=rho): begin for rho in _RHOS}
-    rows: dict[Choice, Mode] = {}
-    base = _on_later_rows(task, choice, shifts, begin)
-    for option in options:
-        problem = task.problem(option, shifts)
-        rows[option] = expect_noise(problem, begin)
-    best = max(rows, key=lambda o: rows[o].value, default=None)
-    found = [(base.value + (0 if config.autoregression == "auto" else -1e9), choice, mode)]
-    if best is not None:
-        found.append((rows[best].value - _MORE, best, rows[best]))
-        report["log evidence, autocorrelated errors"] = rows[best].value
-    _, choice, mode = max(found, key=lambda f: f[0])
-    return choice, mode
+    setting, scout = task.config.autoregression, task.config.scout
+    plain = task.problem(fitted.choice, fitted.shifts, skip_first=True)
+    base = expect_noise(plain, fitted.mode)
+    if setting == "none" or (setting == "auto" and not _autocorrelated(plain, base)):
+        return fitted
+    found = {"none": (fitted.choice, maximise(plain, base, scout))} if setting == "auto" else {}
+    if setting in ("auto", "errors"):
+        options = [replace(fitted.choice, rho=rho) for rho in _RHOS]
+        problems = [task.problem(o, fitted.shifts, skip_first=True) for o in options]
+        modes = [expect_noise(problem, fitted.mode) for problem in problems]
+        best = max(range(len(options)), key=lambda k: modes[k].value)
+        found["errors"] = (options[best], maximise(problems[best], modes[best], scout))
+    if setting in ("auto", "lag"):
+        choice = replace(fitted.choice, own_lag=True)
+        problem = task.problem(choice, fitted.shifts)
+        theta = torch.nn.functional.pad(base.theta, (0, 1))  # the coefficient that stores share
+        mode = expect_maximise(problem, replace(base, theta=theta), 2 * _EM_STEPS)
+        found["lag"] = (choice, maximise(problem, mode, scout))
+    report |= {f"log evidence, memory {name}": mode.value for name, (_, mode) in found.items()}
+    handicap = {"none": 0.0, "errors": _MORE, "lag": 2 * _MORE}
+    name = max(found, key=lambda k: found[k][1].value - handicap[k])
+    choice, mode = found[name]
+    return replace(fitted, choice=choice, mode=rated(task.problem(choice, fitted.shifts), mode))
+
+
+@torch.no_grad()
+def _autocorrelated(problem: Problem, mode: Mode) -> bool:
+    """Whether residuals follow those of the step before."""
+    response = problem.design.entering(problem.responses(mode.theta))
+    columns = torch.cat([problem.design.terms.mT, response], 1)
+    mean = problem.posterior(mode.theta, mode.log_noise).mean
+    left = problem.design.y - (mean.unsqueeze(1) @ columns).squeeze(1)
+    left = left * problem.design.rows / mode.log_noise.exp().unsqueeze(-1)
+    tied = (left[:, 1:] * left[:, :-1]).sum() / left.square().sum()
+    return abs(float(tied)) > _TIED / float(problem.design.count.sum()) ** 0.5
 
 
 def expect_noise(problem: Problem, mode: Mode) -> Mode:
+    """The mode with each store's noise at its best."""
     noise = noise_mode(problem, mode.theta)
     return rated(problem, Mode(mode.theta, noise, 0.0))
 
 
-def _on_later_rows(task: Task, choice: Choice, shifts: Shifts, mode: Mode) -> Mode:
-    return expect_noise(task.problem(choice, shifts), mode)
-
-
 def _finished(
-    task: Task, choice: Choice, problem: Problem, mode: Mode, common: Shifts,
-    report: dict[str, float],
+    task: Task, fitted: Fitted, problem: Problem, mode: Mode, report: dict[str, float]
 ) -> Receiver:
     """The receiver's state: posterior draws of theta, and what is expected of edges."""
     config, spec = task.config, problem.spec
@@ -271,9 +345,11 @@ def _finished(
         prior = task.layout.prior[list(task.senders), task.receiver]
         log_noise = noise_mode(problem, mode.theta)
         slab = learn_slab(sender_moments(problem, mode.theta, log_noise), slab, effect, prior)
-    first = slice(0, 1)  # shifts that all stores have are the same in each of them
+    choice, shifts = fitted.choice, fitted.shifts
+    begin, end, scale = (
+        part[0, fitted.common].clone() for part in (shifts.begin, shifts.end, shifts.scale)
+    )
     return Receiver(
         task.senders, choice.shared_scale, choice.own_lag, choice.rho, mode.theta, draws,
-        slab.mean, slab.sd, slab.log_odds, common.begin[first, :].flatten(),
-        common.end[first, :].flatten(), common.scale[first, :].flatten(), report,
+        slab.mean, slab.sd, slab.log_odds, begin, end, scale, report,
     )

@@ -66,6 +66,35 @@ def shifted(problem: Problem, observed: Observed, shifts: Shifts) -> Problem:
 
 
 @torch.no_grad()
+def pruned(
+    plain: Problem, observed: Observed, theta: Tensor, log_noise: Tensor, shifts: Shifts,
+    common: Sequence[int], odds: float,
+) -> tuple[Shifts, list[int]]:
+    """The shifts without those that the evidence no longer asks for, and the columns that all
+    stores have."""
+    cost = shift_cost(observed, odds)
+    shifts = replace(shifts, scale=shifts.scale.clone())
+    for column in range(shifts.scale.shape[1]):
+        with_it = shifted(plain, observed, shifts).log_evidence(theta, log_noise)
+        less = replace(shifts, scale=shifts.scale.clone())
+        less.scale[:, column] = 0.0
+        loss = with_it - shifted(plain, observed, less).log_evidence(theta, log_noise)  # [B]
+        if column in common:
+            if float(loss.sum()) < cost:
+                shifts = less
+        else:
+            shifts.scale[loss < cost, column] = 0.0
+    kept = (shifts.scale > 0).any(0)
+    common = [int(kept[:c].sum()) for c in common if bool(kept[c])]
+    return Shifts(shifts.begin[:, kept], shifts.end[:, kept], shifts.scale[:, kept]), common
+
+
+def shift_cost(observed: Observed, odds: float) -> float:
+    """Nats that one shift must gain, as it may begin and end anywhere."""
+    return odds + 2 * math.log(len(_edges(observed)))
+
+
+@torch.no_grad()
 def relevance(
     problem: Problem, theta: Tensor, log_noise: Tensor, shifts: Shifts, common: Sequence[int],
     held: int = 0,
@@ -114,8 +143,7 @@ def find_shifts(
         current = shifted(problem, observed, shifts)
         log_noise = noise_mode(current, theta)
         search = _search(current, observed, theta, log_noise)
-        count = len(search.edges)
-        cost = odds + 2 * math.log(count)
+        cost = shift_cost(observed, odds)
         stores = search.gain.shape[0]
         best, at = search.gain.flatten(1).max(-1)  # [B]
         own = (best - cost - math.log(len(_SIZES))).clamp_min(0)

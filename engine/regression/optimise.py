@@ -5,6 +5,8 @@ Which designs are compared is decided in ``fit``.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -12,11 +14,28 @@ from causalmmm.engine.regression.problem import Mode, Problem, gradient, objecti
 
 _DECAYS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.92, 0.98)
 _HISTORY = 30
-_TOLERANCE = 1e-3  # nats between two iterations that end the search
+_SEARCHES = 6
+_MOST_CENTRAL = 100
+_NEXT_TO_NOTHING = 0.2  # nats
+_TOLERANCE = 1e-4  # nats between two iterations that end the search
+
+
+def converge(problem: Problem, mode: Mode, iterations: int) -> Mode:
+    """The top nearest to a mode, searched anew until a search gains next to nothing.
+
+    L-BFGS ends at the first short step, which on a ridge is not the top.
+    """
+    for _ in range(_SEARCHES):
+        found = maximise(problem, mode, iterations)
+        gained, mode = found.value - mode.value, found
+        if gained < _NEXT_TO_NOTHING:
+            break
+    return mode
 
 
 def maximise(problem: Problem, begin: Mode, iterations: int) -> Mode:
-    """The top of the log posterior nearest to ``begin``."""
+    """A point above ``begin`` on the log posterior, after at most so many steps."""
+    problem = replace(problem, design=replace(problem.design, dtype=torch.float32))
     sizes = [len(begin.theta), len(begin.log_noise)]
     both = torch.cat([begin.theta, begin.log_noise]).clone().requires_grad_()
     search = torch.optim.LBFGS(
@@ -45,6 +64,7 @@ def best_decays(problem: Problem, mode: Mode) -> Mode:
     The likelihood has several tops in a decay, between which a gradient does not lead. All values
     of one sender are compared in one evaluation.
     """
+    problem = replace(problem, design=replace(problem.design, dtype=torch.float32))
     spec, theta, value = problem.spec, mode.theta.clone(), mode.value
     grid = torch.logit(torch.tensor(_DECAYS, dtype=torch.float64))
     for i in range(spec.senders):
@@ -58,15 +78,21 @@ def best_decays(problem: Problem, mode: Mode) -> Mode:
 
 
 def curvature(problem: Problem, mode: Mode, step: float = 1e-3) -> Tensor:
-    """[K, K]: negative Hessian of the log posterior by theta, by central differences of the
-    gradient, the noise held."""
+    """[K, K]: negative Hessian of the log posterior by theta, by differences of the gradient, the
+    noise held; central ones, or where there are many parameters to one side of the mode."""
     size = len(mode.theta)
+    central = size <= _MOST_CENTRAL
+    _, middle = gradient(problem, mode.theta, mode.log_noise)
     rows = []
     for k in range(size):
         move = torch.zeros_like(mode.theta)
         move[k] = step
-        ends = [gradient(problem, mode.theta + s * move, mode.log_noise)[1] for s in (1, -1)]
-        rows.append((ends[1] - ends[0])[:size] / (2 * step))
+        _, above = gradient(problem, mode.theta + move, mode.log_noise)
+        if central:
+            _, below = gradient(problem, mode.theta - move, mode.log_noise)
+            rows.append((below - above)[:size] / (2 * step))
+        else:
+            rows.append((middle - above)[:size] / step)
     matrix = torch.stack(rows)
     return 0.5 * (matrix + matrix.mT)
 

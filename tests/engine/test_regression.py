@@ -8,7 +8,6 @@ from regression_panels import GROUPS, Drawn, weekly
 
 from causalmmm.engine.regression import (
     Ahead,
-    Layout,
     Observed,
     Regression,
     RegressionConfig,

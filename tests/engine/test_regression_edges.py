@@ -82,7 +82,7 @@ def test_required_senders_are_in_every_subset() -> None:
     odds = prior.log_odds.clone()
     odds[1] = torch.inf
     found = inclusion(at_unit_noise(h, y), Slab(prior.mean, prior.sd, odds, prior.positive))
-    assert found.probability[0, 1] == 1.0
+    assert found.probability[0, 1].item() == pytest.approx(1.0, abs=1e-12)
     assert (found.probability[0, [0, 2]] < 1.0).all()
     assert len(all_subsets(odds == torch.inf)) == 4
 
