@@ -33,7 +33,7 @@ class RegressionConfig:
 
     decay: tuple[float, float] = (1.0, 3.0)
     log_slope: tuple[float, float] = (0.3, 0.4)
-    log_half: tuple[float, float] = (0.0, 1.0)
+    log_half: tuple[float, float] = (0.0, 0.8)
     effect_share: float = 1.8
     effect_width: float = 1.0
     log_spread: tuple[float, float] = (-1.0, 0.7)

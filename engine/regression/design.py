@@ -120,7 +120,7 @@ class Design:
     y         [B, T], zero where not in ``rows``;  terms  [B, T, Q], likewise.
     rows      bool [B, T];  count  [B], how many of them.
     exposure  [B, n, T], each sender's exposure, a delay of one step included.
-    initial   [B, n], stock of carry-over before the first row: the sender's mean.
+    initial   [B, n], stock of carry-over before the first row.
     kind      int64 [Q], kind of every term;  positive  bool [n].
     rho       AR(1) coefficient of errors; y, terms and responses are then quasi-differences.
     dtype     of responses while they are computed; float32 does for a search, not for a curvature.
@@ -209,15 +209,18 @@ def design(
     own_lag: bool = False,
     rho: float = 0.0,
     skip_first: bool = False,
+    warm: float = 1.0,
 ) -> Design:
     """Design of a receiver; ``unit`` [B, n] turns ``x`` of its senders into exposure.
 
     ``groups`` name the kind of each calendar term. With ``own_lag`` the receiver's last value is
     one more term. A first row whose past is not known is left out where the past matters, or where
-    what is fitted is compared with such a design.
+    what is fitted is compared with such a design. Before it every sender was at ``warm`` times its
+    mean for ever: 1 for senders that go on, 0 for those that begin with the history.
     """
+    initial = warm * means(observed)[:, list(senders)] * unit  # [B, n]
     x = observed.x[:, list(senders)] * unit.unsqueeze(-1)  # [B, n, T]
-    initial = means(observed)[:, list(senders)] * unit
+    x = torch.where(observed.mask.unsqueeze(1), x, initial.unsqueeze(-1))
     late = ~plan.instant[list(senders), receiver]
     exposure = torch.where(late.view(1, -1, 1), delayed(x, initial), x)
     rows = observed.mask

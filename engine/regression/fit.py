@@ -43,6 +43,7 @@ _EM_STEPS = 15
 _SHIFTS_AT_ONCE = 4
 _SHIFT_ROUNDS = 3
 _RELEVANCE_ROUNDS = 10
+_WARM = (1.0, 0.5, 0.0)
 _TIED = 3.0  # standard errors of an autocorrelation that is looked into
 _MORE = 3.0  # nats that a choice with one more parameter must gain
 _RHOS = (-0.2, 0.2, 0.4, 0.6, 0.8, 0.92)
@@ -50,11 +51,18 @@ _RHOS = (-0.2, 0.2, 0.4, 0.6, 0.8, 0.92)
 
 @dataclass(frozen=True)
 class Choice:
-    """What is decided by evidence about one receiver."""
+    """What is decided by evidence about one receiver.
+
+    shared_scale  one unit of a sender means the same in all stores, else relative to its average.
+    own_lag       its own last value is a term.
+    rho           AR(1) coefficient of its errors.
+    warm          senders before the first row, as a share of their mean.
+    """
 
     shared_scale: bool
     own_lag: bool = False
     rho: float = 0.0
+    warm: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -86,24 +94,23 @@ class Task:
     def problem(self, choice: Choice, shifts: Shifts, skip_first: bool = False) -> Problem:
         built = base_problem(
             self.observed, self.layout, self.receiver, self.senders, self.groups,
-            self.reference if choice.shared_scale else None, self.config, choice.own_lag,
-            choice.rho, skip_first,
+            self.reference if choice.shared_scale else None, self.config, choice, skip_first,
         )
         return shifted(built, self.observed, shifts)
 
 
 def base_problem(
     observed: Observed, plan: Layout, receiver: int, senders: Sequence[int],
-    groups: Sequence[str], reference: Tensor | None, config: RegressionConfig, own_lag: bool,
-    rho: float, skip_first: bool = False,
+    groups: Sequence[str], reference: Tensor | None, config: RegressionConfig, choice: Choice,
+    skip_first: bool = False,
 ) -> Problem:
     """A receiver's problem without level shifts; ``reference`` [N] is one scale for all stores."""
     unit = sender_unit(observed, senders, reference)
     built = design(
-        observed, plan, receiver, senders, unit, groups, own_lag=own_lag, rho=rho,
-        skip_first=skip_first,
+        observed, plan, receiver, senders, unit, groups, own_lag=choice.own_lag, rho=choice.rho,
+        skip_first=skip_first, warm=choice.warm,
     )
-    spec = spec_of(config, len(senders), groups, own_lag)
+    spec = spec_of(config, len(senders), groups, choice.own_lag)
     empty = torch.zeros(len(observed.x), 0, dtype=torch.float64)
     return Problem(built, spec, empty)
 
@@ -186,8 +193,11 @@ def _scout(task: Task, choice: Choice) -> Fitted:
     problem = task.problem(choice, shifts)
     mode = expect_maximise(problem, start(problem), _EM_STEPS)
     mode = best_decays(problem, maximise(problem, mode, config.scout))
-    mode = maximise(problem, mode, config.scout // 2)
-    return Fitted(choice, mode, shifts, [], mode.value)
+    choices = [replace(choice, warm=warm) for warm in _WARM]
+    modes = [expect_noise(task.problem(c, shifts), mode) for c in choices]
+    best = max(range(len(choices)), key=lambda k: modes[k].value)
+    mode = maximise(task.problem(choices[best], shifts), modes[best], config.scout // 2)
+    return Fitted(choices[best], mode, shifts, [], mode.value)
 
 
 def fit_plain(task: Task) -> Receiver:
@@ -350,6 +360,6 @@ def _finished(
         part[0, fitted.common].clone() for part in (shifts.begin, shifts.end, shifts.scale)
     )
     return Receiver(
-        task.senders, choice.shared_scale, choice.own_lag, choice.rho, mode.theta, draws,
-        slab.mean, slab.sd, slab.log_odds, begin, end, scale, report,
+        task.senders, choice.shared_scale, choice.own_lag, choice.rho, choice.warm, mode.theta,
+        draws, slab.mean, slab.sd, slab.log_odds, begin, end, scale, report,
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from causalmmm.engine.regression.design import Observed
 from causalmmm.engine.regression.edges import Inclusion, Slab, inclusion, sender_moments
-from causalmmm.engine.regression.fit import base_problem, sender_unit
+from causalmmm.engine.regression.fit import Choice, base_problem, sender_unit
 from causalmmm.engine.regression.level import Shifts, find_shifts, relevance, shifted
 from causalmmm.engine.regression.marginal import Moments, posterior
 from causalmmm.engine.regression.problem import Problem, noise_mode
@@ -66,9 +66,10 @@ class Draws:
 def know(regression: Regression, observed: Observed, receiver: int) -> Known:
     """Level shifts, noise and edges of a receiver in these stores."""
     fitted, config = regression.receivers[receiver], regression.config
+    choice = Choice(fitted.shared_scale, fitted.own_lag, fitted.rho, fitted.warm)
     plain = base_problem(
         observed, regression.layout, receiver, fitted.senders, regression.groups,
-        regression.reference if fitted.shared_scale else None, config, fitted.own_lag, fitted.rho,
+        regression.reference if fitted.shared_scale else None, config, choice,
     )
     stores = len(observed.x)
     shifts = Shifts(

@@ -19,6 +19,7 @@ from causalmmm.engine.regression.design import Layout
 class Receiver:
     """Fitted regression of one receiver.
 
+    shared_scale, own_lag, rho, warm  what was decided (see ``fit.Choice``);
     theta [K], and posterior draws of it [D, K] (see ``ThetaSpec``);
     effect_mean, effect_sd, log_odds  [n], slab and prior log odds of every sender;
     shift_begin, shift_end int64 [L], shift_scale [L]: level shifts that all stores have.
@@ -29,6 +30,7 @@ class Receiver:
     shared_scale: bool
     own_lag: bool
     rho: float
+    warm: float
     theta: Tensor
     theta_draws: Tensor
     effect_mean: Tensor
