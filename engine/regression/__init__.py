@@ -1,0 +1,27 @@
+"""Response regression in closed form: the second regime, for few stores and short panels.
+
+Given the shapes of responses a receiver is linear in everything else, so everything else
+integrates out. Public functions are listed here; the amortised model is not used.
+"""
+
+from causalmmm.engine.regression.answers import (
+    CurveTable,
+    PairTable,
+    StorePosterior,
+    curves,
+    graphs,
+    store_posterior,
+)
+from causalmmm.engine.regression.config import RegressionConfig
+from causalmmm.engine.regression.contributions import Contributions, contributions
+from causalmmm.engine.regression.design import Layout, Observed, layout, observe
+from causalmmm.engine.regression.fit import fit
+from causalmmm.engine.regression.predict import Ahead, forecast, simulate
+from causalmmm.engine.regression.state import Receiver, Regression
+
+__all__ = [
+    "Observed", "observe", "Layout", "layout", "RegressionConfig",
+    "fit", "Regression", "Receiver",
+    "store_posterior", "StorePosterior", "graphs", "PairTable", "curves", "CurveTable",
+    "contributions", "Contributions", "forecast", "simulate", "Ahead",
+]

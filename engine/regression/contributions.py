@@ -1,0 +1,174 @@
+"""What every sender added to the target, step by step, directly and through mediators.
+
+Scaled units of the target; draws of parameters come from ``posterior``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from causalmmm.engine.regression.answers import StorePosterior, responses_of
+from causalmmm.engine.regression.posterior import Draws, Known
+from causalmmm.kernels import adstock_hill
+
+_VALUES_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """Posterior means of the parts of the target on all rows; they sum to ``predicted``.
+
+    baseline   [B, T]: calendar and controls.
+    level      [B, T]: level shifts.
+    own        [B, T]: what the target's own last value keeps of what no part explains.
+    senders    [B, N, T]: each sender directly; zero for the target.
+    total      [B, N, T]: of each channel, through mediators too; of a mediator, directly.
+    predicted  [B, T].
+    sums       [D, B, N] and total_sums [D, B, N]: draws of both, summed over the history's rows.
+    """
+
+    baseline: Tensor
+    level: Tensor
+    own: Tensor
+    senders: Tensor
+    total: Tensor
+    predicted: Tensor
+    sums: Tensor
+    total_sums: Tensor
+
+
+@torch.no_grad()
+def contributions(stores: StorePosterior) -> Contributions:
+    """Contributions to the target; intervals are quantiles of the drawn sums."""
+    target = stores.regression.layout.nodes - 1
+    observed, rows = stores.observed, stores.observed.mask.to(torch.float64)
+    size = max(1, _VALUES_AT_ONCE // stores.observed.x.numel())
+    parts, sums, total_sums = None, [], []
+    for begin in range(0, stores.draws, size):
+        some = slice(begin, min(begin + size, stores.draws))
+        found = _parts(stores, target, some)
+        sums.append((found[3] * rows.unsqueeze(1)).sum(-1))
+        total_sums.append((found[4] * rows.unsqueeze(1)).sum(-1))
+        added = [part.sum(0) for part in found]
+        parts = added if parts is None else [a + b for a, b in zip(parts, added, strict=True)]
+    assert parts is not None
+    baseline, level, own, senders, total = (part / stores.draws for part in parts)
+    predicted = baseline + level + own + senders.sum(1)
+    assert predicted.shape == observed.mask.shape
+    return Contributions(
+        baseline, level, own, senders, total, predicted, torch.cat(sums), torch.cat(total_sums)
+    )
+
+
+def _parts(stores: StorePosterior, receiver: int, some: slice) -> list[Tensor]:
+    """Draws of baseline, level, own [d, B, T], and direct and total parts [d, B, N, T]."""
+    known, drawn = stores.known[receiver], stores.drawn[receiver]
+    observed = stores.observed
+    own, rho = drawn.own[some], known.fitted.rho
+    added = drawn.effects[some].unsqueeze(-1) * responses_of(known, drawn, some)  # [d, B, n, T]
+    baseline = (observed.basis @ drawn.terms[some].unsqueeze(-1)).squeeze(-1)  # [d, B, T]
+    columns = known.shifts.columns(observed.position)
+    level = (columns @ drawn.levels[some].unsqueeze(-1)).squeeze(-1)
+    y = observed.x[:, receiver]
+    fitted = baseline + level + added.sum(-2)
+    if known.fitted.own_lag:
+        begun = _lagged(observed.mask.to(y.dtype))
+        predicted = fitted + own.unsqueeze(-1) * _lagged(y) * begun
+        baseline, level, added = (kept(part, own) for part in (baseline, level, added))
+        rest = predicted - baseline - level - added.sum(-2)
+    else:
+        rest = rho * _lagged((y - fitted) * observed.mask)
+    direct = _spread_out(added, known, observed.x.shape[1])
+    return [baseline, level, rest, direct, _through_mediators(stores, receiver, some, direct)]
+
+
+def _through_mediators(
+    stores: StorePosterior, receiver: int, some: slice, direct: Tensor
+) -> Tensor:
+    """[d, B, N, T]: direct parts, and for channels what mediators carry of them.
+
+    A channel is set to zero and the mediators are predicted anew, in role order; what else drives
+    them stays as it was. Mediators keep their direct part.
+    """
+    plan = stores.regression.layout
+    rank = torch.tensor(plan.rank)
+    channels = (rank == 0).nonzero().flatten().tolist()
+    between = sorted(
+        (m for m in stores.known if 0 < plan.rank[m] < plan.rank[receiver]),
+        key=lambda m: plan.rank[m],
+    )
+    if not between or not channels:
+        return direct
+    lost: dict[int, Tensor] = {}  # of each mediator, by channel: [d, B, C, T]
+    for mediator in between:
+        known, drawn = stores.known[mediator], stores.drawn[mediator]
+        added = drawn.effects[some].unsqueeze(-1) * responses_of(known, drawn, some)
+        change = _spread_out(added, known, plan.nodes)[:, :, channels]
+        change = change + _carried(stores, mediator, some, lost)
+        lost[mediator] = kept(change, drawn.own[some].unsqueeze(-1))
+    indirect = _carried(stores, receiver, some, lost)
+    indirect = kept(indirect, stores.drawn[receiver].own[some].unsqueeze(-1))
+    total = direct.clone()
+    total[:, :, channels] += indirect
+    return total
+
+
+def _carried(
+    stores: StorePosterior, receiver: int, some: slice, lost: dict[int, Tensor]
+) -> Tensor:
+    """[d, B, C, T]: what the receiver loses where its mediators lose ``lost``."""
+    known, drawn, plan = stores.known[receiver], stores.drawn[receiver], stores.regression.layout
+    x = stores.observed.x
+    result: Tensor = torch.zeros((), dtype=x.dtype)
+    for place, sender in enumerate(known.fitted.senders):
+        if sender not in lost or not bool(plan.instant[sender, receiver]):
+            continue
+        unit = known.unit[:, place].view(-1, 1, 1)
+        before = x[:, sender].unsqueeze(1)  # [B, 1, T]
+        decay, slope, half = (
+            part[some, place].view(-1, 1, 1, 1)
+            for part in (drawn.shapes.decay, drawn.shapes.slope, drawn.shapes.half)
+        )
+        initial = known.problem.design.initial[:, place].view(-1, 1)
+        was = adstock_hill(before * unit, decay, slope, half, initial)[0]
+        now = adstock_hill((before - lost[sender]) * unit, decay, slope, half, initial)[0]
+        effect = drawn.effects[some, :, place].unsqueeze(-1).unsqueeze(-1)
+        result = result + effect * (was - now)
+    if result.ndim == 0:
+        first = next(iter(lost.values()), None)
+        return result if first is None else torch.zeros_like(first)
+    return result
+
+
+def kept(part: Tensor, own: Tensor) -> Tensor:
+    """The part [..., T] with what the receiver's own past keeps of it: c(t) + own c(t - 1) + ...
+
+    ``own`` [d, B] or with as many further axes of size one as the part has.
+    """
+    if not bool(own.any()):
+        return part
+    weight = own.reshape(*own.shape, *[1] * (part.ndim - own.ndim))
+    gate, value, span, steps = weight, part, 1, part.shape[-1]
+    while span < steps:  # doubling: each round sees twice as far back
+        value = torch.cat(
+            [value[..., :span], value[..., span:] + gate * value[..., :-span]], -1
+        )
+        gate, span = gate * gate, 2 * span
+    return value
+
+
+def _lagged(part: Tensor) -> Tensor:
+    return torch.nn.functional.pad(part[..., :-1], (1, 0))
+
+
+def _spread_out(added: Tensor, known: Known, nodes: int) -> Tensor:
+    """[d, B, N, T] from parts of the senders [d, B, n, T]."""
+    wide = added.new_zeros(*added.shape[:2], nodes, added.shape[-1])
+    wide[:, :, list(known.fitted.senders)] = added
+    return wide
+
+
+__all__ = ["Contributions", "Draws", "contributions", "kept"]

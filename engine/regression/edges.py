@@ -1,0 +1,241 @@
+"""Which senders drive a receiver: spike and slab over its senders, store by store.
+
+The sum over subsets is exact up to twelve undecided senders and by expectation propagation beyond.
+Shapes and shared effects come from the fit; nothing here changes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from causalmmm.engine.regression.marginal import Moments, Posterior, posterior
+from causalmmm.engine.regression.problem import Problem
+
+MOST_EXACT = 12
+_ROUNDS = 30  # of expectation propagation
+_DAMPING = 0.5
+_GRID = 61  # points of the grid over a shared effect
+_BORROWED = 2.0  # stores' worth of weight of a pair's given prior against other stores' edges
+_ODDS = torch.linspace(-6, 6, 9, dtype=torch.float64)  # grid of log odds around the given
+_SURE = 1e-6
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Effects of n senders where present, N(mean, sd^2), and prior log odds that they are.
+
+    [n] each; log odds are infinite where an edge is required. ``positive`` bool [n].
+    """
+
+    mean: Tensor
+    sd: Tensor
+    log_odds: Tensor
+    positive: Tensor
+
+
+@dataclass(frozen=True)
+class Inclusion:
+    """Posterior over subsets of senders.
+
+    probability  [B, n].
+    subsets      bool [M, n] and weights [B, M], where the sum is exact; else None.
+    """
+
+    probability: Tensor
+    subsets: Tensor | None
+    weights: Tensor | None
+
+    def draw(self, uniform: Tensor) -> Tensor:
+        """float64 [D, B, n], one where a sender is included, from uniform numbers [D, B, n]."""
+        if self.subsets is None or self.weights is None:
+            return (uniform < self.probability).to(torch.float64)
+        ends = self.weights.cumsum(-1)  # [B, M]
+        ends = ends / ends[:, -1:]
+        place = torch.searchsorted(ends, uniform[..., 0].mT.contiguous())  # [B, D]
+        chosen = self.subsets[place.clamp_max(len(self.subsets) - 1)]
+        return chosen.transpose(0, 1).to(torch.float64)
+
+
+@torch.no_grad()
+def sender_moments(problem: Problem, theta: Tensor, log_noise: Tensor) -> Moments:
+    """Likelihood of the n effects of each store with terms integrated out, as statistics at unit
+    noise: xtx = H'V^-1 H [B, n, n] and xty = H'V^-1 (y - terms' centre) [B, n]."""
+    moments, (centre, scale) = problem.moments(theta), problem.prior(theta)
+    n = problem.spec.senders
+    terms = moments.xtx.shape[-1] - n
+    precision = (-2 * log_noise).exp().unsqueeze(-1)  # [B, 1]
+    at = moments.xty - (moments.xtx[..., :terms] @ centre[..., :terms, None]).squeeze(-1)
+    a, b = scale[..., :terms], precision
+    gram = a.unsqueeze(-1) * moments.xtx[:, :terms, :terms] * a.unsqueeze(-2) * b.unsqueeze(-1)
+    root = torch.linalg.cholesky(gram + torch.eye(terms, dtype=gram.dtype))
+    both = torch.cat([moments.xtx[:, :terms, terms:], at[:, :terms, None]], -1)
+    both = a.unsqueeze(-1) * both * b.unsqueeze(-1)
+    half = torch.linalg.solve_triangular(root, both, upper=False)
+    inner = half[..., :n].mT @ half  # [B, n, n + 1]
+    xtx = moments.xtx[:, terms:, terms:] * b.unsqueeze(-1) - inner[..., :n]
+    return Moments(xtx, at[:, terms:] * b - inner[..., n], xtx.new_zeros(len(xtx)),
+                   xtx.new_zeros(len(xtx)))
+
+
+@torch.no_grad()
+def inclusion(moments: Moments, slab: Slab) -> Inclusion:
+    """Posterior over subsets of the senders, given :func:`sender_moments`."""
+    undecided = int((slab.log_odds < torch.inf).sum())
+    if undecided <= MOST_EXACT:
+        return _exact(moments, slab)
+    return Inclusion(_propagated(moments, slab), None, None)
+
+
+def all_subsets(required: Tensor) -> Tensor:
+    """bool [M, n]: every subset that holds the ``required`` [n]."""
+    free = (~required).nonzero().flatten()
+    codes = torch.arange(2 ** len(free)).unsqueeze(-1)
+    subsets = required.expand(len(codes), -1).clone()
+    subsets[:, free] = (codes >> torch.arange(len(free))) % 2 == 1
+    return subsets
+
+
+def _exact(moments: Moments, slab: Slab) -> Inclusion:
+    subsets = all_subsets(slab.log_odds == torch.inf)  # [M, n]
+    held = subsets.to(torch.float64)
+    odds = torch.where(slab.log_odds == torch.inf, 0.0, slab.log_odds)
+    stores = len(moments.xtx)
+    parts = []
+    chunk = max(1, 2_000_000 // (stores * max(1, held.shape[1]) ** 2))
+    for some in held.split(chunk):
+        on = some.unsqueeze(1)  # [M', 1, n]
+        zero = torch.zeros(len(some), stores, dtype=torch.float64)
+        wide = Moments(moments.xtx.expand(len(some), -1, -1, -1),
+                       moments.xty.expand(len(some), -1, -1), zero, zero)
+        value, found = posterior(wide, (slab.mean * on).expand(-1, stores, -1),
+                                 (slab.sd * on).expand(-1, stores, -1), zero)
+        parts.append(value + (some @ odds).unsqueeze(-1) + _tails(found, slab, on))
+    weights = torch.cat(parts).softmax(0).mT  # [B, M]
+    return Inclusion(weights @ held, subsets, weights)
+
+
+def _tails(found: Posterior, slab: Slab, on: Tensor) -> Tensor:
+    """[M', B]: log of how much likelier than before the data effects are to be positive, with the
+    posterior's correlations left aside."""
+    inverse = torch.cholesky_inverse(found.root).diagonal(dim1=-2, dim2=-1)
+    sd = slab.sd * inverse.sqrt()
+    after = torch.special.log_ndtr(found.mean / sd)
+    before = torch.special.log_ndtr(slab.mean / slab.sd)
+    return ((after - before) * on * slab.positive).sum(-1)
+
+
+def _propagated(moments: Moments, slab: Slab) -> Tensor:
+    """[B, n]: inclusion probabilities by expectation propagation (Minka, 2001), as for spike and
+    slab in Hernandez-Lobato et al. (2015): a normal site per sender, damped, in parallel."""
+    stores, n = moments.xty.shape
+    odds = slab.log_odds.expand(stores, n)
+    share = torch.sigmoid(odds)
+    middle = share * slab.mean
+    spread = (share * (slab.sd.square() + slab.mean.square()) - middle.square()).clamp_min(1e-10)
+    tau, nu = 1 / spread, middle / spread  # natural parameters of the sites, [B, n]
+    probability = share
+    for _ in range(_ROUNDS):
+        root = torch.linalg.cholesky(moments.xtx + torch.diag_embed(tau))
+        covariance = torch.cholesky_inverse(root)
+        mean = (covariance @ (moments.xty + nu).unsqueeze(-1)).squeeze(-1)
+        variance = covariance.diagonal(dim1=-2, dim2=-1)
+        left = (1 / variance - tau).clamp_min(1e-8)  # precision of the cavity
+        place = (mean / variance - nu) / left
+        probability, first, second = _tilted(place, 1 / left, slab, odds)
+        narrow = (second - first.square()).clamp_min(1e-12)
+        new_tau = (1 / narrow - left).clamp(1e-8, 1e10)
+        new_nu = first * (new_tau + left) - place * left
+        tau = tau + _DAMPING * (new_tau - tau)
+        nu = nu + _DAMPING * (new_nu - nu)
+    return probability
+
+
+def _tilted(
+    place: Tensor, variance: Tensor, slab: Slab, odds: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Probability, first and second moment of an effect under spike, slab and a normal cavity."""
+    total = variance + slab.sd.square()
+    ratio = log_normal(place, slab.mean, total) - log_normal(place, torch.zeros(()), variance)
+    mean = (place * slab.sd.square() + slab.mean * variance) / total
+    spread = variance * slab.sd.square() / total
+    after = torch.special.log_ndtr(mean / spread.sqrt())
+    before = torch.special.log_ndtr(slab.mean / slab.sd)
+    probability = torch.sigmoid(odds + ratio + (after - before) * slab.positive)
+    return probability, probability * mean, probability * (spread + mean.square())
+
+
+def log_normal(value: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Log density up to its constant."""
+    return -0.5 * ((value - mean).square() / variance + variance.log())
+
+
+@dataclass(frozen=True)
+class EffectPrior:
+    """Prior of what stores share: log effect ~ N(centre, width^2), and relative spread [n]."""
+
+    centre: Tensor
+    width: Tensor
+    spread: Tensor
+
+
+@torch.no_grad()
+def learn_slab(
+    moments: Moments, fitted: Slab, effect: EffectPrior, prior: Tensor
+) -> Slab:
+    """Slab and log odds of every sender, given the likelihood of effects in all stores.
+
+    ``fitted`` is the slab that the fit ends with, as if every edge were there; ``prior`` [n] the
+    given probability of an edge. The effect that stores share is integrated out on a grid, one
+    sender at a time, the others normal: a sender without effect has a small fitted effect, and is
+    told apart from a weak one by how little of the prior such a small effect has. So is how often
+    stores have the edge, a priori as often as ``prior`` says.
+    """
+    place, variance = _cavities(moments, fitted)  # [B, n]
+    base = log_normal(place, torch.zeros(()), variance)
+    points = torch.linspace(-4, 4, _GRID, dtype=torch.float64).unsqueeze(-1)
+    size = (effect.centre + effect.width * points).exp()  # [G, n]
+    weight = torch.log_softmax(-0.5 * points.square(), 0)
+    middle = torch.where(fitted.positive, size, 0.0)
+    around = torch.where(fitted.positive, size * effect.spread, size)
+    total = variance.unsqueeze(1) + around.square()  # [B, G, n]
+    ratio = log_normal(place.unsqueeze(1), middle, total) - base.unsqueeze(1)
+    odds = torch.logit(prior.clamp(_SURE, 1 - _SURE)) + _ODDS.view(-1, 1)  # [O, n]
+    frequency = torch.sigmoid(odds)  # how often stores have the edge; a Beta prior around the given
+    heavy = _BORROWED * (prior * frequency.log() + (1 - prior) * (-odds).sigmoid().log())
+    chance = torch.log_softmax(heavy.clamp_min(-1e4), 0)  # [O, n]
+    both = odds.unsqueeze(1) + ratio.unsqueeze(1)  # [B, O, G, n]
+    mixed = torch.nn.functional.softplus(both) - torch.nn.functional.softplus(odds).unsqueeze(1)
+    start = weight + chance.unsqueeze(1)  # [O, G, n]
+    seen = (start + mixed.sum(0)).flatten(0, 1).softmax(0).view(start.shape)
+    probability = (seen * torch.sigmoid(both)).sum((1, 2))  # [B, n]
+    present = probability / probability.amax(0).clamp_min(_SURE)  # [B, n]
+    felt = weight + (present.unsqueeze(1) * ratio).sum(0)  # [G, n]
+    given = torch.softmax(felt, 0)  # posterior of the shared effect while present
+    mean = (given * middle).sum(0)
+    sd = (given * (around.square() + middle.square())).sum(0).sub(mean.square()).sqrt()
+    # the shared effect was fitted: what that costs is not in a slab that knows it
+    plugged = log_normal(place, mean, variance + sd.square()) - base  # [B, n]
+    whole = torch.logsumexp(felt, 0)
+    offset = (whole - (present * plugged).sum(0)) / present.sum(0)
+    # a store's own edge must not speak twice: of B stores, B - 1 are the others
+    stores = len(place)
+    others = (start + (stores - 1) / stores * mixed.sum(0)).flatten(0, 1).softmax(0)
+    often = (others.view(start.shape).sum(1) * frequency).sum(0)
+    log_odds = torch.logit(often.clamp(_SURE, 1 - _SURE)) + offset
+    log_odds = torch.where(prior >= 1, torch.inf, log_odds)
+    return Slab(mean, sd, log_odds, fitted.positive)
+
+
+def _cavities(moments: Moments, slab: Slab) -> tuple[Tensor, Tensor]:
+    """[B, n] each: the likelihood of one effect with all others integrated out, as N(place,
+    variance)."""
+    zero = torch.zeros_like(moments.yty)
+    stores = len(moments.xtx)
+    _, found = posterior(moments, slab.mean.expand(stores, -1), slab.sd.expand(stores, -1), zero)
+    variance = found.covariance().diagonal(dim1=-2, dim2=-1)
+    left = (1 / variance - slab.sd.pow(-2)).clamp_min(1e-8)
+    place = (found.mean / variance - slab.mean * slab.sd.pow(-2)) / left
+    return place, 1 / left

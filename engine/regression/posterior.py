@@ -1,0 +1,166 @@
+"""What a fitted regression says of particular stores: their coefficients, from their own rows.
+
+Closed form given the regression's parameters; stores need not be those that were fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from causalmmm.engine.regression.design import Observed
+from causalmmm.engine.regression.edges import Inclusion, Slab, inclusion, sender_moments
+from causalmmm.engine.regression.fit import Choice, base_problem, sender_unit
+from causalmmm.engine.regression.level import Shifts, find_shifts, relevance, shifted
+from causalmmm.engine.regression.marginal import Moments, posterior
+from causalmmm.engine.regression.problem import Problem, noise_mode
+from causalmmm.engine.regression.state import Receiver, Regression
+from causalmmm.engine.regression.theta import Shapes
+
+_MOST_OWN_SHIFTS = 6
+_RELEVANCE_ROUNDS = 5
+_VALUES_AT_ONCE = 8_000_000
+
+
+@dataclass(frozen=True)
+class Known:
+    """One receiver in B stores, given the regression's parameters at their mode.
+
+    problem    with each store's level shifts;  log_noise  [B];
+    inclusion  posterior over subsets of its senders;
+    unit       [B, n], turns a sender's scaled series into exposure;
+    shaped     whether the senders' shapes were fitted.
+    """
+
+    receiver: int
+    fitted: Receiver
+    problem: Problem
+    shifts: Shifts
+    log_noise: Tensor
+    inclusion: Inclusion
+    unit: Tensor
+    shaped: bool
+
+
+@dataclass(frozen=True)
+class Draws:
+    """D joint posterior draws of one receiver in B stores.
+
+    shapes  of senders, [D, n] each;  terms  [D, B, Q];  levels  [D, B, L];
+    effects [D, B, n], zero where a draw's graph lacks the edge;  own  [D, B], coefficient of the
+    receiver's last value;  noise  [D, B].
+    """
+
+    shapes: Shapes
+    terms: Tensor
+    levels: Tensor
+    effects: Tensor
+    own: Tensor
+    noise: Tensor
+
+
+@torch.no_grad()
+def know(regression: Regression, observed: Observed, receiver: int) -> Known:
+    """Level shifts, noise and edges of a receiver in these stores."""
+    fitted, config = regression.receivers[receiver], regression.config
+    choice = Choice(fitted.shared_scale, fitted.own_lag, fitted.rho, fitted.warm)
+    plain = base_problem(
+        observed, regression.layout, receiver, fitted.senders, regression.groups,
+        regression.reference if fitted.shared_scale else None, config, choice,
+    )
+    stores = len(observed.x)
+    shifts = Shifts(
+        fitted.shift_begin.expand(stores, -1), fitted.shift_end.expand(stores, -1),
+        fitted.shift_scale.expand(stores, -1),
+    )
+    shaped = bool(regression.layout.instant[:, receiver].any())
+    if config.level and shaped:
+        shifts, _ = find_shifts(
+            plain, observed, fitted.theta, shifts, config.level_odds, _MOST_OWN_SHIFTS,
+            shared=False,
+        )
+        for _ in range(_RELEVANCE_ROUNDS if shifts.scale.any() else 0):
+            current = shifted(plain, observed, shifts)
+            shifts = relevance(
+                current, fitted.theta, noise_mode(current, fitted.theta), shifts, (),
+                held=len(fitted.shift_begin),
+            )
+    problem = shifted(plain, observed, shifts)
+    log_noise = noise_mode(problem, fitted.theta)
+    slab = Slab(
+        fitted.effect_mean, fitted.effect_sd, fitted.log_odds, problem.design.positive
+    )
+    if fitted.senders:
+        found = inclusion(sender_moments(problem, fitted.theta, log_noise), slab)
+    else:
+        found = Inclusion(torch.zeros(stores, 0, dtype=torch.float64), None, None)
+    reference = regression.reference if fitted.shared_scale else None
+    unit = sender_unit(observed, fitted.senders, reference)
+    return Known(receiver, fitted, problem, shifts, log_noise, found, unit, shaped)
+
+
+@torch.no_grad()
+def draw(
+    known: Known, observed: Observed, draws: int, seed: int, *, everything: bool = False
+) -> Draws:
+    """Joint draws: theta from its Laplace approximation, then the store's graph, then its
+    coefficients exactly given both.
+
+    With ``everything`` every edge is there. Effects that cannot be negative are cut at zero. Every
+    store has noise of its own, by its key, so that it is the same in any company.
+    """
+    problem, fitted = known.problem, known.fitted
+    theta = fitted.theta_draws[torch.arange(draws) % len(fitted.theta_draws)]
+    n, width = problem.spec.senders, problem.spec.senders
+    columns = problem.design.terms.shape[-1] + n
+    normal, uniform = _noise(observed, draws, columns + 1, width, seed + 7919 * known.receiver)
+    held = torch.ones_like(uniform) if everything else known.inclusion.draw(uniform)  # [D, B, n]
+    log_noise = known.log_noise + normal[..., -1] * _noise_sd(known)
+    parts = []
+    for begin, end in _chunks(draws, len(observed.x), problem.design.exposure.shape[-2:]):
+        moments = problem.moments(theta[begin:end])
+        centre, scale = problem.prior(theta[begin:end])
+        on = torch.cat([torch.ones_like(centre[..., : columns - n]), held[begin:end]], -1)
+        _, found = posterior(moments, centre * on, scale * on, log_noise[begin:end])
+        parts.append(found.draw(normal[begin:end, :, :columns]))
+    drawn = torch.cat(parts)  # [D, B, P]
+    terms, levels = len(problem.spec.kind), known.shifts.scale.shape[1]
+    fixed, level, effect = drawn.split([terms, levels, n], -1)
+    effect = torch.where(problem.design.positive, effect.clamp_min(0), effect)
+    own = fixed[..., -1].clamp(-0.98, 0.98) if fitted.own_lag else torch.zeros_like(log_noise)
+    fixed = fixed[..., :-1] if fitted.own_lag else fixed
+    return Draws(problem.spec.unpack(theta), fixed, level, effect, own, log_noise.exp())
+
+
+def _noise_sd(known: Known) -> Tensor:
+    """[B]: posterior standard deviation of a store's log noise."""
+    used = known.problem.design.terms.shape[-1]
+    return (2 * (known.problem.design.count - used).clamp_min(2.0)).rsqrt()
+
+
+def _noise(
+    observed: Observed, draws: int, columns: int, senders: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Standard normal [D, B, columns] and uniform [D, B, senders] numbers, by store."""
+    normal, uniform = [], []
+    for store in observed.store.tolist():
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + store)
+        normal.append(torch.randn(draws, columns, generator=generator, dtype=torch.float64))
+        uniform.append(torch.rand(draws, senders, generator=generator, dtype=torch.float64))
+    return torch.stack(normal, 1), torch.stack(uniform, 1)
+
+
+def _chunks(draws: int, stores: int, rows: torch.Size) -> Iterator[tuple[int, int]]:
+    """Ranges of draws whose responses fit in memory."""
+    size = max(1, _VALUES_AT_ONCE // max(1, stores * rows.numel()))
+    for begin in range(0, draws, size):
+        yield begin, min(begin + size, draws)
+
+
+def at_mode(known: Known) -> tuple[Tensor, Moments]:
+    """Responses [B, n, T] and moments at the parameters' mode."""
+    response = known.problem.responses(known.fitted.theta)
+    return response, known.problem.design.moments(response)
