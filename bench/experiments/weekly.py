@@ -1,7 +1,7 @@
 """Weekly panels: contributions, forecasts and intervals of the response regression.
 
-    python bench/experiments/weekly.py --law weekly national --seeds 0 1 2 3 4
-    python bench/experiments/weekly.py --quick         # two draws, into runs/
+    python -m bench.experiments.weekly --law weekly national --seeds 0 1 2 3 4
+    python -m bench.experiments.weekly --quick         # two draws, into runs/
 
 error_pooled is the sum over channels of |estimated - true| contribution, a share of the true media
 contribution; error_apart the median over stores and channels of its relative size; large_error its
@@ -13,7 +13,6 @@ shares of truths in 90 % intervals.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -23,13 +22,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from ledger import Ledger  # noqa: E402
-from record import Row, table  # noqa: E402
-from settled import settled  # noqa: E402
-from weekly_panels import HOLDOUT, LAWS, YEAR, WeeklyPanel, draw_panel  # noqa: E402
-
-from causalmmm.engine.regression import (  # noqa: E402
+from bench.experiments.weekly_panels import HOLDOUT, LAWS, YEAR, WeeklyPanel, draw_panel
+from bench.lib.options import with_defaults
+from bench.lib.record import Row, table
+from bench.lib.result_log import ResultLog
+from causalmmm.engine.regression import (
     Ahead,
     Observed,
     RegressionConfig,
@@ -42,23 +39,36 @@ from causalmmm.engine.regression import (  # noqa: E402
 )
 
 Array = NDArray[np.float64]
-VALUES = ["error_pooled", "error_apart", "large_error", "error_total", "cover_parts", "cover_total",
-          "wmape", "oracle", "ratio", "cover_future", "cpu_target", "cpu_fit", "cpu_answers"]
+VALUES = [
+    "error_pooled",
+    "error_apart",
+    "large_error",
+    "error_total",
+    "cover_parts",
+    "cover_total",
+    "wmape",
+    "oracle",
+    "ratio",
+    "cover_future",
+    "cpu_target",
+    "cpu_fit",
+    "cpu_answers",
+]
 GROUPS = ("intercept", "trend", *["yearly"] * 6, *["control"] * 2)
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
     options = _options(arguments)
     torch.set_num_threads(1)
-    ledger = Ledger(options.out, "weekly", vars(options))
+    log = ResultLog(options.out, "weekly", vars(options))
     for name in options.law:
         for seed in options.seeds:
             panel = draw_panel(LAWS[name], seed)
             key: Row = {"law": name, "seed": seed, "draws": options.draws}
             config = RegressionConfig(draws=options.draws, seed=seed)
-            ledger.add(key, partial(measured, panel, config))
-    print(table(ledger.rows, ["law"], VALUES))
-    return ledger.rows
+            log.add(key, partial(measured, panel, config))
+    print(table(log.rows, ["law"], VALUES))
+    return log.rows
 
 
 def calendar(panel: WeeklyPanel, train: int) -> Array:
@@ -80,13 +90,21 @@ def split(panel: WeeklyPanel, holdout: int = HOLDOUT) -> tuple[Observed, Ahead]:
     basis = torch.from_numpy(calendar(panel, train))
     stores = len(x)
     observed = observe(
-        x[..., :train], basis[:, :train], torch.ones(stores, train, dtype=torch.bool),
-        torch.from_numpy(scale), torch.arange(stores), None,
+        x[..., :train],
+        basis[:, :train],
+        torch.ones(stores, train, dtype=torch.bool),
+        torch.from_numpy(scale),
+        torch.arange(stores),
+        None,
     )
     given = x[..., train:].clone()
     given[:, [role in ("mediator", "target") for role in panel.roles]] = torch.nan
-    return observed, Ahead(basis[:, train:], torch.zeros(stores, holdout, 2), given,
-                           torch.ones(stores, len(panel.roles), dtype=torch.bool))
+    return observed, Ahead(
+        basis[:, train:],
+        torch.zeros(stores, holdout, 2),
+        given,
+        torch.ones(stores, len(panel.roles), dtype=torch.bool),
+    )
 
 
 def measured(panel: WeeklyPanel, config: RegressionConfig) -> list[Row]:
@@ -117,19 +135,28 @@ def measured(panel: WeeklyPanel, config: RegressionConfig) -> list[Row]:
     oracle = oracle_wmape(panel, train)
     apart = np.abs(drawn.mean(0) / direct - 1)
     receiver = regression.receivers[target]
-    return [{
-        "error_pooled": np.abs((drawn.mean(0) - direct).sum(0)).sum() / direct.sum(),
-        "error_apart": np.median(apart),
-        "large_error": np.median(apart[direct > 0.05 * sales]),
-        "error_total": np.median(np.abs(drawn_total.mean(0) / total - 1)),
-        "cover_parts": covered(drawn, direct), "cover_total": covered(drawn_total, total),
-        "wmape": wmape, "oracle": oracle, "ratio": wmape / oracle,
-        "cover_future": covered(ends, truth),
-        "cpu_target": first - began, "cpu_fit": whole - first, "cpu_answers": done - whole,
-        "shared_scale": receiver.shared_scale, "rho": receiver.rho, "own_lag": receiver.own_lag,
-        "shifts": int((stores.known[target].shifts.scale > 0).sum()),
-        "media_share": direct.sum() / sales.sum(),
-    }]
+    return [
+        {
+            "error_pooled": np.abs((drawn.mean(0) - direct).sum(0)).sum() / direct.sum(),
+            "error_apart": np.median(apart),
+            "large_error": np.median(apart[direct > 0.05 * sales]),
+            "error_total": np.median(np.abs(drawn_total.mean(0) / total - 1)),
+            "cover_parts": covered(drawn, direct),
+            "cover_total": covered(drawn_total, total),
+            "wmape": wmape,
+            "oracle": oracle,
+            "ratio": wmape / oracle,
+            "cover_future": covered(ends, truth),
+            "cpu_target": first - began,
+            "cpu_fit": whole - first,
+            "cpu_answers": done - whole,
+            "shared_scale": receiver.shared_scale,
+            "rho": receiver.rho,
+            "own_lag": receiver.own_lag,
+            "shifts": int((stores.known[target].shifts.scale > 0).sum()),
+            "media_share": direct.sum() / sales.sum(),
+        }
+    ]
 
 
 def covered(draws: Array, truth: Array, share: float = 0.9) -> float:
@@ -159,7 +186,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
     parser.add_argument("--again", action="store_true", help="measure what is there already too")
     parser.add_argument("--out", type=Path)
-    return settled(parser.parse_args(arguments), {"seeds": [0, 1, 2, 3, 4]}, {"seeds": [0, 1]})
+    usual, quick = {"seeds": [0, 1, 2, 3, 4]}, {"seeds": [0, 1]}
+    return with_defaults(parser.parse_args(arguments), usual, quick)
 
 
 if __name__ == "__main__":

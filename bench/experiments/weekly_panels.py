@@ -92,7 +92,11 @@ def draw_panel(law: Law, seed: int) -> WeeklyPanel:
     roles = ("channel",) * channels + ("mediator",) * bool(law.mediated) + ("target",)
     wide = level[:, :, None]
     return WeeklyPanel(
-        np.concatenate(parts, 1), controls, roles, direct * wide, (direct + indirect) * wide,
+        np.concatenate(parts, 1),
+        controls,
+        roles,
+        direct * wide,
+        (direct + indirect) * wide,
         mean * level,
     )
 
@@ -134,9 +138,7 @@ def hill(stock: Array, slope: Array, half: Array) -> Array:
     return response
 
 
-def _mediated(
-    rng: np.random.Generator, law: Law, response: Array
-) -> tuple[Array, Array, Array]:
+def _mediated(rng: np.random.Generator, law: Law, response: Array) -> tuple[Array, Array, Array]:
     """What the mediator carries from each channel [S, C, T], the mediator itself [S, 1, T], and
     what it adds to the target [S, T]."""
     stores, channels, weeks = response.shape
@@ -152,7 +154,10 @@ def _mediated(
     slope, half, strength = np.array(1.2), np.array(1.5), 0.6
     added = strength * hill(views, slope, half)
     lost = np.stack(
-        [strength * hill(np.maximum(views - pushed[:, c], 0.001), slope, half)
-         for c in range(channels)], 1
+        [
+            strength * hill(np.maximum(views - pushed[:, c], 0.001), slope, half)
+            for c in range(channels)
+        ],
+        1,
     )
     return added[:, None] - lost, (5000 * views)[:, None], added

@@ -20,8 +20,23 @@ from causalmmm.engine.regression.predict import Ahead, forecast, simulate
 from causalmmm.engine.regression.state import Receiver, Regression
 
 __all__ = [
-    "Observed", "observe", "Layout", "layout", "RegressionConfig",
-    "fit", "Regression", "Receiver",
-    "store_posterior", "StorePosterior", "graphs", "PairTable", "curves", "CurveTable",
-    "contributions", "Contributions", "forecast", "simulate", "Ahead",
+    "Observed",
+    "observe",
+    "Layout",
+    "layout",
+    "RegressionConfig",
+    "fit",
+    "Regression",
+    "Receiver",
+    "store_posterior",
+    "StorePosterior",
+    "graphs",
+    "PairTable",
+    "curves",
+    "CurveTable",
+    "contributions",
+    "Contributions",
+    "forecast",
+    "simulate",
+    "Ahead",
 ]

@@ -57,7 +57,11 @@ class CurveTable:
 
 
 def store_posterior(
-    regression: Regression, observed: Observed, *, draws: int | None = None, seed: int = 0,
+    regression: Regression,
+    observed: Observed,
+    *,
+    draws: int | None = None,
+    seed: int = 0,
     receivers: Sequence[int] | None = None,
 ) -> StorePosterior:
     """Posterior of these stores, fitted or new, from their own rows."""
@@ -71,9 +75,7 @@ def store_posterior(
 def responses_of(known: Known, drawn: Draws, some: slice) -> Tensor:
     """[d, B, n, T]: responses of a receiver's senders under some of the draws."""
     shapes = drawn.shapes
-    return known.problem.design.responses(
-        shapes.decay[some], shapes.slope[some], shapes.half[some]
-    )
+    return known.problem.design.responses(shapes.decay[some], shapes.slope[some], shapes.half[some])
 
 
 @torch.no_grad()
@@ -90,10 +92,12 @@ def graphs(stores: StorePosterior, seed: int = 1) -> PairTable:
         response = known.problem.responses(known.fitted.theta)  # [B, n, T]
         mean = (response * rows.unsqueeze(1)).sum(-1) / rows.sum(-1, keepdim=True)
         if known.shaped:
-            mean = torch.cat([
-                (responses_of(known, drawn, slice(d, d + 1)) * rows.unsqueeze(1)).sum(-1)
-                for d in range(len(drawn.own))
-            ]) / rows.sum(-1, keepdim=True)
+            mean = torch.cat(
+                [
+                    (responses_of(known, drawn, slice(d, d + 1)) * rows.unsqueeze(1)).sum(-1)
+                    for d in range(len(drawn.own))
+                ]
+            ) / rows.sum(-1, keepdim=True)
         added = mean * drawn.effects / (1 - drawn.own).unsqueeze(-1)  # [D, B, n]
         ends = added.quantile(torch.tensor([0.05, 0.95], dtype=torch.float64), 0)
         table[0][place] = known.inclusion.probability

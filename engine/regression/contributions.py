@@ -116,9 +116,7 @@ def _through_mediators(
     return total
 
 
-def _carried(
-    stores: StorePosterior, receiver: int, some: slice, lost: dict[int, Tensor]
-) -> Tensor:
+def _carried(stores: StorePosterior, receiver: int, some: slice, lost: dict[int, Tensor]) -> Tensor:
     """[d, B, C, T]: what the receiver loses where its mediators lose ``lost``."""
     known, drawn, plan = stores.known[receiver], stores.drawn[receiver], stores.regression.layout
     x = stores.observed.x
@@ -153,9 +151,7 @@ def kept(part: Tensor, own: Tensor) -> Tensor:
     weight = own.reshape(*own.shape, *[1] * (part.ndim - own.ndim))
     gate, value, span, steps = weight, part, 1, part.shape[-1]
     while span < steps:  # doubling: each round sees twice as far back
-        value = torch.cat(
-            [value[..., :span], value[..., span:] + gate * value[..., :-span]], -1
-        )
+        value = torch.cat([value[..., :span], value[..., span:] + gate * value[..., :-span]], -1)
         gate, span = gate * gate, 2 * span
     return value
 

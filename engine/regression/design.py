@@ -52,8 +52,12 @@ def observe(
     steps = torch.arange(x.shape[-1], device=x.device)
     where = steps.expand(mask.shape) if position is None else position
     return Observed(
-        torch.where(mask.unsqueeze(1), x, mean), basis.to(torch.float64), mask,
-        scale.to(torch.float64), store, where,
+        torch.where(mask.unsqueeze(1), x, mean),
+        basis.to(torch.float64),
+        mask,
+        scale.to(torch.float64),
+        store,
+        where,
     )
 
 
@@ -99,7 +103,8 @@ def layout(
     above = list(mediator_rank or [0] * list(roles).count("mediator"))
     ranks = iter(above)
     rank = tuple(
-        1 + max(above, default=0) + 1 if role == "target"
+        1 + max(above, default=0) + 1
+        if role == "target"
         else _OWN_RANK[role] + (next(ranks) if role == "mediator" else 0)
         for role in roles
     )

@@ -76,8 +76,9 @@ def sender_moments(problem: Problem, theta: Tensor, log_noise: Tensor) -> Moment
     half = torch.linalg.solve_triangular(root, both, upper=False)
     inner = half[..., :n].mT @ half  # [B, n, n + 1]
     xtx = moments.xtx[:, terms:, terms:] * b.unsqueeze(-1) - inner[..., :n]
-    return Moments(xtx, at[:, terms:] * b - inner[..., n], xtx.new_zeros(len(xtx)),
-                   xtx.new_zeros(len(xtx)))
+    return Moments(
+        xtx, at[:, terms:] * b - inner[..., n], xtx.new_zeros(len(xtx)), xtx.new_zeros(len(xtx))
+    )
 
 
 @torch.no_grad()
@@ -108,10 +109,18 @@ def _exact(moments: Moments, slab: Slab) -> Inclusion:
     for some in held.split(chunk):
         on = some.unsqueeze(1)  # [M', 1, n]
         zero = torch.zeros(len(some), stores, dtype=torch.float64)
-        wide = Moments(moments.xtx.expand(len(some), -1, -1, -1),
-                       moments.xty.expand(len(some), -1, -1), zero, zero)
-        value, found = posterior(wide, (slab.mean * on).expand(-1, stores, -1),
-                                 (slab.sd * on).expand(-1, stores, -1), zero)
+        wide = Moments(
+            moments.xtx.expand(len(some), -1, -1, -1),
+            moments.xty.expand(len(some), -1, -1),
+            zero,
+            zero,
+        )
+        value, found = posterior(
+            wide,
+            (slab.mean * on).expand(-1, stores, -1),
+            (slab.sd * on).expand(-1, stores, -1),
+            zero,
+        )
         parts.append(value + (some @ odds).unsqueeze(-1) + _tails(found, slab, on))
     weights = torch.cat(parts).softmax(0).mT  # [B, M]
     return Inclusion(weights @ held, subsets, weights)
@@ -182,9 +191,7 @@ class EffectPrior:
 
 
 @torch.no_grad()
-def learn_slab(
-    moments: Moments, fitted: Slab, effect: EffectPrior, prior: Tensor
-) -> Slab:
+def learn_slab(moments: Moments, fitted: Slab, effect: EffectPrior, prior: Tensor) -> Slab:
     """Slab and log odds of every sender, given the likelihood of effects in all stores.
 
     ``fitted`` is the slab that the fit ends with, as if every edge were there; ``prior`` [n] the

@@ -64,7 +64,5 @@ def _shared_parts(problem: Problem, theta: Tensor, mean: Tensor, covariance: Ten
     if spec.senders:
         values[spec.index("mean")] = centre.log()
         spread = values[spec.index("spread")]
-        values[spec.index("spread")] = torch.where(
-            positive, around.log().clamp(-2.5, 1.0), spread
-        )
+        values[spec.index("spread")] = torch.where(positive, around.log().clamp(-2.5, 1.0), spread)
     return (values - spec.centre) / spec.width

@@ -93,22 +93,43 @@ class Task:
 
     def problem(self, choice: Choice, shifts: Shifts, skip_first: bool = False) -> Problem:
         built = base_problem(
-            self.observed, self.layout, self.receiver, self.senders, self.groups,
-            self.reference if choice.shared_scale else None, self.config, choice, skip_first,
+            self.observed,
+            self.layout,
+            self.receiver,
+            self.senders,
+            self.groups,
+            self.reference if choice.shared_scale else None,
+            self.config,
+            choice,
+            skip_first,
         )
         return shifted(built, self.observed, shifts)
 
 
 def base_problem(
-    observed: Observed, plan: Layout, receiver: int, senders: Sequence[int],
-    groups: Sequence[str], reference: Tensor | None, config: RegressionConfig, choice: Choice,
+    observed: Observed,
+    plan: Layout,
+    receiver: int,
+    senders: Sequence[int],
+    groups: Sequence[str],
+    reference: Tensor | None,
+    config: RegressionConfig,
+    choice: Choice,
     skip_first: bool = False,
 ) -> Problem:
     """A receiver's problem without level shifts; ``reference`` [N] is one scale for all stores."""
     unit = sender_unit(observed, senders, reference)
     built = design(
-        observed, plan, receiver, senders, unit, groups, own_lag=choice.own_lag, rho=choice.rho,
-        skip_first=skip_first, warm=choice.warm,
+        observed,
+        plan,
+        receiver,
+        senders,
+        unit,
+        groups,
+        own_lag=choice.own_lag,
+        rho=choice.rho,
+        skip_first=skip_first,
+        warm=choice.warm,
     )
     spec = spec_of(config, len(senders), groups, choice.own_lag)
     empty = torch.zeros(len(observed.x), 0, dtype=torch.float64)
@@ -138,7 +159,10 @@ def references(observed: Observed) -> Tensor:
 
 
 def fit(
-    observed: Observed, plan: Layout, groups: Sequence[str], config: RegressionConfig,
+    observed: Observed,
+    plan: Layout,
+    groups: Sequence[str],
+    config: RegressionConfig,
     receivers: Sequence[int] | None = None,
 ) -> Regression:
     """The regression of all series of a panel, or of these ``receivers``, the target first."""
@@ -147,7 +171,12 @@ def fit(
     fitted = {}
     for receiver in chosen:
         task = Task(
-            observed, plan, receiver, tuple(plan.senders(receiver)), tuple(groups), reference,
+            observed,
+            plan,
+            receiver,
+            tuple(plan.senders(receiver)),
+            tuple(groups),
+            reference,
             config,
         )
         shaped = bool(plan.instant[:, receiver].any())
@@ -245,12 +274,10 @@ def _with_level(task: Task, without: Fitted) -> Fitted:
     mode = maximise(problem, rated(problem, mode), config.scout)
     own = (shifts.scale > 0).sum() - sum(int((shifts.scale[:, c] > 0).sum()) for c in common)
     cost = shift_cost(observed, config.level_odds) * (int(own) + len(common))
-    found = replace(
-        without, mode=mode, shifts=shifts, common=common, value=mode.value - cost
-    )
+    found = replace(without, mode=mode, shifts=shifts, common=common, value=mode.value - cost)
     longer = maximise(plain, without.mode, config.scout)
-    return found if found.value > longer.value else replace(
-        without, mode=longer, value=longer.value
+    return (
+        found if found.value > longer.value else replace(without, mode=longer, value=longer.value)
     )
 
 
@@ -261,7 +288,12 @@ def _still_shifted(task: Task, fitted: Fitted) -> tuple[Fitted, Mode]:
         return fitted, mode
     plain = task.problem(fitted.choice, no_shifts(len(task.observed.x)))
     shifts, common = pruned(
-        plain, task.observed, mode.theta, mode.log_noise, fitted.shifts, fitted.common,
+        plain,
+        task.observed,
+        mode.theta,
+        mode.log_noise,
+        fitted.shifts,
+        fitted.common,
         config.level_odds,
     )
     if not torch.equal(shifts.scale, fitted.shifts.scale):
@@ -347,7 +379,9 @@ def _finished(
     zero = torch.zeros_like(shapes.mean)
     slab = Slab(
         torch.where(positive, shapes.mean, zero),
-        torch.where(positive, shapes.spread, shapes.mean), zero, positive,
+        torch.where(positive, shapes.spread, shapes.mean),
+        zero,
+        positive,
     )
     if n:
         at = spec.index("mean")
@@ -360,6 +394,18 @@ def _finished(
         part[0, fitted.common].clone() for part in (shifts.begin, shifts.end, shifts.scale)
     )
     return Receiver(
-        task.senders, choice.shared_scale, choice.own_lag, choice.rho, choice.warm, mode.theta,
-        draws, slab.mean, slab.sd, slab.log_odds, begin, end, scale, report,
+        task.senders,
+        choice.shared_scale,
+        choice.own_lag,
+        choice.rho,
+        choice.warm,
+        mode.theta,
+        draws,
+        slab.mean,
+        slab.sd,
+        slab.log_odds,
+        begin,
+        end,
+        scale,
+        report,
     )

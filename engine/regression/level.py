@@ -67,8 +67,13 @@ def shifted(problem: Problem, observed: Observed, shifts: Shifts) -> Problem:
 
 @torch.no_grad()
 def pruned(
-    plain: Problem, observed: Observed, theta: Tensor, log_noise: Tensor, shifts: Shifts,
-    common: Sequence[int], odds: float,
+    plain: Problem,
+    observed: Observed,
+    theta: Tensor,
+    log_noise: Tensor,
+    shifts: Shifts,
+    common: Sequence[int],
+    odds: float,
 ) -> tuple[Shifts, list[int]]:
     """The shifts without those that the evidence no longer asks for, and the columns that all
     stores have."""
@@ -96,7 +101,11 @@ def shift_cost(observed: Observed, odds: float) -> float:
 
 @torch.no_grad()
 def relevance(
-    problem: Problem, theta: Tensor, log_noise: Tensor, shifts: Shifts, common: Sequence[int],
+    problem: Problem,
+    theta: Tensor,
+    log_noise: Tensor,
+    shifts: Shifts,
+    common: Sequence[int],
     held: int = 0,
 ) -> Shifts:
     """The shifts with their prior scales moved a step towards the evidence's top.
@@ -129,7 +138,12 @@ class _Search:
 
 @torch.no_grad()
 def find_shifts(
-    problem: Problem, observed: Observed, theta: Tensor, shifts: Shifts, odds: float, most: int,
+    problem: Problem,
+    observed: Observed,
+    theta: Tensor,
+    shifts: Shifts,
+    odds: float,
+    most: int,
     shared: bool,
 ) -> tuple[Shifts, list[int]]:
     """``shifts`` and up to ``most`` more that the evidence asks for, given theta; and the columns

@@ -85,8 +85,14 @@ class _LogMarginal(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, xtx: Tensor, xty: Tensor, yty: Tensor, rows: Tensor, centre: Tensor,
-        scale: Tensor, log_noise: Tensor,
+        ctx: Any,
+        xtx: Tensor,
+        xty: Tensor,
+        yty: Tensor,
+        rows: Tensor,
+        centre: Tensor,
+        scale: Tensor,
+        log_noise: Tensor,
     ) -> Tensor:
         value, found = posterior(Moments(xtx, xty, yty, rows), centre, scale, log_noise)
         ctx.save_for_backward(xtx, xty, yty, rows, log_noise, scale, centre, found.mean, found.root)
@@ -116,9 +122,7 @@ class _LogMarginal(torch.autograd.Function):
         )
 
 
-def log_marginal(
-    moments: Moments, centre: Tensor, scale: Tensor, log_noise: Tensor
-) -> Tensor:
+def log_marginal(moments: Moments, centre: Tensor, scale: Tensor, log_noise: Tensor) -> Tensor:
     """Log marginal likelihood [...], differentiable once in all arguments but the row counts."""
     value: Tensor = _LogMarginal.apply(
         moments.xtx, moments.xty, moments.yty, moments.rows, centre, scale, log_noise

@@ -39,8 +39,13 @@ def maximise(problem: Problem, begin: Mode, iterations: int) -> Mode:
     sizes = [len(begin.theta), len(begin.log_noise)]
     both = torch.cat([begin.theta, begin.log_noise]).clone().requires_grad_()
     search = torch.optim.LBFGS(
-        [both], max_iter=iterations, max_eval=2 * iterations, history_size=_HISTORY,
-        tolerance_grad=1e-3, tolerance_change=_TOLERANCE, line_search_fn="strong_wolfe",
+        [both],
+        max_iter=iterations,
+        max_eval=2 * iterations,
+        history_size=_HISTORY,
+        tolerance_grad=1e-3,
+        tolerance_change=_TOLERANCE,
+        line_search_fn="strong_wolfe",
     )
 
     def loss() -> Tensor:

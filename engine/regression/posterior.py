@@ -68,31 +68,45 @@ def know(regression: Regression, observed: Observed, receiver: int) -> Known:
     fitted, config = regression.receivers[receiver], regression.config
     choice = Choice(fitted.shared_scale, fitted.own_lag, fitted.rho, fitted.warm)
     plain = base_problem(
-        observed, regression.layout, receiver, fitted.senders, regression.groups,
-        regression.reference if fitted.shared_scale else None, config, choice,
+        observed,
+        regression.layout,
+        receiver,
+        fitted.senders,
+        regression.groups,
+        regression.reference if fitted.shared_scale else None,
+        config,
+        choice,
     )
     stores = len(observed.x)
     shifts = Shifts(
-        fitted.shift_begin.expand(stores, -1), fitted.shift_end.expand(stores, -1),
+        fitted.shift_begin.expand(stores, -1),
+        fitted.shift_end.expand(stores, -1),
         fitted.shift_scale.expand(stores, -1),
     )
     shaped = bool(regression.layout.instant[:, receiver].any())
     if config.level and shaped:
         shifts, _ = find_shifts(
-            plain, observed, fitted.theta, shifts, config.level_odds, _MOST_OWN_SHIFTS,
+            plain,
+            observed,
+            fitted.theta,
+            shifts,
+            config.level_odds,
+            _MOST_OWN_SHIFTS,
             shared=False,
         )
         for _ in range(_RELEVANCE_ROUNDS if shifts.scale.any() else 0):
             current = shifted(plain, observed, shifts)
             shifts = relevance(
-                current, fitted.theta, noise_mode(current, fitted.theta), shifts, (),
+                current,
+                fitted.theta,
+                noise_mode(current, fitted.theta),
+                shifts,
+                (),
                 held=len(fitted.shift_begin),
             )
     problem = shifted(plain, observed, shifts)
     log_noise = noise_mode(problem, fitted.theta)
-    slab = Slab(
-        fitted.effect_mean, fitted.effect_sd, fitted.log_odds, problem.design.positive
-    )
+    slab = Slab(fitted.effect_mean, fitted.effect_sd, fitted.log_odds, problem.design.positive)
     if fitted.senders:
         found = inclusion(sender_moments(problem, fitted.theta, log_noise), slab)
     else:

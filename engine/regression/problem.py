@@ -29,9 +29,7 @@ class Problem:
 
     def prior(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Centre and scale [..., B, P] of coefficients: terms, level shifts, senders."""
-        centre, scale = coefficient_prior(
-            self.spec, self.spec.unpack(theta), self.design.positive
-        )
+        centre, scale = coefficient_prior(self.spec, self.spec.unpack(theta), self.design.positive)
         terms, (stores, extra) = len(self.spec.kind), self.fixed_scale.shape
         lead = centre.shape[:-1]
         centre, scale = (p.unsqueeze(-2).expand(*lead, stores, -1) for p in (centre, scale))

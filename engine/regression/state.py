@@ -54,11 +54,17 @@ class Regression:
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors by name, and the rest as JSON holds it."""
-        tensors = {"reference": self.reference, "layout.prior": self.layout.prior,
-                   "layout.instant": self.layout.instant, "layout.positive": self.layout.positive}
+        tensors = {
+            "reference": self.reference,
+            "layout.prior": self.layout.prior,
+            "layout.instant": self.layout.instant,
+            "layout.positive": self.layout.positive,
+        }
         settings: dict[str, Any] = {
-            "config": self.config.to_json(), "groups": list(self.groups),
-            "rank": list(self.layout.rank), "receivers": {},
+            "config": self.config.to_json(),
+            "groups": list(self.groups),
+            "rank": list(self.layout.rank),
+            "receivers": {},
         }
         for node, receiver in self.receivers.items():
             parts = {f.name: getattr(receiver, f.name) for f in fields(receiver)}
@@ -72,7 +78,9 @@ class Regression:
     def from_state(tensors: dict[str, Tensor], settings: dict[str, Any]) -> Regression:
         """The regression that :meth:`state` described."""
         plan = Layout(
-            tensors["layout.prior"], tensors["layout.instant"], tensors["layout.positive"],
+            tensors["layout.prior"],
+            tensors["layout.instant"],
+            tensors["layout.positive"],
             tuple(settings["rank"]),
         )
         receivers = {}
@@ -82,9 +90,7 @@ class Regression:
             parts |= {k.removeprefix(begin): v for k, v in tensors.items() if k.startswith(begin)}
             receivers[int(node)] = Receiver(**parts)
         config = RegressionConfig.from_json(settings["config"])
-        return Regression(
-            config, plan, tuple(settings["groups"]), tensors["reference"], receivers
-        )
+        return Regression(config, plan, tuple(settings["groups"]), tensors["reference"], receivers)
 
 
 def same(one: Regression, other: Regression) -> bool:

@@ -62,8 +62,13 @@ class ThetaSpec:
         decay, slope, half, mean, spread, scales, shared = parts
         effect = mean.exp()
         return Shapes(
-            torch.sigmoid(decay), slope.exp(), half.exp(), effect, effect * spread.exp(),
-            scales.exp(), shared,
+            torch.sigmoid(decay),
+            slope.exp(),
+            half.exp(),
+            effect,
+            effect * spread.exp(),
+            scales.exp(),
+            shared,
         )
 
     def log_prior(self, theta: Tensor) -> Tensor:
@@ -86,7 +91,10 @@ class ThetaSpec:
 
 
 def theta_spec(
-    config: RegressionConfig, senders: int, kinds: tuple[str, ...], kind: tuple[int, ...],
+    config: RegressionConfig,
+    senders: int,
+    kinds: tuple[str, ...],
+    kind: tuple[int, ...],
     level: float,
 ) -> ThetaSpec:
     """Priors of one receiver; ``level`` is the centre of its intercept."""
@@ -94,8 +102,11 @@ def theta_spec(
     scales = [math.log(_SCALES.get(name, 0.1 if name == "control" else 0.5)) for name in kinds]
     begins = [level] + [0.0] * (len(kind) - 1)
     blocks = [
-        (-0.5, _DECAY_WIDTH), config.log_slope, config.log_half,
-        (min(share, -1.0), config.effect_width), config.log_spread,
+        (-0.5, _DECAY_WIDTH),
+        config.log_slope,
+        config.log_half,
+        (min(share, -1.0), config.effect_width),
+        config.log_spread,
     ]
     centre = [c for c, _ in blocks for _ in range(senders)] + scales + begins
     width = [w for _, w in blocks for _ in range(senders)]

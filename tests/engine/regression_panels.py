@@ -23,8 +23,15 @@ class Drawn:
 
 
 def weekly(
-    seed: int, stores: int = 4, weeks: int = 120, channels: int = 3, *, shift: float = 0.0,
-    ahead: int = 0, mediator: bool = False, noise: float = 0.05,
+    seed: int,
+    stores: int = 4,
+    weeks: int = 120,
+    channels: int = 3,
+    *,
+    shift: float = 0.0,
+    ahead: int = 0,
+    mediator: bool = False,
+    noise: float = 0.05,
 ) -> Drawn:
     """Channels act on the target (and on a mediator) in the week of their spend; with ``shift`` the
     target's level moves by so much in the middle."""
@@ -54,8 +61,12 @@ def weekly(
     basis = torch.from_numpy(np.stack([np.ones(steps), (t - weeks + 1) / 52.18, *waves], 1))
     basis = basis.expand(stores, -1, -1)
     observed = observe(
-        x[..., :weeks], basis[:, :weeks], torch.ones(stores, weeks, dtype=torch.bool), scale,
-        torch.arange(stores), None,
+        x[..., :weeks],
+        basis[:, :weeks],
+        torch.ones(stores, weeks, dtype=torch.bool),
+        scale,
+        torch.arange(stores),
+        None,
     )
     sums = torch.from_numpy(parts[..., :weeks].sum(-1)) / scale[:, -1:]
     return Drawn(observed, basis[:, weeks:], x[..., weeks:], sums)

@@ -68,9 +68,7 @@ def test_a_forbidden_sender_has_no_influence_by_a_bit(drawn: Drawn, gain: float)
     changed = drawn.observed.x.clone()
     changed[:, 1] *= gain
     other = Observed(**{**vars(drawn.observed), "x": changed})
-    found = [
-        store_posterior(fit(o, plan, GROUPS, CONFIG, [3]), o) for o in (drawn.observed, other)
-    ]
+    found = [store_posterior(fit(o, plan, GROUPS, CONFIG, [3]), o) for o in (drawn.observed, other)]
     parts = [contributions(stores) for stores in found]
     for name in ("baseline", "level", "own", "predicted"):
         assert torch.equal(getattr(parts[0], name), getattr(parts[1], name))
@@ -83,13 +81,16 @@ def test_a_forbidden_sender_has_no_influence_by_a_bit(drawn: Drawn, gain: float)
 
 def test_only_role_order_acts_within_a_step() -> None:
     plan = layout(("channel", "organic", "mediator", "mediator", "target"), mediator_rank=(0, 1))
-    expected = torch.tensor([
-        [0, 0, 1, 1, 1],
-        [0, 0, 1, 1, 1],
-        [0, 0, 0, 1, 1],
-        [0, 0, 0, 0, 1],
-        [0, 0, 0, 0, 0],
-    ], dtype=torch.bool)
+    expected = torch.tensor(
+        [
+            [0, 0, 1, 1, 1],
+            [0, 0, 1, 1, 1],
+            [0, 0, 0, 1, 1],
+            [0, 0, 0, 0, 1],
+            [0, 0, 0, 0, 0],
+        ],
+        dtype=torch.bool,
+    )
     assert torch.equal(plan.instant, expected)
     assert not layout(("channel", "target"), same_step=False).instant.any()
 
@@ -120,8 +121,12 @@ def test_a_store_alone_is_the_store_in_company(drawn: Drawn, fitted: Regression)
 def test_padding_says_nothing(drawn: Drawn, fitted: Regression) -> None:
     whole = drawn.observed
     cut = Observed(
-        whole.x[1:2, :, 30:], whole.basis[1:2, 30:], whole.mask[1:2, 30:], whole.scale[1:2],
-        whole.store[1:2], whole.position[1:2, 30:],
+        whole.x[1:2, :, 30:],
+        whole.basis[1:2, 30:],
+        whole.mask[1:2, 30:],
+        whole.scale[1:2],
+        whole.store[1:2],
+        whole.position[1:2, 30:],
     )
     alone = observe(**vars(cut))
     mask = whole.mask.clone()
@@ -169,8 +174,10 @@ def test_intervals_of_its_own_law_hold() -> None:
         panel = weekly(10 + seed, ahead=8)
         regression = fit(panel.observed, layout(ROLES), GROUPS, CONFIG, [3])
         stores = store_posterior(regression, panel.observed, draws=200)
-        ends = contributions(stores).sums[..., :3].quantile(
-            torch.tensor([0.05, 0.95], dtype=torch.float64), 0
+        ends = (
+            contributions(stores)
+            .sums[..., :3]
+            .quantile(torch.tensor([0.05, 0.95], dtype=torch.float64), 0)
         )
         held.append((ends[0] <= panel.sums) & (panel.sums <= ends[1]))
         _, bounds = forecast(stores, _ahead(panel), torch.tensor([0.9]))
@@ -211,9 +218,7 @@ def test_a_curve_is_the_effect_of_constant_spend(drawn: Drawn, fitted: Regressio
     half, slope = shapes.half[:, None, :], shapes.slope[:, None, :]
     exposure = 4.0 * known.unit
     response = exposure**slope / (exposure**slope + half**slope)
-    torch.testing.assert_close(
-        table.effect[:, :3, 3], (posterior_draws.effects * response).mean(0)
-    )
+    torch.testing.assert_close(table.effect[:, :3, 3], (posterior_draws.effects * response).mean(0))
 
 
 def test_graphs_find_who_drives_the_target(drawn: Drawn, fitted: Regression) -> None:
@@ -228,8 +233,8 @@ def _ahead(panel: Drawn) -> Ahead:
     given[:, 3:] = torch.nan
     stores, nodes, steps = given.shape
     return Ahead(
-        panel.basis, torch.zeros(stores, steps, 0, dtype=torch.float64), given,
+        panel.basis,
+        torch.zeros(stores, steps, 0, dtype=torch.float64),
+        given,
         torch.ones(stores, nodes, dtype=torch.bool),
     )
-
-

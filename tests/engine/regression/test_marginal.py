@@ -21,8 +21,10 @@ def case() -> dict[str, Tensor]:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     return {
-        "x": normal(STORES, STEPS, COLUMNS), "y": normal(STORES, STEPS),
-        "centre": normal(STORES, COLUMNS), "scale": normal(STORES, COLUMNS).exp(),
+        "x": normal(STORES, STEPS, COLUMNS),
+        "y": normal(STORES, STEPS),
+        "centre": normal(STORES, COLUMNS),
+        "scale": normal(STORES, COLUMNS).exp(),
         "log_noise": 0.3 * normal(STORES),
     }
 
