@@ -33,7 +33,7 @@ from causalmmm.engine.predict.graphs import store_graphs
 from causalmmm.engine.predict.noise import draw_noise
 from causalmmm.engine.predict.rollout import forecast
 from causalmmm.inference.frames import groups
-from causalmmm.model.tables import known_future
+from causalmmm.model.answers import known_future
 from causalmmm.runtime import OnnxModel
 from causalmmm.runtime.feeds import feeds
 from causalmmm.runtime.model import FORECAST, GRAPH

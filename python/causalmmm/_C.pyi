@@ -20,6 +20,7 @@ _Operands = tuple[_Operand | None, ...]
 
 def build_info() -> BuildInfo: ...
 def set_cpu_level(level: str) -> str: ...
+
 # Edge operators: addresses, 0 where absent; csrc/python/bindings.cpp lists them.
 _Addresses = tuple[int, ...]
 _Draw = tuple[int, bool, float, int | None, int, bool]

@@ -89,6 +89,7 @@ def description(directory: Path) -> dict[str, Any]:
     trained, history = header["trained_on"], header["history"]
     losses = [row["validation"] for row in history if row.get("validation") is not None]
     path = directory / WEIGHTS
+    regression = header.get("regression") is not None
     return {
         "model": str(directory),
         "written by": f"causalmmm {header['version']}, format {header['format']}",
@@ -100,8 +101,9 @@ def description(directory: Path) -> dict[str, Any]:
         "dates": f"{trained['first']} to {trained['last']} ({trained['freq']})",
         "data": (header.get("source") or {}).get("path"),
         "fingerprint": trained["fingerprint"],
-        "structure": header["config"]["structure"],
-        "epochs": len(history),
+        "regime": "regression" if regression else "amortised",
+        "structure": None if regression else header["config"]["structure"],
+        "epochs": None if regression else len(history),
         "best held-out loss": min(losses) if losses else None,
         "weights": sum(_size(t["shape"]) for t in header["tensors"].values()),
         "bytes": path.stat().st_size if path.is_file() else None,

@@ -100,21 +100,26 @@ def _run(
 
 
 def _report(model: CausalMMM, panel: Panel, out: Path) -> None:
-    losses = model.history_["validation"].dropna()
-    best = float(losses.min()) if len(losses) else None
-    epochs = len(model.history_)
+    facts = {
+        "ok": True,
+        "out": str(out),
+        "stores": panel.n_stores,
+        "series": len(panel.nodes),
+        "regime": model.regime_,
+    }
+    if model.regime_ == "regression":
+        shifts = int(model.history_["level_shifts"].sum())
+        facts["level_shifts"] = shifts
+        fitted = f"response regression, {counted(shifts, 'level shift')} in all stores"
+    else:
+        losses = model.history_["validation"].dropna()
+        best = float(losses.min()) if len(losses) else None
+        epochs = len(model.history_)
+        train = float(model.history_["train"].iloc[-1])
+        facts |= {"epochs": epochs, "train": train, "validation": best}
+        best_loss = "" if best is None else f", best held-out loss {best:.2f}"
+        fitted = f"{counted(epochs, 'epoch')}{best_loss}"
     if terminal.json:
-        terminal.result(
-            {
-                "ok": True,
-                "out": str(out),
-                "stores": panel.n_stores,
-                "series": len(panel.nodes),
-                "epochs": epochs,
-                "train": float(model.history_["train"].iloc[-1]),
-                "validation": best,
-            }
-        )
-    best_loss = "" if best is None else f", best held-out loss {best:.2f}"
-    terminal.say(f"wrote {out} ({counted(epochs, 'epoch')}{best_loss})")
+        terminal.result(facts)
+    terminal.say(f"wrote {out} ({fitted})")
     terminal.say(f"next: causalmmm graph {out} --store {panel.stores[0]}", "dim")

@@ -132,6 +132,20 @@ def contribution_frame(panel: Panel, stores: Stores, values: Floats) -> pd.DataF
     )
 
 
+def sum_frame(panel: Panel, stores: Stores, values: Mapping[str, Floats]) -> pd.DataFrame:
+    """store, channel, direct and total contribution with bounds; from [B, N] each.
+
+    Only series that may act are listed: channels, organic series and mediators.
+    """
+    names = np.array(panel.nodes[:-1], dtype=object)
+    owner = np.repeat(stores, len(names))
+    columns = {name: array[:, :-1].ravel() for name, array in values.items()}
+    return pd.DataFrame(
+        {"store": panel.stores[owner], "series": np.tile(names, len(stores)), **columns},
+        index=owner,
+    )
+
+
 def curve_frame(
     panel: Panel,
     stores: Stores,

@@ -27,10 +27,12 @@ from causalmmm.engine.training.checkpoint import EpochReport
 from causalmmm.engine.training.loop import train
 from causalmmm.engine.training.sharing import gain_of_sharing
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_window
+from causalmmm.model.diagnostics import doubts
 from causalmmm.model.header import refuse
 from causalmmm.model.predictor import NotFittedError as NotFittedError
 from causalmmm.model.predictor import Predictor
 from causalmmm.model.priors import Pair, edge_probability, positive_effects, spend_series
+from causalmmm.model.regimes import chosen_regime, fit_record, fit_regression
 
 if TYPE_CHECKING:
     from causalmmm.simulation import Truth
@@ -39,14 +41,18 @@ _FEW_STORES = 40  # fewer teach each other less than their own evidence says (RE
 
 
 class CausalMMM(Predictor):
-    """Per-store causal marketing mix model: one amortised model for all stores of a panel.
+    """Per-store causal marketing mix model: graphs, effects and forecasts of every store.
 
     Parameters name the fields of ``engine.spec.config`` (``hidden`` ... ``store_effects`` shape the
     model, ``epochs`` ... ``amp`` its training) and what the user knows beforehand:
 
-    structure   where graphs come from (see ``ModelConfig``). "auto" learns them from all stores
-                together, but takes each store's own evidence below 40 stores, and where stores
-                prove to share no effects (with a warning; the model is then fitted twice).
+    regime      "amortised" (one model for all stores, trained), "regression" (the response
+                regression in closed form, with effects within the step), or "auto": the regression
+                for weekly and monthly panels of up to 50 stores.
+    structure   where graphs of the amortised model come from (see ``ModelConfig``). "auto" learns
+                them from all stores together, but takes each store's own evidence below 40 stores,
+                and where stores prove to share no effects (with a warning; the model is then fitted
+                twice).
     prior       prior probability of an edge.
     edge_prior  {(source, target): probability} for single edges; 0 forbids an edge, 1 requires it.
     forbidden   pairs (source, target) that cannot be edges; "*" stands for every series.
@@ -58,8 +64,9 @@ class CausalMMM(Predictor):
     draws       futures drawn per store for forecasts.
     seed, device   the same seed on the same device gives the same bits; device "auto" takes a GPU.
 
-    After ``fit``: ``nodes_`` (series in order), ``history_`` (frame of losses per epoch),
-    ``model_`` (the torch module), ``panel_`` (the training panel; not saved).
+    After ``fit``: ``regime_``, ``nodes_`` (series in order), ``history_`` (losses per epoch, or
+    what the evidence chose for every series), ``model_`` (the torch module or the regression),
+    ``panel_`` (the training panel; not saved).
     """
 
     def __init__(
@@ -81,6 +88,7 @@ class CausalMMM(Predictor):
         yearly: int | None = ModelConfig.yearly,
         prototypes: int = ModelConfig.prototypes,
         effect_spread: float = ModelConfig.effect_spread,
+        regime: str = "auto",
         structure: str = "auto",
         saturation: bool = ModelConfig.saturation,
         carryover: bool = ModelConfig.carryover,
@@ -118,6 +126,7 @@ class CausalMMM(Predictor):
         self.yearly = yearly
         self.prototypes = prototypes
         self.effect_spread = effect_spread
+        self.regime = regime
         self.structure = structure
         self.saturation = saturation
         self.carryover = carryover
@@ -190,6 +199,7 @@ class CausalMMM(Predictor):
         Raises ``PanelError`` when a store's history is too short for the model's lags.
         """
         panel = as_panel(panel)
+        self.regime_ = chosen_regime(self.regime, self.structure, panel)
         model_config, train_config = self.model_config(panel.n_stores), self.train_config()
         check_window(train_config.window, model_config)
         check_lengths(panel, model_config)
@@ -200,16 +210,58 @@ class CausalMMM(Predictor):
         self.control_names_ = list(panel.control_names)
         self.schema_ = panel.schema
         self.calendar_ = _calendar_spec(panel.data, self.yearly, self.holidays)
+        self.panel_ = panel
+        self.trained_on_ = training_record(panel)
+        self.source_: dict[str, Any] | None = None  # where the command line read the panel
+        self.config_ = model_config
+        if self.regime_ == "regression":
+            if checkpoint is not None:
+                raise ValueError("the response regression has no checkpoints: it takes seconds")
+            self._fit_regression(panel)
+        else:
+            self._fit_amortised(
+                panel,
+                model_config,
+                train_config,
+                progress,
+                on_epoch,
+                checkpoint=None if checkpoint is None else Path(checkpoint),
+                resume=resume,
+            )
+        for message in doubts(self):
+            warnings.warn(message, UserWarning, stacklevel=2)
+        return self
+
+    def _fit_regression(self, panel: Panel) -> None:
+        """Give ``model_`` the response regression of the panel."""
+        self.model_ = fit_regression(
+            self._windows(panel.data),
+            self.nodes_,
+            prior=self.prior,
+            edge_prior=self.edge_prior,
+            forbidden=self.forbidden,
+            required=self.required,
+            signed=self.signed,
+            seed=self.seed,
+        )
+        self.history_ = fit_record(self.model_, self.nodes_)
+
+    def _fit_amortised(
+        self,
+        panel: Panel,
+        model_config: ModelConfig,
+        train_config: TrainConfig,
+        progress: bool,
+        on_epoch: Callable[[EpochReport], None] | None,
+        checkpoint: Path | None,
+        resume: bool,
+    ) -> None:
+        """Train the amortised model, a second time where stores prove to share no effects."""
         history = self._train(
-            panel,
-            model_config,
-            train_config,
-            progress,
-            on_epoch,
-            checkpoint=None if checkpoint is None else Path(checkpoint),
-            resume=resume,
+            panel, model_config, train_config, progress, on_epoch, checkpoint, resume
         )
         if self.structure == "auto" and model_config.structure == "learned" and self.lags:
+            assert isinstance(self.model_, CausalModel)
             gain = gain_of_sharing(
                 self.model_,
                 self._windows(panel.data),
@@ -223,15 +275,11 @@ class CausalMMM(Predictor):
                     f"alone predicts hidden steps better, by {-gain:.2f} nats a step. Graphs now "
                     "come from each store's own evidence (structure='evidence')",
                     UserWarning,
-                    stacklevel=2,
+                    stacklevel=3,
                 )
                 alone = replace(model_config, structure="evidence")
                 history = self._train(panel, alone, train_config, progress, on_epoch)
         self.history_ = pd.DataFrame([vars(r) for r in history])
-        self.panel_ = panel
-        self.trained_on_ = training_record(panel)
-        self.source_: dict[str, Any] | None = None  # where the command line read the panel
-        return self
 
     def _train(
         self,
@@ -376,7 +424,10 @@ class CausalMMM(Predictor):
         model.config_, model.calendar_, model.schema_ = saved.config, saved.calendar, saved.schema
         model.nodes_, model.roles_ = saved.nodes, saved.roles
         model.context_names_, model.control_names_ = saved.context_names, saved.control_names
-        model.model_ = saved.network.to(model.device_)
+        model.model_ = saved.model
+        if isinstance(saved.model, CausalModel):
+            model.model_ = saved.model.to(model.device_)
+        model.regime_ = saved.regime
         model.history_, model.trained_on_ = saved.history, saved.trained_on
         model.source_, model.panel_ = saved.source, None
         return model

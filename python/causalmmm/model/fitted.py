@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from causalmmm.data.schema import Schema
     from causalmmm.engine.nn.model import CausalModel
+    from causalmmm.engine.regression import Regression
     from causalmmm.engine.spec.calendar import CalendarSpec
     from causalmmm.engine.spec.config import ModelConfig
     from causalmmm.inference.compatibility import PanelLike
@@ -30,7 +31,7 @@ class FittedModel(Protocol):
     draws: int
     seed: int
     window: int
-    model_: CausalModel
+    model_: CausalModel | Regression
     config_: ModelConfig
     calendar_: CalendarSpec
     schema_: Schema

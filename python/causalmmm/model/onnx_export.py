@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from causalmmm.extras import needing, package_version
 from causalmmm.files import write_atomically
+from causalmmm.model.header import refuse
 from causalmmm.runtime.signature import FORMAT, KEY, SEAL, seal
 
 if TYPE_CHECKING:
     from causalmmm.data.panel import Panel
+    from causalmmm.engine.nn.model import CausalModel
     from causalmmm.model.fitted import FittedModel
 
 MAX_HORIZON = 90
@@ -36,15 +38,23 @@ def export_onnx(
         import onnx
         import onnxscript  # noqa: F401
     from causalmmm.engine.export.build import build
+    from causalmmm.engine.nn.model import CausalModel
 
     draws = model.draws if draws is None else draws
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
     if max_horizon < 1:
         raise ValueError(f"max_horizon must be at least 1 step, got {max_horizon}")
+    network = model.model_
+    if not isinstance(network, CausalModel):
+        raise refuse(
+            "no-onnx-form",
+            "The response regression has no ONNX form yet.",
+            "Keep the model with save(), or fit with regime='amortised' to export it.",
+        )
     try:
         proto = build(
-            model.model_.cpu(),
+            network.cpu(),
             model.calendar_,
             window=int(model.window),
             draws=draws,
@@ -53,8 +63,8 @@ def export_onnx(
             opset=opset,
         )
     finally:
-        model.model_.to(model.device_)
-    about = json.dumps(facts(model, draws, max_horizon), allow_nan=False)
+        network.to(model.device_)
+    about = json.dumps(facts(model, network, draws, max_horizon), allow_nan=False)
     proto.producer_version = package_version()
     for key, value in ((KEY, about), (SEAL, "0" * 64)):
         proto.metadata_props.add(key=key, value=value)
@@ -64,7 +74,7 @@ def export_onnx(
     return target
 
 
-def facts(model: FittedModel, draws: int, max_horizon: int) -> dict[str, Any]:
+def facts(model: FittedModel, network: CausalModel, draws: int, max_horizon: int) -> dict[str, Any]:
     """What the file says of itself: names, roles, calendar, limits, and where it comes from."""
     from causalmmm.engine.export.graph import known_dates
 
@@ -85,7 +95,7 @@ def facts(model: FittedModel, draws: int, max_horizon: int) -> dict[str, Any]:
         "draws": draws,
         "seed": model.seed,
         "trained_on": dict(model.trained_on_),
-        "run": run_digest(model),
+        "run": run_digest(model, network),
     }
 
 
@@ -130,14 +140,14 @@ def differences(model: FittedModel, path: str | Path, panel: Panel) -> dict[str,
     return found
 
 
-def run_digest(model: FittedModel) -> str:
+def run_digest(model: FittedModel, network: CausalModel) -> str:
     """Hexadecimal digest of a training run: its data, its settings and the weights it led to."""
     from causalmmm.model.parameters import parameters_to_json
 
     digest = hashlib.blake2b(digest_size=16)
     settings = [parameters_to_json(model.get_params()), dict(model.trained_on_)]
     digest.update(json.dumps(settings, sort_keys=True).encode())
-    for name, tensor in sorted(model.model_.state_dict().items()):
+    for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -17,6 +17,7 @@ from causalmmm.findings import ConfigError, Finding
 
 # Those that neither part of ``engine.spec.config`` has.
 _OWN: dict[str, Any] = {
+    "regime": typing.Literal["auto", "amortised", "regression"],
     "horizon": int,
     "edge_prior": Mapping[tuple[str, str], float] | None,
     "forbidden": Sequence[tuple[str, str]],

@@ -17,13 +17,21 @@ from causalmmm.data.plan import validate_plan
 from causalmmm.data.schema import Schema
 from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.regression import Regression
 from causalmmm.engine.spec.calendar import Calendar, CalendarSpec, extend_grid
 from causalmmm.engine.spec.config import ModelConfig
 from causalmmm.engine.spec.series import SeriesData
 from causalmmm.findings import first_few
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_names
 from causalmmm.inference.frames import levels_of, steps_of, store_graph
-from causalmmm.model.tables import contribution_table, curve_table, forecast_table, graph_table
+from causalmmm.model.answers import AmortisedAnswers, RegressionAnswers, StoreAnswers
+from causalmmm.model.tables import (
+    contribution_table,
+    curve_table,
+    forecast_table,
+    graph_table,
+    sum_table,
+)
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -41,7 +49,7 @@ class Predictor:
     seed: int
     window: int
     device_: torch.device
-    model_: CausalModel
+    model_: CausalModel | Regression
     config_: ModelConfig
     calendar_: CalendarSpec
     schema_: Schema
@@ -62,7 +70,8 @@ class Predictor:
         ``threshold`` are left out.
         """
         panel = self._known(panel)
-        return graph_table(self.model_, self._windows(panel.data), panel, threshold, self.device_)
+        windows = self._windows(panel.data)
+        return graph_table(self._answers(windows, panel), windows, panel, threshold)
 
     def graph(
         self, store: str, *, threshold: float = 0.5, panel: PanelLike | None = None
@@ -106,16 +115,15 @@ class Predictor:
                 stacklevel=2,
             )
         steps = steps_of(horizon, future_plan, self.horizon)
+        windows = self._windows(panel.data, ahead=steps)
         return forecast_table(
-            self.model_,
-            self._windows(panel.data, ahead=steps),
+            self._answers(windows, panel),
+            windows,
             panel,
             future_plan,
             steps=steps,
             levels=levels,
-            draws=self.draws,
-            seed=self.seed,
-            device=self.device_,
+            copies=max(1, self.draws // 4),
         )
 
     def decompose(self, panel: PanelLike | None = None) -> pd.DataFrame:
@@ -130,7 +138,27 @@ class Predictor:
         past.
         """
         panel = self._known(panel)
-        return contribution_table(self.model_, self._windows(panel.data), panel, self.device_)
+        windows = self._windows(panel.data)
+        return contribution_table(self._answers(windows, panel), windows, panel)
+
+    def contributions(self, panel: PanelLike | None = None) -> pd.DataFrame:
+        """What every series added to the target over each history, in the target's units.
+
+        store, series, direct, direct_lower, direct_upper, total, total_lower, total_upper:
+        ``direct`` holds mediators at what happened; ``total`` sets the channel to zero and predicts
+        the mediators anew (Jin et al., 2017, eq. 10, rolled through mediators). Bounds are central
+        90 % intervals of joint posterior draws. Only the response regression has such draws:
+        ``ValueError`` for an amortised model.
+        """
+        panel = self._known(panel)
+        windows = self._windows(panel.data)
+        answers = self._answers(windows, panel)
+        if not isinstance(answers, RegressionAnswers):
+            raise ValueError(
+                "contributions with intervals need the response regression: fit with "
+                "regime='regression', or use decompose()"
+            )
+        return sum_table(answers, windows, panel)
 
     def response_curves(
         self,
@@ -152,7 +180,7 @@ class Predictor:
         if store is not None:
             panel = panel.select([store])
         windows = self._windows(panel.data)
-        return curve_table(self.model_, windows, panel, channel, points, self.device_)
+        return curve_table(self._answers(windows, panel), windows, panel, channel, points)
 
     def _known(self, panel: PanelLike | None) -> Panel:
         """The panel to answer for, checked to have the series the model was fitted on."""
@@ -171,6 +199,14 @@ class Predictor:
             check_names(panel, names, self.calendar_.freq)
             check_lengths(panel, self.config_)
         return panel
+
+    def _answers(self, windows: Windows, panel: Panel) -> StoreAnswers:
+        """Answers of the fitted model for a panel, whichever its regime."""
+        if isinstance(self.model_, Regression):
+            return RegressionAnswers(self.model_, windows, panel, seed=self.seed)
+        return AmortisedAnswers(
+            self.model_, windows, panel, draws=self.draws, seed=self.seed, device=self.device_
+        )
 
     def _known_fitted(self) -> None:
         if not hasattr(self, "model_"):

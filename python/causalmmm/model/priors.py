@@ -14,17 +14,18 @@ _DRIVERS = ("channel", "organic")
 
 def edge_probability(
     nodes: Sequence[str],
-    prior: float,
+    prior: float | Tensor,
     edge_prior: Mapping[Pair, float] | None,
     forbidden: Sequence[Pair],
     required: Sequence[Pair],
 ) -> Tensor:
     """Prior probability [N, N] of every edge: 0 where forbidden, 1 where required.
 
+    ``prior`` is that of all other pairs, one number or [N, N].
     Raises ``ValueError`` for names that are no series, values that are no probabilities, and pairs
     that are both forbidden and required.
     """
-    probability = torch.full((len(nodes), len(nodes)), float(prior))
+    probability = torch.zeros(len(nodes), len(nodes)) + prior
     for pair, value in (edge_prior or {}).items():
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"edge_prior of {pair} is a probability, got {value}")

@@ -22,6 +22,7 @@ from torch import Tensor
 from causalmmm.data.schema import Schema
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import edge_log_prior
+from causalmmm.engine.regression import Regression
 from causalmmm.engine.spec.calendar import CalendarSpec
 from causalmmm.engine.spec.config import ModelConfig, from_json
 from causalmmm.extras import package_version
@@ -61,10 +62,14 @@ def save(
     """
     target = Path(directory)
     check_place(target, overwrite)
-    weights = {k: v.detach().cpu().contiguous() for k, v in model.model_.state_dict().items()}
+    settings = None
+    if isinstance(model.model_, Regression):
+        weights, settings = model.model_.state()
+    else:
+        weights = {k: v.detach().cpu().contiguous() for k, v in model.model_.state_dict().items()}
     with atomic_directory(target) as partial:
         save_file(weights, partial / WEIGHTS)
-        text = json.dumps(_header(model, weights), indent=1, allow_nan=False)
+        text = json.dumps(_header(model, weights, settings), indent=1, allow_nan=False)
         (partial / HEADER).write_text(text + "\n", encoding="utf-8")
     return target
 
@@ -81,10 +86,15 @@ class SavedModel:
     roles: tuple[str, ...]
     context_names: list[str]
     control_names: list[str]
-    network: CausalModel
+    model: CausalModel | Regression
     history: pd.DataFrame
     trained_on: dict[str, Any]
     source: dict[str, Any] | None
+
+    @property
+    def regime(self) -> str:
+        """ "amortised" or "regression"."""
+        return "regression" if isinstance(self.model, Regression) else "amortised"
 
 
 def read(directory: str | Path) -> SavedModel:
@@ -104,22 +114,26 @@ def read(directory: str | Path) -> SavedModel:
         config = from_json(ModelConfig, header["config"])
         calendar = CalendarSpec(**parameters_from_json(header["calendar"]))
         schema = Schema.check(header["schema"])
-        network = CausalModel(
-            config,
-            calendar.groups,
-            len(context_names),
-            torch.zeros(len(nodes), len(nodes), dtype=torch.bool),
-            edge_log_prior(torch.full((len(nodes), len(nodes)), 0.5)),
-            spend_series(roles),
-        )
     except (TypeError, ValueError) as error:
         raise refuse(
             "unreadable-model",
             f"'{folder / HEADER}' holds settings that this version does not know: {error}.",
             f"It was written by causalmmm {header.get('version')}; use that version.",
         ) from None
-    weights = _read_weights(folder, header["tensors"], network.state_dict())
-    network.load_state_dict(weights)
+    model: CausalModel | Regression
+    if header.get("regression"):
+        weights = _read_weights(folder, header["tensors"], _listed(header["tensors"]))
+        model = Regression.from_state(weights, header["regression"])
+    else:
+        model = CausalModel(
+            config,
+            calendar.groups,
+            len(context_names),
+            torch.zeros(len(nodes), len(nodes), dtype=torch.bool),
+            edge_log_prior(torch.full((len(nodes), len(nodes)), 0.5)),
+            spend_series(roles),
+        ).eval()
+        model.load_state_dict(_read_weights(folder, header["tensors"], model.state_dict()))
     return SavedModel(
         parameters=parameters,
         config=config,
@@ -129,18 +143,20 @@ def read(directory: str | Path) -> SavedModel:
         roles=roles,
         context_names=context_names,
         control_names=list(header["controls"]),
-        network=network.eval(),
+        model=model,
         history=pd.DataFrame(header["history"]),
         trained_on=header["trained_on"],
         source=header.get("source"),
     )
 
 
-def _header(model: FittedModel, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+def _header(
+    model: FittedModel, weights: Mapping[str, Tensor], regression: dict[str, Any] | None
+) -> dict[str, Any]:
     import dataclasses
 
     history = [
-        {k: v if np.isfinite(v) else None for k, v in row.items()}
+        {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}
         for row in model.history_.to_dict("records")
     ]
     return {
@@ -157,8 +173,19 @@ def _header(model: FittedModel, weights: Mapping[str, Tensor]) -> dict[str, Any]
         "calendar": dataclasses.asdict(model.calendar_),
         "trained_on": dict(model.trained_on_),
         "source": model.source_,
+        "regression": regression,
         "history": history,
         "tensors": {k: {"shape": list(v.shape), "dtype": str(v.dtype)} for k, v in weights.items()},
+    }
+
+
+def _listed(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Tensors without content, as a header lists them."""
+    return {
+        name: torch.empty(
+            spec["shape"], dtype=getattr(torch, spec["dtype"].removeprefix("torch.")), device="meta"
+        )
+        for name, spec in tensors.items()
     }
 
 
@@ -211,5 +238,3 @@ def _misfit(name: str, found: Tensor, listed: Any, expected: Tensor) -> str:
         if (shape, dtype) != (want_shape, want_dtype):
             return f"Tensor '{name}' is {dtype} {shape}; {who} {want_dtype} {want_shape}."
     return ""
-
-

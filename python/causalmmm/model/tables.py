@@ -1,7 +1,6 @@
-"""From a fitted model and a panel to answers, in batches of tensors.
+"""From a model's answers to frames, a few stores at a time, so that memory stays bounded.
 
-Works through the stores a few at a time, so that memory does not grow with the panel; what the
-frames look like is decided in ``frames``.
+What the frames look like is decided in ``frames``; which model answers, in ``answers``.
 """
 
 from __future__ import annotations
@@ -12,65 +11,49 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan
-from causalmmm.engine.batches.batch import Batch
 from causalmmm.engine.batches.windows import Windows
-from causalmmm.engine.nn.model import CausalModel
-from causalmmm.engine.predict.attribution import contributions
-from causalmmm.engine.predict.curves import response_curves
-from causalmmm.engine.predict.future import Future, forecast_controls
-from causalmmm.engine.predict.graphs import store_graphs
-from causalmmm.engine.predict.noise import draw_noise
-from causalmmm.engine.predict.rollout import forecast
 from causalmmm.inference import frames
+from causalmmm.model.answers import RegressionAnswers, StoreAnswers
 
 _VALUES_AT_ONCE = 20_000_000
 
 
 def graph_table(
-    model: CausalModel, windows: Windows, panel: Panel, threshold: float, device: torch.device
+    answers: StoreAnswers, windows: Windows, panel: Panel, threshold: float
 ) -> pd.DataFrame:
     """store, source, target, probability, effect, lower, upper; see ``CausalMMM.graphs``."""
     parts = []
-    for stores in _groups(panel, windows, copies=8):
-        table = vars(store_graphs(model, windows.full(stores).to(device)))
+    for stores in _groups(panel, windows, answers.copies):
+        values = answers.graphs(stores)
         unit = windows.scale[stores][:, None]
-        values = {name: tensor.cpu().numpy() for name, tensor in table.items()}
         values |= {name: values[name] * unit for name in frames.EFFECT_COLUMNS}
         parts.append((stores, frames.graph_frame(panel, stores, values, threshold)))
     return frames.joined(parts)
 
 
 def forecast_table(
-    model: CausalModel,
+    answers: StoreAnswers,
     windows: Windows,
     panel: Panel,
     plan: Plan | None,
     *,
     steps: int,
     levels: Sequence[float],
-    draws: int,
-    seed: int,
-    device: torch.device,
+    copies: int,
 ) -> pd.DataFrame:
     """store, date, series, mean, lower_80, upper_80, ...; see ``CausalMMM.predict``.
 
-    The calendar of ``windows`` must reach ``steps`` beyond the panel.
+    The calendar of ``windows`` must reach ``steps`` beyond the panel. ``copies`` of a window are
+    held for a store at a time.
     """
     data, grid = panel.data, windows.calendar.grid
-    level = torch.tensor(levels, dtype=torch.float32, device=device) / 100
     parts = []
-    copies = max(1, draws // 4) * (1 + len(levels) * steps // 60)
+    copies = copies * (1 + len(levels) * steps // 60)
     for stores in _groups(panel, windows, copies):
-        batch = windows.full(stores).to(device)
-        future = known_future(windows, panel, plan, stores, batch, steps)
-        nodes, terms = batch.x.shape[1], future.basis.shape[2]
-        noise = draw_noise(nodes, terms, steps, draws=draws, seed=seed, device=device)
-        mean, bounds = forecast(model, batch, model.infer(batch), future, noise, level)
-        values = _numpy(torch.cat([mean.unsqueeze(-1), bounds], dim=-1))
+        values = answers.forecast(stores, plan, steps, levels)
         values = values * windows.scale[stores][:, :, None, None]
         first = data.start[stores] + data.lengths[stores]
         ahead = grid[first[:, None] + np.arange(steps)]
@@ -78,75 +61,39 @@ def forecast_table(
     return frames.joined(parts)
 
 
-def contribution_table(
-    model: CausalModel, windows: Windows, panel: Panel, device: torch.device
-) -> pd.DataFrame:
+def contribution_table(answers: StoreAnswers, windows: Windows, panel: Panel) -> pd.DataFrame:
     """store, date, component, value; see ``CausalMMM.decompose``."""
     parts = []
-    for stores in _groups(panel, windows, copies=8):
-        batch = windows.full(stores).to(device)
-        parts_of = contributions(model, batch, model.infer(batch))
-        around = torch.stack([parts_of.baseline, parts_of.own_past], dim=1)  # [B, 2, T - 1]
-        stacked = torch.cat([around, parts_of.senders[:, :-1]], dim=1)
-        values = stacked.cpu().numpy() * windows.scale[stores][:, -1:, None]
+    for stores in _groups(panel, windows, answers.copies):
+        values = answers.contributions(stores) * windows.scale[stores][:, -1:, None]
         parts.append((stores, frames.contribution_frame(panel, stores, values)))
     return frames.joined(parts)
 
 
+def sum_table(answers: RegressionAnswers, windows: Windows, panel: Panel) -> pd.DataFrame:
+    """store, channel, direct, total and their bounds; see ``CausalMMM.contributions``."""
+    parts = []
+    for stores in _groups(panel, windows, answers.copies):
+        unit = windows.scale[stores][:, -1:]
+        values = {name: array * unit for name, array in answers.sums(stores).items()}
+        parts.append((stores, frames.sum_frame(panel, stores, values)))
+    return frames.joined(parts)
+
+
 def curve_table(
-    model: CausalModel,
-    windows: Windows,
-    panel: Panel,
-    channel: str | None,
-    points: int,
-    device: torch.device,
+    answers: StoreAnswers, windows: Windows, panel: Panel, channel: str | None, points: int
 ) -> pd.DataFrame:
     """store, channel, amount, expected, effect, lower, upper; see ``CausalMMM.response_curves``."""
     channels = frames.curve_channels(panel, channel)
     parts = []
-    for stores in _groups(panel, windows, copies=8):
-        batch = windows.full(stores).to(device)
+    for stores in _groups(panel, windows, answers.copies):
         amounts = frames.curve_amounts(panel, stores, windows.window, points)
-        scaled = torch.from_numpy(amounts / windows.scale[stores][:, None]).to(device).mT
-        curves = response_curves(model, batch, model.infer(batch), scaled.contiguous())
+        scaled = torch.from_numpy(amounts / windows.scale[stores][:, None]).mT
         unit = windows.scale[stores][:, -1, None, None]
-        values = {name: _numpy(tensor.mT) * unit for name, tensor in vars(curves).items()}
+        curves = answers.curves(stores, scaled)
+        values = {name: array.swapaxes(1, 2) * unit for name, array in curves.items()}
         parts.append((stores, frames.curve_frame(panel, stores, channels, amounts, values)))
     return frames.joined(parts)
-
-
-def _numpy(tensor: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = tensor.cpu().numpy()
-    return array
-
-
-def known_future(
-    windows: Windows,
-    panel: Panel,
-    plan: Plan | None,
-    stores: NDArray[np.int64],
-    batch: Batch,
-    steps: int,
-) -> Future:
-    """What is known of the steps after a batch of stores, in scaled units, on its device."""
-    data = panel.data
-    ends = data.offsets[stores + 1] - 1
-    basis = windows.calendar.ahead(data.start[stores] + data.lengths[stores] - 1, steps)
-    given, controls = frames.planned(panel, plan, stores, steps)
-    planned = torch.from_numpy(windows.calendar.standardise(controls))
-    history = batch.basis[..., basis.shape[-1] :].cpu()
-    expected, control_std = forecast_controls(history, batch.context_mask.cpu(), planned)
-    begins = data.offsets[stores]
-    floor = [data.values[b : e + 1].min(0) >= 0 for b, e in zip(begins, ends, strict=True)]
-    arrays = (
-        np.concatenate([basis, expected], axis=-1),
-        control_std.numpy(),
-        data.context[ends if data.context_moves else stores],
-        (given / windows.scale[stores][:, None]).transpose(0, 2, 1),
-        np.stack(floor)[:, None],
-    )
-    device = batch.x.device
-    return Future(*(torch.from_numpy(np.ascontiguousarray(a)).to(device) for a in arrays))
 
 
 def _groups(panel: Panel, windows: Windows, copies: int) -> Iterator[NDArray[np.int64]]:

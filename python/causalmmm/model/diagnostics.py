@@ -1,0 +1,91 @@
+"""Warnings after a fit: what an analyst should know before believing its effects.
+
+Each is a sentence with a remedy; nothing here changes a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.predict.effects import one_step_errors
+from causalmmm.findings import counted, first_few
+
+if TYPE_CHECKING:
+    from causalmmm.data.panel import Panel
+    from causalmmm.model.predictor import Predictor
+
+_STORES = 100  # at most, spread over the panel
+_EDGE = 0.5
+_SHARE = 0.5  # of stores or edges, beyond which a warning is due
+_CORRELATION, _Z_SCORE = 0.15, 6.0  # of errors within a step, both exceeded before a warning
+
+
+def doubts(model: Predictor) -> Iterator[str]:
+    """Reasons to doubt a model just fitted, judged on up to 100 of its stores."""
+    panel = model._known(None)
+    every = -(-panel.n_stores // _STORES)
+    some = panel.select([str(store) for store in panel.stores[::every]])
+    if isinstance(model.model_, CausalModel):
+        yield from _same_step(model, some)
+    yield from _graph(model, some)
+
+
+def _same_step(model: Predictor, panel: Panel) -> Iterator[str]:
+    """Channels whose errors move with the target's within the step, where that is not modelled."""
+    network = model.model_
+    assert isinstance(network, CausalModel)
+    windows = model._windows(panel.data)
+    batch = windows.full(np.arange(windows.data.n_stores)).to(model.device_)
+    with torch.no_grad():
+        inferred = network.infer(batch)
+        errors = one_step_errors(network, inferred).double()  # [B, N, T - 1]
+    active = inferred.active[..., 1:] * batch.context_mask[:, None, 1:]
+    both = active * active[:, -1:]
+    spread = (errors.square() * both).sum(-1), (errors[:, -1:].square() * both).sum(-1)
+    cross = (errors * errors[:, -1:] * both).sum(-1)
+    correlation = (cross / (spread[0] * spread[1]).sqrt().clamp_min(1e-12)).cpu().numpy()
+    rows = both.sum(-1).cpu().numpy()
+    pooled = (correlation * rows).sum(0) / np.maximum(rows.sum(0), 1)
+    certain = pooled * np.sqrt(rows.sum(0))
+    spend = [role in ("channel", "organic", "mediator") for role in model.roles_]
+    moving = np.array(spend) & (pooled > _CORRELATION) & (certain > _Z_SCORE)
+    if moving.any():
+        names = [name for name, moves in zip(model.nodes_, moving, strict=True) if moves]
+        yield (
+            f"{first_few(names)} move with {model.nodes_[-1]} within the same step, which the "
+            "amortised model does not know: effects of these series come out too small, and edges "
+            "from the target back to spend may be their shadow. Fit with regime='regression', "
+            "which has effects within the step"
+        )
+
+
+def _graph(model: Predictor, panel: Panel) -> Iterator[str]:
+    """Graphs in which nothing reaches the target, or most edges lead from it back to spend."""
+    edges = model.graphs(panel)
+    target = model.nodes_[-1]
+    roles = dict(zip(model.nodes_, model.roles_, strict=True))
+    spend = [name for name, role in roles.items() if role in ("channel", "organic")]
+    if not spend:
+        return
+    reaches = edges[(edges["target"] == target) & (edges["probability"] >= _EDGE)]
+    stores = edges["store"].nunique()
+    without = stores - reaches["store"].nunique()
+    if without > _SHARE * stores:
+        yield (
+            f"in {counted(without, 'store')} of {stores} no series reaches {target} with a "
+            "probability of one half: effects are too weak for these histories, or not modelled. "
+            "Do not read their zero as an effect of zero"
+        )
+    called = edges[edges["probability"] >= _EDGE]
+    back = called[(called["source"] == target) & called["target"].isin(spend)]
+    if len(called) and len(back) > _SHARE * len(called):
+        yield (
+            f"{len(back)} of {len(called)} edges lead from {target} back to spend: spend that "
+            "follows demand, or the shadow of effects within a step. State what you know with "
+            "forbidden=, or fit with regime='regression'"
+        )

@@ -1,0 +1,89 @@
+"""Which regime a panel gets, and the fit of the response regression by names and priors.
+
+The amortised model is fitted in ``estimator``; the mathematics lives in ``causalmmm.engine``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from causalmmm.data.panel import Panel
+from causalmmm.engine.batches.windows import Windows
+from causalmmm.engine.regression import Regression, RegressionConfig, fit, layout
+from causalmmm.engine.spec.calendar import period_of
+from causalmmm.model.answers import observed_stores
+from causalmmm.model.priors import Pair, edge_probability, positive_effects
+
+REGIMES = ("auto", "amortised", "regression")
+MAX_STORES = 50  # up to which weekly and monthly panels get the response regression by default
+
+
+def chosen_regime(regime: str, structure: str, panel: Panel) -> str:
+    """ "amortised" or "regression" for a panel; ``ValueError`` for a regime that does not exist.
+
+    By default the response regression fits weekly and monthly panels of up to ``MAX_STORES`` stores
+    with a channel: spend acts within the step there, which the amortised model does not know. A
+    ``structure`` is a choice of the amortised model.
+    """
+    if regime not in REGIMES:
+        raise ValueError(f"regime is one of {REGIMES}, got {regime!r}")
+    if regime != "auto":
+        return regime
+    coarse = period_of(panel.data.freq) in ("W", "M")
+    spend = any(role in ("channel", "organic") for role in panel.data.roles)
+    few = panel.n_stores <= MAX_STORES
+    return "regression" if coarse and spend and few and structure == "auto" else "amortised"
+
+
+def fit_regression(
+    windows: Windows,
+    nodes: Sequence[str],
+    *,
+    prior: float,
+    edge_prior: Mapping[Pair, float] | None,
+    forbidden: Sequence[Pair],
+    required: Sequence[Pair],
+    signed: Sequence[Pair],
+    seed: int,
+) -> Regression:
+    """The response regression of all series of a panel.
+
+    Channel to mediator or target, and mediator to target, have a prior probability of one half
+    where the user gives none; all other pairs have ``prior``.
+    """
+    roles = windows.data.roles
+    config = RegressionConfig(other_prior=prior, seed=seed)
+    positive = positive_effects(nodes, roles, signed)
+    usual = layout(roles, config.edge_prior, config.other_prior)
+    known = edge_probability(nodes, usual.prior, edge_prior, forbidden, required)
+    plan = layout(roles, prior=known, positive=positive)
+    stores = np.arange(windows.data.n_stores)
+    observed = observed_stores(windows, stores)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return fit(observed, plan, windows.calendar.spec.groups, config)
+
+
+def fit_record(regression: Regression, nodes: Sequence[str]) -> pd.DataFrame:
+    """What the evidence chose for every receiver, a row each.
+
+    series, log_evidence, shared_scale (1 where a unit of spend means the same in all stores),
+    autoregression, error_correlation, level_shifts.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "series": nodes[j],
+                "log_evidence": receiver.report.get("log evidence", float("nan")),
+                "shared_scale": float(receiver.shared_scale),
+                "autoregression": float(receiver.own_lag),
+                "error_correlation": receiver.rho,
+                "level_shifts": float(len(receiver.shift_begin)),
+            }
+            for j, receiver in regression.receivers.items()
+        ]
+    )
