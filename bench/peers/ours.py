@@ -1,8 +1,7 @@
 """This package on one task, through its public interface and with its defaults.
 
-The place where the response regression is called once it is there. Contributions are those of
-``decompose``: direct effects of channels, without intervals; what goes through the mediator is not
-told apart by it and is missing here.
+Weekly panels of few stores get the response regression. Contributions are totals: a channel is set
+to zero and the mediators are predicted anew.
 """
 
 from __future__ import annotations
@@ -39,9 +38,11 @@ def fit(task: Task) -> Answer:
     columns = ["mean", f"lower_{_PERCENT}", f"upper_{_PERCENT}"]
     values = future.sort_index()[columns].to_numpy(float)
     mean, lower, upper = np.moveaxis(values.reshape(len(task.stores), task.holdout, 3), 2, 0)
-    parts = model.decompose(panel).groupby(["store", "component"])["value"].sum().unstack()
-    contributions = parts.loc[task.stores, task.channels].to_numpy(float)
-    return Answer(mean, lower, upper, contributions)
+    sums = model.contributions(panel).set_index(["store", "series"])
+    names = pd.MultiIndex.from_product([task.stores, task.channels])
+    totals = sums.loc[names, ["total", "total_lower", "total_upper"]].to_numpy(float)
+    totals = totals.reshape(len(task.stores), len(task.channels), 3)
+    return Answer(mean, lower, upper, *np.moveaxis(totals, 2, 0))
 
 
 def task_date(frame: pd.DataFrame) -> str:

@@ -16,8 +16,12 @@ class RegressionConfig:
     decay        parameters of the Beta prior of each carry-over share.
     log_slope, log_half   mean and standard deviation of the logarithms of Hill's parameters; half
                  saturation is in units of a sender's average.
-    effect_share   what all senders together may plausibly add to a receiver, as a share of its
-                 level: centre of the prior of effects, divided by their number.
+    effect_share   effects of all senders together at full saturation, as a share of the
+                 receiver's level: centre of the prior of effects, divided by their number. Near
+                 half saturation it puts media at 30 % of sales, as is usual. A channel that never
+                 pauses trades with the baseline, and there the prior decides: on draws of
+                 weekly-mmm, weekly-national and weekly-foreign the pooled contribution error is .18
+                 at .5, .20 at .8 and .23 at 1.8.
     effect_width   standard deviation of the logarithm of an effect that stores share.
     log_spread   mean and standard deviation of the log relative spread of effects between stores.
     iterations   L-BFGS iterations of a final fit; a candidate gets ``scout`` of them.
@@ -34,7 +38,7 @@ class RegressionConfig:
     decay: tuple[float, float] = (1.0, 3.0)
     log_slope: tuple[float, float] = (0.3, 0.4)
     log_half: tuple[float, float] = (0.0, 0.8)
-    effect_share: float = 1.8
+    effect_share: float = 0.6
     effect_width: float = 1.0
     log_spread: tuple[float, float] = (-1.0, 0.7)
     iterations: int = 300

@@ -210,7 +210,8 @@ def say_notices(panel: Panel) -> None:
 
 def read_model(directory: Path, *, device: str | None = None, seed: int | None = None) -> CausalMMM:
     """A saved model, with this seed and on this device."""
-    from causalmmm.model.estimator import load
+    with needing("a saved model"):
+        from causalmmm.model.estimator import load
 
     with terminal.working(f"loading {directory}"):
         model = load(directory, device=check_device(device))

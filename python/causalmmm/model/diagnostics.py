@@ -11,22 +11,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from causalmmm.engine.evidence.ard import ard_forecast
 from causalmmm.engine.nn.model import CausalModel
-from causalmmm.engine.predict.effects import one_step_errors
 from causalmmm.findings import counted, first_few
 
 if TYPE_CHECKING:
     from causalmmm.data.panel import Panel
     from causalmmm.model.predictor import Predictor
 
-_STORES = 100  # at most, spread over the panel
+_STORES = 60  # at most, spread over the panel
+_STORES_AT_ONCE = 20
 _EDGE = 0.5
 _SHARE = 0.5  # of stores or edges, beyond which a warning is due
 _CORRELATION, _Z_SCORE = 0.15, 6.0  # of errors within a step, both exceeded before a warning
 
 
 def doubts(model: Predictor) -> Iterator[str]:
-    """Reasons to doubt a model just fitted, judged on up to 100 of its stores."""
+    """Reasons to doubt a model just fitted, judged on up to 60 of its stores."""
     panel = model._known(None)
     every = -(-panel.n_stores // _STORES)
     some = panel.select([str(store) for store in panel.stores[::every]])
@@ -36,22 +37,33 @@ def doubts(model: Predictor) -> Iterator[str]:
 
 
 def _same_step(model: Predictor, panel: Panel) -> Iterator[str]:
-    """Channels whose errors move with the target's within the step, where that is not modelled."""
+    """Series whose errors move with the target's within the step, where that is not modelled.
+
+    Errors are those of a Bayesian autoregression of each store on all series' lags, so that they
+    do not depend on how far the model was trained.
+    """
     network = model.model_
     assert isinstance(network, CausalModel)
-    windows = model._windows(panel.data)
-    batch = windows.full(np.arange(windows.data.n_stores)).to(model.device_)
-    with torch.no_grad():
-        inferred = network.infer(batch)
-        errors = one_step_errors(network, inferred).double()  # [B, N, T - 1]
-    active = inferred.active[..., 1:] * batch.context_mask[:, None, 1:]
-    both = active * active[:, -1:]
-    spread = (errors.square() * both).sum(-1), (errors[:, -1:].square() * both).sum(-1)
-    cross = (errors * errors[:, -1:] * both).sum(-1)
-    correlation = (cross / (spread[0] * spread[1]).sqrt().clamp_min(1e-12)).cpu().numpy()
-    rows = both.sum(-1).cpu().numpy()
-    pooled = (correlation * rows).sum(0) / np.maximum(rows.sum(0), 1)
-    certain = pooled * np.sqrt(rows.sum(0))
+    windows, lags = model._windows(panel.data), max(network.config.lags, 1)
+    product, rows = np.zeros(len(model.nodes_)), np.zeros(len(model.nodes_))
+    for begin in range(0, windows.data.n_stores, _STORES_AT_ONCE):
+        end = min(begin + _STORES_AT_ONCE, windows.data.n_stores)
+        batch = windows.full(np.arange(begin, end)).to(model.device_)
+        with torch.no_grad():
+            inferred = network.infer(batch)
+            sent = network.baseline(batch.x, inferred.projection)[1]
+            series, active = inferred.residual, inferred.active
+            mean, std = ard_forecast(sent, series, active, batch.context_mask, lags)
+        error = ((series[..., lags:] - mean) / std).double()  # [B, N, T - L]
+        used = active[..., lags:] * batch.context_mask[:, None, lags:]
+        both = used * used[:, -1:]
+        size = (error.square() * both).sum(-1) * (error[:, -1:].square() * both).sum(-1)
+        cross = (error * error[:, -1:] * both).sum(-1) / size.sqrt().clamp_min(1e-12)
+        counts = both.sum(-1)
+        product += (cross * counts).sum(0).cpu().numpy()
+        rows += counts.sum(0).cpu().numpy()
+    pooled = product / np.maximum(rows, 1)
+    certain = pooled * np.sqrt(rows)
     spend = [role in ("channel", "organic", "mediator") for role in model.roles_]
     moving = np.array(spend) & (pooled > _CORRELATION) & (certain > _Z_SCORE)
     if moving.any():

@@ -1,0 +1,146 @@
+"""Weekly and monthly panels of few stores are fitted with effects within the step."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalmmm import CausalMMM, ModelError, Panel, load
+from causalmmm.simulation import Truth, simulate
+
+HIDDEN = 8
+
+
+@pytest.fixture(scope="module")
+def weekly() -> tuple[CausalMMM, Panel, Panel, Truth]:
+    panel, truth = simulate("weekly-mmm", seed=0)
+    train, hidden = panel.split(HIDDEN)
+    return CausalMMM(seed=0).fit(train, progress=False), train, hidden, truth
+
+
+def plan_of(hidden: Panel) -> pd.DataFrame:
+    spend = [name for name, role in zip(hidden.nodes, hidden.data.roles, strict=True)
+             if role == "channel"]  # fmt: skip
+    schema = hidden.schema
+    return hidden.to_frame()[[schema.store, schema.date, *spend, *schema.control_names]]
+
+
+def test_the_regime_follows_frequency_and_number_of_stores() -> None:
+    from causalmmm.model.regimes import chosen_regime
+
+    few, _ = simulate("weekly-mmm", seed=0, stores=2, steps=40)
+    many, _ = simulate("weekly-mmm", seed=0, stores=51, steps=40)
+    daily, _ = simulate("paper-small", seed=0, stores=2, steps=40)
+    assert chosen_regime("auto", "auto", few) == "regression"
+    assert chosen_regime("auto", "auto", many) == "amortised"
+    assert chosen_regime("auto", "auto", daily) == "amortised"
+    assert chosen_regime("auto", "learned", few) == "amortised", "a choice of the amortised model"
+    assert chosen_regime("regression", "auto", daily) == "regression"
+    with pytest.raises(ValueError, match="regime is one of"):
+        chosen_regime("bayes", "auto", few)
+
+
+def test_contributions_and_forecasts_are_near_the_truth(
+    weekly: tuple[CausalMMM, Panel, Panel, Truth],
+) -> None:
+    model, train, hidden, truth = weekly
+    assert model.regime_ == "regression"
+    steps = len(train.data.grid)
+    true = truth.contributions()[:, :steps].sum(1)  # [S, C]
+    sums = model.contributions().set_index(["store", "series"])
+    names = pd.MultiIndex.from_product([train.stores.tolist(), truth.channels])
+    total = sums.loc[names, "total"].to_numpy(float).reshape(true.shape)
+    assert np.abs((total - true).sum(0)).sum() / true.sum() < 0.35
+    inside = sums.loc[names, ["total_lower", "total_upper"]].to_numpy(float)
+    inside = inside.reshape(*true.shape, 2)
+    assert ((inside[..., 0] <= true) & (true <= inside[..., 1])).mean() > 0.7
+    forecast = model.predict(plan=plan_of(hidden))
+    mean = forecast.loc[forecast["series"] == train.nodes[-1], "mean"].to_numpy(float)
+    actual = hidden.data.values[:, -1]
+    assert np.abs(mean - actual).sum() / actual.sum() < 0.06
+
+
+def test_components_of_a_date_sum_to_what_was_observed(
+    weekly: tuple[CausalMMM, Panel, Panel, Truth],
+) -> None:
+    model, train, _, _ = weekly
+    parts = model.decompose().groupby(["store", "date"])["value"].sum()
+    np.testing.assert_allclose(parts.to_numpy(), train.data.values[:, -1], rtol=1e-5)
+
+
+def test_a_store_is_answered_alike_alone_and_in_company(
+    weekly: tuple[CausalMMM, Panel, Panel, Truth],
+) -> None:
+    model, train, _, _ = weekly
+    last = str(train.stores[-1])
+    graphs = model.graphs()
+    alone = model.graphs(train.select([last]))["probability"].to_numpy()
+    company = graphs.loc[graphs["store"] == last, "probability"].to_numpy()
+    np.testing.assert_allclose(alone, company, atol=1e-6)
+
+
+def test_a_forbidden_pair_has_no_influence_at_all() -> None:
+    panel, _ = simulate("weekly-mmm", seed=1, stores=2, steps=80)
+    channel, target = panel.nodes[0], panel.nodes[-1]
+    model = CausalMMM(seed=0, forbidden=[(channel, "*")]).fit(panel, progress=False)
+    graphs = model.graphs().set_index(["source", "target"])
+    assert (graphs.loc[channel, "probability"] == 0).all()
+    frame = panel.to_frame()
+    frame[channel] = frame[channel] * 3 + 1
+    other = Panel.from_frame(frame, schema=panel.schema)
+    columns = ["mean", "lower_80", "upper_80"]
+    before, after = model.predict(panel, horizon=3), model.predict(other, horizon=3)
+    same = before["series"] == target
+    pd.testing.assert_frame_equal(before.loc[same, columns], after.loc[same, columns])
+
+
+def test_a_saved_regression_gives_the_same_bits(
+    weekly: tuple[CausalMMM, Panel, Panel, Truth], tmp_path: Path
+) -> None:
+    model, train, _, _ = weekly
+    again = load(model.save(tmp_path / "model"))
+    assert again.regime_ == "regression"
+    pd.testing.assert_frame_equal(again.graphs(train), model.graphs(train))
+    pd.testing.assert_frame_equal(again.predict(train, 4), model.predict(train, 4))
+    path = tmp_path / "model" / "model.json"
+    header = json.loads(path.read_text())
+    del header["tensors"]["reference"]
+    path.write_text(json.dumps(header))
+    with pytest.raises(ModelError, match="reference"):
+        load(path.parent)
+
+
+def test_what_a_regime_cannot_do_is_refused_with_a_remedy(
+    weekly: tuple[CausalMMM, Panel, Panel, Truth], tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx", reason="needs the extra onnx")
+    model = weekly[0]
+    with pytest.raises(ModelError, match="regime='amortised'"):
+        model.export_onnx(tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
+    panel, _ = simulate("paper-small", seed=0, stores=4, steps=60)
+    amortised = CausalMMM(epochs=1, hidden=4).fit(panel, progress=False)
+    with pytest.raises(ValueError, match="regime='regression'"):
+        amortised.contributions()
+
+
+def test_effects_within_a_step_that_are_not_modelled_are_warned_about() -> None:
+    panel, _ = simulate("weekly-mmm", seed=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        CausalMMM(regime="amortised", epochs=30, seed=0).fit(panel, progress=False)
+    texts = [str(warning.message) for warning in caught]
+    assert any("within the same step" in text for text in texts), texts
+
+
+def test_clear_daily_panels_are_not_warned_about() -> None:
+    panel, _ = simulate("paper-small", seed=0, stores=80)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        CausalMMM(structure="learned", seed=0, epochs=60).fit(panel, progress=False)
+    assert [str(w.message) for w in caught if issubclass(w.category, UserWarning)] == []
