@@ -1,4 +1,4 @@
-"""Warnings after a fit: what an analyst should know before believing its effects.
+"""Warnings of a fit and of a plan: what to know before believing effects and forecasts.
 
 Each is a sentence with a remedy; nothing here changes a result.
 """
@@ -13,15 +13,20 @@ import torch
 
 from causalmmm.engine.evidence.ard import ard_forecast
 from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.spec.calendar import Calendar
 from causalmmm.findings import counted, first_few
 
 if TYPE_CHECKING:
     from causalmmm.data.panel import Panel
+    from causalmmm.data.plan import Plan
     from causalmmm.model.predictor import Predictor
 
 _STORES = 60  # at most, spread over the panel
 _STORES_AT_ONCE = 20
 _EDGE = 0.5
+_STEP_SHARE = 0.5  # of a target's variance around its calendar, explained by one step
+_MARGIN = 7  # rows at either end of a history where no step is looked for
+_PLAN_BEYOND = 2.0  # times the largest value of a history
 _SHARE = 0.5  # of stores or edges, beyond which a warning is due
 _CORRELATION, _Z_SCORE = 0.15, 6.0  # of errors within a step, both exceeded before a warning
 
@@ -33,6 +38,7 @@ def doubts(model: Predictor) -> Iterator[str]:
     some = panel.select([str(store) for store in panel.stores[::every]])
     if isinstance(model.model_, CausalModel):
         yield from _same_step(model, some)
+        yield from _level_shift(model, some)
     yield from _graph(model, some)
 
 
@@ -73,6 +79,58 @@ def _same_step(model: Predictor, panel: Panel) -> Iterator[str]:
             "amortised model does not know: effects of these series come out too small, and edges "
             "from the target back to spend may be their shadow. Fit with regime='regression', "
             "which has effects within the step"
+        )
+
+
+def _level_shift(model: Predictor, panel: Panel) -> Iterator[str]:
+    """Targets whose level jumps once for good, which the amortised baseline cannot follow."""
+    calendar = Calendar(model.calendar_, panel.data.grid)
+    data, dates = panel.data, []
+    for store in range(panel.n_stores):
+        begin, end = data.offsets[store], data.offsets[store + 1]
+        place = data.start[store] + np.arange(end - begin)
+        basis = calendar.rows(place[None])[0].astype(np.float64)
+        basis = np.delete(basis, 1, axis=1)  # a trend follows half of a step
+        if data.controls.shape[1]:
+            controls = calendar.standardise(data.controls[begin:end])
+            basis = np.concatenate([basis, controls], axis=1)
+        y = data.values[begin:end, -1].astype(np.float64)
+        rest = y - basis @ np.linalg.lstsq(basis, y, rcond=None)[0]
+        count = np.arange(_MARGIN, len(rest) - _MARGIN)
+        if not len(count) or not rest.any():
+            continue
+        before = np.cumsum(rest)[count - 1]
+        explained = before**2 * len(rest) / (count * (len(rest) - count))  # by a step at each row
+        best = int(explained.argmax())
+        trend = np.polynomial.polynomial.polyfit(np.arange(len(rest)), rest, 1)
+        slope = (np.polynomial.polynomial.polyval(np.arange(len(rest)), trend) ** 2).sum()
+        total = (rest**2).sum()
+        if explained[best] > max(_STEP_SHARE * total, 1.2 * slope):
+            dates.append(data.grid[place[count[best]]].astype("datetime64[D]"))
+    if len(dates) > _SHARE * panel.n_stores:
+        yield (
+            f"the level of {model.nodes_[-1]} jumps in {counted(len(dates), 'store')} of "
+            f"{panel.n_stores}, around {np.sort(dates)[len(dates) // 2]}, and no control says why: "
+            "effects may be many times too large. Add a 0/1 control with future_known, or fit with "
+            "regime='regression', which finds level shifts"
+        )
+
+
+def beyond_history(plan: Plan, panel: Panel) -> Iterator[str]:
+    """Planned series that lie far beyond anything their store has seen."""
+    data = panel.data
+    columns = [panel.nodes.index(name) for name in plan.series]
+    largest = np.maximum.reduceat(data.values[:, columns], data.offsets[:-1], axis=0)  # [S, K]
+    planned = np.nanmax(plan.values, axis=1)  # [S, K]
+    beyond = planned > _PLAN_BEYOND * np.maximum(largest, np.finfo(np.float32).tiny)
+    for k in np.flatnonzero(beyond.any(0)):
+        stores = panel.stores[beyond[:, k]].tolist()
+        first = int(np.flatnonzero(beyond[:, k])[0])
+        yield (
+            f"the plan of '{plan.series[k]}' lies beyond twice its largest value in "
+            f"{counted(len(stores), 'store')} ({first_few(stores, 3)}): {planned[first, k]:,.6g} "
+            f"where at most {largest[first, k]:,.6g} was seen. Saturation there is a guess from "
+            "the shape of the curve, and intervals are too narrow"
         )
 
 

@@ -25,6 +25,7 @@ from causalmmm.findings import first_few
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_names
 from causalmmm.inference.frames import levels_of, steps_of, store_graph
 from causalmmm.model.answers import AmortisedAnswers, RegressionAnswers, StoreAnswers
+from causalmmm.model.diagnostics import beyond_history
 from causalmmm.model.tables import (
     contribution_table,
     curve_table,
@@ -114,6 +115,10 @@ class Predictor:
                 "is no plan with them: they are expected to go back to their mean",
                 stacklevel=2,
             )
+        if future_plan is not None:
+            noticed = [str(finding.message) for finding in future_plan.notices]
+            for message in (*noticed, *beyond_history(future_plan, panel)):
+                warnings.warn(message, UserWarning, stacklevel=2)
         steps = steps_of(horizon, future_plan, self.horizon)
         windows = self._windows(panel.data, ahead=steps)
         return forecast_table(

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalmmm import CausalMMM, ModelError, Panel, load
+from causalmmm import CausalMMM, ModelError, Panel, Schema, load
 from causalmmm.simulation import Truth, simulate
 
 HIDDEN = 8
@@ -144,3 +144,49 @@ def test_clear_daily_panels_are_not_warned_about() -> None:
         warnings.simplefilter("always")
         CausalMMM(structure="learned", seed=0, epochs=60).fit(panel, progress=False)
     assert [str(w.message) for w in caught if issubclass(w.category, UserWarning)] == []
+
+
+@pytest.mark.parametrize("flagged", [False, True])
+def test_a_level_shift_that_no_control_explains_is_warned_about(flagged: bool) -> None:
+    rng = np.random.default_rng(0)
+    steps, stores = 120, 4
+    spend = rng.gamma(2.0, 50.0, (stores, steps, 2))
+    late = np.broadcast_to(np.arange(steps) >= 80, (stores, steps))
+    sales = 3000 + 2 * spend[..., 0] + 2000 * late + rng.normal(0, 100, (stores, steps))
+    panel = Panel.from_arrays(
+        np.concatenate([spend, sales[..., None]], -1),
+        schema=Schema.check(
+            {
+                "store": "shop",
+                "date": "day",
+                "target": "sales",
+                "channels": ["tv", "search"],
+                "controls": ["price_change"] if flagged else [],
+            }
+        ),
+        first_date="2024-01-01",
+        freq="D",
+        controls=late[..., None].astype(float) if flagged else None,
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        CausalMMM(epochs=2, hidden=4).fit(panel, progress=False)
+    said = [text for text in map(str, (w.message for w in caught)) if "jumps" in text]
+    assert bool(said) != flagged
+    if said:
+        assert "2024-03-2" in said[0]
+
+
+def test_a_plan_far_beyond_history_and_unused_columns_are_told(
+    weekly: tuple[CausalMMM, Panel, Panel, Truth],
+) -> None:
+    model, train, hidden, _ = weekly
+    plan = plan_of(hidden)
+    channel = train.nodes[0]
+    plan.loc[0, channel] = 1000 * train.data.values[:, 0].max()
+    plan["chanel"] = 1.0
+    with pytest.warns(UserWarning, match="beyond twice") as caught:
+        model.predict(plan=plan, horizon=2)
+    texts = [str(warning.message) for warning in caught]
+    assert any(f"'{channel}'" in text and "beyond twice" in text for text in texts)
+    assert any("'chanel'" in text for text in texts)
