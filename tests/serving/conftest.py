@@ -1,55 +1,5 @@
-"""One small exported model and panels that it can answer for, for all tests of this folder."""
+"""All tests of this folder read or write parquet."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 import pytest
 
-from causalmmm import CausalMMM, Panel, Schema
-
-for _module, _extra in (("onnx", "onnx"), ("onnxscript", "onnx"), ("pyarrow", "parquet")):
-    pytest.importorskip(_module, reason=f"needs the optional extra {_extra}")
-
-SCHEMA = Schema(
-    store="shop",
-    date="day",
-    target="sales",
-    channels=["tv", "web"],
-    controls=["price"],
-    context=["size"],
-)
-
-
-def draw(stores: int, steps: int = 40, seed: int = 0) -> Panel:
-    """Stores called 0, 1, ... with a history of that many days."""
-    rng = np.random.default_rng(seed)
-    values = np.exp(0.4 * rng.standard_normal((stores, steps, 3))) * [20, 50, 900]
-    return Panel.from_arrays(
-        values,
-        schema=SCHEMA,
-        first_date="2024-05-01",
-        freq="D",
-        stores=[str(number) for number in range(stores)],
-        controls=rng.standard_normal((stores, steps, 1)),
-        context=rng.standard_normal((stores, 1)),
-    )
-
-
-@pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings: dict[str, Any] = {"epochs": 2, "hidden": 8, "horizon": 3, "draws": 20, "seed": 1}
-    model = CausalMMM(structure="learned", device="cpu", **settings).fit(draw(12), progress=False)
-    return model.export_onnx(tmp_path_factory.mktemp("exported") / "model.onnx", max_horizon=10)
-
-
-@pytest.fixture(scope="session")
-def panel() -> Panel:
-    return draw(24, seed=7)
-
-
-@pytest.fixture(scope="session")
-def many() -> Panel:
-    return draw(120, seed=9)
+pytest.importorskip("pyarrow", reason="needs the optional extra parquet")

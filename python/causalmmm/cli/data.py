@@ -135,7 +135,11 @@ def _all_findings(
 def simulate(
     out: OutFolder,
     preset: Annotated[
-        str, typer.Option(help="airmmm, paper-small, paper-large or marketplace.")
+        str,
+        typer.Option(
+            help="airmmm, paper-small, paper-large, marketplace (daily), or weekly-mmm, "
+            "weekly-national, weekly-wide, weekly-foreign."
+        ),
     ] = "airmmm",
     stores: DrawStores = None,
     steps: Annotated[
