@@ -23,7 +23,7 @@ TREES = {
 # From the bottom up: a room imports from itself and from those before it, never from a later one.
 ORDER = (
     *("findings", "extras", "files", "dates"),
-    *("data", "config", "simulation", "inference", "evaluation", "plots"),
+    *("data", "config", "simulation", "inference", "evaluation", "plots", "decisions"),
     *("runtime", "scoring", "serving", "model", "cli"),
 )
 BELOW = ("engine", "kernels", "_C")  # of these any room may import

@@ -17,6 +17,7 @@ from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan
 from causalmmm.engine.batches.batch import Batch
 from causalmmm.engine.batches.windows import Windows
+from causalmmm.engine.decisions import System, regression_system
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.predict.attribution import contributions
 from causalmmm.engine.predict.curves import response_curves
@@ -40,6 +41,7 @@ from causalmmm.inference import frames
 
 Floats = NDArray[np.float32]
 Stores = NDArray[np.int64]
+_VALUES_AT_ONCE = 100_000_000
 INTERVAL = 0.9  # share of the intervals of graphs, curves and contributions
 
 
@@ -170,6 +172,32 @@ class RegressionAnswers:
         posterior = self._posterior(stores, [len(self.panel.nodes) - 1])
         table = regression_curves(posterior, amounts)
         return {name: _numpy(tensor) for name, tensor in vars(table).items()}
+
+    def system(
+        self, stores: Stores, ahead: NDArray[np.float64], *, last_rows: int | None = None
+    ) -> System:
+        """Equations of the stores' posterior draws; see ``decisions.period.Systems``."""
+        steps = ahead.shape[1]
+        batch = self.windows.full(stores)
+        future = known_future(self.windows, self.panel, None, stores, batch, steps)
+        senders = ahead.shape[2]
+        given = future.given.to(torch.float64)
+        unit = self.windows.scale[stores][:, :senders, None]
+        given[:, :senders] = torch.from_numpy(ahead.transpose(0, 2, 1) / unit)
+        known = Ahead(future.basis, future.control_std, given, future.floor[:, 0])
+        begin = 0 if last_rows is None else batch.x.shape[-1] - last_rows
+        return regression_system(self._posterior(stores, self._outcomes()), known, begin=begin)
+
+    def scale(self, stores: Stores) -> NDArray[np.float64]:
+        """[B, N]: a unit of the equations' series in the user's units."""
+        return self.windows.scale[stores].astype(np.float64)
+
+    def groups(self, steps: int) -> list[Stores]:
+        """Positions of stores answered for together when ``steps`` follow their history."""
+        longest = int(self.panel.lengths.max()) + steps
+        values = self.copies * len(self.panel.nodes) * longest
+        size = int(np.clip(_VALUES_AT_ONCE // values, 1, 1024))
+        return list(frames.groups(self.panel, self.windows.window, size))
 
     def _outcomes(self) -> list[int]:
         """The target and the mediators, through which channels act."""

@@ -30,7 +30,7 @@ from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths
 from causalmmm.model.diagnostics import doubts
 from causalmmm.model.header import refuse
 from causalmmm.model.predictor import NotFittedError as NotFittedError
-from causalmmm.model.predictor import Predictor
+from causalmmm.model.decide import Decisions
 from causalmmm.model.priors import Pair, edge_probability, positive_effects, spend_series
 from causalmmm.model.regimes import chosen_regime, fit_record, fit_regression
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _FEW_STORES = 40  # fewer teach each other less than their own evidence says (README, few stores)
 
 
-class CausalMMM(Predictor):
+class CausalMMM(Decisions):
     """Per-store causal marketing mix model: graphs, effects and forecasts of every store.
 
     Parameters name the fields of ``engine.spec.config`` (``hidden`` ... ``store_effects`` shape the

@@ -1,0 +1,26 @@
+"""What a change of spend does: counterfactuals of joint posterior draws, and budgets on top of them.
+
+One system of equations serves all decisions; nothing here knows dates, names or money.
+"""
+
+from causalmmm.engine.decisions.allocate import (
+    Allocation,
+    Limits,
+    allocate,
+    planned_change,
+)
+from causalmmm.engine.decisions.from_regression import regression_system
+from causalmmm.engine.decisions.paths import PathEffects, path_effects
+from causalmmm.engine.decisions.system import Equation, System
+
+__all__ = [
+    "System",
+    "Equation",
+    "regression_system",
+    "PathEffects",
+    "path_effects",
+    "Limits",
+    "Allocation",
+    "allocate",
+    "planned_change",
+]

@@ -1,0 +1,334 @@
+"""``optimize`` and ``compare``: plans of spend for the steps after the history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from causalmmm.data.panel import Panel
+from causalmmm.data.plan import Plan
+from causalmmm.decisions.effects import INTERVAL, summary
+from causalmmm.decisions.period import (
+    EVERYTHING,
+    Floats,
+    Stores,
+    Systems,
+    tail_of,
+    usual_input,
+    worth,
+)
+from causalmmm.engine.decisions import Allocation, Limits, System, allocate, planned_change
+from causalmmm.findings import closest, first_few, refusal
+
+Bounds = Mapping[str, tuple[float, float]]
+_MOST_VALUES = 6_000_000  # cells x draws that an optimisation holds; more stores get fewer draws
+_LEAST_DRAWS = 12
+_SMALL = 1e-9
+
+
+@dataclass(frozen=True, repr=False)
+class Budget:
+    """An optimised plan of spend.
+
+    allocation  store, date, channel, current, spend, seen: money under the current plan and under
+                the optimised one, and the most that the store has spent on the channel in a step.
+    channels    channel, current, spend, change, outcome_current, outcome, marginal, limit: totals
+                over stores and steps, what each channel alone brings, what one more unit of money
+                would add, and which limit binds (lower, upper, or empty).
+    gain        mean, lower, upper: what the plan adds to the outcome over the current one.
+    plan        the optimised plan as ``predict`` takes it.
+    price       what one more unit of the whole budget would add (its shadow price).
+    """
+
+    allocation: pd.DataFrame
+    channels: pd.DataFrame
+    gain: dict[str, float]
+    plan: pd.DataFrame
+    price: float
+
+    def __repr__(self) -> str:
+        gain = ", ".join(f"{name} {value:,.4g}" for name, value in self.gain.items())
+        return f"Budget(gain: {gain}; price {self.price:.4g})\n{self.channels.to_string()}"
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """Money of every store's paid channels over W steps, and what turns it into input.
+
+    money [S, W, C], of the current plan;  per_money [S, C], the model's input per unit of money;
+    seen [S, C], the most money of a step;  dates datetime64 [S, W].
+    """
+
+    money: Floats
+    per_money: Floats
+    seen: Floats
+    dates: Any
+
+
+def optimized(
+    systems: Systems,
+    panel: Panel,
+    ahead: Ahead,
+    *,
+    budget: float | None,
+    bounds: Bounds | None,
+    totals: Bounds | None,
+    quantile: float | None,
+    plan: Plan | None,
+) -> Budget:
+    """See ``CausalMMM.optimize``."""
+    limits = limits_of(panel, ahead, budget, bounds, totals)
+    tail = tail_of(panel)
+    model = _Model(systems, panel, ahead, tail)
+    usual = torch.from_numpy(_usual(ahead)).transpose(1, 2)  # [S, C, 1]
+    current = torch.from_numpy(ahead.money).transpose(1, 2)  # [S, C, W]
+    whole = float(current.sum())
+    begin = current * (limits.budget / whole) if whole > 0 else limits.lower
+    found = allocate(model.outcome(quantile), limits, begin, usual)
+    return _result(panel, ahead, limits, found, model, plan)
+
+
+def limits_of(
+    panel: Panel, ahead: Ahead, budget: float | None, bounds: Bounds | None, totals: Bounds | None
+) -> Limits:
+    """Bounds relative to the current plan, and totals in money; refused where they cannot be met.
+
+    A step's spend stays within what the store has spent in one before (or plans to).
+    """
+    names = list(panel.schema.channels)
+    for name in [*(bounds or {}), *(totals or {})]:
+        if name not in names:
+            raise ValueError(f"no channel '{name}' is paid for. {closest(name, names)}".strip())
+    money = torch.from_numpy(ahead.money).transpose(1, 2)  # [S, C, W]
+    most = torch.maximum(torch.from_numpy(ahead.seen).unsqueeze(-1), money)
+    total = money.sum((0, 2))
+    lower, upper = torch.zeros_like(total), most.sum((0, 2))
+    for c, name in enumerate(names):
+        low, high = (bounds or {}).get(name, (0.0, torch.inf))
+        least, last = (totals or {}).get(name, (0.0, torch.inf))
+        if not (0 <= low <= high and 0 <= least <= last):
+            raise ValueError(f"bounds of channel '{name}' are (lower, upper), 0 <= lower <= upper")
+        if low == high == 1:
+            most[:, c] = money[:, c]
+        lower[c] = max(float(low * total[c]), least)
+        upper[c] = min(float(high * total[c]) if total[c] > 0 else torch.inf, last, float(upper[c]))
+        if lower[c] > upper[c] * (1 + _SMALL):
+            raise refusal(
+                "infeasible-bounds",
+                f"Channel '{name}' must get {lower[c]:,.6g} but can take {upper[c]:,.6g} at most: "
+                "a step's spend stays within what each store has spent in one before.",
+                "Lower its lower bound, or plan more steps.",
+                column=name,
+            )
+    wanted = float(total.sum()) if budget is None else float(budget)
+    low, high = float(lower.sum()), float(upper.sum())
+    if not low * (1 - _SMALL) <= wanted <= high * (1 + _SMALL):
+        side = "less than the lower" if wanted < low else "more than the upper"
+        raise refusal(
+            "infeasible-budget",
+            f"The budget {wanted:,.6g} is {side} bounds allow ({low:,.6g} to {high:,.6g}).",
+            "Change the budget or the bounds.",
+        )
+    cells = torch.where((lower == upper).view(1, -1, 1) & (most == money), money, 0.0)
+    return Limits(cells, most, lower, upper, min(max(wanted, low), high))
+
+
+class _Model:
+    """Outcome of money over all stores: groups of equal history, evaluated one after another."""
+
+    def __init__(self, systems: Systems, panel: Panel, ahead: Ahead, tail: int) -> None:
+        self.senders = list(range(len(panel.schema.channels)))
+        self.groups: list[Stores] = systems.groups(ahead.money.shape[1] + tail)
+        self.systems: list[System] = []
+        self.rate: list[Tensor] = []
+        self.worth: list[Tensor] = []
+        steps = ahead.money.shape[1]
+        for stores in self.groups:
+            given = following(panel, ahead, stores, tail)
+            self.systems.append(systems.system(stores, given, last_rows=1))
+            unit = systems.scale(stores)
+            self.rate.append(torch.from_numpy(ahead.per_money[stores] / unit[:, self.senders]))
+            money = worth(panel, stores, steps + tail)[:, -1] * unit[:, -1]
+            self.worth.append(torch.from_numpy(money))
+        cells = sum(s.series.shape[1] * s.series.shape[2] * s.series.shape[3] for s in self.systems)
+        self.draws = max(_LEAST_DRAWS, min(self.systems[0].draws, _MOST_VALUES // cells))
+
+    def outcome(self, quantile: float | None) -> Callable[[Tensor], Tensor]:
+        """What money [S, C, W] adds to the outcome of the current plan; mean or quantile."""
+        few = [s.select(slice(0, self.draws)).to(torch.float32) for s in self.systems]
+
+        def value(money: Tensor) -> Tensor:
+            drawn = self.drawn(money, few)
+            return drawn.mean() if quantile is None else drawn.quantile(quantile)
+
+        return value
+
+    def drawn(self, money: Tensor, systems: list[System] | None = None) -> Tensor:
+        """[D]: the same by draw, summed over stores."""
+        total: Tensor = torch.zeros((), dtype=money.dtype)
+        for stores, system, rate, value in zip(
+            self.groups, systems or self.systems, self.rate, self.worth, strict=True
+        ):
+            chosen = money[torch.from_numpy(stores)]
+            total = total + planned_change(system, self.senders, rate, value, chosen)
+        return total
+
+
+def following(panel: Panel, ahead: Ahead, stores: Stores, tail: int) -> Floats:
+    """[B, W + tail, senders]: input under the current plan; afterwards, and for organic channels
+    all along, what the last steps had on average."""
+    steps, paid = ahead.money.shape[1:]
+    given = usual_input(panel, stores, steps + tail, 4 * tail)
+    given[:, :steps, :paid] = ahead.money[stores] * ahead.per_money[stores][:, None]
+    return given
+
+
+def money_ahead(panel: Panel, plan: Plan | None, steps: int, dates: Any) -> Ahead:
+    """The current plan: what ``plan`` says, else each channel's mean over the last year."""
+    channels = list(panel.schema.channels)
+    data, paid = panel.data, len(channels)
+    unpriced = [n for n, c in enumerate(panel.schema.channels.values()) if c.spend is None]
+    if unpriced:
+        names = first_few(channels[n] for n in unpriced)
+        raise refusal(
+            "no-spend",
+            f"Budgets need the money of every channel; {names} have only exposure.",
+            "Name their spend columns in the schema, or make them organic channels.",
+        )
+    if not paid:
+        raise refusal("no-channel", "The panel has no paid channel to plan.", "Name one.")
+    begin, lengths = data.offsets[:-1], panel.lengths
+    year = {"D": 365, "W": 52, "M": 12}[panel.freq[0]]
+    mean = np.stack(
+        [
+            panel.spend[b + max(0, n - year) : b + n].mean(0, dtype=np.float64)
+            for b, n in zip(begin, lengths, strict=True)
+        ]
+    )
+    input_sum = np.add.reduceat(data.values[:, :paid].astype(np.float64), begin)
+    money_sum = np.add.reduceat(panel.spend.astype(np.float64), begin)
+    common = input_sum.sum(0) / np.where(money_sum.sum(0) > 0, money_sum.sum(0), 1)
+    per_money = np.where(money_sum > 0, input_sum / np.where(money_sum > 0, money_sum, 1), common)
+    money = np.repeat(mean[:, None], steps, 1)
+    if plan is not None:
+        for k, name in enumerate(plan.series):
+            if name in channels:
+                c = channels.index(name)
+                rate = np.where(per_money[:, c] > 0, per_money[:, c], 1)
+                money[..., c] = plan.values[:, :steps, k] / rate[:, None]
+    seen = np.maximum.reduceat(panel.spend.astype(np.float64), begin)
+    return Ahead(money, per_money, seen, dates)
+
+
+def _usual(ahead: Ahead) -> Floats:
+    """[S, 1, C]: size of a cell's steps, above zero."""
+    mean = ahead.money.mean(1, keepdims=True)
+    size = np.maximum(mean, 0.1 * ahead.seen[:, None])
+    floor = 1e-3 * size.mean() if size.mean() > 0 else 1.0
+    return np.maximum(size, floor)
+
+
+def _result(
+    panel: Panel,
+    ahead: Ahead,
+    limits: Limits,
+    found: Allocation,
+    model: _Model,
+    plan: Plan | None,
+) -> Budget:
+    names = list(panel.schema.channels)
+    stores, steps, paid = ahead.money.shape
+    money = found.money.transpose(1, 2).numpy()  # [S, W, C]
+    with torch.no_grad():
+        gain = model.drawn(found.money).numpy()
+        brought = [_brought(model, ahead.money), _brought(model, money)]
+    marginal = found.marginal
+    open_cells = (found.money > limits.lower + 1e-6 * limits.upper) & (
+        found.money < limits.upper * (1 - 1e-6)
+    )
+    weight = torch.where(open_cells, found.money.clamp_min(1e-12), 1e-12)
+    by_channel = (marginal * weight).sum((0, 2)) / weight.sum((0, 2))
+    total = found.money.sum((0, 2))
+    slack = 1e-6 * limits.channel_upper.clamp_min(1e-12)
+    at_lower = (total <= limits.channel_lower + slack) & (limits.channel_lower > 0)
+    at_upper = total >= limits.channel_upper - slack
+    free = ~(at_lower | at_upper)
+    shadow = float((by_channel * free).sum() / free.sum()) if free.any() else float("nan")
+    current, spend = ahead.money.sum((0, 1)), money.sum((0, 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = np.where(current > 0, spend / current - 1, np.nan)
+    channels = pd.DataFrame(
+        {
+            "channel": [*names, EVERYTHING],
+            "current": [*current, current.sum()],
+            "spend": [*spend, spend.sum()],
+            "change": [*change, spend.sum() / current.sum() - 1 if current.sum() else np.nan],
+            "outcome_current": brought[0],
+            "outcome": brought[1],
+            "marginal": [*by_channel.tolist(), shadow],
+            "limit": [*np.where(at_lower, "lower", np.where(at_upper, "upper", "")), ""],
+        }
+    )
+    cells = {
+        "store": np.repeat(panel.stores.astype(object), steps * paid),
+        "date": np.repeat(ahead.dates.astype("datetime64[ns]").ravel(), paid),
+        "channel": np.tile(np.array(names, object), stores * steps),
+        "current": ahead.money.ravel(),
+        "spend": money.ravel(),
+        "seen": np.repeat(ahead.seen[:, None], steps, 1).ravel(),
+    }
+    ends = {name: float(value) for name, value in summary(gain).items()}
+    return Budget(pd.DataFrame(cells), channels, ends, plan_frame(panel, ahead, money, plan), shadow)
+
+
+def _brought(model: _Model, money: Floats) -> Floats:
+    """[C + 1]: expected outcome of each channel's money [S, W, C] alone, and of all of it."""
+    full = torch.from_numpy(np.ascontiguousarray(money)).transpose(1, 2)
+    drawn = model.drawn(full)
+    parts = []
+    for c in [*range(money.shape[-1]), None]:
+        without = full.clone()
+        without[:, slice(None) if c is None else c] = 0
+        parts.append(float((drawn - model.drawn(without)).mean()))
+    return np.array(parts)
+
+
+def plan_frame(panel: Panel, ahead: Ahead, money: Floats, plan: Plan | None) -> pd.DataFrame:
+    """The money [S, W, C] as ``predict(plan=...)`` takes it: a row per store and date, with the
+    known controls of the current plan."""
+    schema, steps = panel.schema, money.shape[1]
+    columns: dict[str, Any] = {}
+    if schema.store is not None:
+        columns[schema.store] = np.repeat(panel.stores.astype(object), steps)
+    columns[schema.date] = ahead.dates.astype("datetime64[s]").ravel()
+    for c, channel in enumerate(schema.channels.values()):
+        assert channel.spend is not None
+        columns[channel.spend] = money[..., c].ravel()
+    if plan is not None:
+        for r, name in enumerate(schema.control_names):
+            if name in schema.known_controls:
+                columns[name] = plan.controls[:, :steps, r].ravel()
+    return pd.DataFrame(columns)
+
+
+def compared(systems: Systems, panel: Panel, plans: Mapping[str, Ahead]) -> pd.DataFrame:
+    """See ``CausalMMM.compare``."""
+    first, *others = plans
+    model = _Model(systems, panel, plans[first], tail_of(panel))
+    rows = []
+    for name in [first, *others]:
+        money = torch.from_numpy(plans[name].money).transpose(1, 2)
+        with torch.no_grad():
+            drawn = model.drawn(money).numpy()
+        lower, upper = np.quantile(drawn, INTERVAL)
+        spend = float(money.sum())
+        rows.append((name, spend, spend - float(plans[first].money.sum())))
+        rows[-1] += (float(drawn.mean()), float(lower), float(upper), float((drawn > 0).mean()))
+    columns = ["plan", "spend", "spend_change", "outcome_change", "lower", "upper", "better"]
+    return pd.DataFrame(rows, columns=columns)

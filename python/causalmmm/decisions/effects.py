@@ -1,0 +1,184 @@
+"""``paths`` and ``roi``: what the spend of a period brought, with intervals of joint draws."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from causalmmm.data.panel import Panel
+from causalmmm.decisions.period import (
+    EVERYTHING,
+    By,
+    Floats,
+    Period,
+    Stores,
+    Systems,
+    groups_of,
+    tail_of,
+    usual_input,
+    worth,
+)
+from causalmmm.engine.decisions import path_effects
+
+INTERVAL = (0.05, 0.95)
+INTERACTION = "interaction"
+_STEP = 0.01  # of spend, by which a marginal return is measured
+
+
+@dataclass(frozen=True)
+class GroupEffects:
+    """Draws [D, G, C + 1] by group of stores, the last column for all channels together.
+
+    total, direct;  via [D, G, C + 1, M];  marginal, gain of one per cent more spend.
+    """
+
+    total: Floats
+    direct: Floats
+    via: Floats
+    marginal: Floats | None
+
+
+def period_effects(
+    systems: Systems, panel: Panel, period: Period, by: By, *, marginal: bool
+) -> tuple[list[str], GroupEffects]:
+    """Names of the groups, and the effects of their channels' spend in the period.
+
+    What lies after the history is continued at usual spend; the change there counts too.
+    """
+    tail = tail_of(panel)
+    names, group = groups_of(panel, by)
+    senders = [j for j, role in enumerate(panel.data.roles) if role in ("channel", "organic")]
+    parts: dict[str, Floats] = {}
+    for stores in systems.groups(tail):
+        system = systems.system(stores, usual_input(panel, stores, tail, 4 * tail))
+        inside, counted = period.rows(panel, stores, tail)
+        money = systems.scale(stores)[:, -1:] * worth(panel, stores, tail)
+        weight = counted * torch.from_numpy(money)
+        found = path_effects(system, senders, 0.0, inside, weight)
+        values = {name: part.numpy() for name, part in vars(found).items()}
+        if marginal:
+            more = path_effects(system, senders, 1 + _STEP, inside, weight, paths=False)
+            values["marginal"] = -more.total.numpy()
+        for name, value in values.items():
+            shape = (value.shape[0], len(names), *value.shape[2:])
+            total = parts.setdefault(name, np.zeros(shape))
+            place = group[stores]
+            np.add.at(total, (slice(None), place[place >= 0]), value[:, place >= 0])
+    return names, GroupEffects(
+        parts["total"], parts["direct"], parts["via"], parts.get("marginal")
+    )
+
+
+def paths_frame(systems: Systems, panel: Panel, period: Period, by: By) -> pd.DataFrame:
+    """store, channel, path, mean, lower, upper; see ``CausalMMM.paths``."""
+    names, found = period_effects(systems, panel, period, by, marginal=False)
+    nodes, roles = panel.nodes, panel.data.roles
+    senders = [n for n, role in zip(nodes, roles, strict=True) if role in ("channel", "organic")]
+    mediators = [n for n, role in zip(nodes, roles, strict=True) if role == "mediator"]
+    rows = [
+        (channel, path, draws)
+        for c, channel in enumerate([*senders, EVERYTHING])
+        for path, draws in _named_paths(found, c, channel, mediators, nodes[-1])
+    ]
+    joint = found.total[..., -1] - found.total[..., :-1].sum(-1)
+    rows.insert(-(2 + len(mediators) + (len(mediators) > 1)), (INTERACTION, "total", joint))
+    channels, paths, draws = zip(*rows, strict=True)
+    values = summary(np.stack(draws, -1))  # [G, rows] each
+    return pd.DataFrame(
+        {
+            "store": np.repeat(np.array(names, object), len(rows)),
+            "channel": np.tile(np.array(channels, object), len(names)),
+            "path": np.tile(np.array(paths, object), len(names)),
+            **{name: value.ravel() for name, value in values.items()},
+        }
+    )
+
+
+def _named_paths(
+    found: GroupEffects, c: int, channel: str, mediators: list[str], target: str
+) -> Iterator[tuple[str, Floats]]:
+    """Paths of a column and their draws [D, G]; all but ``total`` sum to it."""
+    direct, total = found.direct[..., c], found.total[..., c]
+    yield f"{channel} -> {target}", direct
+    for m, mediator in enumerate(mediators):
+        yield f"{channel} -> {mediator} -> {target}", found.via[..., c, m]
+    if len(mediators) > 1:
+        yield "several mediators", total - direct - found.via[..., c, :].sum(-1)
+    yield "total", total
+
+
+def roi_frame(systems: Systems, panel: Panel, period: Period, by: By) -> pd.DataFrame:
+    """ROI and its relatives; see ``CausalMMM.roi``."""
+    names, found = period_effects(systems, panel, period, by, marginal=True)
+    _, group = groups_of(panel, by)
+    spend, exposure = spent(panel, period, group, len(names))  # [G, C] each
+    paid = spend.shape[1]
+    total, gain = (_paid(draws, paid) for draws in (found.total, _need(found.marginal)))
+    spend = np.concatenate([spend, spend.sum(1, keepdims=True)], 1)
+    exposure = np.concatenate([exposure, np.full((len(names), 1), np.nan)], 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bought = np.where(spend > 0, spend, np.nan)
+        outcome = summary(total, "outcome")
+        sure = np.quantile(total[..., -1:], INTERVAL[0], 0) > 0  # [G, 1]
+        share = np.where(sure, outcome["outcome"] / total[..., -1:].mean(0), np.nan)
+        cpik = np.median(np.where(total > 0, bought / total, np.inf), 0)
+        values = {
+            "spend": spend,
+            "spend_share": spend / spend[:, -1:],
+            **outcome,
+            "outcome_share": share,
+            **summary(total / bought, "roi"),
+            **summary(gain / (_STEP * bought), "mroi"),
+            "cpik": np.where(np.isfinite(cpik), cpik, np.nan),
+            "effectiveness": outcome["outcome"] / np.where(exposure > 0, exposure, np.nan),
+        }
+    labels = [*panel.nodes[:paid], EVERYTHING]
+    return pd.DataFrame(
+        {
+            "store": np.repeat(np.array(names, object), len(labels)),
+            "channel": np.tile(np.array(labels, object), len(names)),
+            **{name: value.ravel() for name, value in values.items()},
+        }
+    )
+
+
+def _paid(draws: Floats, paid: int) -> Floats:
+    """[D, G, paid + 1]: the paid channels and all of them together; with organic channels beside
+    them, which nobody bought, the sum of the single ones."""
+    if draws.shape[-1] == paid + 1:
+        return draws
+    single = draws[..., :paid]
+    return np.concatenate([single, single.sum(-1, keepdims=True)], -1)
+
+
+def spent(panel: Panel, period: Period, group: Stores, groups: int) -> tuple[Floats, Floats]:
+    """[G, C] each: money of the paid channels in the period, NaN where it is not known, and their
+    exposure, NaN where the model's input is money."""
+    data, paid = panel.data, panel.spend.shape[1]
+    step = np.arange(len(data.values)) + np.repeat(
+        data.start - data.offsets[:-1], panel.lengths
+    )
+    place = np.repeat(group, panel.lengths)
+    rows = period.holds(data.grid[step]) & (place >= 0)
+    money, exposure = np.zeros((groups, paid)), np.zeros((groups, paid))
+    np.add.at(money, place[rows], panel.spend[rows].astype(np.float64))
+    np.add.at(exposure, place[rows], data.values[rows, :paid].astype(np.float64))
+    known = [channel.exposure is not None for channel in panel.schema.channels.values()]
+    exposure[:, ~np.array(known, bool)] = np.nan
+    return money, exposure
+
+
+def summary(draws: Floats, name: str = "mean") -> dict[str, Floats]:
+    """Mean and ends of the central 90 % interval over draws [D, ...]."""
+    lower, upper = np.quantile(draws, INTERVAL, 0)
+    prefix = "" if name == "mean" else f"{name}_"
+    return {name: draws.mean(0), f"{prefix}lower": lower, f"{prefix}upper": upper}
+
+
+def _need(value: Floats | None) -> Floats:
+    assert value is not None
+    return value

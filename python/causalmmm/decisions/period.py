@@ -1,0 +1,134 @@
+"""Which rows of a panel a question is about, and what a change there is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from causalmmm.data.panel import Panel
+from causalmmm.engine.decisions.system import System
+from causalmmm.findings import closest
+
+Stores = NDArray[np.int64]
+Floats = NDArray[np.float64]
+By = Literal["store", "total"] | Mapping[str, str]
+TAIL = {"D": 28, "W": 13, "M": 3}  # steps after a period whose carry-over is counted
+EVERYTHING = "all channels"
+
+
+class Systems(Protocol):
+    """Where the equations of stores come from: a fitted model asked about a panel."""
+
+    def groups(self, steps: int) -> list[Stores]:
+        """Positions of stores that are answered for together, of equal history."""
+        ...
+
+    def system(self, stores: Stores, ahead: Floats, *, last_rows: int | None = None) -> System:
+        """Equations over the last rows of the history (None: all of it) and H steps after it.
+
+        ahead  [B, H, C]: input of every channel and organic channel there, in the user's units.
+        """
+        ...
+
+    def scale(self, stores: Stores) -> Floats:
+        """[B, N]: a unit of the equations' series in the user's units."""
+        ...
+
+
+@dataclass(frozen=True)
+class Period:
+    """Steps from ``start`` to ``end``, both included; None: from the first, to the last."""
+
+    start: np.datetime64 | None
+    end: np.datetime64 | None
+
+    @classmethod
+    def of(cls, panel: Panel, start: str | None, end: str | None) -> Period:
+        """``ValueError`` when a date cannot be read, or no row lies between them."""
+        first, last = (_day(value, name) for value, name in ((start, "start"), (end, "end")))
+        period, grid = cls(first, last), panel.data.grid
+        if not period.holds(grid).any():
+            raise ValueError(
+                f"no date of the panel lies between {start or 'its start'} and "
+                f"{end or 'its end'}; it runs from {grid[0]} to {grid[-1]}"
+            )
+        return period
+
+    def holds(self, days: NDArray[np.datetime64]) -> NDArray[np.bool_]:
+        inside = np.ones(days.shape, bool)
+        if self.start is not None:
+            inside &= days >= self.start
+        if self.end is not None:
+            inside &= days <= self.end
+        return inside
+
+    def rows(self, panel: Panel, stores: Stores, tail: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """bool [B, T + tail] each: steps of the period; steps whose change is counted, those and
+        ``tail`` more."""
+        data, length = panel.data, int(panel.lengths[stores[0]])
+        days = data.grid[data.start[stores][:, None] + np.arange(length)]
+        inside = np.pad(self.holds(days), ((0, 0), (0, tail)))
+        counted = inside.copy()
+        for later in range(1, tail + 1):
+            counted[:, later:] |= inside[:, :-later]
+        return torch.from_numpy(inside), torch.from_numpy(counted)
+
+
+def groups_of(panel: Panel, by: By) -> tuple[list[str], Stores]:
+    """Names of the groups, and the group of every store; -1 where a store is in none."""
+    if by == "total":
+        return ["all stores"], np.zeros(panel.n_stores, np.int64)
+    if by == "store":
+        return panel.stores.tolist(), np.arange(panel.n_stores)
+    if not isinstance(by, Mapping):
+        raise ValueError(f"by is 'store', 'total' or a mapping from store to group, got {by!r}")
+    unknown = [name for name in by if name not in set(panel.stores.tolist())]
+    if unknown:
+        hint = closest(unknown[0], panel.stores.tolist())
+        raise ValueError(f"by names store '{unknown[0]}', which the panel does not have. {hint}")
+    names = list(dict.fromkeys(by.values()))
+    number = {name: k for k, name in enumerate(names)}
+    place = [number.get(by.get(store, ""), -1) for store in panel.stores.tolist()]
+    return names, np.array(place, np.int64)
+
+
+def worth(panel: Panel, stores: Stores, tail: int) -> Floats:
+    """[B, T + tail]: money per unit of the target where the panel says so, else one."""
+    length = int(panel.lengths[stores[0]])
+    if panel.revenue_per_target is None:
+        return np.ones((len(stores), length + tail))
+    begin = panel.data.offsets[stores][:, None]
+    rate = panel.revenue_per_target[begin + np.arange(length)].astype(np.float64)
+    last = rate[:, -min(length, 13) :].mean(1, keepdims=True)
+    return np.concatenate([rate, np.repeat(last, tail, 1)], 1)
+
+
+def usual_input(panel: Panel, stores: Stores, steps: int, recent: int) -> Floats:
+    """[B, steps, C]: what goes on after the history: each channel's mean over the ``recent`` last
+    steps, pauses included."""
+    senders = sum(role in ("channel", "organic") for role in panel.data.roles)
+    ends = panel.data.offsets[stores + 1]
+    used = np.minimum(panel.lengths[stores], recent)
+    mean = [
+        panel.data.values[end - n : end, :senders].mean(0, dtype=np.float64)
+        for end, n in zip(ends, used, strict=True)
+    ]
+    return np.repeat(np.stack(mean)[:, None], steps, 1)
+
+
+def tail_of(panel: Panel) -> int:
+    return TAIL[panel.freq[0]]
+
+
+def _day(value: str | None, name: str) -> np.datetime64 | None:
+    if value is None:
+        return None
+    try:
+        return np.datetime64(value, "D")
+    except ValueError:
+        raise ValueError(f"{name} is a date like 2024-12-31, got {value!r}") from None

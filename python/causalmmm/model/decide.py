@@ -1,0 +1,176 @@
+"""The questions of ``CausalMMM`` about money: paths, ROI, budgets and plans side by side.
+
+Answered in ``causalmmm.decisions``; here they meet the fitted model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from causalmmm.data.panel import Panel
+from causalmmm.data.plan import Plan, validate_plan
+from causalmmm.decisions.budgets import Bounds, Budget, compared, money_ahead, optimized
+from causalmmm.decisions.effects import paths_frame, roi_frame
+from causalmmm.decisions.period import By, Period, tail_of
+from causalmmm.engine.spec.calendar import extend_grid
+from causalmmm.inference.compatibility import PanelLike
+from causalmmm.inference.frames import steps_of
+from causalmmm.model.answers import RegressionAnswers
+from causalmmm.model.predictor import Predictor
+
+
+class Decisions(Predictor):
+    """What ``CausalMMM`` answers from joint posterior draws of effects; the response regression
+    has them, the amortised model has not: ``ValueError`` there."""
+
+    def paths(
+        self,
+        panel: PanelLike | None = None,
+        *,
+        start: str | None = None,
+        end: str | None = None,
+        by: By = "store",
+    ) -> pd.DataFrame:
+        """What each channel's spend of a period brought, path by path.
+
+        store, channel, path, mean, lower, upper; in the target's units (in money with a
+        ``revenue_per_target`` column), with central 90 % intervals of joint draws.
+
+        The spend of the period is set to zero, all else as it was, and the target's change is
+        summed over the period and the carry-over after it (Jin et al., 2017, eqs. 10-11, rolled
+        through mediators and the target's own past). ``tv -> sales`` holds mediators at what they
+        were; ``tv -> search -> sales`` predicts that mediator anew; ``several mediators`` is the
+        rest where there are more than one; they sum to ``total``. ``interaction`` is what all
+        channels together bring beyond the sum of single ones: channels and interaction sum to
+        ``all channels``.
+
+        start, end  dates as '2024-01-01', both included; default: the whole history.
+        by          "store", "total" (all stores as one), or a mapping from store to group, whose
+                    sums have intervals of their own.
+
+        >>> from causalmmm import CausalMMM
+        >>> from causalmmm.simulation import simulate
+        >>> panel, _ = simulate("weekly-mmm", seed=0, stores=2, steps=80)
+        >>> model = CausalMMM(seed=0).fit(panel, progress=False)
+        >>> list(model.paths(by="total"))
+        ['store', 'channel', 'path', 'mean', 'lower', 'upper']
+        """
+        panel = self._known(panel)
+        systems = self._systems(panel, tail_of(panel))
+        return paths_frame(systems, panel, Period.of(panel, start, end), by)
+
+    def roi(
+        self,
+        panel: PanelLike | None = None,
+        *,
+        start: str | None = None,
+        end: str | None = None,
+        by: By = "store",
+    ) -> pd.DataFrame:
+        """Return on the spend of a period, by channel; arguments as in :meth:`paths`.
+
+        store, channel       a group of ``by``; a paid channel or ``all channels``.
+        spend, spend_share   money of the period, and its share of all channels'.
+        outcome              incremental outcome, all paths, with outcome_lower and outcome_upper;
+        outcome_share        its share of all channels' outcome; empty where that may be zero.
+        roi, mroi            outcome per money, and for the last per cent of money; with bounds.
+        cpik                 money per incremental unit, median; empty where most draws have none.
+        effectiveness        outcome per unit of exposure, where the channel has exposure.
+
+        ``lower`` and ``upper`` bound central 90 % intervals of joint draws.
+        """
+        panel = self._known(panel)
+        systems = self._systems(panel, tail_of(panel))
+        return roi_frame(systems, panel, Period.of(panel, start, end), by)
+
+    def optimize(
+        self,
+        horizon: int | None = None,
+        budget: float | None = None,
+        *,
+        panel: PanelLike | None = None,
+        plan: Any | None = None,
+        bounds: Bounds | None = None,
+        totals: Bounds | None = None,
+        quantile: float | None = None,
+    ) -> Budget:
+        """The spend by store, channel and step after the history that brings the most.
+
+        horizon   steps to plan; default: the plan's, or the model's ``horizon``.
+        budget    money for all stores, channels and steps; default: what the current plan spends.
+        plan      the current plan, as ``predict`` takes it; default: each store goes on with each
+                  channel's mean of the last year.
+        bounds    (lower, upper) of a channel's total relative to the current plan, as in
+                  ``{"tv": (0.8, 1.2)}``; (1, 1) keeps the channel as it is.
+        totals    (lower, upper) of a channel's total in money.
+        quantile  maximise this quantile of the outcome instead of its mean, as in 0.1: safer.
+
+        No step gets more than the store has spent on the channel in one step before, as nothing is
+        known of effects beyond. Carry-over from the history counts, and so does what is carried
+        over after the horizon. The current plan, scaled to the budget, is where the search begins,
+        and no step of it makes the outcome worse under the model. Raises ``PanelError`` where the
+        bounds cannot be met.
+
+        >>> from causalmmm import CausalMMM
+        >>> from causalmmm.simulation import simulate
+        >>> panel, _ = simulate("weekly-mmm", seed=0, stores=2, steps=80)
+        >>> model = CausalMMM(seed=0).fit(panel, progress=False)
+        >>> found = model.optimize(8, bounds={"tv": (0.9, 1.1)})
+        >>> bool(found.gain["mean"] >= 0)
+        True
+        """
+        panel = self._known(panel)
+        future = None if plan is None else validate_plan(plan, panel)
+        steps = steps_of(horizon, future, self.horizon)
+        if quantile is not None and not 0 < quantile < 1:
+            raise ValueError(f"quantile is between 0 and 1, got {quantile}")
+        systems = self._systems(panel, steps + tail_of(panel))
+        ahead = money_ahead(panel, future, steps, self._dates(panel, steps))
+        return optimized(
+            systems,
+            panel,
+            ahead,
+            budget=budget,
+            bounds=bounds,
+            totals=totals,
+            quantile=quantile,
+            plan=future,
+        )
+
+    def compare(self, plans: Mapping[str, Any], panel: PanelLike | None = None) -> pd.DataFrame:
+        """Plans of spend side by side: what each brings beyond the first.
+
+        plan, spend, spend_change, outcome_change, lower, upper, better: ``better`` is the
+        probability that the plan brings more than the first. All plans span the same steps; a
+        channel that a plan leaves out goes on with its mean of the last year.
+        """
+        panel = self._known(panel)
+        if not plans:
+            raise ValueError("no plan to compare: pass a mapping from name to plan")
+        known: dict[str, Plan] = {name: validate_plan(p, panel) for name, p in plans.items()}
+        steps = {name: plan.horizon for name, plan in known.items()}
+        if len(set(steps.values())) > 1:
+            raise ValueError(f"plans differ in their number of steps: {steps}")
+        horizon = next(iter(steps.values()))
+        dates = self._dates(panel, horizon)
+        ahead = {name: money_ahead(panel, p, horizon, dates) for name, p in known.items()}
+        return compared(self._systems(panel, horizon + tail_of(panel)), panel, ahead)
+
+    def _systems(self, panel: Panel, steps: int) -> RegressionAnswers:
+        answers = self._answers(self._windows(panel.data, ahead=steps), panel)
+        if not isinstance(answers, RegressionAnswers):
+            raise ValueError(
+                "decisions need joint draws of effects, which the response regression has: fit "
+                "with regime='regression'"
+            )
+        return answers
+
+    def _dates(self, panel: Panel, steps: int) -> Any:
+        """datetime64 [S, steps]: the steps after each history."""
+        data = panel.data
+        grid = extend_grid(data.grid, data.freq, steps)
+        return grid[(data.start + data.lengths)[:, None] + np.arange(steps)]
