@@ -3,7 +3,7 @@
 One system of equations serves all decisions; nothing here knows dates, names or money.
 """
 
-from causalmmm.engine.decisions.allocate import (
+from causalmmm.engine.decisions.allocation import (
     Allocation,
     Limits,
     allocate,

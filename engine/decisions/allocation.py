@@ -17,6 +17,9 @@ from causalmmm.engine.decisions.system import System
 _ROUNDS = 200
 _TOLERANCE = 1e-5  # relative gain of a round that is not worth another
 _PATIENCE = 5  # such rounds in a row
+_LEAST_PACE = 1e-4  # of the first step's
+_SLACK = 0.02  # share of usual money with which an empty cell moves
+_LEAST_MONEY = 1e-3  # share of usual money at which the gradient of an empty cell is taken
 _BISECTIONS = 60
 
 
@@ -91,28 +94,30 @@ def allocate(
 ) -> Allocation:
     """Maximise ``outcome`` (money [B, C, W] -> scalar) within the limits, from ``begin``.
 
-    usual  [B, C, 1] or [B, C, W], a size of money that is usual for a cell, above zero: cells move
-    in proportion to it.
+    usual  [B, C, 1] or [B, C, W], a size of money that is usual for a cell, above zero. Cells move
+    in proportion to it and to the money they have: a response that rises steeply from zero (Hill
+    with a slope below one) has no gradient there, and next to it one that says little.
     """
-    metric = usual.square().expand_as(begin)
-    money = limits.project(begin, metric)
-    value, gradient = _slope(outcome, money)
-    start, pace, idle = value, None, 0
+    money = limits.project(begin, usual.square().expand_as(begin))
+    least = _LEAST_MONEY * usual
+    value, gradient = _slope(outcome, money, least)
+    start, idle = value, 0
+    size = float((gradient * usual).square().mean().sqrt())
+    pace = first = 0.1 / max(size, 1e-30)  # moves cells by a tenth of what is usual
     for _ in range(_ROUNDS):
-        if pace is None:  # a first step moves cells by a tenth of what is usual
-            size = (gradient * usual).square().mean().sqrt().clamp_min(1e-30)
-            pace = float(0.1 / size)
+        metric = (money + _SLACK * usual) * usual
         moved = limits.project(money + pace * metric * gradient, metric)
         gain = _value(outcome, moved) - value
         if gain <= 0:
             pace = 0.3 * pace
-            idle += 1
-        else:
-            idle = idle + 1 if gain <= _TOLERANCE * abs(value) else 0
-            before, old = money, gradient
-            money = moved
-            value, gradient = _slope(outcome, money)
-            pace = _barzilai_borwein(money - before, gradient - old, metric, pace)
+            if pace < _LEAST_PACE * first:
+                break
+            continue
+        before, old = money, gradient
+        money = moved
+        value, gradient = _slope(outcome, money, least)
+        pace = _barzilai_borwein(money - before, gradient - old, metric, pace)
+        idle = idle + 1 if gain <= _TOLERANCE * abs(value) else 0
         if idle >= _PATIENCE:
             break
     return Allocation(money, value, start, gradient)
@@ -132,11 +137,13 @@ def _value(outcome: Callable[[Tensor], Tensor], money: Tensor) -> float:
         return float(outcome(money))
 
 
-def _slope(outcome: Callable[[Tensor], Tensor], money: Tensor) -> tuple[float, Tensor]:
-    variable = money.detach().requires_grad_()
-    value = outcome(variable)
-    (gradient,) = torch.autograd.grad(value, variable)
-    return float(value.detach()), gradient
+def _slope(
+    outcome: Callable[[Tensor], Tensor], money: Tensor, least: Tensor
+) -> tuple[float, Tensor]:
+    """Value at the money, and the gradient where every cell has ``least`` or more."""
+    variable = torch.maximum(money.detach(), least).requires_grad_()
+    (gradient,) = torch.autograd.grad(outcome(variable), variable)
+    return _value(outcome, money), gradient
 
 
 def _bisect(excess: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
