@@ -114,6 +114,20 @@ class Truth:
             parts.append(run(drawn, noise=noise, multiplier=multiplier) * drawn.levels)
         return np.concatenate(parts, axis=1).swapaxes(0, 1)
 
+    def history_under(self, spend: ArrayLike, stores: Sequence[str] | None = None) -> Array:
+        """Noise-free series float64 [stores, T, N] if the exogenous spend of every channel were
+        ``spend`` [stores, T, C], in the panel's units: what a plan would really have brought."""
+        planned = np.asarray(spend, float).swapaxes(0, 1)  # [T, stores, C]
+        parts, begin = [], 0
+        for drawn in self._drawn(stores):
+            end = begin + drawn.exogenous.shape[1]
+            exogenous = drawn.exogenous.copy()
+            channels = planned.shape[2]
+            exogenous[..., :channels] = planned[:, begin:end] / drawn.levels[:, :channels]
+            parts.append(run(dataclasses.replace(drawn, exogenous=exogenous), noise=False) * drawn.levels)
+            begin = end
+        return np.concatenate(parts, axis=1).swapaxes(0, 1)
+
     def responses(self, stores: Sequence[str] | None = None) -> Array:
         """Saturated carry-over s_i(t) of every sender in the panel's history, [stores, T, N]."""
         parts = [responses(drawn, run(drawn, noise=True)) for drawn in self._drawn(stores)]
