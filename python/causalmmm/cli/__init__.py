@@ -14,6 +14,7 @@ import typer
 from causalmmm.cli.answers import evaluate, graph, predict
 from causalmmm.cli.common import Commands
 from causalmmm.cli.data import init, simulate, validate
+from causalmmm.cli.decisions import compare, optimize, paths, roi
 from causalmmm.cli.demo import demo
 from causalmmm.cli.effects import curves, decompose
 from causalmmm.cli.export import export
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 for command in (
     *(init, validate, simulate, fit, predict, graph),
+    *(roi, paths, optimize, compare),
     *(decompose, curves, evaluate, export, score, serve, info, demo),
 ):
     app.command()(command)
@@ -55,6 +57,8 @@ def about(
     causalmmm fit -c mmm.yml -o runs/a        one model for all stores
     causalmmm graph runs/a --store 434        the causal graph of a store
     causalmmm predict runs/a -o next.csv      forecasts of every series
+    causalmmm roi runs/a --total              return on spend by channel
+    causalmmm optimize runs/a -o plan.csv     the best plan for a budget
     causalmmm export runs/a -o model.onnx     one file that runs without torch
     """
 

@@ -1,0 +1,220 @@
+"""``roi``, ``paths``, ``optimize`` and ``compare``: what spend brought, and where to put it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from causalmmm.cli.common import (
+    ConfigOption,
+    DataOption,
+    ForceOption,
+    FormatOption,
+    HorizonOption,
+    JsonOption,
+    ModelArgument,
+    OutOption,
+    QuietOption,
+    SetOption,
+    StoreOption,
+    fresh,
+    model_and_panel,
+    terminal,
+)
+from causalmmm.cli.output import TABLES, format_of, write_answer, write_table, wrote
+from causalmmm.findings import counted
+
+StartOption = Annotated[str | None, typer.Option("--start", help="First date of the period.")]
+EndOption = Annotated[str | None, typer.Option("--end", help="Last date of the period.")]
+TotalOption = Annotated[bool, typer.Option("--total", help="All stores as one, not each.")]
+PlanOption = Annotated[
+    Path | None, typer.Option(exists=True, dir_okay=False, help="Current plan: CSV or Parquet.")
+]
+
+
+def roi(
+    model: ModelArgument,
+    store: StoreOption = None,
+    start: StartOption = None,
+    end: EndOption = None,
+    total: TotalOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    out: OutOption = None,
+    format: FormatOption = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Return on spend by channel: outcome, ROI, marginal ROI, cost per unit, with 90 % intervals.
+
+    Columns: store, channel, spend, spend_share, outcome, outcome_lower, outcome_upper,
+    outcome_share, roi, roi_lower, roi_upper, mroi, mroi_lower, mroi_upper, cpik, effectiveness.
+
+    \b
+    causalmmm roi runs/a --total
+    causalmmm roi runs/a --start 2024-01-01 --end 2024-12-30 -o roi.csv
+    """
+    _effects("roi", model, store, start, end, total, data, config, overrides, out, format, force,
+             quiet, json)  # fmt: skip
+
+
+def paths(
+    model: ModelArgument,
+    store: StoreOption = None,
+    start: StartOption = None,
+    end: EndOption = None,
+    total: TotalOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    out: OutOption = None,
+    format: FormatOption = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """What each channel brought, directly and through each mediator, with 90 % intervals.
+
+    Columns: store, channel, path, mean, lower, upper. The paths of a channel sum to its total.
+
+    \b
+    causalmmm paths runs/a --total
+    causalmmm paths runs/a --store north -o paths.csv
+    """
+    _effects("paths", model, store, start, end, total, data, config, overrides, out, format, force,
+             quiet, json)  # fmt: skip
+
+
+def optimize(
+    model: ModelArgument,
+    horizon: HorizonOption = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0, help="Money in all; default: what the current plan has.")
+    ] = None,
+    plan: PlanOption = None,
+    bound: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bound",
+            metavar="CHANNEL=LOW:HIGH",
+            help="Total of a channel relative to the current plan, as in tv=0.8:1.2.",
+        ),
+    ] = None,
+    quantile: Annotated[
+        float | None, typer.Option(help="Maximise this quantile instead of the mean, as in 0.1.")
+    ] = None,
+    store: StoreOption = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The plan, ready for 'predict --plan'.")
+    ] = None,
+    format: FormatOption = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """The spend by store, channel and step that brings the most for a budget.
+
+    Prints the change by channel; -o writes the plan: store, date, a column per channel.
+    Columns printed: channel, current, spend, change, outcome_current, outcome, marginal, limit.
+
+    \b
+    causalmmm optimize runs/a --horizon 13 -o plan.csv
+    causalmmm optimize runs/a --horizon 13 --budget 250000 --bound tv=0.8:1.2
+    """
+    terminal.start(quiet=quiet, json=json)
+    kind = format_of(out, format, TABLES, json=json)
+    if out is not None:
+        fresh(out, force)
+    bounds = dict(map(_bound, bound or ()))
+    fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
+    with terminal.working(f"planning {counted(panel.n_stores, 'store')}"):
+        found = fitted.optimize(
+            horizon, budget, panel=panel, plan=plan, bounds=bounds, quantile=quantile
+        )
+    if out is None:
+        return write_table(found.channels, None, kind, force=force)
+    write_table(found.plan, out, kind, force=force)
+    terminal.say(found.channels.to_string(index=False, float_format="{:,.4g}".format))
+    gain = found.gain
+    terminal.say(
+        f"expected gain {gain['mean']:,.4g} (90 % interval {gain['lower']:,.4g} to "
+        f"{gain['upper']:,.4g})"
+    )
+    return wrote(out, rows=len(found.plan), gain=gain)
+
+
+def compare(
+    model: ModelArgument,
+    plan: Annotated[
+        list[Path], typer.Argument(exists=True, dir_okay=False, help="Plans; the first is the base.")
+    ],
+    store: StoreOption = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    out: OutOption = None,
+    format: FormatOption = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Plans of spend side by side: what each brings beyond the first.
+
+    Columns: plan, spend, spend_change, outcome_change, lower, upper, better.
+
+    \b
+    causalmmm compare runs/a current.csv plan.csv
+    """
+    terminal.start(quiet=quiet, json=json)
+    kind = format_of(out, format, TABLES, json=json)
+    if out is not None:
+        fresh(out, force)
+    if len({path.stem for path in plan}) < len(plan):
+        raise typer.BadParameter("two plans have the same file name; rename one")
+    fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
+    frame = fitted.compare({path.stem: path for path in plan}, panel)
+    return write_answer(frame, out, kind, force=force)
+
+
+def _effects(
+    question: str,
+    model: Path,
+    store: list[str] | None,
+    start: str | None,
+    end: str | None,
+    total: bool,
+    data: Path | None,
+    config: Path | None,
+    overrides: list[str] | None,
+    out: Path | None,
+    format: str | None,
+    force: bool,
+    quiet: bool,
+    json: bool,
+) -> None:
+    terminal.start(quiet=quiet, json=json)
+    kind = format_of(out, format, TABLES, json=json)
+    if out is not None:
+        fresh(out, force)
+    fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
+    with terminal.working(f"asking {counted(panel.n_stores, 'store')}"):
+        ask: Any = getattr(fitted, question)
+        frame = ask(panel, start=start, end=end, by="total" if total else "store")
+    return write_answer(frame, out, kind, force=force)
+
+
+def _bound(text: str) -> tuple[str, tuple[float, float]]:
+    name, _, ends = text.rpartition("=")
+    low, _, high = ends.partition(":")
+    try:
+        return name, (float(low), float(high))
+    except ValueError:
+        message = f"a bound is CHANNEL=LOW:HIGH, as in tv=0.8:1.2, not '{text}'"
+        raise typer.BadParameter(message) from None

@@ -1,0 +1,196 @@
+"""Effects by path, ROI, budgets and plans side by side, as a user asks for them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalmmm import CausalMMM, Panel, PanelError, Schema
+from causalmmm.simulation import Truth, simulate
+
+AFTER = 8
+
+
+@pytest.fixture(scope="module")
+def weekly() -> tuple[CausalMMM, Panel, Truth]:
+    """Fitted on all but the last weeks; the truth spans them too."""
+    panel, truth = simulate("weekly-mmm", seed=2, stores=4, steps=120 + AFTER)
+    train, _ = panel.split(AFTER)
+    return CausalMMM(seed=0).fit(train, progress=False), train, truth
+
+
+def test_paths_sum_to_totals_and_channels_to_all_of_them(
+    weekly: tuple[CausalMMM, Panel, Truth],
+) -> None:
+    model, train, _ = weekly
+    table = model.paths()
+    assert list(table) == ["store", "channel", "path", "mean", "lower", "upper"]
+    parts = table[table["path"] != "total"].groupby(["store", "channel"])["mean"].sum()
+    totals = table[table["path"] == "total"].set_index(["store", "channel"])["mean"]
+    pd.testing.assert_series_equal(parts, totals[parts.index], check_names=False, rtol=1e-9)
+    for _, each in totals.groupby("store"):
+        values = each.droplevel("store")
+        single = values.drop("all channels").sum()
+        np.testing.assert_allclose(single, values["all channels"], rtol=1e-9)
+    assert set(table["store"]) == set(train.stores)
+    assert f"x0 -> pv -> {train.nodes[-1]}" in set(table["path"])
+
+
+def test_the_sum_over_stores_has_an_interval_of_its_own(
+    weekly: tuple[CausalMMM, Panel, Truth],
+) -> None:
+    model, train, _ = weekly
+    each, whole = model.roi(), model.roi(by="total")
+    by_channel = each.groupby("channel", sort=False)
+    whole = whole.set_index("channel")
+    for column in ("spend", "outcome"):
+        pd.testing.assert_series_equal(by_channel[column].sum(), whole[column], check_names=False)
+    width = whole["outcome_upper"] - whole["outcome_lower"]
+    widths = (each["outcome_upper"] - each["outcome_lower"]).groupby(each["channel"]).sum()
+    assert (width <= widths[width.index] * (1 + 1e-9)).all()
+    north = model.roi(by={str(train.stores[0]): "north", str(train.stores[2]): "north"})
+    assert set(north["store"]) == {"north"}
+    kept = each[each["store"].isin([train.stores[0], train.stores[2]])]
+    np.testing.assert_allclose(
+        north.set_index("channel")["outcome"], kept.groupby("channel", sort=False)["outcome"].sum()
+    )
+
+
+def test_roi_is_outcome_over_spend_and_near_the_truth(
+    weekly: tuple[CausalMMM, Panel, Truth],
+) -> None:
+    model, train, truth = weekly
+    table = model.roi(by="total").set_index("channel")
+    np.testing.assert_allclose(table["roi"], table["outcome"] / table["spend"], rtol=1e-9)
+    np.testing.assert_allclose(table["spend_share"].drop("all channels").sum(), 1, rtol=1e-6)
+    steps = int(train.lengths[0])
+    true = truth.contributions()[:, :steps].sum((0, 1)).astype(float)
+    spend = table["spend"].drop("all channels").to_numpy()
+    heavy = true > 0.05 * true.sum()
+    error = np.abs(table["roi"].drop("all channels").to_numpy() / (true / spend) - 1)
+    assert np.median(error[heavy]) < 0.25
+    one = table.drop("all channels")
+    inside = (one["roi_lower"] <= true / spend) & (true / spend <= one["roi_upper"])
+    assert inside.mean() >= 0.6
+
+
+def test_a_period_counts_its_own_spend_only(weekly: tuple[CausalMMM, Panel, Truth]) -> None:
+    model, train, _ = weekly
+    days = train.data.grid
+    first = model.roi(end=str(days[59]), by="total")
+    second = model.roi(start=str(days[60]), by="total")
+    whole = model.roi(by="total")
+    np.testing.assert_allclose(first["spend"] + second["spend"], whole["spend"], rtol=1e-6)
+    both = first["outcome"] + second["outcome"]
+    np.testing.assert_allclose(both.iloc[-1], whole["outcome"].iloc[-1], rtol=0.2)
+    with pytest.raises(ValueError, match="no date of the panel lies between"):
+        model.roi(start="1990-01-01", end="1990-02-01")
+    with pytest.raises(ValueError, match="start is a date like"):
+        model.roi(start="last week")
+    with pytest.raises(ValueError, match="by is 'store', 'total' or a mapping"):
+        model.roi(by="region")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="which the panel does not have"):
+        model.paths(by={"nowhere": "north"})
+
+
+def test_revenue_per_target_turns_outcomes_into_money(
+    weekly: tuple[CausalMMM, Panel, Truth],
+) -> None:
+    model, train, _ = weekly
+    schema = Schema.model_validate({**train.schema.model_dump(), "revenue_per_target": "price"})
+    priced = dataclasses.replace(
+        train, schema=schema, revenue_per_target=np.full(len(train.data.values), 3.0, np.float32)
+    )
+    plain, money = model.roi(train, by="total"), model.roi(priced, by="total")
+    np.testing.assert_allclose(money["roi"], 3 * plain["roi"], rtol=1e-9)
+    np.testing.assert_allclose(money["spend"], plain["spend"])
+
+
+def test_a_budget_is_spent_exactly_within_its_bounds_and_brings_more(
+    weekly: tuple[CausalMMM, Panel, Truth],
+) -> None:
+    model, train, truth = weekly
+    bounds = {"x0": (0.9, 1.1), "x1": (1.0, 1.0)}
+    found = model.optimize(AFTER, bounds=bounds)
+    cells, table = found.allocation, found.channels.set_index("channel")
+    np.testing.assert_allclose(cells["spend"].sum(), cells["current"].sum(), rtol=1e-9)
+    assert (cells["spend"] <= np.maximum(cells["seen"], cells["current"]) * (1 + 1e-9)).all()
+    assert (cells["spend"] >= -1e-9).all()
+    assert 0.9 - 1e-6 <= table.loc["x0", "spend"] / table.loc["x0", "current"] <= 1.1 + 1e-6
+    fixed = cells[cells["channel"] == "x1"]
+    np.testing.assert_allclose(fixed["spend"], fixed["current"], rtol=1e-9)
+    assert found.gain["lower"] > 0
+    gained = table.loc["all channels", "outcome"] - table.loc["all channels", "outcome_current"]
+    np.testing.assert_allclose(gained, found.gain["mean"], rtol=1e-6)
+    spend = [
+        np.concatenate(
+            [train.spend.reshape(4, 120, -1), cells[name].to_numpy().reshape(4, AFTER, -1)], 1
+        )
+        for name in ("current", "spend")
+    ]
+    before, after = (truth.history_under(s)[..., -1].sum() for s in spend)
+    assert after > before, "the plan brings more under the truth too"
+
+
+def test_a_larger_budget_brings_more_and_a_careful_one_risks_less(
+    weekly: tuple[CausalMMM, Panel, Truth],
+) -> None:
+    model, _, _ = weekly
+    usual = model.optimize(AFTER)
+    spent = float(usual.allocation["current"].sum())
+    larger = model.optimize(AFTER, budget=1.2 * spent)
+    assert larger.gain["mean"] > usual.gain["mean"]
+    expected = larger.gain["mean"] - usual.gain["mean"]
+    assert 0.5 * expected < usual.price * 0.2 * spent < 2 * expected, "the shadow price says so"
+    careful = model.optimize(AFTER, quantile=0.1)
+    assert careful.gain["lower"] >= usual.gain["lower"] * 0.98
+
+
+def test_what_cannot_be_met_is_refused_with_its_reason(
+    weekly: tuple[CausalMMM, Panel, Truth],
+) -> None:
+    model, _, _ = weekly
+    with pytest.raises(PanelError, match="budget .* is more than the upper bounds allow"):
+        model.optimize(AFTER, budget=1e12)
+    with pytest.raises(PanelError, match="Channel 'x0' must get"):
+        model.optimize(AFTER, bounds={"x0": (1000.0, 2000.0)})
+    with pytest.raises(ValueError, match="no channel 'x99' is paid for"):
+        model.optimize(AFTER, bounds={"x99": (0.5, 1.0)})
+    with pytest.raises(ValueError, match="quantile is between 0 and 1"):
+        model.optimize(AFTER, quantile=10)
+
+
+def test_plans_are_compared_with_the_first(weekly: tuple[CausalMMM, Panel, Truth]) -> None:
+    model, train, _ = weekly
+    plan = model.optimize(AFTER).plan.assign(**dict.fromkeys(train.schema.control_names, 0.0))
+    spend = list(train.schema.channels)
+    half = plan.assign(**{name: plan[name] / 2 for name in spend})
+    table = model.compare({"best": plan, "same": plan, "half": half}).set_index("plan")
+    assert table.loc["same", "outcome_change"] == 0
+    assert table.loc["half", "upper"] < 0
+    assert table.loc["half", "better"] == 0
+    np.testing.assert_allclose(table.loc["half", "spend_change"], -table.loc["best", "spend"] / 2)
+    assert len(model.predict(plan=plan)) == 4 * AFTER * len(train.nodes)
+    with pytest.raises(ValueError, match="plans differ in their number of steps"):
+        days = sorted(half[train.schema.date].unique())
+        model.compare({"a": plan, "b": half[half[train.schema.date] < days[-1]]})
+
+
+def test_one_store_is_planned_alone(weekly: tuple[CausalMMM, Panel, Truth]) -> None:
+    model, train, _ = weekly
+    one = str(train.stores[1])
+    found = model.optimize(AFTER, panel=train.select([one]))
+    assert set(found.allocation["store"]) == {one}
+    assert found.gain["mean"] > 0
+
+
+def test_the_amortised_model_refuses_with_a_remedy() -> None:
+    panel, _ = simulate("paper-small", seed=0, stores=6, steps=40, channels=2)
+    model = CausalMMM(structure="learned", epochs=1, hidden=8, device="cpu")
+    model.fit(panel, progress=False)
+    for ask in (model.roi, model.paths, model.optimize):
+        with pytest.raises(ValueError, match="fit with regime='regression'"):
+            ask()
