@@ -4,12 +4,12 @@
     python -m bench.experiments.decisions --quick          # one draw, into runs/
 
 roi_store and roi_total are medians over channels (and stores) of |estimate / truth - 1| where a
-channel has 2 % of a store's media effect or more; cover is the share of true ROIs in 90 % intervals;
-mroi_total likewise for the last per cent of spend, all stores as one. ridge_store is the ROI error
-of a ridge regression per store (carry-over .5, square root of spend). gain_share is the true gain of
-the optimised plan of 13 weeks as a share of the gain of the best plan under the truth (found by the
-same search on the simulator itself); promised is the expected gain over the true one. The current
-plan is each channel's mean of the last year.
+channel has 2 % of a store's media effect or more; cover is the share of true ROIs in 90 %
+intervals; mroi_total likewise for the last per cent of spend, all stores as one. ridge_store is the
+ROI error of a ridge regression per store (carry-over .5, square root of spend). gain_share is the
+true gain of the optimised plan of 13 weeks as a share of that of the best plan under the truth
+(found by the same search on the simulator itself); promised is the expected gain over the true
+one. The current plan is each channel's mean of the last year.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ def _plan_outcome(true: TrueReturns, money: Array) -> Array:
     copies = len(money) // true.stores
     after = np.tile(true.after, (copies, 1, 1))
     after[:, :WEEKS] = money.transpose(0, 2, 1)
-    return np.asarray(true.target(np.tile(true.past, (copies, 1, 1)), after)[:, true.steps :].sum(1))
+    past = np.tile(true.past, (copies, 1, 1))
+    return np.asarray(true.target(past, after)[:, true.steps :].sum(1))
 
 
 def ridge_roi(train: Panel, true: TrueReturns) -> Array:

@@ -1,4 +1,4 @@
-"""What a change of spend does: counterfactuals of joint posterior draws, and budgets on top of them.
+"""What a change of spend does: counterfactuals of joint posterior draws, and budgets on them.
 
 One system of equations serves all decisions; nothing here knows dates, names or money.
 """

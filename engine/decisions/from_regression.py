@@ -44,8 +44,9 @@ def _equation(known: Known, drawn: Draws, instant: Tensor, past: Tensor) -> Equa
     last = initial
     if begin:
         exposure = known.problem.design.exposure[..., :begin]  # late senders' delayed already
-        shapes = (s.unsqueeze(1).unsqueeze(-1) for s in _shapes(drawn))
-        stock = adstock_hill(exposure.unsqueeze(0), *shapes, stock)[1]
+        shapes = (drawn.shapes.decay, drawn.shapes.slope, drawn.shapes.half)
+        decay, slope, half = (s.unsqueeze(1).unsqueeze(-1) for s in shapes)
+        stock = adstock_hill(exposure.unsqueeze(0), decay, slope, half, stock)[1]
         last = past[:, senders, -1] * known.unit
     return Equation(
         senders=tuple(senders),
@@ -59,10 +60,6 @@ def _equation(known: Known, drawn: Draws, instant: Tensor, past: Tensor) -> Equa
         last=last,
         own=drawn.own,
     )
-
-
-def _shapes(drawn: Draws) -> tuple[Tensor, Tensor, Tensor]:
-    return drawn.shapes.decay, drawn.shapes.slope, drawn.shapes.half
 
 
 def _expected(stores: StorePosterior, ahead: Ahead) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,9 +46,13 @@ class Equation:
         if self.late[place]:
             first = self.last[:, place].expand(exposure.shape[:-1]).unsqueeze(-1)
             exposure = torch.cat([first, exposure[..., :-1]], -1)
-        shapes = (s[:, place].view(-1, 1, 1) for s in (self.decay, self.slope, self.half))
-        response, _ = adstock_hill(exposure, *shapes, self.stock[..., place])  # [D, B, T]
+        decay, slope, half = (s[:, place].view(-1, 1, 1) for s in self.shapes)
+        response, _ = adstock_hill(exposure, decay, slope, half, self.stock[..., place])
         return self.effect[..., place].unsqueeze(-1) * response
+
+    @property
+    def shapes(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.decay, self.slope, self.half
 
     def draws(self, some: slice) -> Equation:
         """The equation in some of its draws."""
@@ -55,7 +60,10 @@ class Equation:
         return replace(self, **{name: getattr(self, name)[some] for name in parts})
 
     def to(self, dtype: torch.dtype) -> Equation:
-        parts = {k: v.to(dtype) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        """The equation in another precision."""
+        parts: dict[str, Any] = {
+            name: part.to(dtype) for name, part in vars(self).items() if isinstance(part, Tensor)
+        }
         return replace(self, **parts)
 
 
@@ -115,6 +123,7 @@ class System:
         return System(equations, self.series if len(self.series) == 1 else self.series[some])
 
     def to(self, dtype: torch.dtype) -> System:
+        """The system in another precision."""
         equations = {j: equation.to(dtype) for j, equation in self.equations.items()}
         return System(equations, self.series.to(dtype))
 

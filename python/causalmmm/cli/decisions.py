@@ -153,7 +153,7 @@ def optimize(
 def compare(
     model: ModelArgument,
     plan: Annotated[
-        list[Path], typer.Argument(exists=True, dir_okay=False, help="Plans; the first is the base.")
+        list[Path], typer.Argument(exists=True, dir_okay=False, help="Plans; the first is base.")
     ],
     store: StoreOption = None,
     data: DataOption = None,

@@ -284,7 +284,8 @@ def _result(
         "seen": np.repeat(ahead.seen[:, None], steps, 1).ravel(),
     }
     ends = {name: float(value) for name, value in summary(gain).items()}
-    return Budget(pd.DataFrame(cells), channels, ends, plan_frame(panel, ahead, money, plan), shadow)
+    best = plan_frame(panel, ahead, money, plan)
+    return Budget(pd.DataFrame(cells), channels, ends, best, shadow)
 
 
 def _brought(model: _Model, money: Floats) -> Floats:
@@ -328,7 +329,7 @@ def compared(systems: Systems, panel: Panel, plans: Mapping[str, Ahead]) -> pd.D
             drawn = model.drawn(money).numpy()
         lower, upper = np.quantile(drawn, INTERVAL)
         spend = float(money.sum())
-        rows.append((name, spend, spend - float(plans[first].money.sum())))
-        rows[-1] += (float(drawn.mean()), float(lower), float(upper), float((drawn > 0).mean()))
+        change = spend - float(plans[first].money.sum())
+        rows.append((name, spend, change, drawn.mean(), lower, upper, (drawn > 0).mean()))
     columns = ["plan", "spend", "spend_change", "outcome_change", "lower", "upper", "better"]
     return pd.DataFrame(rows, columns=columns)

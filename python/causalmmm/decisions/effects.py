@@ -66,8 +66,9 @@ def period_effects(
         for name, value in values.items():
             shape = (value.shape[0], len(names), *value.shape[2:])
             total = parts.setdefault(name, np.zeros(shape))
-            place = group[stores]
-            np.add.at(total, (slice(None), place[place >= 0]), value[:, place >= 0])
+            for b, place in enumerate(group[stores].tolist()):
+                if place >= 0:
+                    total[:, place] += value[:, b]
     return names, GroupEffects(
         parts["total"], parts["direct"], parts["via"], parts.get("marginal")
     )

@@ -112,14 +112,14 @@ class Decisions(Predictor):
         No step gets more than the store has spent on the channel in one step before, as nothing is
         known of effects beyond. Carry-over from the history counts, and so does what is carried
         over after the horizon. The current plan, scaled to the budget, is where the search begins,
-        and no step of it makes the outcome worse under the model. Raises ``PanelError`` where the
+        and no step of it makes the outcome worse under the model. ``RefusedInput`` where the
         bounds cannot be met.
 
         >>> from causalmmm import CausalMMM
         >>> from causalmmm.simulation import simulate
         >>> panel, _ = simulate("weekly-mmm", seed=0, stores=2, steps=80)
         >>> model = CausalMMM(seed=0).fit(panel, progress=False)
-        >>> found = model.optimize(8, bounds={"tv": (0.9, 1.1)})
+        >>> found = model.optimize(8, bounds={"x0": (0.9, 1.1)})
         >>> bool(found.gain["mean"] >= 0)
         True
         """

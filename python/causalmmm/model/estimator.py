@@ -27,10 +27,10 @@ from causalmmm.engine.training.checkpoint import EpochReport
 from causalmmm.engine.training.loop import train
 from causalmmm.engine.training.sharing import gain_of_sharing
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_window
+from causalmmm.model.decide import Decisions
 from causalmmm.model.diagnostics import doubts
 from causalmmm.model.header import refuse
 from causalmmm.model.predictor import NotFittedError as NotFittedError
-from causalmmm.model.decide import Decisions
 from causalmmm.model.priors import Pair, edge_probability, positive_effects, spend_series
 from causalmmm.model.regimes import chosen_regime, fit_record, fit_regression
 

@@ -124,7 +124,8 @@ class Truth:
             exogenous = drawn.exogenous.copy()
             channels = planned.shape[2]
             exogenous[..., :channels] = planned[:, begin:end] / drawn.levels[:, :channels]
-            parts.append(run(dataclasses.replace(drawn, exogenous=exogenous), noise=False) * drawn.levels)
+            planned_run = dataclasses.replace(drawn, exogenous=exogenous)
+            parts.append(run(planned_run, noise=False) * drawn.levels)
             begin = end
         return np.concatenate(parts, axis=1).swapaxes(0, 1)
 

@@ -25,16 +25,15 @@ def limits(seed: int, budget_share: float, channel_room: float = 10.0) -> Limits
     return Limits(lower, upper, channel_lower, channel_upper, budget)
 
 
-def constraints(bounds: Limits) -> LinearConstraint:
-    channel = np.zeros((C + 1, S, C, W))
+def constraints(bounds: Limits) -> list[LinearConstraint]:
+    channel = np.zeros((C, S, C, W))
     for c in range(C):
         channel[c, :, c] = 1
-    channel[C] = 1
-    return LinearConstraint(
-        channel.reshape(C + 1, -1),
-        [*bounds.channel_lower.tolist(), bounds.budget],
-        [*bounds.channel_upper.tolist(), bounds.budget],
+    within = LinearConstraint(
+        channel.reshape(C, -1), bounds.channel_lower.tolist(), bounds.channel_upper.tolist()
     )
+    spent = LinearConstraint(np.ones((1, S * C * W)), bounds.budget, bounds.budget)
+    return [within, spent]
 
 
 @settings(max_examples=25, deadline=None)
@@ -47,7 +46,8 @@ def test_a_projection_is_the_nearest_plan_within_the_limits(
     point = torch.from_numpy(rng.uniform(-1, 4, (S, C, W)))
     metric = torch.from_numpy(rng.uniform(0.5, 2, (S, C, W)))
     found = bounds.project(point, metric)
-    assert (found >= bounds.lower - 1e-9).all() and (found <= bounds.upper + 1e-9).all()
+    assert (found >= bounds.lower - 1e-9).all()
+    assert (found <= bounds.upper + 1e-9).all()
     np.testing.assert_allclose(float(found.sum()), bounds.budget, rtol=1e-9)
     total = found.sum((0, 2))
     assert (total >= bounds.channel_lower - 1e-7).all()
@@ -111,4 +111,5 @@ def test_a_plan_never_becomes_worse_even_where_responses_are_not_concave() -> No
 
         begin = bounds.project(bounds.upper / 2, torch.ones(S, C, W).double())
         found = allocate(outcome, bounds, begin, torch.ones(S, C, 1).double())
-        assert found.value >= found.start == float(outcome(begin))
+        np.testing.assert_allclose(found.start, float(outcome(begin)), rtol=1e-12)
+        assert found.value >= found.start

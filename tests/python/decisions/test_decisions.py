@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalmmm import CausalMMM, Panel, PanelError, Schema
+from causalmmm import CausalMMM, Panel, Schema
+from causalmmm.findings import RefusedInput
 from causalmmm.simulation import Truth, simulate
 
 AFTER = 8
@@ -153,9 +154,9 @@ def test_what_cannot_be_met_is_refused_with_its_reason(
     weekly: tuple[CausalMMM, Panel, Truth],
 ) -> None:
     model, _, _ = weekly
-    with pytest.raises(PanelError, match="budget .* is more than the upper bounds allow"):
+    with pytest.raises(RefusedInput, match=r"budget .* is more than the upper bounds allow"):
         model.optimize(AFTER, budget=1e12)
-    with pytest.raises(PanelError, match="Channel 'x0' must get"):
+    with pytest.raises(RefusedInput, match="Channel 'x0' must get"):
         model.optimize(AFTER, bounds={"x0": (1000.0, 2000.0)})
     with pytest.raises(ValueError, match="no channel 'x99' is paid for"):
         model.optimize(AFTER, bounds={"x99": (0.5, 1.0)})
@@ -174,9 +175,10 @@ def test_plans_are_compared_with_the_first(weekly: tuple[CausalMMM, Panel, Truth
     assert table.loc["half", "better"] == 0
     np.testing.assert_allclose(table.loc["half", "spend_change"], -table.loc["best", "spend"] / 2)
     assert len(model.predict(plan=plan)) == 4 * AFTER * len(train.nodes)
+    days = sorted(half[train.schema.date].unique())
+    shorter = half[half[train.schema.date] < days[-1]]
     with pytest.raises(ValueError, match="plans differ in their number of steps"):
-        days = sorted(half[train.schema.date].unique())
-        model.compare({"a": plan, "b": half[half[train.schema.date] < days[-1]]})
+        model.compare({"a": plan, "b": shorter})
 
 
 def test_one_store_is_planned_alone(weekly: tuple[CausalMMM, Panel, Truth]) -> None:
