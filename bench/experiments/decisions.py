@@ -130,7 +130,7 @@ class TrueReturns:
         channels = self.spend.shape[1]
         ahead = money_ahead(self.train, None, WEEKS, None)
         current = torch.from_numpy(ahead.money).transpose(1, 2)
-        plan = torch.from_numpy(money.reshape(self.stores, WEEKS, channels)).transpose(1, 2)
+        plan = torch.tensor(money.reshape(self.stores, WEEKS, channels)).transpose(1, 2)
         limits = limits_of(self.train, ahead, None, None, None)
         usual = current.mean(2, keepdim=True).clamp_min(1e-3 * float(current.mean()))
         reference = float(_True.apply(current, self))

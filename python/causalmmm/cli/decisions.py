@@ -24,7 +24,7 @@ from causalmmm.cli.common import (
     terminal,
 )
 from causalmmm.cli.output import TABLES, format_of, write_answer, write_table, wrote
-from causalmmm.findings import counted
+from causalmmm.findings import counted, first_few
 
 StartOption = Annotated[str | None, typer.Option("--start", help="First date of the period.")]
 EndOption = Annotated[str | None, typer.Option("--end", help="Last date of the period.")]
@@ -112,7 +112,7 @@ def optimize(
     config: ConfigOption = None,
     overrides: SetOption = None,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="The plan, ready for 'predict --plan'.")
+        Path | None, typer.Option("-o", "--out", help="The plan, for 'compare', 'predict'.")
     ] = None,
     format: FormatOption = None,
     force: ForceOption = False,
@@ -142,6 +142,9 @@ def optimize(
         return write_table(found.channels, None, kind, force=force)
     write_table(found.plan, out, kind, force=force)
     terminal.say(found.channels.to_string(index=False, float_format="{:,.4g}".format))
+    missing = [name for name in panel.schema.known_controls if name not in found.plan]
+    if missing:
+        terminal.say(f"for 'predict --plan' add what is known of {first_few(missing)} to {out}")
     gain = found.gain
     terminal.say(
         f"expected gain {gain['mean']:,.4g} (90 % interval {gain['lower']:,.4g} to "

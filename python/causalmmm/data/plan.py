@@ -48,11 +48,12 @@ class Plan:
     notices: tuple[Finding, ...] = ()
 
 
-def validate_plan(plan: Readable, panel: Panel) -> Plan:
+def validate_plan(plan: Readable, panel: Panel, *, controls: bool = True) -> Plan:
     """Check a plan against the history that it continues, and convert it to arrays.
 
     ``plan`` is a long table, or a path to one, with the panel's column names: store, date, any
-    channel columns, and every control that the schema marks as ``future_known``. Each store
+    channel columns, and every control that the schema marks as ``future_known`` (without
+    ``controls`` they may be left out: what a change of spend does is the same for all). Each store
     starts one step after the end of its history and has the same number of steps, without gaps.
     If a channel is modelled by its exposure and the plan has only spend, spend is converted at the
     store's past ratio of exposure to spend, with a notice. Raises ``PanelError`` listing all
@@ -63,7 +64,7 @@ def validate_plan(plan: Readable, panel: Panel) -> Plan:
     source = open_source(plan, names.__contains__)
     if not source.rows:
         raise refusal("no-rows", "The plan has no rows.", "Add its rows.", kind=PanelError)
-    check = _PlanCheck(source, panel)
+    check = _PlanCheck(source, panel, controls)
     checked = check.run()
     Report.of(check.findings).raise_for_errors()
     assert checked is not None
@@ -74,6 +75,7 @@ def validate_plan(plan: Readable, panel: Panel) -> Plan:
 class _PlanCheck:
     source: Source
     panel: Panel
+    controls: bool = True
     findings: list[Finding] = field(default_factory=list)
 
     def run(self) -> Plan | None:
@@ -113,7 +115,9 @@ class _PlanCheck:
     def _compare_names(self, planned: list[Channel], organic: list[str]) -> None:
         schema, present = self.panel.schema, set(self.source.names)
         known = schema.known_controls
-        needed = [(schema.date, "date"), *((name, "control, future known") for name in known)]
+        needed = [(schema.date, "date")]
+        if self.controls:
+            needed += [(name, "control, future known") for name in known]
         if schema.store is not None:
             needed.append((schema.store, "store"))
         for column, role in needed:
@@ -128,7 +132,7 @@ class _PlanCheck:
             columns = first_few(channel.column for channel in schema.channels.values())
             remedy = f"Add at least one of the columns {columns}."
             self.findings.append(Finding("error", "empty-plan", message, remedy))
-        used = {column for column, _ in needed} | set(organic)
+        used = {column for column, _ in needed} | set(organic) | set(known)
         used |= {c for channel in planned for c in (channel.spend, channel.exposure) if c}
         unused = [name for name in self.source.names if name not in used]
         if unused:

@@ -42,7 +42,8 @@ class Budget:
                 over stores and steps, what each channel alone brings, what one more unit of money
                 would add, and which limit binds (lower, upper, or empty).
     gain        mean, lower, upper: what the plan adds to the outcome over the current one.
-    plan        the optimised plan as ``predict`` takes it.
+    plan        the optimised plan as ``compare`` and ``predict`` take it; where no plan was given,
+                without the controls that ``predict`` needs to know.
     price       what one more unit of the whole budget would add (its shadow price).
     """
 
@@ -301,8 +302,8 @@ def _brought(model: _Model, money: Floats) -> Floats:
 
 
 def plan_frame(panel: Panel, ahead: Ahead, money: Floats, plan: Plan | None) -> pd.DataFrame:
-    """The money [S, W, C] as ``predict(plan=...)`` takes it: a row per store and date, with the
-    known controls of the current plan."""
+    """The money [S, W, C] as a plan: a row per store and date, with the known controls of the
+    current plan."""
     schema, steps = panel.schema, money.shape[1]
     columns: dict[str, Any] = {}
     if schema.store is not None:
@@ -313,8 +314,9 @@ def plan_frame(panel: Panel, ahead: Ahead, money: Floats, plan: Plan | None) -> 
         columns[channel.spend] = money[..., c].ravel()
     if plan is not None:
         for r, name in enumerate(schema.control_names):
-            if name in schema.known_controls:
-                columns[name] = plan.controls[:, :steps, r].ravel()
+            values = plan.controls[:, :steps, r]
+            if name in schema.known_controls and not np.isnan(values).any():
+                columns[name] = values.ravel()
     return pd.DataFrame(columns)
 
 

@@ -124,7 +124,7 @@ class Decisions(Predictor):
         True
         """
         panel = self._known(panel)
-        future = None if plan is None else validate_plan(plan, panel)
+        future = None if plan is None else validate_plan(plan, panel, controls=False)
         steps = steps_of(horizon, future, self.horizon)
         if quantile is not None and not 0 < quantile < 1:
             raise ValueError(f"quantile is between 0 and 1, got {quantile}")
@@ -151,7 +151,9 @@ class Decisions(Predictor):
         panel = self._known(panel)
         if not plans:
             raise ValueError("no plan to compare: pass a mapping from name to plan")
-        known: dict[str, Plan] = {name: validate_plan(p, panel) for name, p in plans.items()}
+        known: dict[str, Plan] = {
+            name: validate_plan(p, panel, controls=False) for name, p in plans.items()
+        }
         steps = {name: plan.horizon for name, plan in known.items()}
         if len(set(steps.values())) > 1:
             raise ValueError(f"plans differ in their number of steps: {steps}")

@@ -131,7 +131,7 @@ def test_a_fitted_regression_gives_the_sums_of_its_decomposition() -> None:
     for one, other in ((found.direct, added.sums), (found.total, added.total_sums)):
         one, other = one[..., :3], other[..., :3]
         torch.testing.assert_close(one.mean(0), other.mean(0), rtol=0.01, atol=0.0)
-        assert (one <= other + 1e-9).all()
+        torch.testing.assert_close(one, other, rtol=0.05, atol=0.1)
     later = regression_system(stores, begin=rows.shape[1] - 5)
     half = {0: later.series[:, :, 0] * 0.5}
     whole = system.series[:, :, 0].clone()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "init", "validate", "simulate", "fit", "predict", "graph", "decompose", "curves", "evaluate",
-    "export", "score", "info", "demo",
+    "roi", "paths", "optimize", "compare", "export", "score", "info", "demo",
 )  # fmt: skip
 TINY = ["--set", "model.epochs=2", "--set", "model.draws=20", "--device", "cpu"]
 

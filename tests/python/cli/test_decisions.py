@@ -1,0 +1,75 @@
+"""Decisions from the command line: files that other commands take, and refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from causalmmm.cli import app
+
+WEEKS = 6
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def ok(*arguments: object) -> Any:
+    done = call(*arguments)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("decisions")
+    ok("simulate", "--preset", "weekly-mmm", "--stores", 2, "--steps", 90, "--set", "channels=3",
+       "-o", folder / "sim", "-q")  # fmt: skip
+    ok("fit", "-c", folder / "sim" / "causalmmm.yml", "-o", folder / "run", "-q")
+    return folder / "run"
+
+
+def test_returns_and_paths_are_tables_in_a_file(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "roi.csv"
+    ok("roi", run, "--total", "-o", out, "-q")
+    table = pd.read_csv(out)
+    assert table["channel"].tolist() == ["x0", "x1", "x2", "all channels"]
+    assert (table["roi_lower"] <= table["roi_upper"]).all()
+    assert call("roi", run, "--total", "-o", out, "-q").exit_code == 2, "a file is not overwritten"
+    out = tmp_path / "paths.csv"
+    ok("paths", run, "--store", "s0000001", "-o", out, "-q")
+    assert set(pd.read_csv(out)["store"]) == {"s0000001"}
+
+
+def test_an_optimised_plan_goes_into_predict_and_compare(run: Path, tmp_path: Path) -> None:
+    best, careful = tmp_path / "best.csv", tmp_path / "careful.csv"
+    said = ok("optimize", run, "--horizon", WEEKS, "--bound", "x0=0.9:1.1", "-o", best).output
+    assert "expected gain" in said
+    assert "add what is known of 'control0', 'control1'" in said
+    ok("optimize", run, "--horizon", WEEKS, "--quantile", 0.1, "-o", careful, "-q")
+    plan = pd.read_csv(best)
+    assert len(plan) == 2 * WEEKS
+    known = plan.assign(control0=0.0, control1=0.0)
+    known.to_csv(tmp_path / "known.csv", index=False)
+    ok("predict", run, "--plan", tmp_path / "known.csv", "-o", tmp_path / "forecast.csv", "-q")
+    ok("compare", run, careful, best, "-o", tmp_path / "compare.csv", "-q")
+    table = pd.read_csv(tmp_path / "compare.csv").set_index("plan")
+    assert table.index.tolist() == ["careful", "best"]
+    assert table.loc["careful", "outcome_change"] == 0
+
+
+def test_wrong_questions_are_refused(run: Path, tmp_path: Path) -> None:
+    for arguments, words in (
+        (("roi", run, "--start", "soon"), "start is a date like"),
+        (("optimize", run, "--bound", "x0=1"), "CHANNEL=LOW:HIGH"),
+        (("optimize", run, "--bound", "x9=0:1"), "no channel 'x9' is paid for"),
+        (("optimize", run, "--budget", "1e15"), "upper bounds allow"),
+    ):
+        done = call(*arguments, "-o", tmp_path / "out.csv")
+        assert done.exit_code == 2, done.output
+        assert words in " ".join(done.stderr.replace("│", " ").split())
+        assert not (tmp_path / "out.csv").exists()
