@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,24 +51,27 @@ def train(
     device: torch.device,
     on_epoch: Callable[[EpochReport], None] | None = None,
     checkpoint: Path | None = None,
+    identity: Mapping[str, Any] | None = None,
     resume: bool = False,
 ) -> list[EpochReport]:
     """Fit ``model`` in place and leave it with the weights of its best epoch.
 
     Every random choice of epoch e depends on (seed, e) alone, so a run resumed from ``checkpoint``
-    takes the same steps as one that was never interrupted. With fewer than 20 stores, or with
-    ``config.validation == 0``, all stores validate, on target blocks that training does not use as
-    such; otherwise a fixed share of the stores is held out.
+    takes the same steps as one that was never interrupted; it must have the ``identity`` (JSON
+    values) of the run that wrote it, or ``CheckpointError`` names what differs. With fewer than 20
+    stores, or with ``config.validation == 0``, all stores validate, on target blocks that training
+    does not use as such; otherwise a fixed share of the stores is held out.
     """
     run = _Run(model, windows, config, seed=seed, device=device)
     state = TrainState()
-    if resume:
-        state = load_checkpoint(checkpoint, model, run.update.optimiser, run.epochs)
+    whose = {**(identity or {}), "epochs": run.epochs}
+    if resume and checkpoint is not None:
+        state = load_checkpoint(checkpoint, model, run.update.optimiser, whose)
     with model.mixed_precision(config.amp and device.type == "cuda"):
         while state.epoch < run.epochs and state.stale < config.patience:
             report = run.epoch(state)
             if checkpoint is not None:
-                save_checkpoint(checkpoint, model, run.update.optimiser, state, run.epochs)
+                save_checkpoint(checkpoint, model, run.update.optimiser, state, whose)
             if on_epoch is not None:
                 on_epoch(report)
     model.load_state_dict(state.best_weights)

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from causalmmm.files import atomic_directory, atomic_file, require_file, write_atomically
+from causalmmm.files import (
+    PARTIAL,
+    atomic_directory,
+    atomic_file,
+    check_writable,
+    exclusive,
+    remove_leftovers,
+    require_file,
+    write_atomically,
+)
 from causalmmm.findings import PanelError, RefusedInput
 
 
@@ -67,10 +76,23 @@ def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
 
 
 def test_leftovers_of_a_killed_process_can_be_recognised(tmp_path: Path) -> None:
-    with atomic_file(tmp_path / "file", suffix=".partial") as partial:
+    with atomic_file(tmp_path / "file") as partial:
         assert partial.parent == tmp_path
         assert partial.name.startswith(".")
-        assert partial.name.endswith(".partial")
+        assert partial.name.endswith(PARTIAL)
+
+
+def test_leftovers_of_a_killed_process_are_removed_but_not_those_of_a_living_one(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "folder"
+    with atomic_directory(target) as alive, atomic_file(tmp_path / "file") as file:
+        dead = alive.with_name(f".folder-{'0' * 12}{PARTIAL}")
+        dead.mkdir()
+        (dead / "half").write_text("half")
+        (tmp_path / ".folder-notes").write_text("mine")
+        remove_leftovers(target)
+        assert names(tmp_path) == sorted([".folder-notes", alive.name, file.name])
 
 
 def test_the_longest_file_names_can_be_written(tmp_path: Path) -> None:
@@ -126,18 +148,56 @@ def test_a_directory_that_cannot_be_put_in_place_leaves_the_old_one(
     target = tmp_path / "folder"
     with atomic_directory(target) as partial:
         (partial / "old").write_text("old")
-    rename = Path.rename
 
-    def fail(self: Path, to: Path) -> Path:
-        if to == target and "-old" not in self.name:
-            raise OSError("no space left")
-        return rename(self, to)
+    def fail(one: Path, other: Path) -> None:
+        raise OSError("no space left")
 
-    monkeypatch.setattr(Path, "rename", fail)
+    monkeypatch.setattr("causalmmm.files._exchange", fail)
     with pytest.raises(OSError, match="no space left"), atomic_directory(target) as partial:
         (partial / "new").write_text("new")
     assert names(target) == ["old"]
     assert names(tmp_path) == ["folder"]
+
+
+def test_a_directory_is_exchanged_where_the_file_system_cannot_do_it_in_one_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OldLibrary:
+        def renameat2(self, *arguments: object) -> int:
+            return -1
+
+    monkeypatch.setattr("ctypes.CDLL", lambda *a, **k: OldLibrary())
+    target = tmp_path / "folder"
+    for name in ("first", "second"):
+        with atomic_directory(target) as partial:
+            (partial / name).write_text(name)
+        assert names(target) == [name]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_one_process_at_a_time_has_the_right_to_write(tmp_path: Path) -> None:
+    target = tmp_path / "runs" / "a"
+    with exclusive(target):
+        with pytest.raises(RefusedInput, match="Another run is writing"), exclusive(target):
+            pass
+        with exclusive(tmp_path / "runs" / "b"):
+            pass
+    with exclusive(target):
+        pass
+    assert names(tmp_path / "runs") == []
+
+
+def test_places_where_nothing_can_be_written_are_found_before_work_begins(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "folder")
+    assert names(tmp_path) == []
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(PanelError, match="it is no folder"):
+        check_writable(tmp_path / "file" / "model", kind=PanelError)
+    with pytest.raises(RefusedInput, match=r"(?s)Nothing can be written below.* MB free"):
+        check_writable(tmp_path / "huge", size=1 << 60)
+    assert names(tmp_path) == ["file"]
+    with pytest.raises(RefusedInput, match="place-taken"):
+        check_writable(Path("/proc/nothing/here"))
 
 
 def test_a_missing_input_file_is_refused_as_the_kind_asked_for(tmp_path: Path) -> None:

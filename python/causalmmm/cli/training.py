@@ -20,7 +20,8 @@ from causalmmm.cli.common import (
     read_panel,
     terminal,
 )
-from causalmmm.findings import counted, first_line, refusal
+from causalmmm.files import exclusive
+from causalmmm.findings import counted
 
 if TYPE_CHECKING:
     from causalmmm.data.panel import Panel
@@ -59,7 +60,7 @@ def fit(
     from causalmmm.model.parameters import check_parameters
 
     check_place(out, force)
-    if resume and (checkpoint is None or not checkpoint.is_file()):
+    if resume and checkpoint is None:
         raise typer.BadParameter("--resume needs --checkpoint, a file written by an earlier run")
     settings, path = read_config(config, overrides, data)
     parameters = check_parameters(settings.model)
@@ -73,30 +74,11 @@ def fit(
         panel, _ = panel.split(holdout)
     terminal.say(repr(panel))
     model = CausalMMM(**parameters)
-    _run(model, panel, checkpoint, resume=resume, progress=not quiet)
-    model.source_ = {**settings.data.model_dump(mode="json"), "path": str(path.resolve())}
-    model.save(out, overwrite=force)
+    with exclusive(out):
+        model.fit(panel, progress=not quiet, checkpoint=checkpoint, resume=resume)
+        model.source_ = {**settings.data.model_dump(mode="json"), "path": str(path.resolve())}
+        model.save(out, overwrite=force)
     _report(model, panel, out)
-
-
-def _run(
-    model: CausalMMM, panel: Panel, checkpoint: Path | None, *, resume: bool, progress: bool
-) -> None:
-    """Fit; an error before the first epoch of a resumed run is one of the checkpoint."""
-    epochs: list[object] = []
-    try:
-        model.fit(
-            panel, progress=progress, checkpoint=checkpoint, resume=resume, on_epoch=epochs.append
-        )
-    except Exception as error:
-        if not resume or epochs:
-            raise
-        reason = first_line(error) if isinstance(error, ValueError | RuntimeError) else ""
-        raise refusal(
-            "wrong-checkpoint",
-            f"This run cannot continue from '{checkpoint}'. {reason}".strip(),
-            "Resume with the data and settings of the earlier run, or start without --resume.",
-        ) from error
 
 
 def _report(model: CausalMMM, panel: Panel, out: Path) -> None:

@@ -27,6 +27,7 @@ from causalmmm.engine.training.checkpoint import EpochReport
 from causalmmm.engine.training.loop import train
 from causalmmm.engine.training.sharing import gain_of_sharing
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_window
+from causalmmm.model.checkpoints import check_checkpoint, check_checkpoint_place, run_identity
 from causalmmm.model.decide import Decisions
 from causalmmm.model.diagnostics import doubts
 from causalmmm.model.header import refuse
@@ -196,7 +197,9 @@ class CausalMMM(Decisions):
                     from it and ends with the same bits as a run that was never interrupted.
         on_epoch    called with an ``EpochReport`` after every epoch.
 
-        Raises ``PanelError`` when a store's history is too short for the model's lags.
+        Raises ``PanelError`` when a store's history is too short for the model's lags, and
+        ``ModelError`` for a checkpoint that cannot be written, is damaged, or belongs to a run
+        with other data, parameters or versions; it names what differs.
         """
         panel = as_panel(panel)
         self.regime_ = chosen_regime(self.regime, self.structure, panel)
@@ -257,10 +260,18 @@ class CausalMMM(Decisions):
         resume: bool,
     ) -> None:
         """Train the amortised model, a second time where stores prove to share no effects."""
-        history = self._train(
-            panel, model_config, train_config, progress, on_epoch, checkpoint, resume
-        )
-        if self.structure == "auto" and model_config.structure == "learned" and self.lags:
+        alone = replace(model_config, structure="evidence")
+        judged = self.structure == "auto" and model_config.structure == "learned" and self.lags > 0
+        configs = [model_config, alone] if judged else [model_config]
+        first = model_config
+        if checkpoint is not None:
+            identities = [self._identity(config) for config in configs]
+            if resume:
+                first = configs[identities.index(check_checkpoint(checkpoint, identities))]
+            else:
+                check_checkpoint_place(checkpoint)
+        history = self._train(panel, first, train_config, progress, on_epoch, checkpoint, resume)
+        if judged and first is model_config:
             assert isinstance(self.model_, CausalModel)
             gain = gain_of_sharing(
                 self.model_,
@@ -270,16 +281,19 @@ class CausalMMM(Decisions):
                 device=self.device_,
             )
             if gain < 0:
-                warnings.warn(
-                    "the stores of this panel do not share effects: a regression of each store "
-                    f"alone predicts hidden steps better, by {-gain:.2f} nats a step. Graphs now "
-                    "come from each store's own evidence (structure='evidence')",
-                    UserWarning,
-                    stacklevel=3,
-                )
-                alone = replace(model_config, structure="evidence")
-                history = self._train(panel, alone, train_config, progress, on_epoch)
+                history = self._train(panel, alone, train_config, progress, on_epoch, checkpoint)
+        if self.config_ is alone:
+            warnings.warn(
+                "the stores of this panel do not share effects: a regression of each store alone "
+                "predicts hidden steps better. Graphs now come from each store's own evidence "
+                "(structure='evidence')",
+                UserWarning,
+                stacklevel=3,
+            )
         self.history_ = pd.DataFrame([vars(r) for r in history])
+
+    def _identity(self, config: ModelConfig) -> dict[str, Any]:
+        return run_identity(self.get_params(), self.trained_on_, self.nodes_, config.structure)
 
     def _train(
         self,
@@ -320,6 +334,7 @@ class CausalMMM(Decisions):
                 device=self.device_,
                 on_epoch=report,
                 checkpoint=checkpoint,
+                identity=self._identity(model_config),
                 resume=resume,
             )
 

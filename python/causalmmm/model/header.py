@@ -1,19 +1,25 @@
 """``model.json``: what a model directory says of itself, read and checked. No torch.
 
-Weights are read in ``storage``; nothing here builds a model.
+It holds the size and digest of the weights beside it, and a digest of itself, so that a changed bit
+or the weights of another fit are refused. Weights are read in ``storage``; nothing here builds a
+model.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from causalmmm.engine.spec.config import renamed
+from causalmmm.files import check_writable
 from causalmmm.findings import Finding, ModelError, RefusedInput, refusal
 
-FORMAT = 2
+FORMAT = 3  # since 3 with digests; since 2 with today's names of settings and tensors
 KIND = "causalmmm model"
 HEADER, WEIGHTS = "model.json", "model.safetensors"
 _KEYS = {
@@ -29,11 +35,25 @@ _KEYS = {
     "trained_on": dict,
     "tensors": dict,
 }
+_MAX_BYTES = 200_000_000  # of model.json; larger files are not ours
+_BLANK = "0" * 32
+_DIGEST = re.compile(rb'\n "digest": "([0-9a-f]{32})"\n}\n$')
 # Tensors as format 1 names them.
 TENSORS_OF_FORMAT_1 = {
     "decoder.own": "decoder.ar_weights",
     "decoder.own_state.weight": "decoder.ar_state.weight",
 }
+
+
+def header_text(facts: Mapping[str, Any]) -> str:
+    """``model.json`` for these facts, which end with the digest of the whole text."""
+    text = json.dumps({**facts, "digest": _BLANK}, indent=1, allow_nan=False) + "\n"
+    return f"{text[: -len(_BLANK) - 4]}{digest(text.encode())}{text[-4:]}"
+
+
+def digest(content: bytes) -> str:
+    """The digest of an artefact, 32 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def read_header(directory: str | Path) -> dict[str, Any]:
@@ -48,9 +68,16 @@ def read_header(directory: str | Path) -> dict[str, Any]:
             f"'{folder}' is no model directory: it has no {HEADER}.",
             "Give the directory that save() or 'causalmmm fit' wrote.",
         )
+    if path.stat().st_size > _MAX_BYTES:
+        raise refuse(
+            "unreadable-model",
+            f"'{path}' has {path.stat().st_size} bytes, more than any model needs.",
+            "Check the path.",
+        )
+    content = path.read_bytes()
     try:
-        header = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        header = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise refuse(
             "unreadable-model", f"'{path}' is not JSON: {error}.", "Save the model again."
         ) from None
@@ -59,14 +86,16 @@ def read_header(directory: str | Path) -> dict[str, Any]:
             "unreadable-model", f"'{path}' does not describe a causalmmm model.", "Check the path."
         )
     version = header.get("format")
-    if version not in (1, FORMAT):
+    if type(version) is not int or not 1 <= version <= FORMAT:
         newer = isinstance(version, int) and version > FORMAT
         raise refuse(
             "newer-format" if newer else "unknown-format",
-            f"'{path}' has format {version!r}, this version of causalmmm reads {FORMAT}; it was "
-            f"written by causalmmm {header.get('version', 'of unknown version')}.",
+            f"'{path}' has format {version!r}, this version of causalmmm reads 1 to {FORMAT}; it "
+            f"was written by causalmmm {header.get('version', 'of unknown version')}.",
             "Upgrade causalmmm." if newer else "Save the model again.",
         )
+    if version >= 3 or "digest" in header:
+        _check_digest(content, path)
     wrong = [
         Finding(
             "error",
@@ -83,6 +112,17 @@ def read_header(directory: str | Path) -> dict[str, Any]:
     return _from_format_1(header) if version == 1 else header
 
 
+def _check_digest(content: bytes, path: Path) -> None:
+    found = _DIGEST.search(content)
+    blank = _DIGEST.sub(f'\n "digest": "{_BLANK}"\n}}\n'.encode(), content)
+    if found is None or digest(blank) != found.group(1).decode():
+        raise refuse(
+            "tampered-model",
+            f"'{path}' was changed after the model was saved: its digest does not fit.",
+            "Copy the file again, or save the model again.",
+        )
+
+
 def _from_format_1(header: dict[str, Any]) -> dict[str, Any]:
     """The header with settings and tensors named as today."""
     tensors = {TENSORS_OF_FORMAT_1.get(k, k): v for k, v in header["tensors"].items()}
@@ -93,22 +133,16 @@ def is_model(directory: Path) -> bool:
     """Whether a directory is one that ``save`` wrote, and holds nothing else."""
     try:
         header = json.loads((directory / HEADER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     alone = {entry.name for entry in directory.iterdir()} <= {HEADER, WEIGHTS}
     return alone and isinstance(header, dict) and header.get("kind") == KIND
 
 
 def check_place(target: Path, overwrite: bool) -> None:
-    """Raise ``ModelError`` when ``save`` would refuse to write there."""
+    """Raise ``ModelError`` when ``save`` would refuse to write there, or could not."""
+    check_writable(target, kind=ModelError)
     if not os.path.lexists(target):
-        above = next(p for p in target.absolute().parents if os.path.lexists(p))
-        if not above.is_dir() or not os.access(above, os.W_OK):
-            raise refuse(
-                "place-taken",
-                f"Nothing can be written below '{above}'.",
-                "Choose a directory in a folder that is yours.",
-            )
         return
     if not target.is_dir() or not is_model(target):
         raise refuse(

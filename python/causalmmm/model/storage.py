@@ -6,7 +6,6 @@ or not at all.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from causalmmm.data.schema import Schema
@@ -36,6 +36,8 @@ from causalmmm.model.header import (
     TENSORS_OF_FORMAT_1,
     WEIGHTS,
     check_place,
+    digest,
+    header_text,
     read_header,
     refuse,
 )
@@ -67,10 +69,12 @@ def save(
         weights, settings = model.model_.state()
     else:
         weights = {k: v.detach().cpu().contiguous() for k, v in model.model_.state_dict().items()}
+    content = tensor_bytes(weights)
+    facts = _header(model, weights, settings)
+    facts["files"] = {WEIGHTS: {"bytes": len(content), "digest": digest(content)}}
     with atomic_directory(target) as partial:
-        save_file(weights, partial / WEIGHTS)
-        text = json.dumps(_header(model, weights, settings), indent=1, allow_nan=False)
-        (partial / HEADER).write_text(text + "\n", encoding="utf-8")
+        (partial / WEIGHTS).write_bytes(content)
+        (partial / HEADER).write_text(header_text(facts), encoding="utf-8")
     return target
 
 
@@ -122,7 +126,7 @@ def read(directory: str | Path) -> SavedModel:
         ) from None
     model: CausalModel | Regression
     if header.get("regression"):
-        weights = _read_weights(folder, header["tensors"], _listed(header["tensors"]))
+        weights = _read_weights(folder, header, _listed(header["tensors"]))
         model = Regression.from_state(weights, header["regression"])
     else:
         model = CausalModel(
@@ -133,7 +137,7 @@ def read(directory: str | Path) -> SavedModel:
             edge_log_prior(torch.full((len(nodes), len(nodes)), 0.5)),
             spend_series(roles),
         ).eval()
-        model.load_state_dict(_read_weights(folder, header["tensors"], model.state_dict()))
+        model.load_state_dict(_read_weights(folder, header, model.state_dict()))
     return SavedModel(
         parameters=parameters,
         config=config,
@@ -190,23 +194,23 @@ def _listed(tensors: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _read_weights(
-    folder: Path, listed: Mapping[str, Any], expected: Mapping[str, Tensor]
+    folder: Path, header: Mapping[str, Any], expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The tensors of the file, which must be those of the list and fit the model."""
-    path = folder / WEIGHTS
+    """The tensors of the file, which must be those of the header and fit the model."""
+    path, listed = folder / WEIGHTS, header["tensors"]
     if not path.is_file():
         raise refuse(
             "missing-weights",
             f"'{folder}' has no {WEIGHTS}: the model is not complete.",
             "Copy the whole directory, or save the model again.",
         )
+    content = _content(path, header.get("files"))
     try:
-        stored = load_file(path)
-    except (SafetensorError, OSError) as error:
+        stored = load_tensors(content)
+    except (SafetensorError, ValueError, OverflowError) as error:
         raise refuse(
             "truncated-weights",
-            f"'{path}' ({path.stat().st_size} bytes) cannot be read, it is cut off or damaged: "
-            f"{error}.",
+            f"'{path}' ({len(content)} bytes) cannot be read, it is cut off or damaged: {error}.",
             "Copy the file again, or save the model again.",
         ) from None
     found = {TENSORS_OF_FORMAT_1.get(name, name): tensor for name, tensor in stored.items()}
@@ -226,6 +230,30 @@ def _read_weights(
     if findings:
         raise ModelError(findings)
     return found
+
+
+def _content(path: Path, files: Any) -> bytes:
+    """The bytes of the weights, checked against size and digest in the header (since format 3)."""
+    size = path.stat().st_size
+    if files is None:
+        return path.read_bytes()
+    known = files[WEIGHTS]
+    if size != known["bytes"]:  # before so much is read
+        raise refuse(
+            "truncated-weights",
+            f"'{path}' has {size} bytes, but was saved with {known['bytes']}: it is cut off, or "
+            "the weights of another fit.",
+            "Copy the whole directory again, or save the model again.",
+        )
+    content = path.read_bytes()
+    if digest(content) != known["digest"]:
+        raise refuse(
+            "wrong-weights",
+            f"'{path}' is damaged, or holds the weights of another fit: its digest is not the one "
+            f"in {HEADER}.",
+            "Copy the whole directory again, or save the model again.",
+        )
+    return content
 
 
 def _misfit(name: str, found: Tensor, listed: Any, expected: Tensor) -> str:

@@ -12,6 +12,8 @@ import onnxruntime
 from causalmmm.findings import ModelError, RefusedInput, refusal
 from causalmmm.runtime.signature import FORMATS, KEY, SEAL, is_sealed
 
+_MAX_BYTES = 2**31  # protobuf's own limit
+_FIRST = b"\x08"  # the key of ir_version, with which every ONNX file of ours begins
 # The digest as protobuf holds it: a key, then a value of 64 characters.
 _SEALED = re.compile(re.escape(SEAL.encode()) + rb"\x12@([0-9a-f]{64})")
 
@@ -20,6 +22,13 @@ def open_file(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]
     """The session of an exported model and what its metadata say; ``ModelError`` otherwise."""
     if not path.is_file():
         raise refuse("no-such-model", f"There is no file '{path}'.", "Check the path.")
+    with path.open("rb") as file:  # before gigabytes of something else are read
+        if path.stat().st_size > _MAX_BYTES or file.read(1) not in (_FIRST, b""):
+            raise refuse(
+                "unreadable-model",
+                f"'{path}' ({path.stat().st_size} bytes) is no ONNX model.",
+                "Give a file that 'causalmmm export' wrote.",
+            )
     content = path.read_bytes()
     found = _SEALED.findall(content)
     if found and not is_sealed(content, found[-1].decode()):

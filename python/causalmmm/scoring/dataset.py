@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from causalmmm.data.schema import Schema
-from causalmmm.files import atomic_file
+from causalmmm.files import PARTIAL, atomic_file, remove_leftover
 from causalmmm.findings import Finding, PanelError, RefusedInput, refusal
 from causalmmm.runtime import OnnxModel
 from causalmmm.scoring.arrow import What, answer_schema, answers, steps_ahead
@@ -40,7 +40,6 @@ from causalmmm.scoring.partitions import (
 MANIFEST = "_causalmmm.json"  # readers of Parquet data sets ignore names that begin with _
 _FORMAT = 1
 _PARTITION_DIGEST = b"causalmmm.partition"  # Parquet metadata: of the partition that was scored
-_PARTIAL = ".causalmmm-partial"
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,8 @@ def _claimed(task: _Task, model: OnnxModel) -> Iterator[None]:
                 "place-taken", f"Another run is writing to '{out}'.", "Wait until it has finished."
             ) from None
         _check_manifest(file, facts, out)
-        for leftover in out.rglob(f".*{_PARTIAL}"):  # of a run that was killed
-            leftover.unlink(missing_ok=True)
+        for leftover in out.rglob(f".*{PARTIAL}"):  # of a run that was killed
+            remove_leftover(leftover)
         yield
 
 
@@ -292,7 +291,7 @@ def _write(worker: _Worker, partition: Partition, table: pa.Table) -> int:
     schema = answer_schema(task.what).with_metadata({_PARTITION_DIGEST: digest(partition)})
     rows = 0
     with (
-        atomic_file(task.target(partition), suffix=_PARTIAL) as partial,
+        atomic_file(task.target(partition)) as partial,
         pq.ParquetWriter(partial, schema) as writer,
     ):
         if table.num_rows:

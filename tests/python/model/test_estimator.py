@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -179,32 +177,6 @@ def test_equal_seeds_give_equal_bits(fitted: CausalMMM, panel: Panel) -> None:
     pd.testing.assert_frame_equal(fitted.graphs(), again.graphs(), check_exact=True)
     other = CausalMMM(**QUICK, seed=1).fit(panel, progress=False)
     assert not fitted.graphs().probability.equals(other.graphs().probability)
-
-
-def test_an_interrupted_run_resumes_to_the_same_bits(panel: Panel, tmp_path: Path) -> None:
-    class Interrupted(Exception):
-        pass
-
-    def stop(report: object) -> None:
-        if getattr(report, "epoch") == 2:  # noqa: B009
-            raise Interrupted
-
-    settings = {**QUICK, "epochs": 4}
-    whole = CausalMMM(**settings).fit(panel, progress=False)
-    with pytest.raises(Interrupted):
-        CausalMMM(**settings).fit(
-            panel, progress=False, checkpoint=tmp_path / "run.pt", on_epoch=stop
-        )
-    resumed = CausalMMM(**settings).fit(
-        panel, progress=False, checkpoint=tmp_path / "run.pt", resume=True
-    )
-    pd.testing.assert_frame_equal(whole.graphs(), resumed.graphs(), check_exact=True)
-    assert list(resumed.history_.epoch) == [1, 2, 3, 4]
-
-
-def test_resuming_without_a_checkpoint_is_refused(panel: Panel, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nothing to resume"):
-        CausalMMM(**QUICK).fit(panel, progress=False, checkpoint=tmp_path / "none.pt", resume=True)
 
 
 def test_fit_leaves_the_global_random_state_alone(panel: Panel) -> None:

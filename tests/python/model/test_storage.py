@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from causalmmm import CausalMMM, ModelError, load
 from causalmmm.data.fingerprint import fingerprint
+from causalmmm.model.header import digest, header_text
 from causalmmm.model.parameters import parameters_from_json, parameters_to_json
 
 if TYPE_CHECKING:
@@ -27,16 +28,23 @@ def saved(fitted: Fitted, tmp_path: Path) -> Path:
 
 
 def edit(saved: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the header as another version would have written it, with its digest."""
     path = saved / "model.json"
     header = json.loads(path.read_text())
+    del header["digest"]
     change(header)
-    path.write_text(json.dumps(header))
+    path.write_text(header_text(header))
 
 
 def edit_weights(saved: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:
-    weights = load_file(saved / "model.safetensors")
+    """Change the weights as another version would have written them, with their digest."""
+    path = saved / "model.safetensors"
+    weights = load_file(path)
     change(weights)
-    save_file(weights, saved / "model.safetensors")
+    save_file(weights, path)
+    content = path.read_bytes()
+    known = {"model.safetensors": {"bytes": len(content), "digest": digest(content)}}
+    edit(saved, lambda header: header.update(files=known))
 
 
 def test_a_loaded_model_gives_the_same_bits(fitted: Fitted, saved: Path) -> None:
@@ -136,6 +144,19 @@ def _cut(saved: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
+def _other_weights(saved: Path) -> None:
+    """Those of another fit: the same names, shapes and size."""
+    path = saved / "model.safetensors"
+    weights = load_file(path)
+    weights[_bias(weights)] += 1
+    save_file(weights, path)
+
+
+def _sparse(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)
+
+
 def _wrong_shape(saved: Path) -> None:
     def change(weights: dict[str, np.ndarray]) -> None:
         name = _bias(weights)
@@ -172,7 +193,14 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...]]] = {
         "unreadable-model",
         ("does not describe",),
     ),
-    "newer format": (lambda d: edit(d, lambda h: h.update(format=3)), "newer-format", ("3", "2")),
+    "sparse header": (lambda d: _sparse(d / "model.json"), "unreadable-model", ("1099511627776",)),
+    "sparse weights": (
+        lambda d: _sparse(d / "model.safetensors"),
+        "truncated-weights",
+        ("1099511627776 bytes", "another fit"),
+    ),
+    "weights of another fit": (_other_weights, "wrong-weights", ("another fit", "digest")),
+    "newer format": (lambda d: edit(d, lambda h: h.update(format=4)), "newer-format", ("4", "3")),
     "no format": (lambda d: edit(d, lambda h: h.pop("format")), "unknown-format", ("None",)),
     "header lacks keys": (
         lambda d: edit(d, lambda h: (h.pop("nodes"), h.pop("schema"))),
@@ -217,6 +245,20 @@ def test_a_damaged_model_says_what_is_wrong(saved: Path, name: str) -> None:
     assert refused.value.report.codes == {code}
     for words in says:
         assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_every_flipped_bit_is_found(saved: Path, name: str) -> None:
+    path = saved / name
+    content = path.read_bytes()
+    for position in np.random.default_rng(7).choice(8 * len(content), 40, replace=False).tolist():
+        damaged = bytearray(content)
+        damaged[position // 8] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ModelError):
+            load(saved)
+    path.write_bytes(content)
+    assert load(saved).nodes_
 
 
 def test_every_wrong_tensor_is_named_at_once(saved: Path) -> None:
