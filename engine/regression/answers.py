@@ -5,26 +5,55 @@ All in the scaled units of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from causalmmm.engine.regression.design import Observed
-from causalmmm.engine.regression.posterior import Draws, Known, draw, know
+from causalmmm.engine.regression.posterior import Draws, Known, chunks, draw, know
+from causalmmm.engine.regression.problem import in_single
 from causalmmm.engine.regression.state import Regression
 from causalmmm.kernels import adstock_hill
+
+Value = TypeVar("Value")
+
+
+class Lazily(Mapping[int, Value], Generic[Value]):
+    """Values of receivers, each made when it is first asked for."""
+
+    def __init__(self, receivers: Sequence[int], make: Callable[[int], Value]) -> None:
+        self._receivers, self._make = tuple(receivers), make
+        self._made: dict[int, Value] = {}
+
+    def __getitem__(self, receiver: int) -> Value:
+        if receiver not in self._receivers:
+            raise KeyError(receiver)
+        if receiver not in self._made:
+            self._made[receiver] = self._make(receiver)
+        return self._made[receiver]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._receivers)
+
+    def __len__(self) -> int:
+        return len(self._receivers)
+
+    def __contains__(self, receiver: object) -> bool:
+        return receiver in self._receivers
 
 
 @dataclass(frozen=True)
 class StorePosterior:
-    """What is known of B stores: by receiver, closed-form posteriors and D joint draws."""
+    """What is known of B stores: by receiver, closed-form posteriors and D joint draws, made when
+    they are asked for."""
 
     regression: Regression
     observed: Observed
-    known: dict[int, Known]
-    drawn: dict[int, Draws]
+    known: Mapping[int, Known]
+    drawn: Mapping[int, Draws]
     draws: int
 
 
@@ -67,15 +96,15 @@ def store_posterior(
     """Posterior of these stores, fitted or new, from their own rows."""
     count = draws or regression.config.draws
     chosen = list(regression.receivers) if receivers is None else list(receivers)
-    known = {j: know(regression, observed, j) for j in chosen}
-    drawn = {j: draw(known[j], observed, count, seed) for j in chosen}
+    known = Lazily(chosen, lambda j: know(regression, observed, j))
+    drawn = Lazily(chosen, lambda j: draw(known[j], observed, count, seed))
     return StorePosterior(regression, observed, known, drawn, count)
 
 
 def responses_of(known: Known, drawn: Draws, some: slice) -> Tensor:
     """[d, B, n, T]: responses of a receiver's senders under some of the draws."""
-    shapes = drawn.shapes
-    return known.problem.design.responses(shapes.decay[some], shapes.slope[some], shapes.half[some])
+    shapes, design = drawn.shapes, in_single(known.problem).design
+    return design.responses(shapes.decay[some], shapes.slope[some], shapes.half[some])
 
 
 @torch.no_grad()
@@ -89,15 +118,12 @@ def graphs(stores: StorePosterior, seed: int = 1) -> PairTable:
             continue
         place = (slice(None), list(known.fitted.senders), receiver)
         drawn = draw(known, observed, min(stores.draws, 100), seed, everything=True)
-        response = known.problem.responses(known.fitted.theta)  # [B, n, T]
-        mean = (response * rows.unsqueeze(1)).sum(-1) / rows.sum(-1, keepdim=True)
-        if known.shaped:
-            mean = torch.cat(
-                [
-                    (responses_of(known, drawn, slice(d, d + 1)) * rows.unsqueeze(1)).sum(-1)
-                    for d in range(len(drawn.own))
-                ]
-            ) / rows.sum(-1, keepdim=True)
+        ranges = chunks(len(drawn.own), observed.x.numel()) if known.shaped else [(0, 1)]
+        sums = [
+            (responses_of(known, drawn, slice(*some)) @ rows.unsqueeze(-1)).squeeze(-1)
+            for some in ranges
+        ]
+        mean = torch.cat(sums) / rows.sum(-1, keepdim=True)  # [D or 1, B, n]
         added = mean * drawn.effects / (1 - drawn.own).unsqueeze(-1)  # [D, B, n]
         ends = added.quantile(torch.tensor([0.05, 0.95], dtype=torch.float64), 0)
         table[0][place] = known.inclusion.probability

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.regression.answers import StorePosterior, responses_of
-from causalmmm.engine.regression.posterior import Draws, Known
+from causalmmm.engine.regression.posterior import Known, chunks
 from causalmmm.kernels import adstock_hill
-
-_VALUES_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,9 @@ def contributions(stores: StorePosterior) -> Contributions:
     """Contributions to the target; intervals are quantiles of the drawn sums."""
     target = stores.regression.layout.nodes - 1
     observed, rows = stores.observed, stores.observed.mask.to(torch.float64)
-    size = max(1, _VALUES_AT_ONCE // stores.observed.x.numel())
     parts, sums, total_sums = None, [], []
-    for begin in range(0, stores.draws, size):
-        some = slice(begin, min(begin + size, stores.draws))
-        found = _parts(stores, target, some)
+    for begin, end in chunks(stores.draws, observed.x.numel()):
+        found = _parts(stores, target, slice(begin, end))
         sums.append((found[3] * rows.unsqueeze(1)).sum(-1))
         total_sums.append((found[4] * rows.unsqueeze(1)).sum(-1))
         added = [part.sum(0) for part in found]
@@ -165,6 +161,3 @@ def _spread_out(added: Tensor, known: Known, nodes: int) -> Tensor:
     wide = added.new_zeros(*added.shape[:2], nodes, added.shape[-1])
     wide[:, :, list(known.fitted.senders)] = added
     return wide
-
-
-__all__ = ["Contributions", "Draws", "contributions", "kept"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.regression.marginal import Moments, Posterior, posterior
+from causalmmm.engine.regression.marginal import Moments, posterior
 from causalmmm.engine.regression.problem import Problem
 
 MOST_EXACT = 12
@@ -21,6 +21,7 @@ _GRID = 61  # points of the grid over a shared effect
 _BORROWED = 2.0  # stores' worth of weight of a pair's given prior against other stores' edges
 _ODDS = torch.linspace(-6, 6, 9, dtype=torch.float64)  # grid of log odds around the given
 _SURE = 1e-6
+_VALUES_AT_ONCE = 500_000  # of the sum over subsets
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Inclusion:
     """Posterior over subsets of senders.
 
     probability  [B, n].
-    subsets      bool [M, n] and weights [B, M], where the sum is exact; else None.
+    subsets      float64 [M, n], one where in, and weights [B, M]; None where the sum is not exact.
     """
 
     probability: Tensor
@@ -56,7 +57,7 @@ class Inclusion:
         ends = ends / ends[:, -1:]
         place = torch.searchsorted(ends, uniform[..., 0].mT.contiguous())  # [B, D]
         chosen = self.subsets[place.clamp_max(len(self.subsets) - 1)]
-        return chosen.transpose(0, 1).to(torch.float64)
+        return chosen.transpose(0, 1)
 
 
 @torch.no_grad()
@@ -91,49 +92,59 @@ def inclusion(moments: Moments, slab: Slab) -> Inclusion:
 
 
 def all_subsets(required: Tensor) -> Tensor:
-    """bool [M, n]: every subset that holds the ``required`` [n]."""
+    """float64 [M, n], one where a sender is in: every subset that holds the ``required`` [n]."""
     free = (~required).nonzero().flatten()
     codes = torch.arange(2 ** len(free)).unsqueeze(-1)
-    subsets = required.expand(len(codes), -1).clone()
-    subsets[:, free] = (codes >> torch.arange(len(free))) % 2 == 1
+    subsets = required.to(torch.float64).expand(len(codes), -1).clone()
+    subsets[:, free] = ((codes >> torch.arange(len(free))) % 2).to(torch.float64)
     return subsets
 
 
 def _exact(moments: Moments, slab: Slab) -> Inclusion:
     subsets = all_subsets(slab.log_odds == torch.inf)  # [M, n]
-    held = subsets.to(torch.float64)
     odds = torch.where(slab.log_odds == torch.inf, 0.0, slab.log_odds)
-    stores = len(moments.xtx)
+    ratio = slab.mean / slab.sd
+    size = max(1, _VALUES_AT_ONCE // (2 * subsets.numel()))
     parts = []
-    chunk = max(1, 2_000_000 // (stores * max(1, held.shape[1]) ** 2))
-    for some in held.split(chunk):
-        on = some.unsqueeze(1)  # [M', 1, n]
-        zero = torch.zeros(len(some), stores, dtype=torch.float64)
-        wide = Moments(
-            moments.xtx.expand(len(some), -1, -1, -1),
-            moments.xty.expand(len(some), -1, -1),
-            zero,
-            zero,
-        )
-        value, found = posterior(
-            wide,
-            (slab.mean * on).expand(-1, stores, -1),
-            (slab.sd * on).expand(-1, stores, -1),
-            zero,
-        )
-        parts.append(value + (some @ odds).unsqueeze(-1) + _tails(found, slab, on))
-    weights = torch.cat(parts).softmax(0).mT  # [B, M]
-    return Inclusion(weights @ held, subsets, weights)
+    for xtx, xty in zip(moments.xtx.split(size), moments.xty.split(size), strict=True):
+        value, mean, variance = _swept(xtx, xty, slab, subsets)  # [b, M], [b, M, n] twice
+        tails = torch.special.log_ndtr(mean / variance.sqrt()) - torch.special.log_ndtr(ratio)
+        value = value - 0.5 * subsets @ ratio.square() + subsets @ odds
+        parts.append(value + (tails * subsets * slab.positive).sum(-1))
+    weights = torch.cat(parts).softmax(-1)  # [B, M]
+    return Inclusion(weights @ subsets, subsets, weights)
 
 
-def _tails(found: Posterior, slab: Slab, on: Tensor) -> Tensor:
-    """[M', B]: log of how much likelier than before the data effects are to be positive, with the
-    posterior's correlations left aside."""
-    inverse = torch.cholesky_inverse(found.root).diagonal(dim1=-2, dim2=-1)
-    sd = slab.sd * inverse.sqrt()
-    after = torch.special.log_ndtr(found.mean / sd)
-    before = torch.special.log_ndtr(slab.mean / slab.sd)
-    return ((after - before) * on * slab.positive).sum(-1)
+def _swept(xtx: Tensor, xty: Tensor, slab: Slab, subsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every subset [M, n], without what the prior says of it: log evidence [b, M], and mean and
+    variance of each effect in prior standard deviations [b, M, n], 0 and 1 where it is absent.
+
+    A sweep (Goodnight, 1979) takes one sender into the regression, and doubles the number of
+    subsets. Of the swept matrices only the columns of senders still to come are kept.
+    """
+    stores, n = xty.shape
+    required = subsets.min(0).values.bool()
+    order = [*required.nonzero().flatten().tolist(), *(~required).nonzero().flatten().tolist()]
+    gram = slab.sd.unsqueeze(-1) * xtx * slab.sd + torch.eye(n, dtype=xtx.dtype)
+    pull = slab.sd * xty + slab.mean / slab.sd  # [b, n]
+    left = torch.cat([gram[..., order], pull.unsqueeze(-1)], -1).unsqueeze(1)  # [b, 1, n, n + 1]
+    variance = xty.new_zeros(stores, 1, n)
+    value = xty.new_zeros(stores, 1)
+    for k in order:
+        column, rest = left[..., 0], left[..., 1:]  # [b, m, n], [b, m, n, still to come + 1]
+        pivot = column[..., k]  # [b, m], at least 1
+        row = rest[..., k, :] / pivot.unsqueeze(-1)
+        inside = rest - column.unsqueeze(-1) * row.unsqueeze(-2)
+        inside[..., k, :] = row
+        wider = variance + column.square() / pivot.unsqueeze(-1)
+        wider[..., k] = 1 / pivot
+        better = value + 0.5 * (pivot * row[..., -1].square() - pivot.log())
+        if bool(required[k]):
+            left, variance, value = inside, wider, better
+        else:  # a sender's bit in a subset's number is above those of the senders before
+            left = torch.cat([rest, inside], 1)
+            variance, value = torch.cat([variance, wider], 1), torch.cat([value, better], 1)
+    return value, left[..., 0] * subsets, torch.where(subsets > 0, variance, 1.0)
 
 
 def _propagated(moments: Moments, slab: Slab) -> Tensor:

@@ -373,7 +373,7 @@ def _finished(
     if shaped:
         draws = laplace_draws(problem, mode, config.draws, config.seed + task.receiver)
     else:
-        draws = mode.theta.expand(config.draws, -1).clone()
+        draws = mode.theta.unsqueeze(0)
     shapes = spec.unpack(mode.theta)
     positive = problem.design.positive
     zero = torch.zeros_like(shapes.mean)

@@ -5,12 +5,10 @@ Which designs are compared is decided in ``fit``.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from causalmmm.engine.regression.problem import Mode, Problem, gradient, objective
+from causalmmm.engine.regression.problem import Mode, Problem, gradient, in_single, objective
 
 _DECAYS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.92, 0.98)
 _HISTORY = 30
@@ -35,7 +33,7 @@ def converge(problem: Problem, mode: Mode, iterations: int) -> Mode:
 
 def maximise(problem: Problem, begin: Mode, iterations: int) -> Mode:
     """A point above ``begin`` on the log posterior, after at most so many steps."""
-    problem = replace(problem, design=replace(problem.design, dtype=torch.float32))
+    problem = in_single(problem)
     sizes = [len(begin.theta), len(begin.log_noise)]
     both = torch.cat([begin.theta, begin.log_noise]).clone().requires_grad_()
     search = torch.optim.LBFGS(
@@ -69,7 +67,7 @@ def best_decays(problem: Problem, mode: Mode) -> Mode:
     The likelihood has several tops in a decay, between which a gradient does not lead. All values
     of one sender are compared in one evaluation.
     """
-    problem = replace(problem, design=replace(problem.design, dtype=torch.float32))
+    problem = in_single(problem)
     spec, theta, value = problem.spec, mode.theta.clone(), mode.value
     grid = torch.logit(torch.tensor(_DECAYS, dtype=torch.float64))
     for i in range(spec.senders):

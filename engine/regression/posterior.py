@@ -15,14 +15,14 @@ from causalmmm.engine.regression.design import Observed
 from causalmmm.engine.regression.edges import Inclusion, Slab, inclusion, sender_moments
 from causalmmm.engine.regression.fit import Choice, base_problem, sender_unit
 from causalmmm.engine.regression.level import Shifts, find_shifts, relevance, shifted
-from causalmmm.engine.regression.marginal import Moments, posterior
-from causalmmm.engine.regression.problem import Problem, noise_mode
+from causalmmm.engine.regression.marginal import posterior
+from causalmmm.engine.regression.problem import Problem, in_single, noise_mode
 from causalmmm.engine.regression.state import Receiver, Regression
 from causalmmm.engine.regression.theta import Shapes
 
 _MOST_OWN_SHIFTS = 6
 _RELEVANCE_ROUNDS = 5
-_VALUES_AT_ONCE = 8_000_000
+_VALUES_AT_ONCE = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -126,26 +126,29 @@ def draw(
     With ``everything`` every edge is there. Effects that cannot be negative are cut at zero. Every
     store has noise of its own, by its key, so that it is the same in any company.
     """
-    problem, fitted = known.problem, known.fitted
-    theta = fitted.theta_draws[torch.arange(draws) % len(fitted.theta_draws)]
+    problem, theta = in_single(known.problem), known.fitted.theta_draws
+    fixed_shapes = len(theta) == 1
+    theta = theta[torch.arange(draws) % len(theta)]
     n, width = problem.spec.senders, problem.spec.senders
     columns = problem.design.terms.shape[-1] + n
     normal, uniform = _noise(observed, draws, columns + 1, width, seed + 7919 * known.receiver)
     held = torch.ones_like(uniform) if everything else known.inclusion.draw(uniform)  # [D, B, n]
     log_noise = known.log_noise + normal[..., -1] * _noise_sd(known)
     parts = []
-    for begin, end in _chunks(draws, len(observed.x), problem.design.exposure.shape[-2:]):
-        moments = problem.moments(theta[begin:end])
-        centre, scale = problem.prior(theta[begin:end])
-        on = torch.cat([torch.ones_like(centre[..., : columns - n]), held[begin:end]], -1)
+    for begin, end in chunks(draws, observed.x.numel()):
+        if begin == 0 or not fixed_shapes:
+            some = theta[:1] if fixed_shapes else theta[begin:end]
+            moments, (centre, scale) = problem.moments(some), problem.prior(some)
+        on = torch.nn.functional.pad(held[begin:end], (columns - n, 0), value=1.0)
         _, found = posterior(moments, centre * on, scale * on, log_noise[begin:end])
         parts.append(found.draw(normal[begin:end, :, :columns]))
     drawn = torch.cat(parts)  # [D, B, P]
     terms, levels = len(problem.spec.kind), known.shifts.scale.shape[1]
     fixed, level, effect = drawn.split([terms, levels, n], -1)
     effect = torch.where(problem.design.positive, effect.clamp_min(0), effect)
-    own = fixed[..., -1].clamp(-0.98, 0.98) if fitted.own_lag else torch.zeros_like(log_noise)
-    fixed = fixed[..., :-1] if fitted.own_lag else fixed
+    own_lag = known.fitted.own_lag
+    own = fixed[..., -1].clamp(-0.98, 0.98) if own_lag else torch.zeros_like(log_noise)
+    fixed = fixed[..., :-1] if own_lag else fixed
     return Draws(problem.spec.unpack(theta), fixed, level, effect, own, log_noise.exp())
 
 
@@ -167,14 +170,8 @@ def _noise(
     return torch.stack(normal, 1), torch.stack(uniform, 1)
 
 
-def _chunks(draws: int, stores: int, rows: torch.Size) -> Iterator[tuple[int, int]]:
-    """Ranges of draws whose responses fit in memory."""
-    size = max(1, _VALUES_AT_ONCE // max(1, stores * rows.numel()))
+def chunks(draws: int, values: int) -> Iterator[tuple[int, int]]:
+    """Ranges of draws that are held in memory at a time, where each takes so many ``values``."""
+    size = max(1, _VALUES_AT_ONCE // values)
     for begin in range(0, draws, size):
         yield begin, min(begin + size, draws)
-
-
-def at_mode(known: Known) -> tuple[Tensor, Moments]:
-    """Responses [B, n, T] and moments at the parameters' mode."""
-    response = known.problem.responses(known.fitted.theta)
-    return response, known.problem.design.moments(response)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.regression.answers import StorePosterior
-from causalmmm.engine.regression.posterior import Draws, Known
+from causalmmm.engine.regression.posterior import Draws, Known, chunks
 from causalmmm.kernels import adstock_hill
 
 _LEAST_MEAN = 0.02  # of a series that cannot fall below zero, as a share of its level
@@ -116,18 +116,19 @@ class _Roll:
 
 def _begin(known: Known, drawn: Draws, basis: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Stock of carry-over [D, B, n] after the last row, and the error there [D, B]."""
-    design, draws = known.problem.design, len(drawn.own)
-    errors, stocks = [], []
-    for d in range(draws):
+    design, shapes = known.problem.design, drawn.shapes
+    exposure, initial = design.exposure.to(torch.float32), design.initial.to(torch.float32)
+    senders, stocks = [], []
+    for begin, end in chunks(len(drawn.own), exposure.numel()):
         decay, slope, half = (
-            s[d].view(1, -1, 1) for s in (drawn.shapes.decay, drawn.shapes.slope, drawn.shapes.half)
+            s[begin:end].to(torch.float32).unsqueeze(1).unsqueeze(-1)
+            for s in (shapes.decay, shapes.slope, shapes.half)
         )
-        response, stock = adstock_hill(design.exposure, decay, slope, half, design.initial)
-        stocks.append(stock)
-        fitted = (drawn.terms[d] * basis[:, -1]).sum(-1)
-        fitted = fitted + (drawn.effects[d] * response[..., -1]).sum(-1)
-        errors.append(y[:, -1] - fitted)
-    return torch.stack(stocks), torch.stack(errors)
+        response, stock = adstock_hill(exposure, decay, slope, half, initial)
+        stocks.append(stock.to(torch.float64))
+        senders.append((drawn.effects[begin:end] * response[..., -1]).sum(-1))
+    fitted = (drawn.terms * basis[:, -1]).sum(-1) + torch.cat(senders)
+    return torch.cat(stocks), y[:, -1] - fitted
 
 
 def _noisy(mean: Tensor, sd: Tensor, normal: Tensor, floor: Tensor) -> Tensor:

@@ -59,6 +59,12 @@ class Problem:
         return posterior(self.moments(theta), *self.prior(theta), log_noise)[1]
 
 
+def in_single(problem: Problem) -> Problem:
+    """The problem with responses in float32, ten times as fast: for searches and draws, not for a
+    curvature. Everything after them stays in float64."""
+    return replace(problem, design=replace(problem.design, dtype=torch.float32))
+
+
 @dataclass(frozen=True)
 class Mode:
     """theta [K], log noise [B], and the log posterior there."""

@@ -20,7 +20,7 @@ class Receiver:
     """Fitted regression of one receiver.
 
     shared_scale, own_lag, rho, warm  what was decided (see ``fit.Choice``);
-    theta [K], and posterior draws of it [D, K] (see ``ThetaSpec``);
+    theta [K], and posterior draws of it [D, K] (see ``ThetaSpec``), [1, K] without fitted shapes;
     effect_mean, effect_sd, log_odds  [n], slab and prior log odds of every sender;
     shift_begin, shift_end int64 [L], shift_scale [L]: level shifts that all stores have.
     report  log evidence of what was compared.

@@ -16,7 +16,7 @@ from causalmmm.engine.regression.edges import (
     all_subsets,
     inclusion,
 )
-from causalmmm.engine.regression.marginal import Moments
+from causalmmm.engine.regression.marginal import Moments, posterior
 
 SENDERS, STEPS = 3, 15
 
@@ -110,3 +110,19 @@ def test_drawn_graphs_have_the_posterior_s_frequencies() -> None:
         20_000, 1, SENDERS, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
     assert (found.draw(uniform).mean(0) - found.probability).abs().max() < 0.015
+
+
+def test_the_sum_over_twelve_senders_is_that_of_one_subset_after_the_other() -> None:
+    h, y = draw(3, senders=MOST_EXACT, steps=60)
+    prior, moments = slab(MOST_EXACT), at_unit_noise(h, y)
+    found = inclusion(moments, prior)
+    assert found.subsets is not None
+    assert found.weights is not None
+    some = torch.arange(0, len(found.subsets), 97)
+    values = []
+    for held in found.subsets[some]:
+        value, _ = posterior(moments, prior.mean * held, prior.sd * held, moments.yty)
+        values.append(value + held @ prior.log_odds)
+    expected = torch.cat(values).softmax(0)
+    weights = found.weights[0, some]
+    torch.testing.assert_close(weights / weights.sum(), expected)
