@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 from causalmmm import Panel, PanelError, RefusedInput
 from causalmmm.runtime import OnnxModel
 from causalmmm.scoring import MANIFEST, Scored, answer_schema, score, score_dataset
+from causalmmm.scoring.partitions import Fingerprint, Partition
 
 PARTS = 6
 
@@ -230,13 +232,54 @@ def test_nothing_of_the_user_is_replaced(exported: Path, panel: Panel, tmp_path:
     score_dataset(exported, folder, out, workers=1)
     write(panel.to_frame(["4"]), out / "a.parquet")
     write(panel.to_frame(["5"]), out / "c.parquet")
-    write(panel.to_frame(["6"]), folder / "b.parquet")
     before = files(out)
     with pytest.raises(RefusedInput) as refused:
         score_dataset(exported, folder, out, workers=1)
     codes = {finding.code for finding in refused.value.report}
-    assert codes == {"place-taken", "answer-without-partition", "partition-changed"}
+    assert codes == {"place-taken", "answer-without-partition"}
     assert files(out) == before
+
+
+@pytest.mark.parametrize("compression", [None, "snappy"])
+def test_a_corrected_cell_is_scored_again(
+    exported: Path, panel: Panel, model: OnnxModel, tmp_path: Path, compression: Any
+) -> None:
+    """Of the same size and footer, and with its old time of change put back."""
+    folder, out = tmp_path / "panel", tmp_path / "scores"
+    frame = panel.to_frame(["1", "2"])
+    path = folder / "a.parquet"
+    folder.mkdir()
+    frame.to_parquet(path, index=False, compression=compression)
+    write(panel.to_frame(["3"]), folder / "b.parquet")
+    score_dataset(exported, folder, out, workers=1)
+    then = path.stat()
+    middle = frame["sales"].sort_values().index[len(frame) // 2]  # neither least nor largest
+    frame.loc[middle, "sales"] *= 1.001
+    frame.to_parquet(path, index=False, compression=compression)
+    os.utime(path, ns=(then.st_atime_ns, then.st_mtime_ns))
+    if compression is None:
+        assert path.stat().st_size == then.st_size
+    untouched = (out / "b.parquet").stat().st_mtime_ns
+    assert score_dataset(exported, folder, out, workers=1) == Scored(1, 1, 2 * 3 * 3, changed=1)
+    assert (out / "b.parquet").stat().st_mtime_ns == untouched
+    assert_same(pq.read_table(out / "a.parquet"), model.predict(frame))
+    path.touch()  # rewritten without a change: read again, but kept
+    assert score_dataset(exported, folder, out, workers=1) == Scored(0, 2, 0)
+
+
+def test_files_that_were_not_written_to_are_not_read_again(
+    exported: Path, panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "panel"
+    write(panel.to_frame(["1"]), folder / "a.parquet")
+    monkeypatch.setattr("causalmmm.scoring.partitions._CLOCK_SECONDS", -1.0)  # settled at once
+    partition = Partition("a.parquet", folder / "a.parquet")
+    seen = Fingerprint.of(partition)
+    monkeypatch.setattr("causalmmm.scoring.partitions._digest", lambda partition: 1 / 0)
+    assert seen.fits(partition)
+    partition.path.touch()
+    with pytest.raises(ZeroDivisionError):
+        seen.fits(partition)
 
 
 def test_two_runs_into_one_folder_are_refused(exported: Path, panel: Panel, tmp_path: Path) -> None:

@@ -246,14 +246,42 @@ def panel_of(
             raise typer.BadParameter("no data path is stored with this model; pass --data or -c")
         if not Path(source["path"]).is_file():
             raise typer.BadParameter(
-                f"the data of the fit, '{source['path']}', no longer exist; pass --data or -c"
+                f"the data of the fit, '{source['path']}', have moved or no longer exist; pass "
+                "--data or -c"
             )
-        read = Config(model.schema_, DataConfig.model_validate(source))
-    else:
-        read, _ = read_config(config, overrides, data)
-        if read.schema is None:
-            read = replace(read, schema=model.schema_)
+        settings = {name: source[name] for name in DataConfig.model_fields if name in source}
+        panel = read_panel(Config(model.schema_, DataConfig.model_validate(settings)))
+        if change := _change_since_fit(model, panel):
+            terminal.say(f"warning: the data of the fit, '{source['path']}', {change}", "yellow")
+        return panel
+    read, _ = read_config(config, overrides, data)
+    if read.schema is None:
+        read = replace(read, schema=model.schema_)
     return read_panel(read)
+
+
+def _change_since_fit(model: CausalMMM, panel: Panel) -> str:
+    """How the file on which a model was fitted differs from what it was then, or nothing."""
+    from causalmmm.data.fingerprint import training_record
+
+    assert model.source_ is not None
+    holdout = model.source_["holdout"]
+    if holdout is None:  # formats 1 and 2
+        return ""
+    try:
+        now = training_record(panel.split(holdout)[0] if holdout else panel)
+    except ValueError:  # shorter than what was held out
+        now = training_record(panel)
+    facts = ("stores", "rows", "first", "last")
+    differing = [
+        f"{name} {model.trained_on_[name]} then, {now[name]} now"
+        for name in facts
+        if model.trained_on_[name] != now[name]
+    ]
+    if now["fingerprint"] == model.trained_on_["fingerprint"]:
+        return ""
+    what = "; ".join(differing) or "other values in the same rows"
+    return f"have changed since ({what}): answers are for the data as they are now"
 
 
 def check_device(device: str | None) -> str | None:

@@ -72,6 +72,6 @@ def export(
             terminal.say(f"{name}: differs by at most {value:.1e}")
         if not agrees:
             terminal.say(f"the file does not agree with the model within {TOLERANCE:.0e}", "red")
-    wrote(out, agrees=agrees, **facts)
+    wrote(out, ok=agrees, agrees=agrees, **facts)
     if not agrees:
         raise typer.Exit(1)

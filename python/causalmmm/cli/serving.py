@@ -43,8 +43,8 @@ def score(
 
     Every file of --data, in plain or hive folders, leads to a file of the same name in --out; a
     store must be in one file only. Each process holds one file at a time in memory. Files appear
-    whole or not at all: after a crash the same command computes only what is missing. It refuses
-    to continue with another model, other settings or changed files, and replaces nothing.
+    whole or not at all: after a crash the same command computes only what is missing. Files whose
+    data have changed are scored again. It refuses to continue with another model or settings.
 
     Columns of forecasts: store, date, series, mean, lower_80, upper_80, lower_95, upper_95; of
     graphs: store, source, target, probability, effect, lower, upper.
@@ -71,10 +71,12 @@ def score(
         )
     if json:
         facts = {"partitions": scored.done, "kept": scored.kept, "rows": scored.rows}
+        facts["changed"] = scored.changed
         terminal.result({"ok": True, "out": str(out), **facts})
     else:
         kept = f", {scored.kept} existed already" if scored.kept else ""
-        terminal.say(f"wrote {counted(scored.done, 'file')} to {out}{kept}")
+        again = f" ({scored.changed} again, as their data changed)" if scored.changed else ""
+        terminal.say(f"wrote {counted(scored.done, 'file')} to {out}{again}{kept}")
 
 
 def serve(

@@ -44,6 +44,13 @@ def fit(
         Path | None, typer.Option(help="File updated after every epoch, for --resume.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from --checkpoint.")] = False,
+    absolute: Annotated[
+        bool,
+        typer.Option(
+            "--absolute-path",
+            help="Store where the data are as an absolute path, not relative to the model.",
+        ),
+    ] = False,
     force: ForceOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -76,7 +83,9 @@ def fit(
     model = CausalMMM(**parameters)
     with exclusive(out):
         model.fit(panel, progress=not quiet, checkpoint=checkpoint, resume=resume)
-        model.source_ = {**settings.data.model_dump(mode="json"), "path": str(path.resolve())}
+        read = settings.data.model_dump(mode="json")
+        model.source_ = {**read, "path": str(path.resolve()), "holdout": holdout}
+        model.source_["absolute"] = absolute
         model.save(out, overwrite=force)
     _report(model, panel, out)
 

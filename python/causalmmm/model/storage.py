@@ -6,6 +6,7 @@ or not at all.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,9 @@ def save(
         weights = {k: v.detach().cpu().contiguous() for k, v in model.model_.state_dict().items()}
     content = tensor_bytes(weights)
     facts = _header(model, weights, settings)
+    if model.source_ is not None and not model.source_["absolute"]:
+        relative = os.path.relpath(model.source_["path"], target.resolve())
+        facts["source"] = {**model.source_, "path": relative}
     facts["files"] = {WEIGHTS: {"bytes": len(content), "digest": digest(content)}}
     with atomic_directory(target) as partial:
         (partial / WEIGHTS).write_bytes(content)
@@ -150,7 +154,7 @@ def read(directory: str | Path) -> SavedModel:
         model=model,
         history=pd.DataFrame(header["history"]),
         trained_on=header["trained_on"],
-        source=header.get("source"),
+        source=_located(header.get("source"), folder),
     )
 
 
@@ -181,6 +185,17 @@ def _header(
         "history": history,
         "tensors": {k: {"shape": list(v.shape), "dtype": str(v.dtype)} for k, v in weights.items()},
     }
+
+
+def _located(source: dict[str, Any] | None, folder: Path) -> dict[str, Any] | None:
+    """Where the data of the fit are: the header has their path relative to the model.
+
+    Formats 1 and 2 have absolute paths and know of no holdout.
+    """
+    if source is None:
+        return None
+    path = os.path.normpath(folder.resolve() / source["path"])
+    return {"holdout": None, "absolute": True, **source, "path": path}
 
 
 def _listed(tensors: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,26 +29,31 @@ from causalmmm.findings import Finding, PanelError, RefusedInput, refusal
 from causalmmm.runtime import OnnxModel
 from causalmmm.scoring.arrow import What, answer_schema, answers, steps_ahead
 from causalmmm.scoring.partitions import (
+    Fingerprint,
     Partition,
     check_apart,
-    digest,
+    file_state,
     find_partitions,
     read_partition,
     stores_of,
 )
 
 MANIFEST = "_causalmmm.json"  # readers of Parquet data sets ignore names that begin with _
-_FORMAT = 1
-_PARTITION_DIGEST = b"causalmmm.partition"  # Parquet metadata: of the partition that was scored
+_FORMAT = 2  # since 2 a partition is known by all its bytes
+_DIGEST, _STATE = b"causalmmm.partition", b"causalmmm.state"  # Parquet metadata: a Fingerprint
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Result of a run: partitions scored now, partitions kept from earlier runs, rows written."""
+    """Result of a run: partitions scored now, partitions kept from earlier runs, rows written.
+
+    ``changed`` of those scored now had been scored before, from other data.
+    """
 
     done: int
     kept: int
     rows: int
+    changed: int = 0
 
 
 def score_dataset(
@@ -66,8 +71,8 @@ def score_dataset(
     model         an exported file.
     data          folder of Parquet files, plain or in hive folders; every store in one file only.
     out           output folder: new, empty, or begun by an earlier run, whose files are kept. Files
-                  appear whole or not at all. A run with another model or other settings, or on
-                  changed files, is refused.
+                  appear whole or not at all. Files whose data have changed by a single bit are
+                  scored again; a run with another model or other settings is refused.
     workers       processes, each with one file at a time in memory; default: one per core.
     on_partition  called with name and rows of every finished file.
 
@@ -91,7 +96,8 @@ def score_dataset(
             failures += error.report.findings
     check_apart(stores)
     with _claimed(task, opened):
-        missing = _missing(task, [partition for partition, _ in stores], partitions)
+        scorable = [partition for partition, _ in stores]
+        missing, changed = _missing(task, scorable, partitions, workers)
         rows = 0
         for partition, result in _in_processes(task, missing, workers):
             if isinstance(result, int):
@@ -101,7 +107,7 @@ def score_dataset(
                 failures += [_named(finding, partition) for finding in result]
     if failures:
         raise PanelError(failures)
-    return Scored(len(missing), len(partitions) - len(missing), rows)
+    return Scored(len(missing), len(partitions) - len(missing), rows, changed)
 
 
 # ---- the output folder ------------------------------------------------------------------------
@@ -177,9 +183,12 @@ def _check_manifest(file: IO[str], facts: dict[str, Any], out: Path) -> None:
 
 
 def _missing(
-    task: _Task, scorable: Sequence[Partition], partitions: Sequence[Partition]
-) -> list[Partition]:
-    """Partitions that are not scored yet; refuses files that belong to no partition."""
+    task: _Task, scorable: Sequence[Partition], partitions: Sequence[Partition], workers: int
+) -> tuple[list[Partition], int]:
+    """Partitions to score, and how many of them were scored before their data changed.
+
+    Refuses files that belong to no partition or contain no scores.
+    """
     names = {partition.name for partition in partitions}
     findings = []
     for path in sorted(task.out.rglob("*.parquet")):
@@ -193,31 +202,34 @@ def _missing(
                     "Remove it, or choose a new folder.",
                 )
             )
-    missing = []
+    missing, scored = [], []
     for partition in scorable:
         target = task.target(partition)
         if not target.exists():
             missing.append(partition)
-            continue
-        scored = _scored_digest(target)
-        if scored != digest(partition):
-            changed = ("partition-changed", f"'{target}' was scored before its data changed.")
-            foreign = ("place-taken", f"'{target}' already exists, but does not contain scores.")
-            code, message = foreign if scored is None else changed
+        elif (seen := _scored_from(target)) is None:
+            message = f"'{target}' already exists, but does not contain scores."
             remedy = "Remove it to score it again, or choose a new folder."
-            findings.append(Finding("error", code, message, remedy))
+            findings.append(Finding("error", "place-taken", message, remedy))
+        else:
+            scored.append((partition, seen))
     if findings:
         raise PanelError(findings)
-    return missing
+    with ThreadPoolExecutor(workers) as threads:
+        same = list(threads.map(lambda pair: pair[1].fits(pair[0]), scored))
+    changed = [partition for (partition, _), fits in zip(scored, same, strict=True) if not fits]
+    return [*missing, *changed], len(changed)
 
 
-def _scored_digest(target: Path) -> str | None:
-    """Digest of the partition that a file of scores was computed from; None for other files."""
+def _scored_from(target: Path) -> Fingerprint | None:
+    """What a file of scores was computed from; None for other files."""
     try:
-        value = (pq.read_schema(target).metadata or {}).get(_PARTITION_DIGEST)
+        facts = pq.read_schema(target).metadata or {}
     except (pa.ArrowException, OSError):
         return None
-    return None if value is None else value.decode()
+    if _DIGEST not in facts or _STATE not in facts:
+        return None
+    return Fingerprint(facts[_DIGEST].decode(), facts[_STATE].decode())
 
 
 # ---- processes --------------------------------------------------------------------------------
@@ -277,22 +289,26 @@ def _exit_with_parent() -> None:
 def _score_partition(partition: Partition) -> int | list[Finding]:
     worker = _workers[0]
     try:
+        state, seen = file_state(partition), Fingerprint.of(partition)
         table = read_partition(partition, worker.schema)
-        return _write(worker, partition, table)
+        if file_state(partition) != state:
+            message = "The file was written to while it was read."
+            return [Finding("error", "partition-changed", message, "Run again.")]
+        return _write(worker, partition, table, seen)
     except RefusedInput as error:
         return list(error.report.errors)
     except ValueError as error:
         return [Finding("error", "cannot-be-scored", str(error))]
 
 
-def _write(worker: _Worker, partition: Partition, table: pa.Table) -> int:
+def _write(worker: _Worker, partition: Partition, table: pa.Table, seen: Fingerprint) -> int:
     """Score a partition into its file; the number of rows."""
     task = worker.task
-    schema = answer_schema(task.what).with_metadata({_PARTITION_DIGEST: digest(partition)})
+    schema = answer_schema(task.what).with_metadata({_DIGEST: seen.digest, _STATE: seen.state})
     rows = 0
     with (
         atomic_file(task.target(partition)) as partial,
-        pq.ParquetWriter(partial, schema) as writer,
+        pq.ParquetWriter(partial, schema, write_page_checksum=True) as writer,
     ):
         if table.num_rows:
             for batch in answers(table, worker.model, task.what, task.horizon):

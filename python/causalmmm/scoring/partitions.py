@@ -6,6 +6,7 @@ A partition is one file, and no store may be in two. What is computed from them 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from causalmmm.findings import Finding, PanelError, refusal
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 _MAX_LISTED = 20
+_CLOCK_SECONDS = 2.0  # coarsest time of change among usual file systems
 
 
 @dataclass(frozen=True)
@@ -123,19 +125,41 @@ def check_apart(stores: Sequence[tuple[Partition, list[str]]]) -> None:
         raise PanelError(shown)
 
 
-def digest(partition: Partition) -> str:
-    """Hexadecimal digest of the file's size and footer, which change when its rows do.
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a partition's file contained at one time, as the metadata of its answers keep it.
 
-    The footer contains position, size, minimum and maximum of every column chunk.
+    digest  of all its bytes, hexadecimal.
+    state   device, inode, size and times of its last change: as long as the file system gives the
+            same ones, nothing was written to it, and nothing needs to be read again. Empty when the
+            file had been changed just before, within what clocks of file systems can tell apart.
     """
+
+    digest: str
+    state: str
+
+    def fits(self, partition: Partition) -> bool:
+        """Whether the file still contains the same bytes; read only if it may have changed."""
+        if self.state and self.state == file_state(partition):
+            return True
+        return self.digest == _digest(partition)
+
+    @classmethod
+    def of(cls, partition: Partition) -> Fingerprint:
+        state = file_state(partition)
+        settled = time.time() - partition.path.stat().st_ctime > _CLOCK_SECONDS
+        return cls(_digest(partition), state if settled else "")
+
+
+def file_state(partition: Partition) -> str:
+    """What changes whenever a file is written to; the time of change cannot be set by users."""
+    stat = partition.path.stat()
+    return f"{stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
+
+
+def _digest(partition: Partition) -> str:
     with partition.path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(size - 8, 0))
-        length = int.from_bytes(file.read(4), "little")
-        file.seek(max(size - 8 - length, 0))
-        hasher = hashlib.blake2b(file.read(), digest_size=16)
-    hasher.update(str(size).encode())
-    return hasher.hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _repeated(text: str, key: str, schema: Schema, rows: int) -> pa.Array:

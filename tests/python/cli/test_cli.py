@@ -404,13 +404,30 @@ def test_evaluate_warns_when_nothing_was_held_out(simulated: Path, fitted_folder
 def test_a_model_that_lost_its_data_asks_for_them(
     fitted_folder: Path, simulated: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(fitted_folder, tmp_path / "m")
-    header = json.loads((tmp_path / "m" / "model.json").read_text())
-    header["source"]["path"] = "/nowhere/panel.csv"
-    (tmp_path / "m" / "model.json").write_text(json.dumps(header))
-    assert "--data" in refused("graph", tmp_path / "m")
+    assert str(simulated.parent) not in (fitted_folder / "model.json").read_text()
+    shutil.copytree(fitted_folder, tmp_path / "m")  # the path is relative to the model
+    said = refused("graph", tmp_path / "m")
+    assert "moved or no longer exist; pass --data" in said
     ok("graph", tmp_path / "m", "--data", simulated / "panel.csv")
     assert "no directory" in refused("graph", tmp_path / "nothing")
+
+
+def test_a_model_and_its_data_may_move_together_and_a_change_of_the_data_is_told(
+    fitted_folder: Path, simulated: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(fitted_folder, tmp_path / "runs" / "a")
+    shutil.copytree(simulated, tmp_path / "sim")
+    data = tmp_path / "sim" / "panel.csv"
+    assert "changed" not in ok("graph", tmp_path / "runs" / "a").stderr
+    text = data.read_text()
+    first = text.splitlines()[1]
+    data.write_text(text.replace(first, first.rpartition(",")[0] + ",1.5"))
+    said = ok("graph", tmp_path / "runs" / "a").stderr
+    assert "have changed since (other values in the same rows)" in said
+    frame = pd.read_csv(StringIO(text))
+    frame[frame.iloc[:, 0] != frame.iloc[0, 0]].to_csv(data, index=False)
+    said = ok("graph", tmp_path / "runs" / "a").stderr
+    assert "have changed since (stores 4 then, 3 now; rows 160 then, 120 now)" in said
 
 
 def test_info_describes_a_model_and_the_installation(fitted_folder: Path) -> None:
