@@ -12,6 +12,7 @@ from causalmmm.engine.regression.answers import (
     graphs,
     store_posterior,
 )
+from causalmmm.engine.regression.carryover import carryover
 from causalmmm.engine.regression.config import RegressionConfig
 from causalmmm.engine.regression.contributions import Contributions, contributions
 from causalmmm.engine.regression.design import Layout, Observed, layout, observe
@@ -34,6 +35,7 @@ __all__ = [
     "PairTable",
     "curves",
     "CurveTable",
+    "carryover",
     "contributions",
     "Contributions",
     "forecast",

@@ -94,14 +94,21 @@ def predict(
         panel = panel.select(store)
         frame = frame[frame["store"].isin(panel.stores)]
     if kind in PICTURES:
-        figure = forecast_picture(frame, panel, str(panel.stores[0]))
+        figure = forecast_picture(
+            frame, panel, str(panel.stores[0]), planned=plan is not None
+        )
         write_picture(figure, out, kind, force=force, rows=len(frame))
     else:
         write_answer(frame, out, kind, force=force)
 
 
 def forecast_picture(
-    frame: pd.DataFrame, panel: Panel, store: str, actual: Panel | None = None
+    frame: pd.DataFrame,
+    panel: Panel,
+    store: str,
+    actual: Panel | None = None,
+    *,
+    planned: bool = False,
 ) -> Any:
     """The target's forecast after its history, with the actual values if they are known."""
     import pandas as pd
@@ -118,6 +125,7 @@ def forecast_picture(
         series=panel.nodes[-1],
         history=target(panel),
         actual=None if actual is None else target(actual),
+        planned=planned,
     )
 
 

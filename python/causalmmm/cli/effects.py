@@ -111,5 +111,6 @@ def curves(
 
     usual = dict(zip(panel.nodes, panel.data.values[-fitted.window :].mean(0), strict=True))
     one, target = str(panel.stores[0]), panel.nodes[-1]
-    figure = plot_curves(frame, store=one, target=target, usual=usual)
+    measured = {n: c.exposure or "spend" for n, c in panel.schema.channels.items()}
+    figure = plot_curves(frame, store=one, target=target, usual=usual, measured=measured)
     return write_picture(figure, out, kind, force=force)

@@ -27,6 +27,7 @@ from causalmmm.inference.frames import levels_of, steps_of, store_graph
 from causalmmm.model.answers import AmortisedAnswers, RegressionAnswers, StoreAnswers
 from causalmmm.model.diagnostics import beyond_history
 from causalmmm.model.tables import (
+    adstock_table,
     contribution_table,
     curve_table,
     forecast_table,
@@ -186,6 +187,18 @@ class Predictor:
             panel = panel.select([store])
         windows = self._windows(panel.data)
         return curve_table(self._answers(windows, panel), windows, panel, channel, points)
+
+    def adstock(self, lags: int = 12) -> pd.DataFrame:
+        """Adstock curves: when a step's spend acts on the target, channel by channel.
+
+        channel, lag, share, lower, upper: ``share`` of the direct effect that arrives ``lag`` steps
+        after the spend; all stores have these. Bounds are central 90 % intervals; the amortised
+        model has none. The target's own past carries effects on beyond these curves.
+        """
+        self._known_fitted()
+        if lags < 0:
+            raise ValueError(f"lags must be at least 0, got {lags}")
+        return adstock_table(self.model_, self.nodes_, self.roles_, lags)
 
     def _known(self, panel: PanelLike | None) -> Panel:
         """The panel to answer for, checked to have the series the model was fitted on."""

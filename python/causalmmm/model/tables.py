@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan
 from causalmmm.engine.batches.windows import Windows
+from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.predict.carryover import carryover as amortised_carryover
+from causalmmm.engine.regression import Regression
+from causalmmm.engine.regression import carryover as regression_carryover
 from causalmmm.inference import frames
 from causalmmm.model.answers import RegressionAnswers, StoreAnswers
 
@@ -94,6 +98,29 @@ def curve_table(
         values = {name: array.swapaxes(1, 2) * unit for name, array in curves.items()}
         parts.append((stores, frames.curve_frame(panel, stores, channels, amounts, values)))
     return frames.joined(parts)
+
+
+def adstock_table(
+    model: CausalModel | Regression, nodes: Sequence[str], roles: Sequence[str], lags: int
+) -> pd.DataFrame:
+    """channel, lag, share, lower, upper; see ``CausalMMM.adstock``."""
+    if isinstance(model, Regression):
+        senders, drawn = regression_carryover(model, lags)
+        share = drawn.mean(0)
+        lower, upper = drawn.quantile(torch.tensor([0.05, 0.95], dtype=drawn.dtype), 0)
+    else:
+        senders, share = tuple(range(len(nodes))), amortised_carryover(model, lags).cpu()
+        lower = upper = torch.full_like(share, torch.nan)
+    kept = [k for k, j in enumerate(senders) if roles[j] in ("channel", "organic")]
+    names = np.array([nodes[senders[k]] for k in kept], dtype=object)
+    columns = {"share": share, "lower": lower, "upper": upper}
+    return pd.DataFrame(
+        {
+            "channel": np.repeat(names, lags + 1),
+            "lag": np.tile(np.arange(lags + 1), len(names)),
+            **{name: values[kept].numpy().ravel() for name, values in columns.items()},
+        }
+    )
 
 
 def _groups(panel: Panel, windows: Windows, copies: int) -> Iterator[NDArray[np.int64]]:

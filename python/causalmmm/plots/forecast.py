@@ -1,4 +1,4 @@
-"""The picture of a forecast."""
+"""The picture of a forecast, and of a fit beside what happened."""
 
 from __future__ import annotations
 
@@ -8,12 +8,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalmmm.plots.style import INK, PALE, POSITIVE, empty_figure, headline, style_date_axes
+from causalmmm.plots.style import (
+    INK,
+    PALE,
+    TARGET,
+    canvas,
+    empty_figure,
+    from_zero,
+    headline,
+    legend,
+    number,
+    style_axes,
+    style_date_axes,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+_PATTERN = 0.2  # autocorrelation of residuals that is worth a word
 
 
 def plot_forecast(
@@ -24,18 +39,29 @@ def plot_forecast(
     history: pd.Series[Any] | None = None,
     actual: pd.Series[Any] | None = None,
     tail: int = 84,
+    planned: bool = False,
     title: str | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """The forecast of one series of one store, as returned by ``CausalMMM.predict``.
 
     ``history`` (its last ``tail`` steps) and ``actual`` (the observed future) are series over
-    dates. ``KeyError`` if there is no forecast of the store or series.
+    dates. ``planned`` labels a forecast made under a plan of spend. The title says how the forecast
+    compares with as many steps before it. ``KeyError`` if there is no forecast of the store or
+    series.
     """
     selected = forecast[(forecast["store"] == store) & (forecast["series"] == series)]
     if selected.empty:
         raise KeyError(f"no forecast of '{series}' in store '{store}'")
-    figure = empty_figure((9.6, 4.8))
-    axes = figure.add_axes((0.075, 0.115, 0.905, 0.69))
+    dates = selected["date"].to_numpy()
+    begin, end = (np.datetime_as_string(day, unit="D") for day in (dates[0], dates[-1]))
+    under = "under the plan" if planned else "if spend goes on as usual, no plan given"
+    figure, axes = canvas(
+        ax,
+        (9.6, 4.8),
+        title or _finding(selected, store, series, history, planned),
+        f"forecast from {begin} to {end}, {under}",
+    )
     last = None
     if history is not None and len(history):
         last = history.iloc[-tail:].iloc[-1:]
@@ -43,16 +69,25 @@ def plot_forecast(
     _draw_forecast(axes, selected, last)
     if actual is not None and len(actual):
         _draw_actual(axes, actual)
-    style_date_axes(axes)
-    dates = selected["date"].to_numpy()
-    begin, end = (np.datetime_as_string(day, unit="D") for day in (dates[0], dates[-1]))
-    headline(
-        figure,
-        title or f"{series} of store {store}: the next {len(selected)} steps",
-        f"forecast from {begin} to {end}",
-    )
-    _draw_legend(figure, axes)
+    style_date_axes(axes, f"{series} per step")
+    legend(axes)
     return figure
+
+
+def _finding(
+    selected: pd.DataFrame,
+    store: str,
+    series: str,
+    history: pd.Series[Any] | None,
+    planned: bool,
+) -> str:
+    """What the forecast says, in a sentence."""
+    steps, total = len(selected), float(selected["mean"].sum())
+    text = f"{series} of store {store}: {number(total)} over the next {steps} steps"
+    before = 0.0 if history is None or len(history) < steps else float(history.iloc[-steps:].sum())
+    if before > 0:
+        text += f", {total / before - 1:+.0%} on the last {steps}"
+    return text + (" (planned)" if planned else "")
 
 
 def _draw_history(axes: Axes, history: pd.Series[Any]) -> None:
@@ -74,8 +109,8 @@ def _draw_forecast(axes: Axes, forecast: pd.DataFrame, last: pd.Series[Any] | No
     for level, alpha in zip(_levels(list(forecast.columns)), (0.16, 0.22, 0.26), strict=False):
         low, high = column(f"lower_{level}"), column(f"upper_{level}")
         label = f"{level} % interval"
-        axes.fill_between(dates, low, high, color=POSITIVE, alpha=alpha, lw=0, label=label)
-    axes.plot(dates, column("mean"), color=POSITIVE, lw=2.0, label="forecast (mean)")
+        axes.fill_between(dates, low, high, color=TARGET, alpha=alpha, lw=0, label=label)
+    axes.plot(dates, column("mean"), color=TARGET, lw=2.0, label="forecast (mean)")
 
 
 def _draw_actual(axes: Axes, actual: pd.Series[Any]) -> None:
@@ -84,23 +119,81 @@ def _draw_actual(axes: Axes, actual: pd.Series[Any]) -> None:
     axes.plot(actual.index, values, color=INK, lw=0.9, label="actual", **marker)
 
 
-def _draw_legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        loc="upper right",
-        bbox_to_anchor=(0.985, 0.9),
-        ncols=len(labels),
-        frameon=False,
-        fontsize=8.5,
-        labelcolor=INK,
-        handlelength=1.6,
-        columnspacing=1.3,
-    )
-
-
 def _levels(columns: Sequence[str]) -> list[str]:
     """Levels of the intervals in a forecast, widest first."""
     levels = [name.removeprefix("lower_") for name in columns if name.startswith("lower_")]
     return sorted(levels, key=float, reverse=True)
+
+
+def plot_fit(
+    fit: pd.DataFrame, *, target: str, title: str | None = None, ax: Axes | None = None
+) -> Figure:
+    """Expected against actual over time: a frame date, actual, expected, hidden.
+
+    ``hidden`` marks the steps that the model was not fitted on; they have a grey ground. The title
+    gives the wMAPE (sum of absolute errors over sum of actual values) of either part.
+    """
+    hidden = fit["hidden"].to_numpy(bool)
+    error = (fit["actual"] - fit["expected"]).abs().to_numpy(float)
+    actual = fit["actual"].to_numpy(float)
+
+    def wmape(rows: NDArray[np.bool_]) -> str:
+        return f"{error[rows].sum() / max(np.abs(actual[rows]).sum(), 1e-12):.1%}"
+
+    finding = f"Expected {target} misses by {wmape(~hidden)} where the model was fitted"
+    if hidden.any():
+        finding += f", by {wmape(hidden)} on hidden steps"
+    figure, axes = canvas(
+        ax,
+        (9.6, 4.2),
+        title or finding,
+        "one-step expectation where fitted; forecast from the last known step where hidden",
+    )
+    dates = fit["date"].to_numpy()
+    if hidden.any():
+        begin = dates[hidden][0]
+        axes.axvspan(begin, dates[-1], color="#eef1f4", lw=0, zorder=0, label="hidden from the fit")
+    axes.plot(dates, actual, color=INK, lw=1.2, label="actual")
+    axes.plot(dates, fit["expected"], color=TARGET, lw=1.6, label="expected", ls=(0, (4, 1.5)))
+    style_date_axes(axes, f"{target} per step")
+    legend(axes)
+    return figure
+
+
+def plot_residuals(
+    fit: pd.DataFrame, *, target: str, title: str | None = None
+) -> Figure:
+    """Residuals over time and their distribution, from a frame date, actual, expected, hidden.
+
+    The title says how much of a residual is still there a step later (its autocorrelation), or that
+    there is no such pattern.
+    """
+    rest = (fit["actual"] - fit["expected"]).to_numpy(float)[~fit["hidden"].to_numpy(bool)]
+    dates = fit["date"].to_numpy()[~fit["hidden"].to_numpy(bool)]
+    centred = rest - rest.mean()
+    size = float((centred**2).sum())
+    kept = float((centred[1:] * centred[:-1]).sum() / size) if size > 0 else 0.0
+    finding = f"Residuals of {target} follow no pattern from step to step"
+    if abs(kept) > _PATTERN:
+        side = "is still there" if kept > 0 else "comes back with the opposite sign"
+        finding = f"{abs(kept):.0%} of a residual of {target} {side} a step later"
+    figure = empty_figure((9.6, 3.6))
+    headline(
+        figure,
+        title or finding,
+        "actual minus expected where the model was fitted",
+    )
+    over_time, spread = figure.subplots(1, 2, width_ratios=(3, 1))
+    over_time.bar(dates, rest, width=_step(dates), color=TARGET, lw=0)
+    style_date_axes(over_time, f"residual of {target}")
+    over_time.axhline(0, color=PALE, lw=0.8)
+    spread.hist(rest, bins=min(24, max(6, len(rest) // 6)), color=TARGET, orientation="horizontal")
+    style_axes(spread, "steps", across=True)
+    spread.sharey(over_time)
+    spread.tick_params(axis="y", labelleft=False)
+    from_zero(over_time)
+    return figure
+
+
+def _step(dates: NDArray[Any]) -> Any:
+    return np.median(np.diff(dates)) * 0.8 if len(dates) > 1 else np.timedelta64(1, "D")

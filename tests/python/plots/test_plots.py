@@ -1,69 +1,34 @@
-"""Pictures show what they are given: nodes by role, edges by probability and sign, all bands."""
+"""Pictures of forecasts, fits, curves and decompositions show all that they are given."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex
-from matplotlib.patches import Circle, FancyArrowPatch
 
-from causalmmm.plots import plot_curves, plot_decomposition, plot_forecast, plot_graph
-from causalmmm.plots.style import NEGATIVE, POSITIVE
+from causalmmm.plots import (
+    plot_adstock,
+    plot_curves,
+    plot_decomposition,
+    plot_fit,
+    plot_forecast,
+    plot_residuals,
+    plot_waterfall,
+)
+from causalmmm.plots.style import PALETTE
 
 if TYPE_CHECKING:
     from conftest import Fitted
 
 
-@pytest.fixture
-def graph() -> nx.DiGraph:
-    graph = nx.DiGraph(store="Köln [1]", threshold=0.4)
-    for name, role in (
-        ("tv", "channel"), ("web", "channel"), ("mail", "organic"), ("visits", "mediator"),
-        ("sales", "target"),
-    ):  # fmt: skip
-        graph.add_node(name, role=role)
-    graph.add_edge("tv", "visits", probability=0.95, effect=3.0)
-    graph.add_edge("web", "sales", probability=0.5, effect=-1.0)
-    graph.add_edge("sales", "tv", probability=0.6, effect=1.0)
-    graph.add_edge("tv", "web", probability=0.7, effect=1.0)
-    return graph
-
-
 def texts(figure: Any) -> set[str]:
     return {t.get_text() for t in [*figure.texts, *figure.axes[0].texts]}
-
-
-def test_a_graph_runs_from_channels_through_mediators_to_the_target(graph: nx.DiGraph) -> None:
-    figure = plot_graph(graph)
-    labels = {t.get_text() for t in figure.axes[0].texts}
-    assert labels == {"tv", "web", "mail", "visits", "sales"}
-    circles = [p for p in figure.axes[0].patches if isinstance(p, Circle)]
-    across = dict(zip(graph, (c.get_center()[0] for c in circles), strict=True))
-    assert max(across[n] for n in ("tv", "web", "mail")) < across["visits"] < across["sales"]
-    assert any("Köln [1]" in text for text in texts(figure))
-    assert "4 edges with a probability of at least 0.4" in texts(figure)
-
-
-def test_edges_widen_with_probability_and_are_coloured_by_sign(graph: nx.DiGraph) -> None:
-    arrows = [p for p in plot_graph(graph).axes[0].patches if isinstance(p, FancyArrowPatch)]
-    widths = [a.get_linewidth() for a in arrows]
-    assert widths == sorted(widths)  # the most probable on top
-    assert len(set(widths)) == 4
-    colours = [to_hex(a.get_edgecolor()) for a in arrows]
-    assert colours == [NEGATIVE, POSITIVE, POSITIVE, POSITIVE]
-
-
-def test_a_graph_without_edges_is_still_a_picture(graph: nx.DiGraph, tmp_path: Path) -> None:
-    graph.remove_edges_from(list(graph.edges))
-    plot_graph(graph, title="nothing").savefig(tmp_path / "g.png")
-    assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_forecast_shows_history_bands_mean_and_what_happened(fitted: Fitted) -> None:
@@ -120,13 +85,110 @@ def test_curves_are_drawn_channel_by_channel_with_bands_and_usual_amounts(fitted
         plot_curves(curves, store="x9", target="gmv")
 
 
-def test_a_curve_that_lowers_is_drawn_below_zero_in_its_colour() -> None:
+def test_a_curve_that_lowers_is_drawn_below_zero() -> None:
     rows = {"store": "a", "channel": "tv", "amount": [0.0, 1.0], "expected": [0.0, -1.0]}
     rows |= {"effect": [0.0, -2.0], "lower": [0.0, -3.0], "upper": [0.0, -1.0]}
     (axes,) = plot_curves(pd.DataFrame(rows), store="a", target="gmv").axes
-    assert to_hex(axes.lines[0].get_color()) == NEGATIVE
+    assert to_hex(axes.lines[0].get_color()) == PALETTE[0]
     assert axes.get_ylim()[0] < -3.0
     assert axes.get_title(loc="right") == "edge: 50%"
+
+
+def test_a_channel_that_a_store_has_never_used_says_so_and_has_no_axis_of_its_own() -> None:
+    rows = [("tv", a, 2 * a) for a in (0.0, 1.0)] + [("radio", 0.0, 0.0)] * 2
+    frame = pd.DataFrame(rows, columns=["channel", "amount", "effect"]).assign(store="a")
+    for name in ("expected", "lower", "upper"):
+        frame[name] = frame["effect"]
+    measured = {"tv": "impressions", "radio": "spend"}
+    usual = {"tv": 0.5, "radio": 0.0}
+    figure = plot_curves(frame, store="a", target="gmv", usual=usual, measured=measured)
+    tv, radio = figure.axes[:2]
+    assert [t.get_text() for t in radio.texts] == ["not used here"]
+    assert not radio.lines
+    assert list(radio.get_xticks()) == [0]
+    assert tv.get_xlabel() == "impressions per step"
+    title = figure.texts[0].get_text()
+    assert title == "Twice the usual tv would add 1 to gmv of store a, per step"
+
+
+def test_planned_and_usual_amounts_are_marked_on_the_curve() -> None:
+    frame = pd.DataFrame({"amount": [0.0, 2.0], "effect": [0.0, 4.0]}).assign(
+        store="a", channel="tv", expected=0.0, lower=0.0, upper=4.0
+    )
+    figure = plot_curves(frame, store="a", target="gmv", usual={"tv": 0.5}, planned={"tv": 1.5})
+    marks = {line.get_label(): line.get_xydata() for line in figure.axes[0].lines}
+    assert marks["usual"] == pytest.approx(np.array([[0.5, 1.0]]))
+    assert marks["planned"] == pytest.approx(np.array([[1.5, 3.0]]))
+    assert "diamond: planned" in figure.texts[1].get_text()
+
+
+def test_carry_over_curves_are_those_of_the_model(fitted: Fitted) -> None:
+    adstock = fitted.model.adstock(lags=60)
+    assert list(adstock.columns) == ["channel", "lag", "share", "lower", "upper"]
+    assert adstock.groupby("channel")["share"].sum().to_numpy() == pytest.approx(1, abs=0.02)
+    assert (adstock[adstock["lag"] == 0]["share"] == 0).all()  # effects begin a step later
+    figure = plot_adstock(adstock)
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    for name, rows in adstock.groupby("channel"):
+        assert list(lines[name].get_ydata()) == list(rows["share"])
+    with pytest.raises(ValueError, match="at least 0"):
+        fitted.model.adstock(lags=-1)
+
+
+def test_the_channel_that_carries_over_longest_is_named() -> None:
+    rows = [("tv", 0, 0.5), ("tv", 1, 0.5), ("web", 0, 0.9), ("web", 1, 0.1)]
+    frame = pd.DataFrame(rows, columns=["channel", "lag", "share"]).assign(lower=0.0, upper=1.0)
+    figure = plot_adstock(frame)
+    assert figure.texts[0].get_text() == "tv carries over longest: 0.5 steps on average"
+
+
+def fit_frame(rest: list[float], hidden: int) -> pd.DataFrame:
+    dates = pd.date_range("2024-01-01", periods=len(rest), freq="W-MON")
+    shown = np.arange(len(rest)) >= len(rest) - hidden
+    actual = np.full(len(rest), 100.0)
+    columns = {"date": dates, "actual": actual, "expected": actual - rest, "hidden": shown}
+    return pd.DataFrame(columns)
+
+
+def test_a_fit_says_how_far_off_it_is_and_marks_what_was_hidden() -> None:
+    figure = plot_fit(fit_frame([2.0, -2.0] * 5 + [10.0, -10.0], 2), target="gmv")
+    assert figure.texts[0].get_text() == (
+        "Expected gmv misses by 2.0% where the model was fitted, by 10.0% on hidden steps"
+    )
+    lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
+    assert lines["actual"] == [100.0] * 12
+    assert lines["expected"][-2:] == [90.0, 110.0]
+    assert figure.axes[0].get_ylim()[0] == 0
+    (ground,) = figure.axes[0].patches
+    assert ground.get_label() == "hidden from the fit"
+    assert not plot_fit(fit_frame([2.0, -2.0], 0), target="gmv").axes[0].patches
+
+
+def test_residuals_say_whether_they_follow_a_pattern() -> None:
+    figure = plot_residuals(fit_frame([1.0] * 6 + [-1.0] * 6, 0), target="gmv")
+    assert figure.texts[0].get_text() == "75% of a residual of gmv is still there a step later"
+    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    assert heights == [1.0] * 6 + [-1.0] * 6
+    other = plot_residuals(fit_frame([1.0, 1.0, -1.0, -1.0] * 4, 0), target="gmv")
+    assert "follow no pattern" in other.texts[0].get_text()
+
+
+def test_a_waterfall_leads_from_nothing_to_what_was_observed() -> None:
+    figure = plot_waterfall(decomposition(3), target="gmv")
+    bars = [(b.get_x(), b.get_width()) for b in figure.axes[0].patches]
+    steps = [(0, 120), (120, 20), (140, -11), (129, 6), (135, 4), (139, 4), (0, 143)]
+    assert np.array(bars) == pytest.approx(np.array(steps))
+    labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
+    assert labels[-1] == "gmv, observed"
+
+
+def test_stores_add_up_where_none_is_named() -> None:
+    two = pd.concat([decomposition(2), decomposition(2).assign(store="b")])
+    figure = plot_decomposition(two, target="gmv")
+    one = plot_decomposition(two, store="a", target="gmv")
+    whole, half = (f.axes[0].lines[0].get_ydata() for f in (figure, one))
+    assert list(whole) == [2 * v for v in half]
+    assert "gmv of all stores" in figure.texts[0].get_text()
 
 
 def decomposition(series: int) -> pd.DataFrame:
