@@ -97,11 +97,11 @@ class CausalModel(nn.Module):
         lags = max(self.config.lags, 1)
         statistics = window_statistics(sent, detached, active, batch.context_mask, lags)
         log_noise = self.decoder.noise(statistics.spread, statistics.rows)
-        responses = self._responses(batch, projection)
+        responses, ahead = self._responses(batch), projection.ahead()
         evidence: ResponseEvidence | None = None
         edges: Tensor | None = None
         if self.config.lags:
-            evidence = self._evidence(batch, detached, responses, log_noise, active)
+            evidence = self._evidence(batch, detached, responses, ahead, log_noise, active)
             nodes = statistics.nodes
             edges = torch.cat([statistics.edges, evidence.edges], dim=-1)  # [B, N, N, F]
         else:
@@ -124,6 +124,7 @@ class CausalModel(nn.Module):
             )
         return Inference(
             projection=projection,
+            ahead=ahead,
             coefficients=coefficients,
             residual=residual,
             responses=responses,
@@ -170,9 +171,7 @@ class CausalModel(nn.Module):
         posterior = inferred.posterior
         effect, kl_effect = self._draw_effects(posterior, noise)
         weights = self.decoder.weights(edge_gates(posterior.edges), effect)
-        predicted = self.decoder.message(inferred.responses, weights)
-        predicted = predicted + ar_prediction(inferred.ar_weights, inferred.residual)
-        error = inferred.residual[..., 1:] - predicted
+        error = self.one_step_errors(inferred, weights)
         log_noise = inferred.log_noise.unsqueeze(-1)
         nll = 0.5 * (error * (-log_noise).exp()).square() + log_noise + _HALF_LOG_TAU
         nll = (nll * batch.target_mask[:, None, 1:] * inferred.active[..., 1:]).sum(-1)
@@ -185,6 +184,17 @@ class CausalModel(nn.Module):
             total, nll.detach().sum(0) / target_rows.sum(), kl_edges.detach(), kl_effects.detach()
         )
 
+    def one_step_errors(self, inferred: Inference, weights: Tensor) -> Tensor:
+        """[B, N, T - 1]: errors of one-step predictions, scaled, from the second row of each window
+        on, under the effects ``weights`` [B, N, D, N] of the responses.
+
+        The calendar is removed from the sum of the effects, which equals the sum of effects without
+        calendar: N rows instead of N D.
+        """
+        message = inferred.ahead.residual(self.decoder.message(inferred.responses, weights))
+        explained = message + ar_prediction(inferred.ar_weights, inferred.residual)
+        return inferred.residual[..., 1:] - explained
+
     @contextmanager
     def mixed_precision(self, enabled: bool) -> Iterator[None]:
         """Within this context the encoder runs in bfloat16 where ``enabled``."""
@@ -195,12 +205,20 @@ class CausalModel(nn.Module):
             self.autocast = before
 
     def _evidence(
-        self, batch: Batch, residual: Tensor, responses: Tensor, log_noise: Tensor, active: Tensor
+        self,
+        batch: Batch,
+        residual: Tensor,
+        responses: Tensor,
+        ahead: Projection,
+        log_noise: Tensor,
+        active: Tensor,
     ) -> ResponseEvidence:
+        with torch.no_grad():
+            centred = ahead.residual(responses.flatten(1, 2)).view_as(responses)
         errors = residual[..., 1:] - ar_prediction(self.decoder.ar_weights.detach(), residual)
         return response_evidence(
             errors,
-            responses.detach(),
+            centred,
             self.decoder.beta.detach(),
             log_noise.detach(),
             active[..., 1:],
@@ -221,12 +239,10 @@ class CausalModel(nn.Module):
         level = (batch.x * counted).sum(-1) / counted.sum(-1).clamp_min(1.0)
         return torch.where(active > 0, batch.x, level.unsqueeze(-1)), active
 
-    def _responses(self, batch: Batch, projection: Projection) -> Tensor:
-        """[B, N, D, T - 1]: responses of rows 0 .. T - 2, centred on the next row's calendar."""
+    def _responses(self, batch: Batch) -> Tensor:
+        """[B, N, D, T - 1]: delayed responses of rows 0 .. T - 2, which act on the next row."""
         response, _ = self.decoder.respond(batch.x, batch.context, batch.level)
-        response = self.decoder.delayed(response)[..., :-1]
-        ahead = projection.ahead()
-        return ahead.residual(response.flatten(1, 2)).unflatten(1, response.shape[1:3])
+        return self.decoder.delayed(response)[..., :-1]
 
     def _draw_effects(self, posterior: Posterior, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Log effects [B, N, N] sampled from their posterior, and their KL [B].

@@ -34,9 +34,10 @@ class Inference:
     """Posterior and intermediate quantities inferred from one window per store (B stores).
 
     projection    regression of the calendar on the context rows.
+    ahead         the same for responses, which act one step later.
     coefficients  [B, N, Q], baseline coefficients.
     residual      [B, N, T], series less baseline; zero on padding and where a series is not active.
-    responses     [B, N, D, T - 1], responses of all senders, centred on the calendar.
+    responses     [B, N, D, T - 1], responses of all senders, from zero; ``ahead`` centres them.
     log_noise     [B, N], log standard deviation of one-step errors, in scaled units.
     ar_weights    [B, N, P], autoregressive weights, lag 1 first.
     evidence      of every edge under the decoder; None for the raw-window encoder.
@@ -46,6 +47,7 @@ class Inference:
     """
 
     projection: Projection
+    ahead: Projection
     coefficients: Tensor
     residual: Tensor
     responses: Tensor

@@ -38,12 +38,10 @@ class Contributions:
 @torch.no_grad()
 def contributions(model: CausalModel, batch: Batch, inferred: Inference) -> Contributions:
     """Contributions to the target (the last node), every edge weighted by its probability."""
-    decoder = model.decoder
     weight = expected_weights(model, inferred)[..., -1:]  # [B, N, D, 1]
-    response, _ = decoder.respond(batch.x, batch.context, batch.level)
-    response = decoder.delayed(response)[..., :-1]
-    added = (weight * response).sum(2)  # [B, N, T - 1], from zero spend
-    centred = (weight * inferred.responses).sum((1, 2))  # [B, T - 1], from the calendar
+    added = (weight * inferred.responses).sum(2)  # [B, N, T - 1], from zero spend
+    total = added.sum(1, keepdim=True)
+    centred = inferred.ahead.residual(total).squeeze(1)  # [B, T - 1], from the calendar
     one_step = ar_prediction(inferred.ar_weights, inferred.residual)[:, -1]
     inputs = torch.cat([added, centred.unsqueeze(1)], dim=1)  # [B, N + 1, T - 1]
     filtered = ar_filter(inputs, inferred.ar_weights[:, -1])

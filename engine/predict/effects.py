@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from causalmmm.engine.nn.decoder import ResponseDecoder, ar_prediction
+from causalmmm.engine.nn.decoder import ResponseDecoder
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import Inference, causal_probability
 from causalmmm.engine.ops.scan import State, roll
@@ -30,9 +30,7 @@ def expected_weights(model: CausalModel, inferred: Inference) -> Tensor:
 def one_step_errors(model: CausalModel, inferred: Inference) -> Tensor:
     """[B, N, T - 1]: errors of one-step predictions under expected effects, scaled, from the second
     row of each window on."""
-    message = model.decoder.message(inferred.responses, expected_weights(model, inferred))
-    explained = message + ar_prediction(inferred.ar_weights, inferred.residual)
-    return inferred.residual[..., 1:] - explained
+    return model.one_step_errors(inferred, expected_weights(model, inferred))
 
 
 def long_run_multiplier(ar_weights: Tensor) -> Tensor:

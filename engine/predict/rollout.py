@@ -113,9 +113,7 @@ def _rollout(
     )
     # senders: centring coefficients of every response, its recent past, and its adstock
     response, adstock = decoder.respond(batch.x, batch.context, batch.level)
-    centre = inferred.projection.ahead().coefficients(
-        decoder.delayed(response)[..., :-1].flatten(1, 2)
-    )
+    centre = inferred.ahead.coefficients(inferred.responses.flatten(1, 2))
     centres = torch.einsum("brq,bhq->hrb", centre, damp_trend(future.basis))
     centres = centres.unflatten(1, (-1, components))
     slope, half = (

@@ -72,8 +72,7 @@ class Updates:
         self.model, self.config, self.stores, self.device = model, config, stores, device
         on_gpu = device.type == "cuda"
         rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
-        options: dict[str, Any] = {"fused": True, "capturable": True} if on_gpu else {}
-        self.optimiser = torch.optim.AdamW(groups, lr=rate, **options)
+        self.optimiser = torch.optim.AdamW(groups, lr=rate, fused=True, capturable=on_gpu)
         self.stream = torch.cuda.Stream(device) if on_gpu else None
         self.rates = [torch.empty((), device=device) for _ in groups]
         self.captured: dict[tuple[torch.Size, ...], Captured] = {}

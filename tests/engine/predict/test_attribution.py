@@ -30,7 +30,7 @@ def test_contributions_sum_to_the_one_step_prediction(
         if not model.config.store_effects:
             log_effect = torch.zeros_like(log_effect)
         weights = model.decoder.weights(causal_probability(posterior.edges), log_effect)
-        message = model.decoder.message(inferred.responses, weights)
+        message = inferred.ahead.residual(model.decoder.message(inferred.responses, weights))
         one_step = ar_prediction(inferred.ar_weights, inferred.residual)
         predicted = (batch.x - inferred.residual)[..., 1:] + message + one_step
     torch.testing.assert_close(split.predicted, predicted[:, -1])
