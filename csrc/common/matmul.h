@@ -62,17 +62,24 @@ void column_block(Strided a, std::int64_t rows, const float* b, std::int64_t b_r
   if (rows) block<1, kVectors>(a, b, b_row, inner, c, c_row, add);
 }
 
-// c [rows, columns] = a [rows, inner] b [inner, columns], added to c with `add`. b and c are dense;
-// columns must be a multiple of kWidth.
-void matmul(const Strided& a, std::int64_t rows, const float* b, std::int64_t inner, float* c,
-            std::int64_t columns, bool add) {
+// c [rows, columns] = a [rows, inner] b [inner, columns], added to c with `add`. Rows of b and c are
+// b_row and c_row elements apart; columns must be a multiple of kWidth.
+[[maybe_unused]] void matmul(const Strided& a, std::int64_t rows, const float* b, std::int64_t b_row,
+                             std::int64_t inner, float* c, std::int64_t c_row, std::int64_t columns,
+                             bool add) {
   std::int64_t j = 0;
   for (; j + kVectorsAtOnce * kWidth <= columns; j += kVectorsAtOnce * kWidth) {
-    column_block<kVectorsAtOnce>(a, rows, b + j, columns, inner, c + j, columns, add);
+    column_block<kVectorsAtOnce>(a, rows, b + j, b_row, inner, c + j, c_row, add);
   }
   for (; j < columns; j += kWidth) {
-    column_block<1>(a, rows, b + j, columns, inner, c + j, columns, add);
+    column_block<1>(a, rows, b + j, b_row, inner, c + j, c_row, add);
   }
+}
+
+// The same for dense b and c.
+[[maybe_unused]] void matmul(const Strided& a, std::int64_t rows, const float* b, std::int64_t inner,
+                             float* c, std::int64_t columns, bool add) {
+  matmul(a, rows, b, columns, inner, c, columns, columns, add);
 }
 
 }  // namespace

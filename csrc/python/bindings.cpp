@@ -1,12 +1,15 @@
 // Python module causalmmm._C: turns addresses, sizes and strides into the core's structures, and its
 // error messages into exceptions. No arithmetic here; the caller owns the memory.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <array>
 #include <atomic>
 #include <stdexcept>
 #include <string>
 
 #include "edge/edge.h"
+#include "evidence/evidence.h"
 #include "response/response.h"
 
 namespace py = pybind11;
@@ -148,8 +151,13 @@ void backward_on_gpu(const py::args& arguments) { forward_on_gpu(arguments); }
 // --- edge operators: tuples of addresses, 0 where absent -------------------------------------------
 
 template <class T = float>
+T* pointer(std::uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+template <class T = float>
 T* address(const py::tuple& addresses, std::size_t k) {
-  return reinterpret_cast<T*>(addresses[k].cast<std::uintptr_t>());
+  return pointer<T>(addresses[k].cast<std::uintptr_t>());
 }
 
 // sizes: stores, nodes, width, features, types. first: sender, receiver, w2, b2, features, wf.
@@ -224,6 +232,58 @@ void edge_backward(const py::tuple& sizes, const py::tuple& first, const py::tup
   edges_backward_cpu(p, r, d_outputs, g, threads, cpu_level);
 }
 
+// --- evidence: sizes, scales and tuples of addresses, in the order of evidence.h ----------------------
+
+template <class Problem>
+const Problem& sound(const Problem& p) {
+  if (const char* wrong = check(p)) throw std::invalid_argument(std::string("evidence: ") + wrong);
+  return p;
+}
+
+// `scales`: ridge, clip, flat.
+void window_statistics(const std::array<std::int64_t, 4>& sizes, const std::array<float, 3>& scales,
+                       const std::array<std::uintptr_t, 4>& inputs,
+                       const std::array<std::uintptr_t, 4>& outputs, int threads) {
+  WindowProblem p;
+  p.stores = sizes[0], p.nodes = sizes[1], p.steps = sizes[2], p.lags = sizes[3];
+  p.scales = {scales[0], scales[1], scales[2]};
+  p.residual = pointer(inputs[0]), p.received = pointer(inputs[1]), p.active = pointer(inputs[2]);
+  p.context_mask = pointer<std::uint8_t>(inputs[3]);
+  p.edges = pointer(outputs[0]), p.node_features = pointer(outputs[1]);
+  p.spread = pointer(outputs[2]), p.rows = pointer(outputs[3]);
+  py::gil_scoped_release release;
+  window_statistics_cpu(sound(p), threads, cpu_level);
+}
+
+void response_terms(const std::array<std::int64_t, 6>& sizes, const std::array<float, 3>& scales,
+                    const std::array<std::uintptr_t, 9>& inputs,
+                    const std::array<std::uintptr_t, 7>& outputs, int threads) {
+  ResponseTermsProblem p;
+  p.stores = sizes[0], p.nodes = sizes[1], p.components = sizes[2], p.steps = sizes[3];
+  p.terms = sizes[4], p.ar_lags = sizes[5];
+  p.scales = {scales[0], scales[1], scales[2]};
+  p.residual = pointer(inputs[0]), p.ar_weights = pointer(inputs[1]);
+  p.responses = pointer(inputs[2]), p.solver = pointer(inputs[3]), p.basis = pointer(inputs[4]);
+  p.beta = pointer(inputs[5]), p.log_noise = pointer(inputs[6]), p.active = pointer(inputs[7]);
+  p.context_mask = pointer<std::uint8_t>(inputs[8]);
+  p.statistics = pointer(outputs[0]), p.xty = pointer(outputs[1]), p.xtx_diag = pointer(outputs[2]);
+  p.overlap = pointer(outputs[3]), p.gram = pointer(outputs[4]), p.cross = pointer(outputs[5]);
+  p.share = pointer(outputs[6]);
+  py::gil_scoped_release release;
+  response_terms_cpu(sound(p), threads, cpu_level);
+}
+
+void mean_field(const std::array<std::int64_t, 3>& sizes, float spread,
+                const std::array<std::uintptr_t, 3>& inputs,
+                const std::array<std::uintptr_t, 2>& outputs, int threads) {
+  MeanFieldProblem p;
+  p.stores = sizes[0], p.nodes = sizes[1], p.sweeps = sizes[2], p.spread = spread;
+  p.xty = pointer(inputs[0]), p.overlap = pointer(inputs[1]), p.log_odds = pointer(inputs[2]);
+  p.factor = pointer(outputs[0]), p.post_mean = pointer(outputs[1]);
+  py::gil_scoped_release release;
+  mean_field_cpu(sound(p), threads, cpu_level);
+}
+
 py::dict build_info() {
   py::dict info;
   info["version"] = CAUSALMMM_VERSION;
@@ -249,6 +309,10 @@ PYBIND11_MODULE(_C, m) {
         "Use 'portable', 'avx2' or 'avx512' code from now on; returns the level used before.");
   m.attr("EDGE_WIDTH_STEP") = kEdgeWidthStep;
   m.attr("MAX_EDGE_TYPES") = kMaxEdgeTypes;
+  m.attr("RESPONSE_STATISTICS") = kResponseStatistics;
+  m.def("window_statistics", window_statistics);
+  m.def("response_terms", response_terms);
+  m.def("mean_field", mean_field);
   m.def("edge_forward", edge_forward);
   m.def("edge_backward", edge_backward);
   m.def("response_forward", forward);

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from causalmmm.engine.ops.export_switch import exported_as
+from causalmmm.engine.ops.export_switch import exported_as, exporting
+from causalmmm.kernels import evidence as compiled
 
 _SWEEPS = 3  # over all senders
 
@@ -17,16 +18,23 @@ def mean_field(
 
     For receiver j, y = sum_i z_i a_i x_i + noise of unit variance, z_i Bernoulli with ``log_odds``
     [N, N] or [B, N, N], a_i ~ N(1, spread^2). From x_i'y = ``xty`` [B, N, N] and x_i'x_k =
-    ``overlap`` [B, N, N, N] (receiver first in all), coordinate ascent on the mean-field posterior
-    gives log Bayes factors of z_i given the others, and E[z_i a_i], both [B, N, N].
+    ``overlap`` [B, N, N, N] (senders i and k first, receiver last), coordinate ascent on the
+    mean-field posterior gives log Bayes factors of z_i given the others, and E[z_i a_i], both
+    [B, N, N].
     """
-    return _coordinate_ascent(xty, overlap, log_odds.expand_as(xty), spread, _SWEEPS)
+    log_odds = log_odds.expand_as(xty)
+    if compiled.supported(xty) and not exporting():
+        return compiled.coordinate_ascent(xty, overlap, log_odds, spread, _SWEEPS)
+    receiver_first = xty.mT, overlap.permute(0, 3, 1, 2), log_odds.mT
+    factor, post_mean = _coordinate_ascent(*receiver_first, spread, _SWEEPS)
+    return factor.mT, post_mean.mT
 
 
 @exported_as("mean_field", fake=lambda xty, *_: (torch.empty_like(xty), torch.empty_like(xty)))
 def _coordinate_ascent(
     xty: Tensor, overlap: Tensor, log_odds: Tensor, spread: float, sweeps: int
 ) -> tuple[Tensor, Tensor]:
+    """:func:`mean_field` with the receiver first in all arguments and results."""
     xtx_diag = overlap.diagonal(dim1=2, dim2=3)  # [B, N, N]
     others = overlap - torch.diag_embed(xtx_diag)
     post_mean, factor = torch.zeros_like(xty), torch.zeros_like(xty)

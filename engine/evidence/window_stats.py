@@ -13,7 +13,9 @@ from torch import Tensor
 
 from causalmmm.engine.batches.masks import has_full_lags
 from causalmmm.engine.evidence.features import CLIP, FLAT, RIDGE
+from causalmmm.engine.ops.export_switch import exporting
 from causalmmm.engine.ops.linalg import inverse_blocks, ridged, whitening
+from causalmmm.kernels import evidence as compiled
 
 
 @dataclass
@@ -45,6 +47,19 @@ def window_statistics(
     per store, the ridge VAR(lags): B = (Z'Z + c I)^-1 Z'Y, its posterior covariance, and for every
     ordered pair the group statistic b' (P_ii)^-1 b / s_j^2 (Wald, under the ridge prior).
     """
+    if compiled.supported(residual) and not exporting():
+        series = residual, received, active
+        scales = (RIDGE, CLIP, FLAT)
+        return WindowStatistics(
+            *compiled.window_statistics(*series, context_mask, lags, scales)
+        )
+    return _window_statistics(residual, received, active, context_mask, lags)
+
+
+def _window_statistics(
+    residual: Tensor, received: Tensor, active: Tensor, context_mask: Tensor, lags: int
+) -> WindowStatistics:
+    """The plain form of :func:`window_statistics`."""
     stores, nodes, steps = residual.shape
     rows = context_mask.to(residual.dtype)
     count = rows.sum(-1).clamp_min(2.0)

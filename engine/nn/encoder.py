@@ -15,14 +15,13 @@ from causalmmm.engine.evidence.features import (
     edge_width,
     node_width,
 )
-from causalmmm.engine.nn.posterior import Posterior
+from causalmmm.engine.nn.posterior import EdgePrior, Posterior, log_odds
 from causalmmm.engine.spec.config import ModelConfig
 from causalmmm.kernels import edge_mean, edge_sample
 
 EDGE_TYPES = 2  # none, causal
 _EFFECT_RANK = 8
 _MAX_LEARNED_LOG_ODDS = 9.0
-_MAX_PRIOR_LOG_ODDS = 20.0
 _HYPERPRIOR_STD = 5.0  # of a prototype's log odds around the user's
 
 
@@ -70,7 +69,7 @@ class RelationalEncoder(nn.Module):
         self.effect_receiver = nn.Linear(width, _EFFECT_RANK, bias=False)
         nn.init.zeros_(self.effect_receiver.weight)
         self.effect_log_sd = nn.Parameter(torch.full((nodes, nodes), -1.5))
-        odds = _log_odds(log_prior)
+        odds = log_odds(log_prior)
         self.register_buffer("log_prior", log_prior)
         self.register_buffer("log_odds", odds)
         self.prototypes = nn.Parameter(odds + 0.5 * torch.randn(config.prototypes, nodes, nodes))
@@ -89,7 +88,7 @@ class RelationalEncoder(nn.Module):
         nodes: Tensor,
         edges: Tensor | None,
         context: Tensor,
-        factor: Tensor | None,
+        prior: EdgePrior,
         *,
         store_log_bf: Tensor | None = None,
         temperature: float | Tensor = 1.0,
@@ -99,9 +98,9 @@ class RelationalEncoder(nn.Module):
         """Posterior from node features [B, N, G], edge features [B, N, N, F] or None, and context
         [B, C].
 
-        ``factor`` [B, N, N] are log Bayes factors under the shared effects, which weight the
-        prototypes. ``store_log_bf`` [B, N, N] are those of each store alone: all that an encoder
-        frozen to the prior adds to it. ``seed=None`` gives the posterior mean instead of a sample.
+        ``prior`` is that of :meth:`prior`. ``store_log_bf`` [B, N, N] are log Bayes factors of each
+        store alone: all that an encoder frozen to the prior adds to it. ``seed=None`` gives the
+        posterior mean instead of a sample.
         """
         batch, count, _ = nodes.shape
         shared = context.unsqueeze(1).expand(batch, count, context.shape[-1])
@@ -114,11 +113,10 @@ class RelationalEncoder(nn.Module):
         first = first * self.norm1.weight + self.norm1.bias  # [B, N, H]
         graph_mean = first.mean(1, keepdim=True).expand_as(first)
         state = self.node(torch.cat([first, graph_mean, h], dim=-1))  # [B, N, H]
-        log_prior, prototype_kl = self.prior(factor, batch)
         log_bf = store_log_bf if self.frozen_to_prior else self.evidence_log_bf(edges)
-        informed = log_prior  # [B, N, N, 2]
+        informed = prior.log_prior  # [B, N, N, 2]
         if log_bf is not None:
-            informed = log_prior + torch.stack([torch.zeros_like(log_bf), log_bf], dim=-1)
+            informed = informed + torch.stack([torch.zeros_like(log_bf), log_bf], dim=-1)
         # the affine maps of both LayerNorms are folded into the linear layer that follows them
         sample = edge_sample(
             sender1,
@@ -140,7 +138,7 @@ class RelationalEncoder(nn.Module):
             store=store,
         )
         effect_mean, effect_log_sd = self._effects(state, edges)
-        kl = sample.kl + prototype_kl
+        kl = sample.kl + prior.kl
         if log_bf is not None:  # the operator's KL is from prior and evidence together
             kl = kl + (sample.logits.softmax(-1)[..., 1] * log_bf).sum((1, 2))
         return Posterior(sample._replace(kl=kl), effect_mean, effect_log_sd, state)
@@ -169,8 +167,8 @@ class RelationalEncoder(nn.Module):
         log_bf = self.evidence(edges).squeeze(-1).float()
         return log_bf - torch.diag_embed(log_bf.diagonal(dim1=1, dim2=2))
 
-    def prior(self, factor: Tensor | None, batch: int) -> tuple[Tensor, Tensor]:
-        """Log prior [B, N, N, 2] of every store's edges, and KL [B] of its prototype weights.
+    def prior(self, factor: Tensor | None, batch: int) -> EdgePrior:
+        """Prior of every store's edges, and KL of its prototype weights.
 
         A prototype with edge probabilities pi gives a store whose edges have Bayes factors e the
         marginal likelihood prod (1 - pi + pi e); weights r follow by Bayes. The prior of an edge is
@@ -190,13 +188,7 @@ class RelationalEncoder(nn.Module):
         log_prior = torch.einsum("bp,pijk->bijk", share, log_prior)
         fixed = self.log_prior.isinf().any(-1, keepdim=True)  # forbidden and required edges
         log_prior = torch.where(fixed, self.log_prior, log_prior)
-        return log_prior, (share * (log_share - log_weight)).sum(-1)
-
-    @torch.no_grad()
-    def store_odds(self, factor: Tensor) -> Tensor:
-        """Prior log odds [B, N, N] of the edges of stores with log Bayes factors [B, N, N]."""
-        log_prior, _ = self.prior(factor, factor.shape[0])
-        return _log_odds(log_prior)
+        return EdgePrior(log_prior, (share * (log_share - log_weight)).sum(-1))
 
     def marginal_log_odds(self) -> Tensor:
         """Prior log odds [N, N] of every edge in a store without data."""
@@ -207,9 +199,3 @@ class RelationalEncoder(nn.Module):
     def prototype_penalty(self) -> Tensor:
         """Negative log hyperprior of the prototypes, normal around the user's log odds."""
         return 0.5 * ((self.prototypes - self.log_odds) / _HYPERPRIOR_STD).square().sum()
-
-
-def _log_odds(log_prior: Tensor) -> Tensor:
-    """[...]: log odds of "causal" from log probabilities [..., 2], bounded."""
-    difference = log_prior[..., 1] - log_prior[..., 0]
-    return difference.clamp(-_MAX_PRIOR_LOG_ODDS, _MAX_PRIOR_LOG_ODDS)

@@ -11,12 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from causalmmm.engine.batches.batch import Batch
-from causalmmm.engine.batches.masks import has_full_lags
 from causalmmm.engine.evidence.ard import ard_evidence
-from causalmmm.engine.evidence.response import ResponseEvidence, response_evidence
+from causalmmm.engine.evidence.mean_field import mean_field
+from causalmmm.engine.evidence.response import (
+    ResponseEvidence,
+    ResponseTerms,
+    response_evidence,
+    response_terms,
+)
 from causalmmm.engine.evidence.window_stats import window_statistics
 from causalmmm.engine.nn.baseline import CalendarBaseline, Projection
-from causalmmm.engine.nn.decoder import ResponseDecoder, ar_prediction
+from causalmmm.engine.nn.decoder import ResponseDecoder
 from causalmmm.engine.nn.encoder import RelationalEncoder
 from causalmmm.engine.nn.posterior import (
     Inference,
@@ -25,6 +30,7 @@ from causalmmm.engine.nn.posterior import (
     edge_gates,
     fixed_graph,
 )
+from causalmmm.engine.ops.autoregression import ar_prediction
 from causalmmm.engine.spec.config import ModelConfig
 
 _HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
@@ -101,10 +107,15 @@ class CausalModel(nn.Module):
         evidence: ResponseEvidence | None = None
         edges: Tensor | None = None
         if self.config.lags:
-            evidence = self._evidence(batch, detached, responses, ahead, log_noise, active)
+            terms = self._terms(batch, detached, responses, ahead, log_noise, active)
+            marginal, spread = self.encoder.marginal_log_odds(), self.config.effect_spread
+            factor, _ = mean_field(terms.xty, terms.overlap, marginal, spread)
+            prior = self.encoder.prior(factor, len(factor))
+            evidence = response_evidence(terms, factor, prior.log_odds, spread)
             nodes = statistics.nodes
             edges = torch.cat([statistics.edges, evidence.edges], dim=-1)  # [B, N, N, F]
         else:
+            prior = self.encoder.prior(None, len(detached))
             nodes = self._raw_window(detached, batch.context_mask)
         if self.config.structure == "evidence" and store_log_bf is None:
             store_log_bf = ard_evidence(
@@ -116,7 +127,7 @@ class CausalModel(nn.Module):
                 nodes,
                 edges,
                 context,
-                None if evidence is None else evidence.factor,
+                prior,
                 store_log_bf=store_log_bf,
                 temperature=temperature,
                 seed=seed,
@@ -204,7 +215,8 @@ class CausalModel(nn.Module):
         finally:
             self.autocast = before
 
-    def _evidence(
+    @torch.no_grad()
+    def _terms(
         self,
         batch: Batch,
         residual: Tensor,
@@ -212,20 +224,17 @@ class CausalModel(nn.Module):
         ahead: Projection,
         log_noise: Tensor,
         active: Tensor,
-    ) -> ResponseEvidence:
-        with torch.no_grad():
-            centred = ahead.residual(responses.flatten(1, 2)).view_as(responses)
-        errors = residual[..., 1:] - ar_prediction(self.decoder.ar_weights.detach(), residual)
-        return response_evidence(
-            errors,
-            centred,
-            self.decoder.beta.detach(),
-            log_noise.detach(),
-            active[..., 1:],
-            has_full_lags(batch.context_mask, 1),
-            self.encoder.marginal_log_odds(),
-            self.encoder.store_odds,
-            self.config.effect_spread,
+    ) -> ResponseTerms:
+        return response_terms(
+            residual,
+            self.decoder.ar_weights,
+            responses,
+            ahead.solver,
+            ahead.basis,
+            self.decoder.beta,
+            log_noise,
+            active,
+            batch.context_mask,
         )
 
     def _received(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +12,24 @@ from causalmmm.engine.batches.batch import Batch
 from causalmmm.engine.evidence.response import ResponseEvidence
 from causalmmm.engine.nn.baseline import Projection
 from causalmmm.kernels import EdgeSample
+
+_MAX_PRIOR_LOG_ODDS = 20.0
+
+
+class EdgePrior(NamedTuple):
+    """Prior of every store's graph, and the KL of the prototype weights that it rests on.
+
+    log_prior  [B, N, N, 2], log probabilities of "none" and "causal".
+    kl         [B].
+    """
+
+    log_prior: Tensor
+    kl: Tensor
+
+    @property
+    def log_odds(self) -> Tensor:
+        """[B, N, N]: log odds of "causal", bounded; without gradient."""
+        return log_odds(self.log_prior.detach())
 
 
 @dataclass
@@ -68,6 +87,12 @@ def causal_probability(edges: EdgeSample) -> Tensor:
     """Posterior probabilities [B, N, N] of the edges; the diagonal is zero."""
     probability = edges.logits.softmax(-1)[..., 1]
     return probability - torch.diag_embed(probability.diagonal(dim1=1, dim2=2))
+
+
+def log_odds(log_prior: Tensor) -> Tensor:
+    """[...]: log odds of "causal" from log probabilities [..., 2], bounded."""
+    difference = log_prior[..., 1] - log_prior[..., 0]
+    return difference.clamp(-_MAX_PRIOR_LOG_ODDS, _MAX_PRIOR_LOG_ODDS)
 
 
 def edge_log_prior(probability: Tensor) -> Tensor:

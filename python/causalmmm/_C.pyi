@@ -6,6 +6,8 @@ CUDA_SEGMENT: int
 EDGE_WIDTH_STEP: int
 MAX_EDGE_TYPES: int
 
+RESPONSE_STATISTICS: int
+
 class CudaError(RuntimeError): ...
 
 class BuildInfo(TypedDict):
@@ -20,6 +22,35 @@ _Operands = tuple[_Operand | None, ...]
 
 def build_info() -> BuildInfo: ...
 def set_cpu_level(level: str) -> str: ...
+
+# Evidence operators: sizes, scales and addresses in the order of csrc/evidence/evidence.h
+_Sizes = tuple[int, ...]
+_Scales = tuple[float, ...]
+
+def window_statistics(
+    sizes: _Sizes,
+    scales: _Scales,
+    inputs: tuple[int, ...],
+    outputs: tuple[int, ...],
+    threads: int,
+    /,
+) -> None: ...
+def response_terms(
+    sizes: _Sizes,
+    scales: _Scales,
+    inputs: tuple[int, ...],
+    outputs: tuple[int, ...],
+    threads: int,
+    /,
+) -> None: ...
+def mean_field(
+    sizes: _Sizes,
+    spread: float,
+    inputs: tuple[int, ...],
+    outputs: tuple[int, ...],
+    threads: int,
+    /,
+) -> None: ...
 
 # Edge operators: addresses, 0 where absent; csrc/python/bindings.cpp lists them.
 _Addresses = tuple[int, ...]

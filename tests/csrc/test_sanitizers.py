@@ -25,6 +25,11 @@ CORES = {
         ["-DCAUSALMMM_X86"],
         "144 cases",
     ),
+    "evidence_driver": (
+        ["common/cpu_level", "evidence/evidence_cpu", "evidence/portable_evidence"],
+        ["-DCAUSALMMM_X86"],
+        "24 cases",
+    ),
 }
 FLAGS = [
     *("-std=c++17", "-O0", "-Wno-psabi", "-ffp-contract=fast", f"-I{ROOT / 'csrc'}"),

@@ -10,7 +10,7 @@ import torch
 from small import alike, rounded
 
 from causalmmm.engine.evidence.mean_field import mean_field
-from causalmmm.engine.evidence.response import ResponseEvidence, response_evidence
+from causalmmm.engine.evidence.response import ResponseEvidence, response_evidence, response_terms
 from causalmmm.engine.evidence.window_stats import WindowStatistics, window_statistics
 from causalmmm.engine.nn.baseline import CalendarBaseline
 from causalmmm.engine.ops.linalg import cholesky
@@ -92,6 +92,32 @@ def test_a_series_that_is_zero_on_all_context_rows_gives_finite_statistics() -> 
     assert torch.isfinite(statistics.nodes).all()
 
 
+def evidence_of(
+    errors: torch.Tensor,
+    responses: torch.Tensor,
+    beta: torch.Tensor,
+    log_noise: torch.Tensor,
+    log_odds: torch.Tensor,
+) -> ResponseEvidence:
+    """Evidence where the calendar and the receivers' past explain nothing and all rows are used;
+    errors [B, N, T], responses [B, N, D, T]. A store's prior odds are its log Bayes factors - 1."""
+    stores, nodes, steps = errors.shape
+    residual = torch.nn.functional.pad(errors, (1, 0))  # the row before, which acts on nothing
+    terms = response_terms(
+        residual,
+        errors.new_zeros(nodes, 1),
+        responses,
+        errors.new_zeros(stores, 1, steps),
+        errors.new_zeros(stores, steps, 1),
+        beta,
+        log_noise,
+        torch.ones_like(residual),
+        torch.ones(stores, steps + 1, dtype=torch.bool),
+    )
+    factor, _ = mean_field(terms.xty, terms.overlap, log_odds, 0.3)
+    return response_evidence(terms, factor, factor - 1, 0.3)
+
+
 def test_likelihood_ratio_is_that_of_the_two_gaussian_models() -> None:
     """For one sender the ratio is log p(errors | shared effect) - log p(errors | no effect)."""
     rng = np.random.default_rng(1)
@@ -99,16 +125,12 @@ def test_likelihood_ratio_is_that_of_the_two_gaussian_models() -> None:
     errors = effect * response + noise * rng.standard_normal(80)
     responses = np.zeros((1, 2, 1, 80))
     responses[0, 0, 0] = response
-    got = response_evidence(
+    got = evidence_of(
         torch.from_numpy(np.stack([np.zeros(80), errors])[None]).float(),
         torch.from_numpy(responses).float(),
         torch.full((2, 2, 1), effect),
         torch.full((1, 2), float(np.log(noise))),
-        torch.ones(1, 2, 80),
-        torch.ones(1, 80, dtype=torch.bool),
         torch.zeros(2, 2),
-        torch.zeros_like,
-        0.3,
     ).edges[0, 0, 1, 2]
     ratio = (errors**2 - (errors - effect * response) ** 2).sum() / (2 * noise**2)
     np.testing.assert_allclose(got, np.sign(ratio) * np.log1p(abs(ratio)) / 2, rtol=1e-4)
@@ -120,10 +142,10 @@ def test_bayes_factor_is_the_integral_over_a_stores_effect() -> None:
     a = np.linspace(-2, 4, 20_001)
     density = np.exp(-0.5 * ((a - 1) / spread) ** 2) / (spread * np.sqrt(2 * np.pi))
     expected = np.log(np.trapezoid(density * np.exp(a * hit - 0.5 * a**2 * xtx_diag), a))
-    xty, overlap = torch.tensor([[[0.0, hit]] * 2]), torch.zeros(1, 2, 2, 2)
-    overlap[..., 1, 1] = xtx_diag
+    xty, overlap = torch.tensor([[[0.0] * 2, [hit] * 2]]), torch.zeros(1, 2, 2, 2)
+    overlap[:, 1, 1] = xtx_diag
     factor, _ = mean_field(xty, overlap, torch.zeros(2, 2), spread)
-    np.testing.assert_allclose(factor[0, 0, 1], expected, rtol=1e-4)
+    np.testing.assert_allclose(factor[0, 1, 0], expected, rtol=1e-4)
 
 
 def test_a_correlated_sender_is_explained_away() -> None:
@@ -133,13 +155,13 @@ def test_a_correlated_sender_is_explained_away() -> None:
     senders = np.stack([first, 0.9 * first + 0.4 * rng.standard_normal(400)])
     received = 0.5 * senders[0] + rng.standard_normal(400)
     x = torch.from_numpy(0.5 * senders).float()
-    xty = (x @ torch.from_numpy(received).float()).expand(1, 2, 2)
-    overlap = (x @ x.mT).expand(1, 2, 2, 2)
-    by_itself = (xty - 0.5 * overlap.diagonal(dim1=2, dim2=3))[0, 0]
+    xty = (x @ torch.from_numpy(received).float()).expand(1, 2, 2).mT
+    overlap = (x @ x.mT).unsqueeze(-1).expand(1, 2, 2, 2)
+    by_itself = (xty - 0.5 * overlap.diagonal(dim1=1, dim2=2).mT)[0, :, 0]
     factor, post_mean = mean_field(xty, overlap, torch.full((2, 2), -2.0), 0.3)
     assert by_itself[1] > 5, "by itself the twin looks like a driver"
-    assert factor[0, 0, 0] > 5 > 0 > factor[0, 0, 1]
-    assert post_mean[0, 0, 1] < 0.1
+    assert factor[0, 0, 0] > 5 > 0 > factor[0, 1, 0]
+    assert post_mean[0, 1, 0] < 0.1
 
 
 def test_baseline_residual_is_orthogonal_to_the_calendar_without_shrinkage() -> None:
@@ -194,16 +216,12 @@ def test_rounding_hardly_changes_evidence_of_responses_that_move_together(
 
     def evidence(responses: torch.Tensor) -> ResponseEvidence:
         x = exact[..., 1:].to(responses.dtype)
-        return response_evidence(
+        return evidence_of(
             x,
             responses,
             beta.to(x.dtype),
             torch.full(x.shape[:2], log_noise, dtype=x.dtype),
-            torch.ones_like(x),
-            torch.ones(len(x), x.shape[-1], dtype=torch.bool),
             torch.full((4, 4), -1.0, dtype=x.dtype),
-            lambda factor: factor - 1,
-            0.3,
         )
 
     responses = torch.cat(stocks, dim=-1)[..., :-1]

@@ -25,7 +25,8 @@ def features(seed: int = 0) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def posterior(encoder: RelationalEncoder, inputs: dict[str, torch.Tensor], **options) -> Posterior:
-    return encoder(*inputs.values(), **options)
+    *tensors, factor = inputs.values()
+    return encoder(*tensors, encoder.prior(factor, len(factor)), **options)
 
 
 def test_without_evidence_a_store_has_the_prior_of_the_panel() -> None:

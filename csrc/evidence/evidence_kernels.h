@@ -1,0 +1,25 @@
+// What every instruction set provides for the evidence.
+#pragma once
+
+#include "evidence/evidence.h"
+
+namespace causalmmm {
+
+struct EvidenceKernels {
+  // Floats of scratch memory that a call needs, whatever its stores.
+  std::int64_t (*window_scratch)(const WindowProblem&);
+  std::int64_t (*terms_scratch)(const ResponseTermsProblem&);
+  std::int64_t (*mean_field_scratch)(const MeanFieldProblem&);
+  // Stores [begin, end); scratch memory starts on a cache line.
+  void (*window_statistics)(const WindowProblem&, float* scratch, std::int64_t begin,
+                            std::int64_t end);
+  void (*response_terms)(const ResponseTermsProblem&, float* scratch, std::int64_t begin,
+                         std::int64_t end);
+  void (*mean_field)(const MeanFieldProblem&, float* scratch, std::int64_t begin, std::int64_t end);
+};
+
+extern const EvidenceKernels kPortableEvidence;
+extern const EvidenceKernels kAvx2Evidence;
+extern const EvidenceKernels kAvx512Evidence;
+
+}  // namespace causalmmm

@@ -1,0 +1,144 @@
+"""The compiled evidence operators as PyTorch operators: registration and fake tensors.
+
+Nothing is computed here. The extension works on addresses; this module owns the memory behind them.
+Arguments and results are those of the plain forms in ``engine.evidence``; ``scales`` are the ridge,
+the bound of standardised values and the spread below which a series counts as constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from causalmmm import _C
+
+Statistics = tuple[Tensor, Tensor, Tensor, Tensor]
+Terms = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+@torch.library.custom_op("causalmmm::window_statistics", mutates_args=())
+def window_statistics(
+    residual: Tensor,
+    received: Tensor,
+    active: Tensor,
+    context_mask: Tensor,
+    lags: int,
+    scales: Sequence[float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Edge features [B, N, N, 2 lags + 5], node features [B, N, lags + 5], spread and rows [B, N]
+    from residuals and ``active`` [B, N, T] and the mask [B, T]."""
+    outputs = _statistics(residual, lags)
+    inputs = _dense(residual, received, active, context_mask)
+    sizes = (*residual.shape, lags)
+    threads = torch.get_num_threads()
+    _C.window_statistics(sizes, tuple(scales), _addresses(inputs), _addresses(outputs), threads)
+    return outputs
+
+
+@window_statistics.register_fake
+def _(
+    residual: Tensor,
+    received: Tensor,
+    active: Tensor,
+    context_mask: Tensor,
+    lags: int,
+    scales: Sequence[float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _statistics(residual, lags)
+
+
+def _statistics(residual: Tensor, lags: int) -> Statistics:
+    stores, nodes, _ = residual.shape
+    empty = residual.new_empty
+    edges = empty(stores, nodes, nodes, 2 * lags + 5)
+    return edges, empty(stores, nodes, lags + 5), empty(stores, nodes), empty(stores, nodes)
+
+
+@torch.library.custom_op("causalmmm::response_terms", mutates_args=())
+def response_terms(
+    residual: Tensor,
+    ar_weights: Tensor,
+    responses: Tensor,
+    solver: Tensor,
+    basis: Tensor,
+    beta: Tensor,
+    log_noise: Tensor,
+    active: Tensor,
+    context_mask: Tensor,
+    scales: Sequence[float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The fields of ``ResponseTerms``, in their order, from residuals and ``active`` [B, N, T],
+    weights [N, P], responses [B, N, D, T - 1], solver [B, Q, T - 1], basis [B, T - 1, Q], beta
+    [N, N, D], log noise [B, N] and the mask [B, T]."""
+    outputs = _terms(responses)
+    inputs = _dense(
+        *(residual, ar_weights, responses, solver, basis),
+        *(beta, log_noise, active, context_mask),
+    )
+    stores, nodes, components, steps = responses.shape
+    sizes = (stores, nodes, components, steps + 1, basis.shape[-1], ar_weights.shape[-1])
+    threads = torch.get_num_threads()
+    _C.response_terms(sizes, tuple(scales), _addresses(inputs), _addresses(outputs), threads)
+    return outputs
+
+
+@response_terms.register_fake
+def _(
+    residual: Tensor,
+    ar_weights: Tensor,
+    responses: Tensor,
+    solver: Tensor,
+    basis: Tensor,
+    beta: Tensor,
+    log_noise: Tensor,
+    active: Tensor,
+    context_mask: Tensor,
+    scales: Sequence[float],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    return _terms(responses)
+
+
+def _terms(responses: Tensor) -> Terms:
+    stores, nodes, components, _ = responses.shape
+    wide = nodes * components
+    empty = responses.new_empty
+    return (
+        empty(stores, nodes, nodes, _C.RESPONSE_STATISTICS),
+        empty(stores, nodes, nodes),
+        empty(stores, nodes, nodes),
+        empty(stores, nodes, nodes, nodes),
+        empty(stores, wide, wide),
+        empty(stores, wide, nodes),
+        empty(stores, nodes),
+    )
+
+
+@torch.library.custom_op("causalmmm::coordinate_ascent", mutates_args=())
+def coordinate_ascent(
+    xty: Tensor, overlap: Tensor, log_odds: Tensor, spread: float, sweeps: int
+) -> tuple[Tensor, Tensor]:
+    """Log Bayes factors and posterior means [B, N, N] from xty and log odds [B, N, N] and overlap
+    [B, N, N, N]."""
+    outputs = xty.new_empty(xty.shape), xty.new_empty(xty.shape)
+    inputs = _dense(xty, overlap, log_odds)
+    sizes = (*xty.shape[:2], sweeps)
+    threads = torch.get_num_threads()
+    _C.mean_field(sizes, spread, _addresses(inputs), _addresses(outputs), threads)
+    return outputs
+
+
+@coordinate_ascent.register_fake
+def _(
+    xty: Tensor, overlap: Tensor, log_odds: Tensor, spread: float, sweeps: int
+) -> tuple[Tensor, Tensor]:
+    return xty.new_empty(xty.shape), xty.new_empty(xty.shape)
+
+
+def _dense(*tensors: Tensor) -> list[Tensor]:
+    return [tensor.contiguous() for tensor in tensors]
+
+
+def _addresses(tensors: Iterable[Tensor]) -> tuple[int, ...]:
+    return tuple(tensor.data_ptr() for tensor in tensors)
