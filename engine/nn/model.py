@@ -110,12 +110,12 @@ class CausalModel(nn.Module):
             terms = self._terms(batch, detached, responses, ahead, log_noise, active)
             marginal, spread = self.encoder.marginal_log_odds(), self.config.effect_spread
             factor, _ = mean_field(terms.xty, terms.overlap, marginal, spread)
-            prior = self.encoder.prior(factor, len(factor))
+            prior = self.encoder.prior(factor, factor.shape[0])
             evidence = response_evidence(terms, factor, prior.log_odds, spread)
             nodes = statistics.nodes
             edges = torch.cat([statistics.edges, evidence.edges], dim=-1)  # [B, N, N, F]
         else:
-            prior = self.encoder.prior(None, len(detached))
+            prior = self.encoder.prior(None, detached.shape[0])
             nodes = self._raw_window(detached, batch.context_mask)
         if self.config.structure == "evidence" and store_log_bf is None:
             store_log_bf = ard_evidence(
