@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "autoregression/autoregression.h"
 #include "edge/edge.h"
 #include "evidence/evidence.h"
 #include "response/response.h"
@@ -232,11 +233,11 @@ void edge_backward(const py::tuple& sizes, const py::tuple& first, const py::tup
   edges_backward_cpu(p, r, d_outputs, g, threads, cpu_level);
 }
 
-// --- evidence: sizes, scales and tuples of addresses, in the order of evidence.h ----------------------
+// --- evidence: sizes, scales and addresses, in the order of evidence.h ---------------------------------
 
 template <class Problem>
 const Problem& sound(const Problem& p) {
-  if (const char* wrong = check(p)) throw std::invalid_argument(std::string("evidence: ") + wrong);
+  if (const char* wrong = check(p)) throw std::invalid_argument(wrong);
   return p;
 }
 
@@ -284,6 +285,36 @@ void mean_field(const std::array<std::int64_t, 3>& sizes, float spread,
   mean_field_cpu(sound(p), threads, cpu_level);
 }
 
+// --- autoregression: sizes and addresses, in the order of autoregression.h ------------------------------
+
+LikelihoodProblem likelihood(const std::array<std::int64_t, 4>& sizes,
+                             const std::array<std::uintptr_t, 6>& inputs) {
+  LikelihoodProblem p;
+  p.stores = sizes[0], p.nodes = sizes[1], p.steps = sizes[2], p.lags = sizes[3];
+  p.residual = pointer(inputs[0]), p.message = pointer(inputs[1]), p.ar_weights = pointer(inputs[2]);
+  p.log_noise = pointer(inputs[3]), p.active = pointer(inputs[4]);
+  p.target_mask = pointer<std::uint8_t>(inputs[5]);
+  return sound(p);
+}
+
+void likelihood_forward(const std::array<std::int64_t, 4>& sizes,
+                        const std::array<std::uintptr_t, 6>& inputs, std::uintptr_t nll,
+                        int threads) {
+  const LikelihoodProblem p = likelihood(sizes, inputs);
+  py::gil_scoped_release release;
+  likelihood_forward_cpu(p, pointer(nll), threads, cpu_level);
+}
+
+void likelihood_backward(const std::array<std::int64_t, 4>& sizes,
+                         const std::array<std::uintptr_t, 6>& inputs, std::uintptr_t grad_nll,
+                         const std::array<std::uintptr_t, 4>& gradients, int threads) {
+  const LikelihoodProblem p = likelihood(sizes, inputs);
+  const LikelihoodGradients g{pointer(grad_nll), pointer(gradients[0]), pointer(gradients[1]),
+                              pointer(gradients[2]), pointer(gradients[3])};
+  py::gil_scoped_release release;
+  likelihood_backward_cpu(p, g, threads, cpu_level);
+}
+
 py::dict build_info() {
   py::dict info;
   info["version"] = CAUSALMMM_VERSION;
@@ -313,6 +344,8 @@ PYBIND11_MODULE(_C, m) {
   m.def("window_statistics", window_statistics);
   m.def("response_terms", response_terms);
   m.def("mean_field", mean_field);
+  m.def("likelihood_forward", likelihood_forward);
+  m.def("likelihood_backward", likelihood_backward);
   m.def("edge_forward", edge_forward);
   m.def("edge_backward", edge_backward);
   m.def("response_forward", forward);

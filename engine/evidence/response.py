@@ -10,10 +10,10 @@ from torch import Tensor
 from causalmmm.engine.batches.masks import has_full_lags
 from causalmmm.engine.evidence.features import CLIP, FLAT, LOG_BF_UNIT, RIDGE
 from causalmmm.engine.evidence.mean_field import mean_field
-from causalmmm.engine.ops.autoregression import ar_prediction
 from causalmmm.engine.ops.export_switch import exporting
 from causalmmm.engine.ops.linalg import diagonal_blocks, inverse_blocks, ridged, whitening
 from causalmmm.kernels import evidence as compiled
+from causalmmm.kernels.autoregression import ar_prediction
 
 
 @dataclass

@@ -30,10 +30,8 @@ from causalmmm.engine.nn.posterior import (
     edge_gates,
     fixed_graph,
 )
-from causalmmm.engine.ops.autoregression import ar_prediction
 from causalmmm.engine.spec.config import ModelConfig
-
-_HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
+from causalmmm.kernels.autoregression import ar_nll, ar_prediction
 
 
 @dataclass
@@ -182,10 +180,14 @@ class CausalModel(nn.Module):
         posterior = inferred.posterior
         effect, kl_effect = self._draw_effects(posterior, noise)
         weights = self.decoder.weights(edge_gates(posterior.edges), effect)
-        error = self.one_step_errors(inferred, weights)
-        log_noise = inferred.log_noise.unsqueeze(-1)
-        nll = 0.5 * (error * (-log_noise).exp()).square() + log_noise + _HALF_LOG_TAU
-        nll = (nll * batch.target_mask[:, None, 1:] * inferred.active[..., 1:]).sum(-1)
+        nll = ar_nll(
+            inferred.residual,
+            self._message(inferred, weights),
+            inferred.ar_weights,
+            inferred.log_noise,
+            batch.target_mask,
+            inferred.active,
+        )
         target_rows = batch.target_mask.sum(-1, keepdim=True)
         all_rows = batch.valid.sum(-1, keepdim=True)
         kl_edges, kl_effects = posterior.edges.kl.mean(), kl_effect.mean()
@@ -198,13 +200,16 @@ class CausalModel(nn.Module):
     def one_step_errors(self, inferred: Inference, weights: Tensor) -> Tensor:
         """[B, N, T - 1]: errors of one-step predictions, scaled, from the second row of each window
         on, under the effects ``weights`` [B, N, D, N] of the responses.
-
-        The calendar is removed from the sum of the effects, which equals the sum of effects without
-        calendar: N rows instead of N D.
         """
-        message = inferred.ahead.residual(self.decoder.message(inferred.responses, weights))
-        explained = message + ar_prediction(inferred.ar_weights, inferred.residual)
-        return inferred.residual[..., 1:] - explained
+        own = ar_prediction(inferred.ar_weights, inferred.residual)
+        return inferred.residual[..., 1:] - self._message(inferred, weights) - own
+
+    def _message(self, inferred: Inference, weights: Tensor) -> Tensor:
+        """[B, N, T - 1]: effects of the responses on every receiver, less their calendar.
+
+        Removed from the sum of N D effects, which equals the sum of effects without calendar.
+        """
+        return inferred.ahead.residual(self.decoder.message(inferred.responses, weights))
 
     @contextmanager
     def mixed_precision(self, enabled: bool) -> Iterator[None]:

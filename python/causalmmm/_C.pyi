@@ -52,6 +52,18 @@ def mean_field(
     /,
 ) -> None: ...
 
+def likelihood_forward(
+    sizes: _Sizes, inputs: tuple[int, ...], nll: int, threads: int, /
+) -> None: ...
+def likelihood_backward(
+    sizes: _Sizes,
+    inputs: tuple[int, ...],
+    grad_nll: int,
+    gradients: tuple[int, ...],
+    threads: int,
+    /,
+) -> None: ...
+
 # Edge operators: addresses, 0 where absent; csrc/python/bindings.cpp lists them.
 _Addresses = tuple[int, ...]
 _Draw = tuple[int, bool, float, int | None, int, bool]

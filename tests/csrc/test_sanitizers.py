@@ -30,6 +30,14 @@ CORES = {
         ["-DCAUSALMMM_X86"],
         "24 cases",
     ),
+    "likelihood_driver": (
+        [
+            *("common/cpu_level", "autoregression/likelihood_cpu"),
+            "autoregression/portable_likelihood",
+        ],
+        ["-DCAUSALMMM_X86"],
+        "20 cases",
+    ),
 }
 FLAGS = [
     *("-std=c++17", "-O0", "-Wno-psabi", "-ffp-contract=fast", f"-I{ROOT / 'csrc'}"),

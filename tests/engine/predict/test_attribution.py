@@ -9,10 +9,10 @@ from small import NODES, build
 
 from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.posterior import causal_probability
-from causalmmm.engine.ops.autoregression import ar_prediction
 from causalmmm.engine.predict.attribution import contributions
 from causalmmm.engine.predict.curves import response_curves
 from causalmmm.engine.predict.graphs import store_graphs
+from causalmmm.kernels.autoregression import ar_prediction
 
 
 @pytest.mark.parametrize(

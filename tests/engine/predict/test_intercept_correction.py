@@ -9,10 +9,10 @@ from small import NODES, build
 from causalmmm.engine.batches.batch import Batch
 from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.posterior import Inference
-from causalmmm.engine.ops.autoregression import ar_prediction
 from causalmmm.engine.predict.future import Future
 from causalmmm.engine.predict.intercept_correction import intercept_correction
 from causalmmm.engine.predict.rollout import simulate_futures
+from causalmmm.kernels.autoregression import ar_prediction
 
 EMPTY = torch.zeros(NODES, NODES)
 

@@ -10,12 +10,12 @@ from causalmmm.engine.batches.batch import Batch
 from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import causal_probability
-from causalmmm.engine.ops.autoregression import ar_prediction
 from causalmmm.engine.predict.future import Future, forecast_controls
 from causalmmm.engine.predict.noise import draw_noise
 from causalmmm.engine.predict.rollout import forecast, simulate_futures
 from causalmmm.engine.spec.calendar import Calendar, extend_grid
 from causalmmm.engine.spec.series import SeriesData
+from causalmmm.kernels.autoregression import ar_prediction
 
 
 def future_of(windows: Windows, data: SeriesData, steps: int) -> Future:

@@ -1,9 +1,13 @@
-"""One-step predictions of series from their own past."""
+"""Plain PyTorch form of autoregression and its likelihood, which faster paths must reproduce."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+
+_HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 
 
 def ar_prediction(ar_weights: Tensor, residual: Tensor) -> Tensor:
@@ -20,3 +24,18 @@ def ar_prediction(ar_weights: Tensor, residual: Tensor) -> Tensor:
         begin = lags - 1 - lag
         total = total + ar_weights[..., lag : lag + 1] * past[..., begin : begin + steps]
     return total
+
+
+def ar_nll(
+    residual: Tensor,
+    message: Tensor,
+    ar_weights: Tensor,
+    log_noise: Tensor,
+    target_mask: Tensor,
+    active: Tensor,
+) -> Tensor:
+    """See :func:`causalmmm.kernels.autoregression.ar_nll`."""
+    error = residual[..., 1:] - message - ar_prediction(ar_weights, residual)
+    log_sd = log_noise.unsqueeze(-1)
+    nll = 0.5 * (error * (-log_sd).exp()).square() + log_sd + _HALF_LOG_TAU
+    return (nll * target_mask[:, None, 1:] * active[..., 1:]).sum(-1)
