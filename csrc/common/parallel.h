@@ -32,7 +32,7 @@ void in_runs(std::int64_t count, std::int64_t run, std::int64_t floats, int thre
     return;
   }
 #endif
-  take_turns(0);
+  for (int worker = 0; worker < workers; ++worker) take_turns(worker);
 }
 
 }  // namespace causalmmm
