@@ -15,12 +15,11 @@ from torch import Tensor
 from causalmmm.engine.decisions.system import System
 
 _ROUNDS = 200
-_TOLERANCE = 1e-5  # relative gain of a round that is not worth another
-_PATIENCE = 5  # such rounds in a row
+_TOLERANCE = 1e-4  # relative gain of a round that is not worth another
+_PATIENCE = 3  # such rounds in a row
 _LEAST_PACE = 1e-4  # of the first step's
 _SLACK = 0.02  # share of usual money with which an empty cell moves
 _LEAST_MONEY = 1e-3  # share of usual money at which the gradient of an empty cell is taken
-_BISECTIONS = 60
 
 
 @dataclass(frozen=True)
@@ -41,41 +40,24 @@ class Limits:
     def project(self, money: Tensor, metric: Tensor) -> Tensor:
         """The nearest money [B, C, W] within the limits, distances divided by ``metric``.
 
-        Exact: cells are clipped to min(max(money + (price + channel's price) metric, ...)), the
-        prices found by bisection, a channel's only where its own limit binds.
+        Exact: cells are money + price x metric, clipped to their bounds. What a channel gets, and
+        what all get, is piecewise linear in the price, so the prices at which totals and budget are
+        met are read off the sorted corners.
         """
-
-        def at(price: Tensor) -> Tensor:
-            plain = self._cells(money, metric, price)
-            total = plain.sum((0, 2))
-            wanted = total.clamp(self.channel_lower, self.channel_upper)
-            if bool((wanted == total).all()):
-                return plain
-            own = _bisect(
-                lambda extra: self._cells(money, metric, price + extra).sum((0, 2)) - wanted,
-                *self._prices(money, metric, price),
-            )
-            own = torch.where(wanted == total, 0.0, own)
-            return self._cells(money, metric, price + own)
-
-        zero = torch.zeros_like(self.channel_lower)
-        low, high = (p.expand_as(zero) for p in self._all_prices(money, metric))
-        price = _bisect(lambda p: (at(p).sum() - self.budget).expand_as(zero), low, high)
-        return at(price)
-
-    def _cells(self, money: Tensor, metric: Tensor, price: Tensor) -> Tensor:
-        moved = money + price.view(1, -1, 1) * metric
-        return torch.minimum(torch.maximum(moved, self.lower), self.upper)
-
-    def _prices(self, money: Tensor, metric: Tensor, price: Tensor) -> tuple[Tensor, Tensor]:
-        """Prices [C] at which all cells of a channel are at their lower, and upper, bound."""
-        low = ((self.lower - money) / metric).amin((0, 2)) - price
-        high = ((self.upper - money) / metric).amax((0, 2)) - price
-        return low, high
-
-    def _all_prices(self, money: Tensor, metric: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = self._prices(money, metric, torch.zeros_like(self.channel_lower))
-        return low.min(), high.max()
+        first = (self.lower - money) / metric  # price at which a cell leaves its lower bound
+        last = torch.maximum((self.upper - money) / metric, first)
+        ramps = (first, last, metric.expand_as(first))
+        begin, stop, slope = (r.transpose(0, 1).flatten(1) for r in ramps)  # [C, B W] each
+        least = self.lower.sum((0, 2))
+        floor = _price(begin, stop, slope, self.channel_lower - least)  # [C], at a channel's limits
+        ceiling = _price(begin, stop, slope, self.channel_upper - least)
+        at_floor = (torch.minimum(floor.view(-1, 1), stop) - begin).clamp_min(0) * slope
+        begin, stop = (r.clamp(floor.view(-1, 1), ceiling.view(-1, 1)) for r in (begin, stop))
+        base = least.sum() + at_floor.sum()
+        flat = [c.reshape(1, -1) for c in (begin, stop, slope)]
+        price = _price(*flat, (self.budget - base).view(1))
+        own = torch.minimum(torch.maximum(price, floor), ceiling).view(1, -1, 1)
+        return torch.minimum(torch.maximum(money + own * metric, self.lower), self.upper)
 
 
 @dataclass(frozen=True)
@@ -100,7 +82,7 @@ def allocate(
     """
     money = limits.project(begin, usual.square().expand_as(begin))
     least = _LEAST_MONEY * usual
-    value, gradient = _slope(outcome, money, least)
+    value, gradient = _value(outcome, money), _slope(outcome, money, least)
     start, idle = value, 0
     size = float((gradient * usual).square().mean().sqrt())
     pace = first = 0.1 / max(size, 1e-30)  # moves cells by a tenth of what is usual
@@ -114,8 +96,8 @@ def allocate(
                 break
             continue
         before, old = money, gradient
-        money = moved
-        value, gradient = _slope(outcome, money, least)
+        money, value = moved, value + gain
+        gradient = _slope(outcome, money, least)
         pace = _barzilai_borwein(money - before, gradient - old, metric, pace)
         idle = idle + 1 if gain <= _TOLERANCE * abs(value) else 0
         if idle >= _PATIENCE:
@@ -137,22 +119,28 @@ def _value(outcome: Callable[[Tensor], Tensor], money: Tensor) -> float:
         return float(outcome(money))
 
 
-def _slope(
-    outcome: Callable[[Tensor], Tensor], money: Tensor, least: Tensor
-) -> tuple[float, Tensor]:
-    """Value at the money, and the gradient where every cell has ``least`` or more."""
+def _slope(outcome: Callable[[Tensor], Tensor], money: Tensor, least: Tensor) -> Tensor:
+    """The gradient at the money, every cell having ``least`` or more."""
     variable = torch.maximum(money.detach(), least).requires_grad_()
     (gradient,) = torch.autograd.grad(outcome(variable), variable)
-    return _value(outcome, money), gradient
+    return gradient
 
 
-def _bisect(excess: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
-    """Where an increasing ``excess`` of each entry crosses zero."""
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        above = excess(middle) > 0
-        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-    return (low + high) / 2
+def _price(start: Tensor, end: Tensor, slope: Tensor, wanted: Tensor) -> Tensor:
+    """[R]: where the sums of ramps reach what is wanted [R]; ends of the ramps where they cannot.
+
+    start, end, slope  [R, n]: a ramp is zero before its start, rises with its slope, and stays.
+    """
+    corner, order = torch.cat([start, end], -1).sort(-1)  # [R, 2n]
+    rise = torch.cat([slope, -slope], -1).gather(-1, order).cumsum(-1)[:, :-1].clamp_min(0)
+    level = (rise * corner.diff(dim=-1)).cumsum(-1)
+    level = torch.cat([torch.zeros_like(level[:, :1]), level], -1)  # at each corner
+    last = corner.shape[-1] - 1
+    piece = torch.searchsorted(level, wanted.unsqueeze(-1)).clamp(1, last) - 1
+    height = wanted.unsqueeze(-1) - level.gather(-1, piece)
+    run = height / rise.gather(-1, piece).clamp_min(torch.finfo(rise.dtype).tiny)
+    begin, stop = corner.gather(-1, piece), corner.gather(-1, piece + 1)
+    return torch.minimum(torch.maximum(begin + run, begin), stop).squeeze(-1)
 
 
 def planned_change(

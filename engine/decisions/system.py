@@ -6,8 +6,8 @@ cancels, so calendar, level and noise are not needed here. Scaled units of the b
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -40,19 +40,20 @@ class Equation:
     last: Tensor
     own: Tensor
 
-    def added(self, place: int, x: Tensor) -> Tensor:
-        """[D, B, T]: what the sender in this place adds, its series being x [1 or D, B, T]."""
-        exposure = x * self.unit[:, place].unsqueeze(-1)
-        if self.late[place]:
-            first = self.last[:, place].expand(exposure.shape[:-1]).unsqueeze(-1)
-            exposure = torch.cat([first, exposure[..., :-1]], -1)
-        decay, slope, half = (s[:, place].view(-1, 1, 1) for s in self.shapes)
-        response, _ = adstock_hill(exposure, decay, slope, half, self.stock[..., place])
-        return self.effect[..., place].unsqueeze(-1) * response
-
-    @property
-    def shapes(self) -> tuple[Tensor, Tensor, Tensor]:
-        return self.decay, self.slope, self.half
+    def added(self, places: Sequence[int], x: Tensor) -> Tensor:
+        """[D, B, T]: what the senders in these places add, their series being x [1 or D, B, p, T]."""
+        every = len(places) == len(self.senders)  # then nothing is copied
+        chosen: Any = slice(None) if every else list(places)
+        exposure = x * self.unit[:, chosen].unsqueeze(-1)  # [1 or D, B, p, T]
+        late = torch.tensor([self.late[p] for p in places])
+        if late.any():
+            first = self.last[:, chosen].expand(exposure.shape[:-1]).unsqueeze(-1)
+            delayed = torch.cat([first, exposure[..., :-1]], -1)
+            exposure = torch.where(late.unsqueeze(-1), delayed, exposure)
+        shapes = (self.decay, self.slope, self.half)
+        decay, slope, half = (s[:, chosen].unsqueeze(1).unsqueeze(-1) for s in shapes)
+        response, _ = adstock_hill(exposure, decay, slope, half, self.stock[..., chosen])
+        return torch.einsum("dbp,dbpt->dbt", self.effect[..., chosen], response)
 
     def draws(self, some: slice) -> Equation:
         """The equation in some of its draws."""
@@ -77,6 +78,7 @@ class System:
 
     equations: Mapping[int, Equation]
     series: Tensor
+    _before: dict[tuple[int, ...], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def target(self) -> int:
@@ -98,24 +100,32 @@ class System:
         What acts against role order (the target on a mediator, mediators of one rank on each other)
         is left as it was.
         """
-        changed = dict(spend)
-        result = torch.zeros((), dtype=self.series.dtype)
+        changed, steps = dict(spend), self.series.shape[-1]
         for receiver, equation in self.equations.items():
             held = through is not None and receiver not in through and receiver != self.target
             moved = [p for p, s in enumerate(equation.senders) if s in changed]
             if held or not moved:
                 continue
-            result = torch.zeros((), dtype=self.series.dtype)
-            for place in moved:
-                sender = equation.senders[place]
-                now, before = changed[sender], self.series[:, :, sender]
-                result = result + equation.added(place, now) - equation.added(place, before)
+            now = [changed[equation.senders[place]].expand(-1, -1, steps) for place in moved]
+            draws = max(len(series) for series in now)
+            x = torch.stack([series.expand(draws, -1, -1) for series in now], -2)
+            result = equation.added(moved, x) - self._reference(receiver, moved)
             result = kept(result, equation.own.unsqueeze(-1))
             changed[receiver] = self.series[:, :, receiver] + result
         if self.target in changed:
             return changed[self.target] - self.series[:, :, self.target]
-        shape = (self.draws, self.series.shape[1], self.series.shape[-1])
-        return result.new_zeros(shape)
+        return self.series.new_zeros(self.draws, self.series.shape[1], steps)
+
+    def _reference(self, receiver: int, places: list[int]) -> Tensor:
+        """[D, B, T]: what the senders in these places add under the plan of reference; kept, as
+        every plan is compared with it."""
+        key = (receiver, *places)
+        if key not in self._before:
+            equation = self.equations[receiver]
+            senders = [equation.senders[place] for place in places]
+            with torch.no_grad():
+                self._before[key] = equation.added(places, self.series[:, :, senders])
+        return self._before[key]
 
     def select(self, some: slice) -> System:
         """The system in some of its draws."""

@@ -27,8 +27,10 @@ from causalmmm.engine.decisions import Allocation, Limits, System, allocate, pla
 from causalmmm.findings import closest, first_few, refusal
 
 Bounds = Mapping[str, tuple[float, float]]
-_MOST_VALUES = 6_000_000  # cells x draws that an optimisation holds; more stores get fewer draws
-_LEAST_DRAWS = 12
+_MOST_VALUES = 12_000_000  # cells x draws that an answer holds; more stores get fewer draws
+_LEAST_DRAWS = 48
+_SEARCHED_VALUES = 1_500_000  # the same for the search itself, which needs the mean alone
+_LEAST_SEARCHED = 12
 _SMALL = 1e-9
 
 
@@ -150,23 +152,25 @@ class _Model:
         self.rate: list[Tensor] = []
         self.worth: list[Tensor] = []
         steps = ahead.money.shape[1]
+        cells = panel.n_stores * len(panel.nodes) * (steps + tail)
+        draws = max(_LEAST_DRAWS, _MOST_VALUES // cells)
         for stores in self.groups:
             given = following(panel, ahead, stores, tail)
-            self.systems.append(systems.system(stores, given, last_rows=1))
+            self.systems.append(systems.system(stores, given, last_rows=1, draws=draws))
             unit = systems.scale(stores)
             self.rate.append(torch.from_numpy(ahead.per_money[stores] / unit[:, self.senders]))
             money = worth(panel, stores, steps + tail)[:, -1] * unit[:, -1]
             self.worth.append(torch.from_numpy(money))
-        cells = sum(s.series.shape[1] * s.series.shape[2] * s.series.shape[3] for s in self.systems)
-        self.draws = max(_LEAST_DRAWS, min(self.systems[0].draws, _MOST_VALUES // cells))
+        searched = slice(0, max(_LEAST_SEARCHED, _SEARCHED_VALUES // cells))
+        self.searched = [s.select(searched).to(torch.float32) for s in self.systems]
 
     def outcome(self, quantile: float | None) -> Callable[[Tensor], Tensor]:
         """What money [S, C, W] adds to the outcome of the current plan; mean or quantile."""
-        few = [s.select(slice(0, self.draws)).to(torch.float32) for s in self.systems]
 
         def value(money: Tensor) -> Tensor:
-            drawn = self.drawn(money, few)
-            return drawn.mean() if quantile is None else drawn.quantile(quantile)
+            if quantile is None:
+                return self.drawn(money, self.searched).mean()
+            return self.drawn(money).quantile(quantile)
 
         return value
 
@@ -292,12 +296,12 @@ def _result(
 def _brought(model: _Model, money: Floats) -> Floats:
     """[C + 1]: expected outcome of each channel's money [S, W, C] alone, and of all of it."""
     full = torch.from_numpy(np.ascontiguousarray(money)).transpose(1, 2)
-    drawn = model.drawn(full)
+    drawn = model.drawn(full, model.searched)
     parts = []
     for c in [*range(money.shape[-1]), None]:
         without = full.clone()
         without[:, slice(None) if c is None else c] = 0
-        parts.append(float((drawn - model.drawn(without)).mean()))
+        parts.append(float((drawn - model.drawn(without, model.searched)).mean()))
     return np.array(parts)
 
 

@@ -28,10 +28,18 @@ class Systems(Protocol):
         """Positions of stores that are answered for together, of equal history."""
         ...
 
-    def system(self, stores: Stores, ahead: Floats, *, last_rows: int | None = None) -> System:
+    def system(
+        self,
+        stores: Stores,
+        ahead: Floats,
+        *,
+        last_rows: int | None = None,
+        draws: int | None = None,
+    ) -> System:
         """Equations over the last rows of the history (None: all of it) and H steps after it.
 
         ahead  [B, H, C]: input of every channel and organic channel there, in the user's units.
+        draws  no more joint draws than these; None: as many as the model takes.
         """
         ...
 

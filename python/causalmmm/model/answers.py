@@ -174,7 +174,12 @@ class RegressionAnswers:
         return {name: _numpy(tensor) for name, tensor in vars(table).items()}
 
     def system(
-        self, stores: Stores, ahead: NDArray[np.float64], *, last_rows: int | None = None
+        self,
+        stores: Stores,
+        ahead: NDArray[np.float64],
+        *,
+        last_rows: int | None = None,
+        draws: int | None = None,
     ) -> System:
         """Equations of the stores' posterior draws; see ``decisions.period.Systems``."""
         steps = ahead.shape[1]
@@ -186,7 +191,8 @@ class RegressionAnswers:
         given[:, :senders] = torch.from_numpy(ahead.transpose(0, 2, 1) / unit)
         known = Ahead(future.basis, future.control_std, given, future.floor[:, 0])
         begin = 0 if last_rows is None else batch.x.shape[-1] - last_rows
-        return regression_system(self._posterior(stores, self._outcomes()), known, begin=begin)
+        posterior = self._posterior(stores, self._outcomes(), draws)
+        return regression_system(posterior, known, begin=begin)
 
     def scale(self, stores: Stores) -> NDArray[np.float64]:
         """[B, N]: a unit of the equations' series in the user's units."""
@@ -204,9 +210,14 @@ class RegressionAnswers:
         roles = self.panel.data.roles
         return [j for j in reversed(range(len(roles))) if roles[j] in ("mediator", "target")]
 
-    def _posterior(self, stores: Stores, receivers: Sequence[int] | None = None) -> StorePosterior:
-        observed = observed_stores(self.windows, stores)
-        return store_posterior(self.regression, observed, seed=self.seed, receivers=receivers)
+    def _posterior(
+        self, stores: Stores, receivers: Sequence[int] | None = None, most: int | None = None
+    ) -> StorePosterior:
+        observed, draws = observed_stores(self.windows, stores), self.regression.config.draws
+        draws = draws if most is None else min(most, draws)
+        return store_posterior(
+            self.regression, observed, draws=draws, seed=self.seed, receivers=receivers
+        )
 
 
 def observed_stores(windows: Windows, stores: Stores) -> Observed:
