@@ -326,16 +326,17 @@ def plan_frame(panel: Panel, ahead: Ahead, money: Floats, plan: Plan | None) -> 
 
 def compared(systems: Systems, panel: Panel, plans: Mapping[str, Ahead]) -> pd.DataFrame:
     """See ``CausalMMM.compare``."""
-    first, *others = plans
+    first = next(iter(plans))
     model = _Model(systems, panel, plans[first], tail_of(panel))
+    money = {name: torch.from_numpy(ahead.money).transpose(1, 2) for name, ahead in plans.items()}
+    with torch.no_grad():
+        outcome = {name: model.drawn(spent).numpy() for name, spent in money.items()}
     rows = []
-    for name in [first, *others]:
-        money = torch.from_numpy(plans[name].money).transpose(1, 2)
-        with torch.no_grad():
-            drawn = model.drawn(money).numpy()
+    for name in plans:
+        drawn = outcome[name] - outcome[first]  # exactly zero where plans are equal
         lower, upper = np.quantile(drawn, INTERVAL)
-        spend = float(money.sum())
-        change = spend - float(plans[first].money.sum())
+        spend = float(money[name].sum())
+        change = spend - float(money[first].sum())
         rows.append((name, spend, change, drawn.mean(), lower, upper, (drawn > 0).mean()))
     columns = ["plan", "spend", "spend_change", "outcome_change", "lower", "upper", "better"]
     return pd.DataFrame(rows, columns=columns)
