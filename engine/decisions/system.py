@@ -41,7 +41,7 @@ class Equation:
     own: Tensor
 
     def added(self, places: Sequence[int], x: Tensor) -> Tensor:
-        """[D, B, T]: what the senders in these places add, their series being x [1 or D, B, p, T]."""
+        """[D, B, T]: what senders in these places add, x [1 or D, B, p, T] being their series."""
         every = len(places) == len(self.senders)  # then nothing is copied
         chosen: Any = slice(None) if every else list(places)
         exposure = x * self.unit[:, chosen].unsqueeze(-1)  # [1 or D, B, p, T]
