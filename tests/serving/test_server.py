@@ -351,13 +351,18 @@ def test_health_metrics_and_description(model: OnnxModel, panel: Panel) -> None:
     assert client.get("/docs").status_code == 200
 
 
-def test_numbers_that_are_not_finite_are_null_in_json() -> None:
-    from causalmmm.serving.bodies import write_table
-
-    frame = pd.DataFrame({"value": np.array([1.5, math.nan, math.inf], np.float32)})
-    assert json.loads(write_table(frame, "application/json")) == {
-        "columns": {"value": [1.5, None, None]}
-    }
+def test_histories_beyond_single_precision_are_refused(client: TestClient, panel: Panel) -> None:
+    """1e15 is answered with finite numbers; 1e16 and 1e30 are refused with column and store."""
+    for size, status in ((1e15, 200), (1e16, 422), (1e30, 422)):
+        frame = panel.to_frame(["1", "2"])
+        frame.loc[frame.index[3], "sales"] = size
+        said = client.post("/predict", json={"panel": columns_of(frame)})
+        assert said.status_code == status
+        if status == 422:
+            assert codes(said, 422) == {"huge-value"}
+            assert "Target 'sales' is beyond 1e+15 in 1 row of store '1'" in said.text
+        else:
+            assert np.isfinite(read(said)["upper_95"]).all()
 
 
 # ---- malformed requests -----------------------------------------------------------------------

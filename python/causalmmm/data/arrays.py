@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from causalmmm.data.columns import LARGEST
 from causalmmm.data.schema import FREQUENCIES, NATIONAL, Schema
 from causalmmm.dates import WEEKDAYS, describe_step, on_step, steps_from, weekday
 from causalmmm.engine.spec.series import SeriesData
@@ -61,8 +62,8 @@ def content_of_arrays(
     context_rows = _context_of(context, rows, n_stores, len(schema.context))
     money = flat[:, :n_paid] if spend is None else _rows_of(spend, rows, n_paid, "spend")
     for name, array in (("values", flat), ("controls", control_rows), ("context", context_rows)):
-        if not _all_finite(array):
-            raise ValueError(f"{name} must be finite everywhere")
+        if not _all_within(array, LARGEST):
+            raise ValueError(f"{name} must be finite, and within {LARGEST:g}, everywhere")
     data = SeriesData(flat, offsets, starts, grid, freq, schema.roles, control_rows, context_rows)
     return Content(
         schema=schema,
@@ -119,11 +120,12 @@ def _store_names(
     return names
 
 
-def _all_finite(array: Floats) -> bool:
-    """Whether no entry is NaN or infinite; in blocks, to avoid a mask as large as the array."""
+def _all_within(array: Floats, largest: float) -> bool:
+    """Whether no entry is NaN or larger; in blocks, to avoid a mask as large as the array."""
     flat = array.reshape(-1)
     step = 1 << 22
-    return all(bool(np.isfinite(flat[i : i + step]).all()) for i in range(0, len(flat), step))
+    blocks = (flat[i : i + step] for i in range(0, len(flat), step))
+    return all(bool((np.abs(block) <= largest).all()) for block in blocks)
 
 
 def _rows_of(array: ArrayLike | None, rows: int, columns: int, name: str) -> Floats:

@@ -18,6 +18,9 @@ from causalmmm.findings import Finding, Severity, counted
 Column = NDArray[np.float32]
 
 POLICIES = ("error", "zero", "interpolate")
+# Beyond these, sums of squares and shares of a mean leave the range of single precision.
+LARGEST = 1e15
+SMALLEST = 1e-15
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Rule:
     policy    for missing values: one of ``POLICIES``, or "required" where users have no choice.
     negative  code and severity of the finding for negative values; None allows them.
     flags     whether true/false may stand for 1/0.
+
+    Every column must stay within ``LARGEST``, and unless it is a flag or all zero in a store, reach
+    ``SMALLEST`` there.
     """
 
     role: str
@@ -65,6 +71,7 @@ class ColumnCheck:
             what + " is infinite or too large in {n} of {where}, first {date}.",
             "Correct the value; check the export for a division by zero.",
         )
+        self._check_size(numbers, name, what)
         if len(numbers) and missing.all():
             self.findings.append(
                 Finding(
@@ -91,6 +98,33 @@ class ColumnCheck:
                 else "Check that returns should be counted here.",
             )
         return numbers
+
+    def _check_size(self, numbers: Column, name: str, what: str) -> None:
+        """Refuse amounts that single precision cannot calculate with."""
+        size = np.nan_to_num(np.abs(numbers), posinf=0.0)
+        self.add(
+            np.flatnonzero(size > LARGEST),
+            "error",
+            "huge-value",
+            name,
+            f"{what} is beyond {LARGEST:g} in {{n}} of {{where}}, first {{date}}.",
+            "Correct the value, or give the column a larger unit, such as millions.",
+        )
+        if not len(size):
+            return
+        starts = np.zeros(1, np.int64) if self.layout is None else self.layout.offsets[:-1]
+        most = np.maximum.reduceat(size, starts)
+        tiny = (most > 0) & (most < SMALLEST)
+        rows = np.repeat(tiny, np.diff(np.append(starts, len(size))))
+        self.add(
+            np.flatnonzero(rows & (size > 0)),
+            "error",
+            "tiny-value",
+            name,
+            f"{what} never reaches {SMALLEST:g} where it is not zero, in {{n}} of {{where}}, "
+            "first {date}.",
+            "Give the column a smaller unit, or write 0 where there is nothing.",
+        )
 
     def span(self, column: Column) -> tuple[Column, Column]:
         """float32 [S] each: smallest and largest value of every store."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan
+from causalmmm.findings import PanelError, counted, first_few, refusal
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -40,12 +41,27 @@ def groups(panel: Panel, window: int, size: int) -> Iterator[Stores]:
 def joined(parts: Sequence[tuple[Stores, pd.DataFrame]]) -> pd.DataFrame:
     """Frames of groups of stores as one, stores in the panel's order.
 
-    The index of every part holds the store's position.
+    The index of every part holds the store's position. Raises ``PanelError`` naming stores and
+    columns if a number is not finite: what is answered can be calculated with.
     """
     frame = pd.concat([part for _, part in parts]) if len(parts) > 1 else parts[0][1]
     if len(parts) > 1:
         frame = frame.iloc[np.argsort(frame.index.to_numpy(), kind="stable")]
-    return frame.reset_index(drop=True)
+    frame = frame.reset_index(drop=True)
+    for column in frame.select_dtypes("float"):
+        broken = ~np.isfinite(frame[column].to_numpy())
+        if broken.any():
+            names = frame["store"][broken].unique()
+            raise refusal(
+                "not-finite",
+                f"The answer has no finite '{column}' for {counted(len(names), 'store')}: "
+                f"{first_few(names)}.",
+                "Look at the histories of these stores for extreme values (validate).",
+                kind=PanelError,
+                store=str(names[0]),
+                rows=int(broken.sum()),
+            )
+    return frame
 
 
 def graph_frame(

@@ -43,7 +43,7 @@ class PlannedBody(PanelBody):
 
 
 class AnswerBody(BaseModel):
-    """The answer by column; non-finite numbers are null."""
+    """The answer by column."""
 
     columns: dict[str, Cells]
 
@@ -75,9 +75,6 @@ def _plain(column: pd.Series[Any]) -> list[Any]:
     if column.dtype.kind == "M":
         days: list[Any] = column.dt.strftime("%Y-%m-%d").tolist()
         return days
-    if column.dtype.kind == "f":
-        finite = column.abs() < float("inf")
-        return column.astype(object).where(finite, None).tolist()
     return column.tolist()
 
 
