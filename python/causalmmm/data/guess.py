@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pandas as pd
 
+from causalmmm.data.names import is_reserved
 from causalmmm.data.readers import Readable, Source, open_source
 from causalmmm.findings import Finding, PanelError, first_few
 
@@ -193,6 +194,8 @@ class _Guesser:
         self.unknown.append(name)
 
     def _assign_channel(self, role: str, channel: str, name: str, reason: str) -> None:
+        if is_reserved(channel):
+            channel = name
         taken = self.spend if role == "spend" else self.exposure
         if channel in taken:
             self._record(name, "unused", f"'{taken[channel]}' is already the {role} of '{channel}'")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from causalmmm.data.names import is_reserved
 from causalmmm.findings import Finding, PanelError, closest
 
 if TYPE_CHECKING:
@@ -141,6 +142,12 @@ class Schema(_Strict):
             role_of[column] = role
         earlier: set[str] = set()
         for node in self.nodes:
+            if is_reserved(node):
+                raise PydanticCustomError(
+                    "reserved-name",
+                    "a series cannot be named '{column}': answers use it otherwise",
+                    {"column": node},
+                )
             if node in earlier:
                 raise PydanticCustomError(
                     "duplicate-node", "two series are named '{column}'", {"column": node}
@@ -257,6 +264,8 @@ def _finding(item: Any) -> Finding:
         "channel-without-column": "Write 'tv: {spend: tv_cost}', or just 'tv: tv_cost'.",
         "no-channel": "Name at least one column under 'channels' or 'organic'.",
         "duplicate-node": "Rename the channel: the key under 'channels' can be chosen freely.",
+        "reserved-name": "Rename it: the key under 'channels' can be chosen freely; other series "
+        "are named by their columns.",
         "unknown-frequency": "Use one of these values, or omit freq to have it detected.",
     }
     remedy = remedies.get(kind)

@@ -446,9 +446,7 @@ def test_arrays_need_a_frequency_and_a_date_on_it(freq: str, first: str, says: s
 
 def test_weeks_of_arrays_are_anchored_on_their_first_day() -> None:
     schema = Schema.check({"date": "day", "target": "y", "channels": ["x"]})
-    panel = Panel.from_arrays(
-        np.ones((1, 30, 2)), schema=schema, first_date="2024-01-03", freq="W"
-    )
+    panel = Panel.from_arrays(np.ones((1, 30, 2)), schema=schema, first_date="2024-01-03", freq="W")
     assert panel.freq == "W-WED"
 
 

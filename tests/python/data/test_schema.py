@@ -10,6 +10,11 @@ import pytest
 from malformed import SCHEMA, good
 
 from causalmmm import Panel, PanelError, Schema
+from causalmmm.data.names import RESERVED
+from causalmmm.decisions.effects import INTERACTION
+from causalmmm.decisions.period import EVERYTHING
+from causalmmm.inference.frames import BASELINE, OWN_PAST, REMAINDER
+from causalmmm.plots import effects
 
 
 def look_alike(
@@ -227,6 +232,23 @@ def test_nodes_columns_and_roles_stand_in_model_order() -> None:
     assert schema.nodes == ["tv", "web", "mail", "visits", "sales"]
     assert schema.node_columns == ["tv_cost", "web_views", "mail", "visits", "sales"]
     assert schema.roles == ("channel", "channel", "organic", "mediator", "target")
+
+
+def test_every_name_that_answers_use_is_reserved() -> None:
+    used = {*(BASELINE, OWN_PAST, REMAINDER), EVERYTHING, INTERACTION, *("store", "date", "*")}
+    assert used | {effects._OTHERS} == RESERVED
+    for name in used:
+        with pytest.raises(PanelError, match="reserved-name"):
+            Schema.check({**SCHEMA, "channels": {name: "tv_cost"}})
+        with pytest.raises(PanelError, match="reserved-name"):
+            Schema.check({**SCHEMA, "mediators": [name]})
+
+
+def test_a_guessed_channel_never_has_a_reserved_name() -> None:
+    schema, _ = Schema.guess(
+        ["shop", "date", "sales", "baseline_spend", "tv_spend", "remainder_cost"]
+    )
+    assert list(schema.channels) == ["baseline_spend", "tv", "remainder_cost"]
 
 
 def test_every_problem_of_a_schema_is_reported() -> None:
