@@ -136,5 +136,3 @@ class System:
         """The system in another precision."""
         equations = {j: equation.to(dtype) for j, equation in self.equations.items()}
         return System(equations, self.series.to(dtype))
-
-

@@ -152,21 +152,39 @@ class Design:
         x, initial = self.exposure.to(self.dtype), self.initial.to(self.dtype)
         return adstock_hill(x, decay, slope, half, initial)[0].to(torch.float64)
 
+    def sender(self, i: int) -> Design:
+        """The design with the i-th sender alone."""
+        one = slice(i, i + 1)
+        exposure, initial = self.exposure[:, one], self.initial[:, one]
+        return replace(self, exposure=exposure, initial=initial, positive=self.positive[one])
+
     def entering(self, response: Tensor) -> Tensor:
         """Columns [..., B, n, T] as they enter the likelihood: differenced, zero elsewhere."""
         return quasi_difference(response, self.rows, self.rho)
 
     def moments(self, response: Tensor) -> Moments:
         """Statistics of terms, then senders, given all rows of responses [..., B, n, T]."""
-        felt = self.entering(response)
-        both = torch.cat([self.terms.mT.expand(*felt.shape[:-2], -1, -1), felt], -2)
-        cross = felt @ both.mT  # [..., B, n, Q + n]
-        terms = self.terms.shape[-1]
-        fixed = (self.terms.mT @ self.terms).expand(*felt.shape[:-2], -1, -1)
-        top = torch.cat([fixed, cross[..., :terms].mT], -1)
-        xtx = torch.cat([top, cross], -2)
-        xty = (both @ self.y.unsqueeze(-1)).squeeze(-1)
+        felt, lead = self.entering(response), response.shape[:-3]
+        side = felt @ self.terms  # [..., B, n, Q]
+        fixed = (self.terms.mT @ self.terms).expand(*lead, -1, -1, -1)
+        top = torch.cat([fixed, side.mT], -1)
+        xtx = torch.cat([top, torch.cat([side, felt @ felt.mT], -1)], -2)
+        pull = (self.terms.mT @ self.y.unsqueeze(-1)).expand(*lead, -1, -1, -1)
+        xty = torch.cat([pull, felt @ self.y.unsqueeze(-1)], -2).squeeze(-1)
         return Moments(xtx, xty, self.y.square().sum(-1), self.count)
+
+    def moments_with(self, moments: Moments, response: Tensor, i: int, other: Tensor) -> Moments:
+        """The ``moments`` [B, ...] of a response [B, n, T], with its i-th sender's row replaced by
+        each of the ``other`` [G, B, T]: [G, B, ...]."""
+        felt, row = self.entering(response), self.entering(other.unsqueeze(-2))  # [G, B, 1, T]
+        place = self.terms.shape[-1] + i
+        cross = torch.cat([row @ self.terms, row @ felt.mT], -1).squeeze(-2)  # [G, B, P]
+        cross[..., place] = row.square().sum(-1).squeeze(-1)
+        xtx = moments.xtx.expand(len(other), -1, -1, -1).clone()
+        xtx[..., place, :] = xtx[..., :, place] = cross
+        xty = moments.xty.expand(len(other), -1, -1).clone()
+        xty[..., place] = (row @ self.y.unsqueeze(-1)).flatten(1)
+        return replace(moments, xtx=xtx, xty=xty)
 
     def with_terms(self, extra: Tensor, kind: int) -> Design:
         """The design with further terms [B, T, L], given at all rows."""

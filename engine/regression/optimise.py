@@ -5,6 +5,8 @@ Which designs are compared is decided in ``fit``.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -70,14 +72,28 @@ def best_decays(problem: Problem, mode: Mode) -> Mode:
     problem = in_single(problem)
     spec, theta, value = problem.spec, mode.theta.clone(), mode.value
     grid = torch.logit(torch.tensor(_DECAYS, dtype=torch.float64))
+    log_noise = mode.log_noise.expand(len(grid), -1)
+    response = problem.responses(theta)  # [B, n, T]
+    moments = problem.design.moments(response)
     for i in range(spec.senders):
         tried = theta.expand(len(grid), -1).clone()
         tried[:, i] = (grid - spec.centre[i]) / spec.width[i]
-        values = objective(problem, tried, mode.log_noise.expand(len(grid), -1))
+        other = problem.design.sender(i).responses(*_shapes_of(problem, tried, i)).squeeze(-2)
+        changed = problem.design.moments_with(moments, response, i, other)
+        values = objective(problem, tried, log_noise, changed)
         best = int(values.argmax())
         if float(values[best]) > value:
             theta, value = tried[best], float(values[best])
+            response[:, i] = other[best]
+            moments = replace(moments, xtx=changed.xtx[best], xty=changed.xty[best])
     return Mode(theta, mode.log_noise, value)
+
+
+def _shapes_of(problem: Problem, theta: Tensor, i: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Decay, slope and half saturation [G, 1] of the i-th sender under each theta [G, K]."""
+    shapes = problem.spec.unpack(theta)
+    decay, slope, half = (p[:, i : i + 1] for p in (shapes.decay, shapes.slope, shapes.half))
+    return decay, slope, half
 
 
 def curvature(problem: Problem, mode: Mode, step: float = 1e-3) -> Tensor:

@@ -47,9 +47,13 @@ class Problem:
     def moments(self, theta: Tensor) -> Moments:
         return self.design.moments(self.responses(theta))
 
-    def log_evidence(self, theta: Tensor, log_noise: Tensor) -> Tensor:
-        """[..., B]: log marginal likelihood of each store given theta [..., K]."""
-        value = log_marginal(self.moments(theta), *self.prior(theta), log_noise)
+    def log_evidence(
+        self, theta: Tensor, log_noise: Tensor, moments: Moments | None = None
+    ) -> Tensor:
+        """[..., B]: log marginal likelihood of each store given theta [..., K], and its ``moments``
+        where they are known."""
+        moments = self.moments(theta) if moments is None else moments
+        value = log_marginal(moments, *self.prior(theta), log_noise)
         if self.design.rho:  # Jacobian of the first row's weight
             value = value + 0.5 * torch.log1p(torch.tensor(-(self.design.rho**2)))
         return value
@@ -74,9 +78,11 @@ class Mode:
     value: float
 
 
-def objective(problem: Problem, theta: Tensor, log_noise: Tensor) -> Tensor:
+def objective(
+    problem: Problem, theta: Tensor, log_noise: Tensor, moments: Moments | None = None
+) -> Tensor:
     """Log posterior density of theta [..., K] and log noise [..., B], up to a constant."""
-    evidence = problem.log_evidence(theta, log_noise) + noise_log_prior(log_noise)
+    evidence = problem.log_evidence(theta, log_noise, moments) + noise_log_prior(log_noise)
     return evidence.sum(-1) + problem.spec.log_prior(theta)
 
 

@@ -49,7 +49,7 @@ class CausalMMM(Decisions):
 
     regime      "amortised" (one model for all stores, trained), "regression" (the response
                 regression in closed form, with effects within the step), or "auto": the regression
-                for weekly and monthly panels of up to 50 stores.
+                for weekly and monthly panels of up to 1,000 stores.
     structure   where graphs of the amortised model come from (see ``ModelConfig``). "auto" learns
                 them from all stores together, but takes each store's own evidence below 40 stores,
                 and where stores prove to share no effects (with a warning; the model is then fitted

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from causalmmm.data.panel import Panel
 from causalmmm.engine.batches.windows import Windows
@@ -19,7 +20,8 @@ from causalmmm.model.answers import observed_stores
 from causalmmm.model.priors import Pair, edge_probability, positive_effects
 
 REGIMES = ("auto", "amortised", "regression")
-MAX_STORES = 50  # up to which weekly and monthly panels get the response regression by default
+MOST_FITTED = 60  # stores; their rows tell shapes apart well enough, and cost grows with them
+MAX_STORES = 1000  # up to which weekly and monthly panels get the response regression by default
 
 
 def chosen_regime(regime: str, structure: str, panel: Panel) -> str:
@@ -52,7 +54,8 @@ def fit_regression(
 ) -> Regression:
     """The response regression of all series of a panel.
 
-    Channel to mediator or target, and mediator to target, have a prior probability of one half
+    What stores share is fitted on up to ``MOST_FITTED`` of them, drawn by ``seed``; the coefficients
+    of every store follow in closed form when they are asked for. Channel to mediator or target, and mediator to target, have a prior probability of one half
     where the user gives none; all other pairs have ``prior``.
     """
     roles = windows.data.roles
@@ -61,11 +64,17 @@ def fit_regression(
     usual = layout(roles, config.edge_prior, config.other_prior)
     known = edge_probability(nodes, usual.prior, edge_prior, forbidden, required)
     plan = layout(roles, prior=known, positive=positive)
-    stores = np.arange(windows.data.n_stores)
-    observed = observed_stores(windows, stores)
+    observed = observed_stores(windows, fitted_stores(windows.data.n_stores, seed))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return fit(observed, plan, windows.calendar.spec.groups, config)
+
+
+def fitted_stores(stores: int, seed: int) -> NDArray[np.int64]:
+    """Positions of the stores that shapes and shared effects are fitted on, in order."""
+    if stores <= MOST_FITTED:
+        return np.arange(stores)
+    return np.sort(np.random.default_rng(seed).choice(stores, MOST_FITTED, replace=False))
 
 
 def fit_record(regression: Regression, nodes: Sequence[str]) -> pd.DataFrame:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from regression_panels import GROUPS, weekly
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
+from causalmmm.engine.regression import RegressionConfig, layout
+from causalmmm.engine.regression.fit import Choice, base_problem
 from causalmmm.engine.regression.marginal import Moments, log_marginal, posterior
 
+ROLES = ("channel", "channel", "target")
 STORES, STEPS, COLUMNS = 3, 20, 4
 
 
@@ -53,6 +57,25 @@ def test_gradient_agrees_with_finite_differences(case: dict[str, Tensor]) -> Non
         return log_marginal(moments(x, case["y"]), centre, scale, log_noise)
 
     assert torch.autograd.gradcheck(value, inputs)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.4])
+def test_moments_with_one_other_response_are_those_of_all(rho: float) -> None:
+    observed = weekly(0, channels=2).observed
+    plan, choice = layout(ROLES), Choice(False, rho=rho)
+    problem = base_problem(
+        observed, plan, 2, [0, 1], GROUPS, None, RegressionConfig(), choice, skip_first=True
+    )
+    design, theta = problem.design, torch.zeros_like(problem.spec.centre)
+    response = problem.responses(theta)
+    decays = torch.tensor([[0.1], [0.7]], dtype=torch.float64)
+    one = torch.ones_like(decays)
+    other = design.sender(1).responses(decays, one, one).squeeze(-2)  # [2, B, T]
+    quick = design.moments_with(design.moments(response), response, 1, other)
+    for g in range(2):
+        whole = design.moments(torch.stack([response[:, 0], other[g]], 1))
+        torch.testing.assert_close(quick.xtx[g], whole.xtx)
+        torch.testing.assert_close(quick.xty[g], whole.xty)
 
 
 def test_gradient_of_a_scale_of_zero_is_finite(case: dict[str, Tensor]) -> None:

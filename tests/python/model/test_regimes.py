@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from causalmmm import CausalMMM, ModelError, Panel, Schema, load
+from causalmmm.model.regimes import MOST_FITTED, chosen_regime, fitted_stores
 from causalmmm.simulation import Truth, simulate
 
 HIDDEN = 8
@@ -31,10 +32,8 @@ def plan_of(hidden: Panel) -> pd.DataFrame:
 
 
 def test_the_regime_follows_frequency_and_number_of_stores() -> None:
-    from causalmmm.model.regimes import chosen_regime
-
     few, _ = simulate("weekly-mmm", seed=0, stores=2, steps=40)
-    many, _ = simulate("weekly-mmm", seed=0, stores=51, steps=40)
+    many, _ = simulate("weekly-mmm", seed=0, stores=1001, steps=20)
     daily, _ = simulate("paper-small", seed=0, stores=2, steps=40)
     assert chosen_regime("auto", "auto", few) == "regression"
     assert chosen_regime("auto", "auto", many) == "amortised"
@@ -43,6 +42,15 @@ def test_the_regime_follows_frequency_and_number_of_stores() -> None:
     assert chosen_regime("regression", "auto", daily) == "regression"
     with pytest.raises(ValueError, match="regime is one of"):
         chosen_regime("bayes", "auto", few)
+
+
+def test_shapes_are_fitted_on_a_sample_of_many_stores() -> None:
+    assert fitted_stores(8, seed=0).tolist() == list(range(8))
+    many = fitted_stores(1000, seed=0)
+    assert len(many) == MOST_FITTED
+    assert (np.diff(many) > 0).all()
+    assert many.max() > 900
+    assert many.tolist() == fitted_stores(1000, seed=0).tolist()
 
 
 def test_contributions_and_forecasts_are_near_the_truth(
