@@ -54,8 +54,9 @@ def fit_regression(
 ) -> Regression:
     """The response regression of all series of a panel.
 
-    What stores share is fitted on up to ``MOST_FITTED`` of them, drawn by ``seed``; the coefficients
-    of every store follow in closed form when they are asked for. Channel to mediator or target, and mediator to target, have a prior probability of one half
+    What stores share is fitted on up to ``MOST_FITTED`` of them, drawn by ``seed``; every store's
+    own coefficients follow in closed form when they are asked for. Channel to mediator or target,
+    and mediator to target, have a prior probability of one half
     where the user gives none; all other pairs have ``prior``.
     """
     roles = windows.data.roles
