@@ -373,7 +373,7 @@ def _finished(
     if shaped:
         draws = laplace_draws(problem, mode, config.draws, config.seed + task.receiver)
     else:
-        draws = mode.theta.unsqueeze(0)
+        draws = mode.theta.unsqueeze(0).clone()  # a file holds no two views of one tensor
     shapes = spec.unpack(mode.theta)
     positive = problem.design.positive
     zero = torch.zeros_like(shapes.mean)
