@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.batches.masks import as_receivers
 from causalmmm.engine.evidence.ard import ard_evidence
 from causalmmm.engine.evidence.mean_field import mean_field
 from causalmmm.engine.evidence.response import (
@@ -93,7 +94,7 @@ class CausalModel(nn.Module):
         only the structure "evidence" uses them.
         """
         projection = self.baseline.project(batch.basis, batch.context_mask)
-        received, active = self._received(batch)
+        received, active = as_receivers(batch.x, self.spend, batch.context_mask)
         coefficients, residual = self.baseline(received, projection)
         residual = residual * active * batch.valid.unsqueeze(1)  # [B, N, T]
         detached = residual.detach()
@@ -241,17 +242,6 @@ class CausalModel(nn.Module):
             active,
             batch.context_mask,
         )
-
-    def _received(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Series as receivers [B, N, T], and where they are active [B, N, T], as 0 or 1.
-
-        Zero spend is a decision: what drives a channel shows in how much it spends on the rows
-        where it does. Only those are explained; on the others it takes its average.
-        """
-        active = ((batch.x != 0) | ~self.spend.unsqueeze(-1)).to(batch.x.dtype)
-        counted = active * batch.context_mask.unsqueeze(1)
-        level = (batch.x * counted).sum(-1) / counted.sum(-1).clamp_min(1.0)
-        return torch.where(active > 0, batch.x, level.unsqueeze(-1)), active
 
     def _responses(self, batch: Batch) -> Tensor:
         """[B, N, D, T - 1]: delayed responses of rows 0 .. T - 2, which act on the next row."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from causalmmm.engine.spec.series import SeriesData
+
 STEPS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0}
 _YEARLY_HARMONICS = 3
 _WEEKLY_HARMONICS = 3  # complete: six columns span all weekday effects beside the intercept
@@ -70,6 +72,19 @@ class CalendarSpec:
             + ("holiday",) * (self.country is not None)
             + ("control",) * len(self.control_mean)
         )
+
+
+def calendar_spec(data: SeriesData, yearly: int | None, country: str | None) -> CalendarSpec:
+    """The terms of a panel; ``yearly=None`` takes the usual number of harmonics."""
+    mean = data.controls.mean(0, dtype=np.float64)
+    scale = data.controls.std(0, dtype=np.float64)
+    return CalendarSpec(
+        freq=data.freq,
+        yearly=usual_harmonics(data.freq, data.lengths) if yearly is None else yearly,
+        country=country,
+        control_mean=tuple(float(v) for v in mean),
+        control_scale=tuple(float(v) if v > 0 else 1.0 for v in scale),
+    )
 
 
 class Calendar:

@@ -86,14 +86,16 @@ def graph_frame(
 def store_graph(
     store: str, threshold: float, nodes: Sequence[str], roles: Sequence[str], edges: pd.DataFrame
 ) -> nx.DiGraph[str]:
-    """One store's edges as a graph: nodes with role; edges with probability, effect and bounds."""
+    """One store's edges as a graph: nodes with role; edges with the numbers of their rows, such as
+    probability, effect and bounds."""
     import networkx as nx
 
     graph: nx.DiGraph[str] = nx.DiGraph(store=str(store), threshold=threshold)
     for node, role in zip(nodes, roles, strict=True):
         graph.add_node(node, role=role)
+    columns = [name for name in edges.columns if name not in ("store", "source", "target")]
     for row in edges.to_dict("records"):
-        numbers = {name: float(row[name]) for name in ("probability", *EFFECT_COLUMNS)}
+        numbers = {name: float(row[name]) for name in columns}
         graph.add_edge(row["source"], row["target"], **numbers)
     return graph
 

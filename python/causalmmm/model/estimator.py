@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -20,9 +19,8 @@ from causalmmm.data.fingerprint import training_record
 from causalmmm.data.panel import Panel
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import edge_log_prior
-from causalmmm.engine.spec.calendar import CalendarSpec, usual_harmonics
+from causalmmm.engine.spec.calendar import calendar_spec
 from causalmmm.engine.spec.config import ModelConfig, TrainConfig
-from causalmmm.engine.spec.series import SeriesData
 from causalmmm.engine.training.checkpoint import EpochReport
 from causalmmm.engine.training.loop import train
 from causalmmm.engine.training.sharing import gain_of_sharing
@@ -212,7 +210,7 @@ class CausalMMM(Decisions):
         self.context_names_ = list(panel.context_names)
         self.control_names_ = list(panel.control_names)
         self.schema_ = panel.schema
-        self.calendar_ = _calendar_spec(panel.data, self.yearly, self.holidays)
+        self.calendar_ = calendar_spec(panel.data, self.yearly, self.holidays)
         self.panel_ = panel
         self.trained_on_ = training_record(panel)
         self.source_: dict[str, Any] | None = None  # where the command line read the panel
@@ -469,15 +467,3 @@ def device_named(name: str) -> torch.device:
             'Use device="cpu" or device="auto".',
         )
     return torch.device(name)
-
-
-def _calendar_spec(data: SeriesData, yearly: int | None, country: str | None) -> CalendarSpec:
-    mean = data.controls.mean(0, dtype=np.float64)
-    scale = data.controls.std(0, dtype=np.float64)
-    return CalendarSpec(
-        freq=data.freq,
-        yearly=usual_harmonics(data.freq, data.lengths) if yearly is None else yearly,
-        country=country,
-        control_mean=tuple(float(v) for v in mean),
-        control_scale=tuple(float(v) if v > 0 else 1.0 for v in scale),
-    )
