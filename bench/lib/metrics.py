@@ -42,7 +42,12 @@ def calibration(probability: Array, edges: Mask, bins: int = 10) -> dict[str, fl
     ``pairs_80_100``: how many those are; ``ece``: expected calibration error over equal bins.
     """
     off = ~np.eye(edges.shape[-1], dtype=bool)
-    p, e = probability[:, off].ravel().astype(float), edges[:, off].ravel()
+    return pair_calibration(probability[:, off].ravel(), edges[:, off].ravel(), bins)
+
+
+def pair_calibration(probability: Array, edges: Mask, bins: int = 10) -> dict[str, float]:
+    """As ``calibration``, of probabilities [P] and edges [P] of any pairs."""
+    p, e = probability.astype(float), edges
     sure = p >= 0.8
     bucket = np.minimum((p * bins).astype(int), bins - 1)
     count = np.bincount(bucket, minlength=bins)

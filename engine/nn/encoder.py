@@ -74,7 +74,7 @@ class RelationalEncoder(nn.Module):
         self.register_buffer("log_odds", odds)
         self.prototypes = nn.Parameter(odds + 0.5 * torch.randn(config.prototypes, nodes, nodes))
         self.mixture = nn.Parameter(torch.zeros(config.prototypes))
-        self.frozen_to_prior = config.structure == "evidence"
+        self.frozen_to_prior = config.structure in ("pretrained", "evidence")
         if self.frozen_to_prior:
             self.freeze_to_prior(odds)
         else:

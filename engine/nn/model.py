@@ -31,6 +31,7 @@ from causalmmm.engine.nn.posterior import (
     edge_gates,
     fixed_graph,
 )
+from causalmmm.engine.nn.pretrained import PretrainedGraphs
 from causalmmm.engine.spec.config import ModelConfig
 from causalmmm.kernels.autoregression import ar_nll, ar_prediction
 
@@ -56,6 +57,7 @@ class CausalModel(nn.Module):
     positive   bool [N, N], effects that cannot be negative.
     log_prior  [N, N, 2], log prior of each edge.
     spend      bool [N], series for which zero means no spend rather than a low value.
+    pretrained  reads graphs where the structure is "pretrained".
     """
 
     spend: Tensor
@@ -68,6 +70,7 @@ class CausalModel(nn.Module):
         positive: Tensor,
         log_prior: Tensor,
         spend: Tensor,
+        pretrained: PretrainedGraphs | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -79,6 +82,9 @@ class CausalModel(nn.Module):
         self.encoder = RelationalEncoder(config, nodes, context, log_prior)
         self.decoder = ResponseDecoder(config, positive, context)
         self.register_buffer("spend", spend)
+        if (pretrained is None) == (config.structure == "pretrained"):
+            raise ValueError("pretrained graphs and structure='pretrained' belong together")
+        self.pretrained = pretrained
 
     def infer(
         self,
@@ -91,7 +97,7 @@ class CausalModel(nn.Module):
         """Baseline and posterior of a batch, from its context rows.
 
         ``store_log_bf`` [B, N, N] are log Bayes factors of each store alone, if computed already;
-        only the structure "evidence" uses them.
+        only the structures "pretrained" and "evidence" use them.
         """
         projection = self.baseline.project(batch.basis, batch.context_mask)
         received, active = as_receivers(batch.x, self.spend, batch.context_mask)
@@ -116,6 +122,8 @@ class CausalModel(nn.Module):
         else:
             prior = self.encoder.prior(None, detached.shape[0])
             nodes = self._raw_window(detached, batch.context_mask)
+        if self.pretrained is not None and store_log_bf is None:
+            store_log_bf = self.pretrained(batch)
         if self.config.structure == "evidence" and store_log_bf is None:
             store_log_bf = ard_evidence(
                 sent, detached, active, batch.context_mask, self.decoder.positive, self.config.lags

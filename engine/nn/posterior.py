@@ -61,7 +61,7 @@ class Inference:
     ar_weights    [B, N, P], autoregressive weights, lag 1 first.
     evidence      of every edge under the decoder; None for the raw-window encoder.
     store_log_bf  [B, N, N], log Bayes factors of every edge from each store alone; None unless
-                  ``structure`` is "evidence".
+                  ``structure`` is "pretrained" or "evidence".
     active        [B, N, T], 1 where a series is explained and 0 where a channel spends nothing.
     """
 

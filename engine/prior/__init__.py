@@ -7,7 +7,14 @@ is started in ``causalmmm.model.pretraining``.
 
 from causalmmm.engine.prior.familiarity import Familiarity
 from causalmmm.engine.prior.network import PriorNetwork
-from causalmmm.engine.prior.shipped import Prior, network_of, read_prior, shipped_prior, write_prior
+from causalmmm.engine.prior.shipped import (
+    Prior,
+    empty_familiarity,
+    empty_network,
+    read_prior,
+    shipped_prior,
+    write_prior,
+)
 from causalmmm.engine.prior.statistics import (
     PairStatistics,
     PanelKind,
@@ -31,5 +38,6 @@ __all__ = [
     "shipped_prior",
     "read_prior",
     "write_prior",
-    "network_of",
+    "empty_network",
+    "empty_familiarity",
 ]

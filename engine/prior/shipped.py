@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,7 +44,7 @@ def write_prior(
     """Write both files into a folder, made where it is missing; the record with its digest."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"network.{k}": v.contiguous() for k, v in network.state_dict().items()}
-    tensors |= {f"familiarity.{k}": v for k, v in familiarity.state().items()}
+    tensors |= {f"familiarity.{k}": v.contiguous() for k, v in familiarity.state_dict().items()}
     content = save(tensors)
     (folder / WEIGHTS).write_bytes(content)
     whole = {**record, "sha256": hashlib.sha256(content).hexdigest()}
@@ -62,21 +62,28 @@ def read_prior(folder: Path) -> Prior:
         if hashlib.sha256(content).hexdigest() != record["sha256"]:
             raise ValueError(f"'{folder / WEIGHTS}' is not the file that {RECORD} describes")
         tensors = load(content)
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
         parts: dict[str, dict[str, Any]] = {"network": {}, "familiarity": {}}
         for name, tensor in tensors.items():
             part, rest = name.split(".", 1)
             parts[part][rest] = tensor
-        network = network_of(parts["network"])
-        return Prior(network, Familiarity.from_state(parts["familiarity"]), record)
+        network = empty_network(shapes["network.read.0.weight"])
+        network.load_state_dict(parts["network"])
+        familiarity = empty_familiarity(shapes["familiarity.directions"])
+        familiarity.load_state_dict(parts["familiarity"])
+        return Prior(network.eval().requires_grad_(False), familiarity, record)
     except (OSError, KeyError, SafetensorError, RuntimeError) as error:
         raise ValueError(
             f"'{folder}' holds no trained prior: {error}; train one with 'causalmmm pretrain'"
         ) from error
 
 
-def network_of(tensors: Mapping[str, Any]) -> PriorNetwork:
-    """The network of these weights, of whatever width."""
-    width, features = tensors["read.0.weight"].shape
-    network = PriorNetwork(features, width)
-    network.load_state_dict(dict(tensors))
-    return network.eval().requires_grad_(False)
+def empty_network(first: Sequence[int]) -> PriorNetwork:
+    """A network for weights whose first layer has this shape."""
+    width, features = first
+    return PriorNetwork(features, width)
+
+
+def empty_familiarity(directions: Sequence[int]) -> Familiarity:
+    """Tensors for a familiarity whose directions have this shape."""
+    return Familiarity(directions[0] // 2, directions[1])

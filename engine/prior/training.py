@@ -46,11 +46,11 @@ class PretrainConfig:
     laws_at_once   per update, with equally many series.
     """
 
-    laws: int = 8000
-    epochs: int = 12
+    laws: int = 4000
+    epochs: int = 10
     width: int = 64
     learning_rate: float = 3e-3
-    weight_decay: float = 1e-3
+    weight_decay: float = 0.02
     laws_at_once: int = 4
     seed: int = 0
 
@@ -98,7 +98,9 @@ def train_prior(
         on_epoch(history[-1])
         if checkpoint is not None:
             _keep(checkpoint, network, optimiser, history)
-    return network.eval(), Familiarity.of(training, validation), history
+    familiarity = Familiarity(examples[0].features.shape[-1])
+    familiarity.learn(training, validation)
+    return network.eval(), familiarity, history
 
 
 def _epoch(

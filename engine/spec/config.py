@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-STRUCTURES = ("learned", "evidence", "full", "empty")
+STRUCTURES = ("learned", "pretrained", "evidence", "full", "empty")
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class ModelConfig:
     prototypes   number of prototype graphs, learned from all stores; their mixture is the prior of
                  each store's graph.
     effect_spread  prior standard deviation of a store's log effect around the shared effect.
-    structure    source of the graphs: "learned" from all stores together, "evidence" from each
-                 store alone in closed form, "full" (every edge present) or "empty" (none).
+    structure    source of the graphs: "learned" from all stores together, "pretrained" from each
+                 store by the network that comes with the package, "evidence" from each store alone
+                 in closed form, "full" (every edge present) or "empty" (none).
     saturation   False replaces the Hill curve by the identity.
     carryover    False fixes every decay at zero (the paper's Markov ablation).
     store_effects  False uses the same effects in every store.

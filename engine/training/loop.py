@@ -189,9 +189,10 @@ class _Run:
 def _store_log_bf(
     model: CausalModel, windows: Windows, batch_size: int, device: torch.device
 ) -> Tensor | None:
-    """[S, N, N]: log Bayes factors of the edges from each store alone, for the structure
-    "evidence". They do not depend on what is learned, so they are computed once."""
-    if model.config.structure != "evidence":
+    """[S, N, N]: log Bayes factors of the edges from each store alone, for the structures
+    "pretrained" and "evidence". They do not depend on what is learned, so they are computed
+    once."""
+    if model.config.structure not in ("pretrained", "evidence"):
         return None
     stores: NDArray[np.int64] = np.arange(windows.data.n_stores)
     computed = []

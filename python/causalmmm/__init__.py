@@ -22,6 +22,7 @@ _HOME = {
     "Report": "findings",
     "Schema": "data.schema",
     "load": "model.estimator",
+    "pretrained_graphs": "model.pretrained",
     "simulate": "simulation",
     "validate": "data.validation",
     "validate_plan": "data.plan",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from causalmmm.findings import Report as Report
     from causalmmm.model.estimator import CausalMMM as CausalMMM
     from causalmmm.model.estimator import load as load
+    from causalmmm.model.pretrained import pretrained_graphs as pretrained_graphs
     from causalmmm.simulation import simulate as simulate
 
 

@@ -13,7 +13,7 @@ import causalmmm.engine
 
 ROOT = Path(causalmmm.engine.__file__).parent
 # Each room may import itself and the rooms before it; training and predict not each other.
-ROOMS = ("spec", "ops", "batches", "evidence", "nn", "training", "predict", "export")
+ROOMS = ("spec", "ops", "batches", "evidence", "prior", "nn", "training", "predict", "export")
 
 
 def imported(file: Path) -> set[str]:

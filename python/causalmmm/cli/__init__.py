@@ -19,6 +19,7 @@ from causalmmm.cli.demo import demo
 from causalmmm.cli.effects import curves, decompose
 from causalmmm.cli.export import export
 from causalmmm.cli.info import info, show_version
+from causalmmm.cli.pretraining import pretrain
 from causalmmm.cli.serving import score, serve
 from causalmmm.cli.training import fit
 
@@ -34,7 +35,7 @@ app = typer.Typer(
 for command in (
     *(init, validate, simulate, fit, predict, graph),
     *(roi, paths, optimize, compare),
-    *(decompose, curves, evaluate, export, score, serve, info, demo),
+    *(decompose, curves, evaluate, export, score, serve, info, demo, pretrain),
 ):
     app.command()(command)
 
@@ -55,6 +56,7 @@ def about(
     causalmmm init data.csv -o mmm.yml        guess the roles of the columns
     causalmmm validate -c mmm.yml             list the errors in the data
     causalmmm fit -c mmm.yml -o runs/a        one model for all stores
+    causalmmm graph data.csv -c mmm.yml       graphs at once, without a fit
     causalmmm graph runs/a --store 434        the causal graph of a store
     causalmmm predict runs/a -o next.csv      forecasts of every series
     causalmmm roi runs/a --total              return on spend by channel

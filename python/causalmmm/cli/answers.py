@@ -23,6 +23,8 @@ from causalmmm.cli.common import (
     StoreOption,
     fresh,
     model_and_panel,
+    read_config,
+    read_panel,
     terminal,
 )
 from causalmmm.cli.output import (
@@ -41,6 +43,7 @@ from causalmmm.cli.output import (
     write_text,
     wrote,
 )
+from causalmmm.extras import needing
 from causalmmm.findings import counted
 
 if TYPE_CHECKING:
@@ -48,7 +51,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from causalmmm.data.panel import Panel
-    from causalmmm.model.estimator import CausalMMM
+
+# What a user knows of edges, with or without a fit.
+BEFOREHAND = ("edge_prior", "forbidden", "required", "signed")
 
 
 def predict(
@@ -130,7 +135,13 @@ def forecast_picture(
 
 
 def graph(
-    model: ModelArgument,
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="Model directory written by 'fit', or a CSV or Parquet file to read without one.",
+            metavar="MODEL",
+        ),
+    ],
     store: StoreOption = None,
     data: DataOption = None,
     config: ConfigOption = None,
@@ -149,9 +160,11 @@ def graph(
 
     CSV and Parquet have one row per store and edge: store, source, target, probability, effect,
     lower, upper. JSON, GraphML and DOT contain one graph; for several stores --out is a folder with
-    one file per store (JSON: one list). .png .svg .pdf draw one store.
+    one file per store (JSON: one list). .png .svg .pdf draw one store. A table instead of a model
+    is read by the pretrained prior, in seconds: probability, prior and evidence of every edge.
 
     \b
+    causalmmm graph data.csv -c causalmmm.yml
     causalmmm graph runs/a --store 434
     causalmmm graph runs/a --store 434 -o graph.png
     causalmmm graph runs/a --threshold 0.8 --format graphml -o graphs/
@@ -165,13 +178,18 @@ def graph(
     one_file_each = kind in ("graphml", "dot") and not one
     if out is not None:
         fresh(out, force, "folder" if one_file_each else "file")
-    fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
-    with terminal.working(f"inferring the graphs of {counted(panel.n_stores, 'store')}"):
-        if kind in ("csv", "parquet"):
+    if model.is_file():
+        if data is not None:
+            raise typer.BadParameter("a table is read as it is; --data belongs to a fitted model")
+        panel, frame = _unfitted(model, config, overrides, store, threshold)
+    else:
+        fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
+        with terminal.working(f"inferring the graphs of {counted(panel.n_stores, 'store')}"):
             frame = fitted.graphs(panel, threshold=threshold)
-            write_table(frame, out, kind, force=force)
-            return wrote(out, edges=len(frame), stores=panel.n_stores)
-        graphs = _graphs(fitted, panel, threshold)
+    if kind in ("csv", "parquet"):
+        write_table(frame, out, kind, force=force)
+        return wrote(out, edges=len(frame), stores=panel.n_stores)
+    graphs = _graphs(frame, panel, threshold)
     if kind in PICTURES:
         from causalmmm.plots import plot_graph
 
@@ -190,11 +208,41 @@ def graph(
     return wrote(out, edges=sum(g.number_of_edges() for g in graphs), stores=len(graphs))
 
 
-def _graphs(fitted: CausalMMM, panel: Panel, threshold: float) -> list[nx.DiGraph[Any]]:
-    """``CausalMMM.graph`` of every store, inferred together."""
+def _unfitted(
+    table: Path,
+    config: Path | None,
+    overrides: list[str] | None,
+    store: list[str] | None,
+    threshold: float,
+) -> tuple[Panel, pd.DataFrame]:
+    """Panel and edges of a table that no model was fitted on; all its stores inform each other."""
+    import warnings
+
+    from causalmmm.model.parameters import check_parameters
+
+    with needing("the pretrained prior"):
+        from causalmmm.model.pretrained import pretrained_graphs
+
+    settings, _ = read_config(config, overrides, table)
+    parameters = check_parameters(settings.model)
+    given = {name: parameters[name] for name in BEFOREHAND if name in parameters}
+    panel = read_panel(settings)
+    chosen = panel.select(store) if store else panel
+    with (
+        terminal.working(f"reading the graphs of {counted(panel.n_stores, 'store')}"),
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("always", UserWarning)
+        frame = pretrained_graphs(panel, threshold=threshold, **given)
+    for warning in caught:
+        terminal.say(f"warning: {warning.message}", "yellow")
+    return chosen, frame[frame["store"].isin(chosen.stores)].reset_index(drop=True)
+
+
+def _graphs(frame: pd.DataFrame, panel: Panel, threshold: float) -> list[nx.DiGraph[Any]]:
+    """Edges of all stores as a graph each."""
     from causalmmm.inference.frames import store_graph
 
-    frame = fitted.graphs(panel, threshold=threshold)
     edges = {str(store): rows for store, rows in frame.groupby("store")}
     return [
         store_graph(store, threshold, panel.nodes, panel.data.roles, edges.get(store, frame[:0]))

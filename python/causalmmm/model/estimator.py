@@ -19,6 +19,7 @@ from causalmmm.data.fingerprint import training_record
 from causalmmm.data.panel import Panel
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import edge_log_prior
+from causalmmm.engine.nn.pretrained import PretrainedGraphs
 from causalmmm.engine.spec.calendar import calendar_spec
 from causalmmm.engine.spec.config import ModelConfig, TrainConfig
 from causalmmm.engine.training.checkpoint import EpochReport
@@ -30,6 +31,7 @@ from causalmmm.model.decide import Decisions
 from causalmmm.model.diagnostics import doubts
 from causalmmm.model.header import refuse
 from causalmmm.model.predictor import NotFittedError as NotFittedError
+from causalmmm.model.pretrained import panel_graphs
 from causalmmm.model.priors import Pair, edge_probability, positive_effects, spend_series
 from causalmmm.model.regimes import chosen_regime, fit_record, fit_regression
 
@@ -52,7 +54,7 @@ class CausalMMM(Decisions):
                 them from all stores together, but takes each store's own evidence below 40 stores,
                 and where stores prove to share no effects (with a warning; the model is then fitted
                 twice).
-    prior       prior probability of an edge.
+    prior       prior probability of an edge; the structure "pretrained" has one by kind of pair.
     edge_prior  {(source, target): probability} for single edges; 0 forbids an edge, 1 requires it.
     forbidden   pairs (source, target) that cannot be edges; "*" stands for every series.
     required    pairs that must be edges; their strength is still learned.
@@ -307,6 +309,9 @@ class CausalMMM(Decisions):
         from causalmmm.model.progress import training_progress
 
         self.config_ = model_config
+        graphs = None
+        if model_config.structure == "pretrained":
+            graphs = panel_graphs(panel, self.signed, self.calendar_)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.model_ = CausalModel(
@@ -314,8 +319,9 @@ class CausalMMM(Decisions):
                 self.calendar_.groups,
                 len(self.context_names_),
                 positive_effects(self.nodes_, self.roles_, self.signed),
-                edge_log_prior(self._edge_probability()),
+                edge_log_prior(self._edge_probability(graphs)),
                 spend_series(self.roles_),
+                graphs,
             ).to(self.device_)
         with training_progress(enabled=progress) as bar:
 
@@ -348,9 +354,10 @@ class CausalMMM(Decisions):
         """The part of the parameters that drives training, checked."""
         return _config(TrainConfig, self.get_params())
 
-    def _edge_probability(self) -> torch.Tensor:
+    def _edge_probability(self, graphs: PretrainedGraphs | None) -> torch.Tensor:
+        usual = self.prior if graphs is None else graphs.base.sigmoid()
         return edge_probability(
-            self.nodes_, self.prior, self.edge_prior, self.forbidden, self.required
+            self.nodes_, usual, self.edge_prior, self.forbidden, self.required
         )
 
     # ---- judging, keeping --------------------------------------------------------------------

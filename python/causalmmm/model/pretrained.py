@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,8 @@ from torch import Tensor
 from causalmmm.data.panel import Panel
 from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.pretrained import PretrainedGraphs
-from causalmmm.engine.prior import PanelKind, Prior, kinds_of, panel_log_odds, shipped_prior
-from causalmmm.engine.spec.calendar import Calendar, calendar_spec, period_of
+from causalmmm.engine.prior import PanelKind, Prior, shipped_prior
+from causalmmm.engine.spec.calendar import Calendar, CalendarSpec, calendar_spec, period_of
 from causalmmm.findings import Finding, PanelError, counted, first_few
 from causalmmm.inference import frames
 from causalmmm.inference.compatibility import PanelLike, as_panel
@@ -29,6 +30,7 @@ from causalmmm.model.priors import Pair, edge_probability, positive_effects
 LEAST_STEPS = 24  # of a history: below, regressions on seven lags have nothing to say
 _WINDOW = 730
 _STORES_AT_ONCE = 64
+_GROUPS_OF_PANEL = 4  # of so many stores, whose states stand for the panel
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,13 @@ class Reading:
               those of evidence in stores that are unlike every law
     evidence  [S, N, N], log Bayes factors of evidence
     unlike    bool [S]
+    graphs    reads further stores as members of this panel
     """
 
     log_bf: Tensor
     evidence: Tensor
     unlike: NDArray[np.bool_]
+    graphs: PretrainedGraphs
 
 
 def pretrained_graphs(
@@ -58,10 +62,11 @@ def pretrained_graphs(
     """Graphs of all stores from the pretrained prior, without a fit, in seconds.
 
     Rows store, source, target, probability, prior, evidence: the probability of the edge; what it
-    was before the store's own data (what is usual for such a pair, moved by how often the panel's
-    stores have it); and what per-store evidence alone makes of that. So ``probability`` beside
-    ``prior`` shows how far the data moved. ``edge_prior``, ``forbidden``, ``required`` and
-    ``signed`` are as in ``CausalMMM``; rows with a probability below ``threshold`` are left out.
+    was before any data (what is usual for such a pair, or your own ``edge_prior``); and what
+    per-store evidence alone makes of that. So ``probability`` beside ``prior`` shows how far the
+    data moved. Stores of a panel inform each other, in so far as they agree. ``edge_prior``,
+    ``forbidden``, ``required`` and ``signed`` are as in ``CausalMMM``; rows with a probability
+    below ``threshold`` are left out.
 
     Stores unlike every law that the prior was trained on get their graphs from evidence, with a
     warning. ``PanelError`` for histories below 24 steps.
@@ -76,12 +81,12 @@ def pretrained_graphs(
     reading = read_panel(panel, prior, signed)
     if reading.unlike.any():
         warnings.warn(unlike_message(panel, reading), UserWarning, stacklevel=2)
-    usual = usual_probability(panel.data.roles, prior)
+    usual = reading.graphs.base.sigmoid()
     given = edge_probability(panel.nodes, usual, edge_prior, forbidden, required)
-    odds = panel_odds(reading.log_bf, given)
+    odds = torch.logit(given)  # infinite where an edge is forbidden or required
     values = {
         "probability": torch.sigmoid(odds + reading.log_bf),
-        "prior": torch.sigmoid(odds).expand_as(reading.log_bf),
+        "prior": given.expand_as(reading.log_bf),
         "evidence": torch.sigmoid(odds + reading.evidence),
     }
     source, target = np.nonzero(~np.eye(len(panel.nodes), dtype=bool))
@@ -96,44 +101,39 @@ def pretrained_graphs(
     return pd.DataFrame(columns | {name: cell[keep] for name, cell in cells.items()})
 
 
-def read_panel(panel: Panel, prior: Prior, signed: Sequence[Pair] = ()) -> Reading:
-    """What the prior reads in every store of a panel, a few stores at a time."""
+def read_panel(
+    panel: Panel, prior: Prior, signed: Sequence[Pair] = (), spec: CalendarSpec | None = None
+) -> Reading:
+    """What the prior reads in every store of a panel, a few stores at a time.
+
+    ``spec`` are the calendar's terms, by default the usual ones.
+    """
     _check_lengths(panel)
-    spec = calendar_spec(panel.data, None, None)
+    spec = spec or calendar_spec(panel.data, None, None)
     windows = Windows(panel.data, Calendar(spec, panel.data.grid), _WINDOW, 0)
-    kind = panel_kind(panel.data.roles, panel.data.freq, panel.nodes, signed)
-    graphs = PretrainedGraphs(kind, spec.groups, prior.network)
+    positive = positive_effects(panel.nodes, panel.data.roles, signed)
+    kind = PanelKind(panel.data.roles, period_of(panel.data.freq), positive)
+    network, familiarity = deepcopy(prior.network), deepcopy(prior.familiarity)
+    graphs = PretrainedGraphs(kind, spec.groups, network, familiarity)
+    groups = list(frames.groups(panel, _WINDOW, _STORES_AT_ONCE))
+    known = [graphs.statistics(windows.full(stores)) for stores in groups[:_GROUPS_OF_PANEL]]
+    graphs.set_panel(known)
     nodes = len(panel.nodes)
     log_bf, evidence = torch.empty(2, panel.n_stores, nodes, nodes)
     unlike = np.empty(panel.n_stores, dtype=bool)
-    for stores in frames.groups(panel, _WINDOW, _STORES_AT_ONCE):
-        statistics = graphs.statistics(windows.full(stores))
-        far = prior.familiarity.distance(statistics.features) > 1
-        own = torch.where(far[:, None, None], statistics.log_bf, graphs.log_bf(statistics))
-        log_bf[stores], evidence[stores] = own, statistics.log_bf
-        unlike[stores] = far.numpy()
-    return Reading(log_bf, evidence, unlike)
+    for k, stores in enumerate(groups):
+        some = known[k] if k < len(known) else graphs.statistics(windows.full(stores))
+        log_bf[stores], evidence[stores] = graphs.log_bf(some), some.log_bf
+        unlike[stores] = graphs.unlike(some).numpy()
+    return Reading(log_bf, evidence, unlike, graphs)
 
 
-def panel_kind(
-    roles: Sequence[str], freq: str, nodes: Sequence[str], signed: Sequence[Pair]
-) -> PanelKind:
-    """What the prior may know of a panel's series beside their values."""
-    return PanelKind(tuple(roles), period_of(freq), positive_effects(nodes, roles, signed))
-
-
-def usual_probability(roles: Sequence[str], prior: Prior) -> Tensor:
-    """[N, N]: how often such pairs have an edge in the laws."""
-    kinds = kinds_of(roles)
-    return prior.network.base[kinds][:, kinds].sigmoid()
-
-
-def panel_odds(log_bf: Tensor, given: Tensor) -> Tensor:
-    """[N, N]: log odds of edges before a store's own data; infinite where they are ``given`` [N, N]
-    as 0 or 1."""
-    certain = (given == 0) | (given == 1)
-    odds = panel_log_odds(log_bf, torch.logit(given, 1e-6))
-    return torch.where(certain, torch.logit(given), odds)
+def panel_graphs(panel: Panel, signed: Sequence[Pair], spec: CalendarSpec) -> PretrainedGraphs:
+    """Reads stores as members of this panel; warns of those that are unlike every law."""
+    reading = read_panel(panel, shipped_prior(), signed, spec)
+    if reading.unlike.any():
+        warnings.warn(unlike_message(panel, reading), UserWarning, stacklevel=5)
+    return reading.graphs
 
 
 def unlike_message(panel: Panel, reading: Reading) -> str:

@@ -22,6 +22,7 @@ from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.pretrained import PretrainedGraphs
 from causalmmm.engine.prior import (
     Example,
+    Familiarity,
     PairStatistics,
     PanelKind,
     PretrainConfig,
@@ -114,7 +115,7 @@ def law_statistics(draw: LawDraw) -> tuple[PanelKind, PairStatistics]:
     windows = Windows(draw.data, Calendar(spec, draw.data.grid), int(draw.data.lengths.max()), 0)
     positive = torch.from_numpy(draw.positive)
     kind = PanelKind(draw.data.roles, period_of(draw.data.freq), positive)
-    graphs = PretrainedGraphs(kind, spec.groups, PriorNetwork(1))
+    graphs = PretrainedGraphs(kind, spec.groups, PriorNetwork(1), Familiarity(1))
     return kind, graphs.statistics(windows.full(np.arange(draw.data.n_stores)))
 
 

@@ -23,8 +23,10 @@ from torch import Tensor
 from causalmmm.data.schema import Schema
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import edge_log_prior
+from causalmmm.engine.nn.pretrained import PretrainedGraphs
+from causalmmm.engine.prior import PanelKind, empty_familiarity, empty_network
 from causalmmm.engine.regression import Regression
-from causalmmm.engine.spec.calendar import CalendarSpec
+from causalmmm.engine.spec.calendar import CalendarSpec, period_of
 from causalmmm.engine.spec.config import ModelConfig, from_json
 from causalmmm.extras import package_version
 from causalmmm.files import atomic_directory
@@ -140,6 +142,7 @@ def read(directory: str | Path) -> SavedModel:
             torch.zeros(len(nodes), len(nodes), dtype=torch.bool),
             edge_log_prior(torch.full((len(nodes), len(nodes)), 0.5)),
             spend_series(roles),
+            _pretrained(config, roles, calendar, header["tensors"]),
         ).eval()
         model.load_state_dict(_read_weights(folder, header, model.state_dict()))
     return SavedModel(
@@ -156,6 +159,22 @@ def read(directory: str | Path) -> SavedModel:
         trained_on=header["trained_on"],
         source=_located(header.get("source"), folder),
     )
+
+
+def _pretrained(
+    config: ModelConfig, roles: tuple[str, ...], calendar: CalendarSpec, tensors: Mapping[str, Any]
+) -> PretrainedGraphs | None:
+    """What reads the graphs of a model with pretrained structure, of the sizes that were saved."""
+    if config.structure != "pretrained":
+        return None
+    first, directions = (
+        tensors.get(f"pretrained.{name}", {}).get("shape", [2, 2])
+        for name in ("network.read.0.weight", "familiarity.directions")
+    )
+    signs = torch.zeros(len(roles), len(roles), dtype=torch.bool)
+    kind = PanelKind(roles, period_of(calendar.freq), signs)
+    parts = empty_network(first), empty_familiarity(directions)
+    return PretrainedGraphs(kind, calendar.groups, *parts)
 
 
 def _header(

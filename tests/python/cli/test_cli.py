@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     "init", "validate", "simulate", "fit", "predict", "graph", "decompose", "curves", "evaluate",
-    "roi", "paths", "optimize", "compare", "export", "score", "info", "demo",
+    "roi", "paths", "optimize", "compare", "export", "score", "info", "demo", "pretrain",
 )  # fmt: skip
 TINY = ["--set", "model.epochs=2", "--set", "model.draws=20", "--device", "cpu"]
 
@@ -356,6 +356,40 @@ def test_curves_and_decompositions_of_one_store_are_drawn(fitted_folder: Path, h
         assert json.loads(ok(*one, "-o", f"{command}.svg", "--json").stdout)["ok"]
         assert "already" in refused(*one, "-o", f"{command}.png")
         assert "one --store" in refused(command, fitted_folder, "-o", "more.png")
+
+
+def test_graphs_of_a_table_come_without_a_fit(simulated: Path, here: Path) -> None:
+    config = simulated / "causalmmm.yml"
+    settings = yaml.safe_load(config.read_text())["data"]
+    table = (simulated / Path(settings["path"]).name).resolve()
+    every = ["graph", table, "-c", config, "--threshold", 0, "-q"]
+    ok(*every, "-o", "edges.csv")
+    edges = pd.read_csv("edges.csv")
+    assert list(edges) == ["store", "source", "target", "probability", "prior", "evidence"]
+    assert len(edges) == 4 * 12
+    one = json.loads(ok(*every, "--store", "s0000002", "--json").stdout)
+    alike = edges[edges["store"] == "s0000002"].set_index(["source", "target"])
+    for edge in one["edges"]:
+        row = alike.loc[(edge["source"], edge["target"])]
+        assert edge["probability"] == pytest.approx(row["probability"], abs=1e-6)
+    ok(*every, "--store", "s0000002", "-o", "g.png")
+    known = ["--set", "model.forbidden=[['*', x0]]", "--set", "model.required=[[x0, gmv]]"]
+    ok(*every, *known, "-o", "known.csv")
+    known_edges = pd.read_csv("known.csv").set_index(["source", "target"])["probability"]
+    assert (known_edges.loc[("x0", "gmv")] == 1).all()
+    assert (known_edges.xs("x0", level="target") == 0).all()
+    assert "--data belongs to a fitted model" in refused(*every, "--data", table)
+
+
+def test_a_prior_is_pretrained_into_a_folder_that_is_not_replaced_unasked(here: Path) -> None:
+    tiny = ["pretrain", "--laws", 4, "--epochs", 1, "--width", 8, "--work", here / "work"]
+    made = json.loads(ok(*tiny, "-o", "prior", "--json").stdout)
+    assert made["settings"]["laws"] == 4
+    assert {path.name for path in Path("prior").iterdir()} == {
+        "weights.safetensors", "record.json"
+    }  # fmt: skip
+    assert json.loads(Path("prior/record.json").read_text())["sha256"] == made["sha256"]
+    assert "already exists" in refused(*tiny, "-o", "prior")
 
 
 def test_graphs_of_all_stores_fill_a_table_or_a_folder(fitted_folder: Path, here: Path) -> None:

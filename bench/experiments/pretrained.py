@@ -1,0 +1,150 @@
+"""The pretrained prior on stores that nothing was fitted on, each alone: graphs, calibration, time.
+
+    python -m bench.experiments.pretrained --out bench/results
+
+Presets of the simulator, the training families (other draws than those trained on) and the families
+held out; beside per-store evidence (``eb-granger-7``: 15 % of edges; ``store-evidence``: what the
+package falls back to), the receiver's variance, and the constant that knows how often each pair of
+kinds has an edge in the laws. ``panel`` rows let the prior see the other stores of the draw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.experiments.baselines.evidence import edge_probability, group_evidence
+from bench.experiments.baselines.trivial import receiver_variance
+from bench.lib.metrics import edge_metrics, pair_calibration
+from bench.lib.options import with_defaults
+from bench.lib.record import Row, record, table
+from causalmmm.engine.nn.pretrained import usual_log_odds
+from causalmmm.engine.prior import Prior, shipped_prior
+from causalmmm.model.pretraining import law_statistics
+from causalmmm.simulation import simulate_series
+from causalmmm.simulation.laws import HELD_OUT, TRAINING, LawDraw, draw_law
+from causalmmm.simulation.laws.draw import positive_pairs
+
+Array = NDArray[np.float64]
+# preset -> changes, stores of a draw, draws
+PRESETS: dict[str, tuple[str, dict[str, int], int, int]] = {
+    "paper-small": ("paper-small", {}, 100, 2),
+    "airmmm": ("airmmm", {}, 30, 2),
+    "weekly-mmm, 104 weeks": ("weekly-mmm", {"steps": 104}, 8, 8),
+    "weekly-mmm, 156 weeks": ("weekly-mmm", {}, 8, 8),
+    "weekly-foreign": ("weekly-foreign", {}, 8, 4),
+}
+SEED = 1_000_000  # of laws drawn here; the ones trained on have random seeds far from it
+STORES = 4
+VALUES = ["auroc", "auprc", "pooled_auroc", "ece", "ms"]
+QUICK = {"draws": 2}
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Row]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--laws", nargs="+", help="some of the laws")
+    parser.add_argument("--draws", type=int, help="of every family (25), and of presets at most")
+    parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
+    parser.add_argument("--out", type=Path)
+    options = with_defaults(parser.parse_args(arguments), {"draws": 25}, QUICK)
+    torch.set_num_threads(1)
+    prior = shipped_prior()
+    rows: list[Row] = []
+    for law, role, draws in _laws(options.draws):
+        if options.laws is None or law in options.laws:
+            rows += measured(law, role, draws, prior)
+    print(table(rows, ["role", "law", "method"], VALUES, "stores alone, never fitted"))
+    record(options.out, "pretrained", rows, vars(options) | {"prior": prior.record["sha256"]})
+    return rows
+
+
+def _laws(draws: int) -> Iterator[tuple[str, str, list[Callable[[], LawDraw]]]]:
+    """Name, role in training and draws of every law."""
+    for name, (preset, changes, stores, count) in PRESETS.items():
+        some = [
+            partial(preset_draw, preset, seed, stores, changes)
+            for seed in range(5, 5 + min(count, draws))
+        ]
+        yield name, "preset", some
+    for role, names in (("trained on", TRAINING), ("held out", HELD_OUT)):
+        for name in names:
+            yield name, role, [partial(draw_law, name, SEED + k, STORES) for k in range(draws)]
+
+
+def preset_draw(preset: str, seed: int, stores: int, changes: dict[str, int]) -> LawDraw:
+    data, truth = simulate_series(preset, seed=seed, stores=stores, **changes)
+    return LawDraw(data, truth.edges, positive_pairs(truth.config.roles))
+
+
+def measured(law: str, role: str, draws: list[Callable[[], LawDraw]], prior: Prior) -> list[Row]:
+    """A row per method over all draws of a law."""
+    found = [_estimates(draw(), prior) for draw in draws]
+    rows = []
+    for method in found[0][0]:
+        parts = [(scores[method], edges) for scores, edges, _ in found]
+        row: Row = {"role": role, "law": law, "method": method, **_metrics(parts)}
+        seconds = [s[method] for _, _, s in found if method in s]
+        rows.append(row | {"ms": 1000 * float(np.median(seconds)) if seconds else None})
+    return rows
+
+
+def _estimates(
+    draw: LawDraw, prior: Prior
+) -> tuple[dict[str, Array], NDArray[np.bool_], dict[str, float]]:
+    """Scores [S, N, N] of every method, edges, and CPU seconds a store."""
+    began = time.process_time()
+    kind, statistics = law_statistics(draw)
+    stores = len(draw.edges)
+    reading = (time.process_time() - began) / stores
+    with torch.no_grad():
+        alone = prior.network(statistics.features).sigmoid()
+        states = prior.network.states(statistics.features)
+        mean = states[1].mean(0, keepdim=True)
+        panel = prior.network.logits(states, mean, torch.tensor([float(stores)])).sigmoid()
+    usual = usual_log_odds(kind.roles, prior.network)
+    series = draw.data.values.reshape(stores, -1, draw.data.n_nodes).astype(float)
+    period = 7 if draw.data.freq == "D" else 1
+    began = time.process_time()
+    evidence = edge_probability(group_evidence(series, 7, period=period))
+    seconds = {"pretrained": reading, "eb-granger-7": (time.process_time() - began) / stores}
+    scores = {
+        "pretrained": alone.double().numpy(),
+        "pretrained, panel": panel.double().numpy(),
+        "store-evidence": torch.sigmoid(statistics.log_bf - 1.735).double().numpy(),
+        "eb-granger-7": evidence,
+        "receiver-variance": receiver_variance(series),
+        "usual frequency": usual.sigmoid().expand_as(alone).double().numpy(),
+    }
+    return scores, draw.edges, seconds
+
+
+def _metrics(parts: list[tuple[Array, NDArray[np.bool_]]]) -> Row:
+    """Means over all stores of all draws; calibration over all their pairs at once."""
+    rows = []
+    for scores, edges in parts:
+        if 0 < edges.sum() < edges.size - len(edges) * edges.shape[-1]:
+            rows.append(edge_metrics(scores, edges))
+    weight = np.array([row["stores"] for row in rows])
+    metrics: Row = {}
+    for name in ("auroc", "auprc", "pooled_auroc"):
+        values = np.array([row[name] for row in rows])
+        counted = weight * np.isfinite(values)
+        total = np.nansum(values * weight)
+        metrics[name] = float(total / counted.sum()) if counted.sum() else float("nan")
+    off = [~np.eye(edges.shape[-1], dtype=bool) for _, edges in parts]
+    p = np.concatenate([s[:, o].ravel() for (s, _), o in zip(parts, off, strict=True)])
+    e = np.concatenate([t[:, o].ravel() for (_, t), o in zip(parts, off, strict=True)])
+    if p.min() >= 0 and p.max() <= 1:
+        metrics |= pair_calibration(p, e)
+    return metrics
+
+
+if __name__ == "__main__":
+    main()
