@@ -38,8 +38,7 @@ def draw(stores: int, steps: int = 40, seed: int = 0) -> Panel:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    for module in ("onnx", "onnxscript"):
-        pytest.importorskip(module, reason="needs the optional extra onnx")
+    pytest.importorskip("onnx", reason="needs the optional extra onnx")
     settings: dict[str, Any] = {"epochs": 2, "hidden": 8, "horizon": 3, "draws": 20, "seed": 1}
     model = CausalMMM(structure="learned", device="cpu", **settings).fit(draw(12), progress=False)
     return model.export_onnx(tmp_path_factory.mktemp("exported") / "model.onnx", max_horizon=10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from causalmmm.engine.ops.export_switch import exported_as, exporting
+from causalmmm.engine.ops.export_switch import exporting, exports_whole
 from causalmmm.kernels import evidence as compiled
 
 _SWEEPS = 3  # over all senders
@@ -26,12 +26,12 @@ def mean_field(
     if compiled.supported(xty) and not exporting():
         return compiled.coordinate_ascent(xty, overlap, log_odds, spread, _SWEEPS)
     receiver_first = xty.mT, overlap.permute(0, 3, 1, 2), log_odds.mT
-    factor, post_mean = _coordinate_ascent(*receiver_first, spread, _SWEEPS)
+    factor, post_mean = coordinate_ascent(*receiver_first, spread, _SWEEPS)
     return factor.mT, post_mean.mT
 
 
-@exported_as("mean_field", fake=lambda xty, *_: (torch.empty_like(xty), torch.empty_like(xty)))
-def _coordinate_ascent(
+@exports_whole
+def coordinate_ascent(
     xty: Tensor, overlap: Tensor, log_odds: Tensor, spread: float, sweeps: int
 ) -> tuple[Tensor, Tensor]:
     """:func:`mean_field` with the receiver first in all arguments and results."""

@@ -14,8 +14,8 @@ def make_optional(graph: onnx.GraphProto, condition: str, outputs: Sequence[str]
     Otherwise they are empty, with the same number of axes. Changes the graph in place.
     """
     others = [value.name for value in graph.output if value.name not in outputs]
-    needed, unconditional = _needed(graph, outputs), _needed(graph, [*others, condition])
-    inside = [k for k in range(len(graph.node)) if k in needed and k not in unconditional]
+    conditional, unconditional = needed(graph, outputs), needed(graph, [*others, condition])
+    inside = [k for k in range(len(graph.node)) if k in conditional and k not in unconditional]
     optional = [value for value in graph.output if value.name in outputs]
     then = helper.make_graph([graph.node[k] for k in inside], "then", [], [])
     otherwise = helper.make_graph([], "else", [], [])
@@ -47,24 +47,28 @@ def _then(name: str, output: str) -> str:
     return f"{name}_then" if name == output else name
 
 
-def _needed(graph: onnx.GraphProto, names: Sequence[str]) -> set[int]:
+def needed(graph: onnx.GraphProto, names: Sequence[str]) -> set[int]:
     """Positions of the nodes on which the named values depend."""
     wanted, positions = set(names), set()
     for k in range(len(graph.node) - 1, -1, -1):
         node = graph.node[k]
         if wanted.intersection(node.output):
             positions.add(k)
-            wanted.update(_inputs(node))
+            wanted.update(captured(node))
     return positions
 
 
-def _inputs(node: onnx.NodeProto) -> set[str]:
+def captured(node: onnx.NodeProto) -> set[str]:
     """Names that a node reads from its graph, including those that its subgraphs capture."""
     names = set(node.input)
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            local = {value.name for value in (*attribute.g.input, *attribute.g.initializer)}
-            for inner in attribute.g.node:
-                names |= _inputs(inner) - local
-                local.update(inner.output)
+    for body in bodies(node):
+        local = {value.name for value in (*body.input, *body.initializer)}
+        for inner in body.node:
+            names |= captured(inner) - local
+            local.update(inner.output)
     return names
+
+
+def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs inside a node: the body of a ``Scan``, the branches of an ``If``."""
+    return [part.g for part in node.attribute if part.type == onnx.AttributeProto.GRAPH]

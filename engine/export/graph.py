@@ -25,7 +25,9 @@ from causalmmm.engine.spec.calendar import STEPS_PER_YEAR, Calendar, CalendarSpe
 
 _CYCLE = 1461  # days in four years: exact from March 1900 to February 2100
 
-# Named axes of every input and output, in order. "time" counts the rows of the window.
+MIN_HORIZON = 8  # steps of noise in every file, so that its horizon is a dynamic axis
+
+# Named axes of every input and output, in order.
 INPUTS = {
     "history": ("batch", "time", "series"),
     "controls": ("batch", "time", "control"),
@@ -36,8 +38,6 @@ INPUTS = {
     "plan": ("batch", "horizon", "series"),
     "level": ("level",),
     "amounts": ("batch", "point", "series"),
-    "scale": ("batch", "series"),
-    "floor": ("batch", "series"),
 }
 OUTPUTS = {
     "probability": ("batch", "source", "target"),
@@ -69,11 +69,19 @@ class ExportedModel(nn.Module):
     pauses: Tensor
 
     def __init__(
-        self, model: CausalModel, calendar: CalendarSpec, *, draws: int, seed: int, horizon: int
+        self,
+        model: CausalModel,
+        calendar: CalendarSpec,
+        *,
+        window: int,
+        draws: int,
+        seed: int,
+        horizon: int,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.window = model, window
         nodes, terms = model.baseline.shared.shape
+        horizon = max(horizon, MIN_HORIZON)
         noise = draw_noise(
             nodes, terms, horizon, draws=draws, seed=seed, device=torch.device("cpu")
         )
@@ -83,8 +91,10 @@ class ExportedModel(nn.Module):
         self.calendar = ExportedCalendar(calendar)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        scale = inputs["scale"]
-        batch = self._batch(inputs)
+        history = inputs["history"]
+        scale = _scale(history)  # [B, N]
+        floor = torch.where(history.isnan(), 0.0, history).amin(1) >= 0
+        batch = self._batch(inputs, scale)
         inferred = self.model.infer(batch)
         graph = store_graphs(self.model, batch, inferred)
         unit = scale.unsqueeze(1)
@@ -94,7 +104,7 @@ class ExportedModel(nn.Module):
             "effect_lower": graph.lower * unit,
             "effect_upper": graph.upper * unit,
         }
-        future = self._future(inputs, batch)
+        future = self._future(inputs, batch, scale, floor)
         noise = self._noise(future)
         mean, bounds = forecast(self.model, batch, inferred, future, noise, inputs["level"])
         results["mean"] = mean * scale[:, :, None]
@@ -115,21 +125,24 @@ class ExportedModel(nn.Module):
             results[name] = (part * scale[:, -1:, None]).mT
         return results
 
-    def _batch(self, inputs: Mapping[str, Tensor]) -> Batch:
-        history = inputs["history"].mT  # [B, N, T]
+    def _batch(self, inputs: Mapping[str, Tensor], scale: Tensor) -> Batch:
+        """The last rows of every history, as the model takes them."""
+        history = inputs["history"][:, -self.window :].mT  # [B, N, T]
         context_mask = ~history.isnan().any(1)
         rows = context_mask.to(history.dtype).unsqueeze(1)
-        x = torch.where(context_mask.unsqueeze(1), history / inputs["scale"].unsqueeze(-1), 0.0)
+        x = torch.where(context_mask.unsqueeze(1), history / scale.unsqueeze(-1), 0.0)
         count = rows.sum(-1, keepdim=True)
         x = torch.where(context_mask.unsqueeze(1), x, x.sum(-1, keepdim=True) / count)
         steps = history.shape[-1]
         position = torch.arange(steps, dtype=torch.float32) - (steps - 1)
-        basis = self.calendar(inputs["date"], position)
+        date = inputs["date"][:, -self.window :]
+        basis = self.calendar(date, position)
         if "controls" in inputs:
-            basis = torch.cat([basis, self.calendar.standardise(inputs["controls"])], dim=-1)
+            controls = self.calendar.standardise(inputs["controls"][:, -self.window :])
+            basis = torch.cat([basis, controls], dim=-1)
         if "context" in inputs:
             first_row = (steps - count[:, 0].long()).unsqueeze(-1)  # [B, 1, 1]
-            values = inputs["context"]  # [B, T, C]
+            values = inputs["context"][:, -self.window :]  # [B, T, C]
             padding = values.gather(1, first_row.expand(-1, 1, values.shape[-1]))
             context = torch.where(context_mask.unsqueeze(-1), values, padding).mT
         else:
@@ -140,10 +153,12 @@ class ExportedModel(nn.Module):
             context=context,
             context_mask=context_mask,
             target_mask=context_mask,
-            store=torch.zeros_like(inputs["date"][:, 0]),
+            store=torch.zeros_like(date[:, 0]),
         )
 
-    def _future(self, inputs: Mapping[str, Tensor], batch: Batch) -> Future:
+    def _future(
+        self, inputs: Mapping[str, Tensor], batch: Batch, scale: Tensor, floor: Tensor
+    ) -> Future:
         steps = inputs["future_date"].shape[1]
         basis = self.calendar(inputs["future_date"], torch.arange(steps, dtype=torch.float32) + 1.0)
         control_std = basis[..., :0]
@@ -156,8 +171,8 @@ class ExportedModel(nn.Module):
             basis=basis,
             control_std=control_std,
             context=batch.context[..., -1],
-            given=(inputs["plan"] / inputs["scale"].unsqueeze(1)).mT,
-            floor=inputs["floor"].unsqueeze(1),
+            given=(inputs["plan"] / scale.unsqueeze(1)).mT,
+            floor=floor.unsqueeze(1),
         )
 
     def _noise(self, future: Future) -> Noise:
@@ -171,6 +186,15 @@ class ExportedModel(nn.Module):
             self.steps[:horizon],
             self.pauses[:horizon],
         )
+
+
+def _scale(history: Tensor) -> Tensor:
+    """[B, N]: mean magnitude of every series over all rows [B, T, N] of a history; 1 if it never
+    moved."""
+    absent = history.isnan()
+    total = torch.where(absent, 0.0, history).abs().sum(1)
+    mean = total / (~absent).to(history.dtype).sum(1)
+    return torch.where(mean > 0, mean, 1.0)
 
 
 class ExportedCalendar(nn.Module):

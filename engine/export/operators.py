@@ -1,7 +1,7 @@
 """Translations of operators that ONNX lacks into standard ones.
 
-Recurrences are ``Scan`` nodes over axis 0 whose bodies capture no outer values, the form that most
-runtimes accept. The torch originals live where they are used (``engine.ops``, ``kernels``).
+Recurrences are ``Scan`` nodes over axis 0, the form that most runtimes accept. The torch originals
+live where they are used (``engine.ops``, ``kernels``).
 """
 
 from __future__ import annotations
@@ -10,154 +10,193 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import onnxscript
 import torch
-from onnxscript import FLOAT, INT64, graph, ir, script
-from onnxscript import opset18 as op
-from onnxscript.function_libs.torch_lib.ops.core import aten_diagonal
+from torch import Tensor
 
-import causalmmm.engine.evidence.mean_field
-import causalmmm.engine.ops.linalg
-import causalmmm.kernels  # noqa: F401  (registers the operators)
+from causalmmm.engine.evidence.mean_field import coordinate_ascent
+from causalmmm.engine.export.nodes import LAST, Nodes, Value
+from causalmmm.engine.ops import linalg
+from causalmmm.kernels.edge import reference
+from causalmmm.kernels.edge.records import Draw, FirstPass, SecondPass
 
-_DOMAIN = onnxscript.values.Opset("causalmmm", 1)
 _BLOCK = 24  # steps of carry-over per matrix product
 _LEAF = 8  # matrices up to this size are eliminated pivot by pivot, larger ones by halves
 _MAX_UNROLLED = 128  # larger matrices, and batches of many, loop over pivots: files load faster
 _LOOP_LEAF = 24  # the same as ``_LEAF``, where pivots are a loop
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 def translations() -> dict[Any, Callable[..., Any]]:
-    """For ``torch.onnx.export(custom_translation_table=...)``."""
-    ours = torch.ops.causalmmm
+    """By the function that is translated as a whole."""
     return {
-        ours.spd_inverse.default: spd_inverse,
-        ours.whitening.default: whitening,
-        ours.cholesky.default: cholesky,
-        ours.adstock_hill.default: adstock_hill,
-        ours.mean_field.default: mean_field,
-        torch.ops.aten.sigmoid.default: sigmoid,
-        torch.ops.aten.elu.default: elu,
-        torch.ops.aten.softplus.default: softplus,
-        torch.ops.aten.diagonal.default: diagonal,
+        linalg.spd_inverse: spd_inverse,
+        linalg.whitening: whitening,
+        linalg.cholesky: cholesky,
+        coordinate_ascent: mean_field,
+        torch.ops.causalmmm.adstock_hill.default: adstock_hill,
     }
 
 
-def spd_inverse(matrix: Any) -> Any:
+def examples() -> dict[Any, Callable[..., Any]]:
+    """Shape and dtype of what those functions give that cannot be given any numbers."""
+    return {
+        linalg.spd_inverse: torch.ones_like,
+        linalg.whitening: torch.ones_like,
+        linalg.cholesky: torch.ones_like,
+        coordinate_ascent: lambda xty, *_: (torch.ones_like(xty), torch.ones_like(xty)),
+    }
+
+
+def replaced() -> dict[Any, Callable[..., Any]]:
+    """Functions whose reference form exports to ONNX."""
+    ours = torch.ops.causalmmm
+    return {ours.edge_mean.default: _edge_mean, ours.edge_sample.default: _edge_sample}
+
+
+def _edge_mean(*flat: Any) -> Tensor:
+    edges = reference.edge_states(FirstPass(*flat))
+    self_loops = edges.diagonal(dim1=1, dim2=2).mT  # [B, N, H]
+    return (edges.sum(1) - self_loops) / (edges.shape[1] - 1)
+
+
+def _edge_sample(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
+    second, draw = len(FirstPass._fields), len(FirstPass._fields) + len(SecondPass._fields)
+    return reference.edge_sample(
+        FirstPass(*flat[:second]), SecondPass(*flat[second:draw]), Draw(*flat[draw:])
+    )
+
+
+def spd_inverse(op: Nodes, out: Any, matrix: Any) -> Value:
     """Inverse of [..., M, M] as W'W, W the inverse of the Cholesky factor.
 
     There are cheaper forms of half the accuracy, which is too little for small effects.
     """
-    white = whitening(matrix)
+    white = whitening(op, out, matrix)
     return op.MatMul(op.Transpose(white, perm=_flip(len(matrix.shape))), white)
 
 
-def whitening(matrix: Any) -> Any:
+def whitening(op: Nodes, out: Any, matrix: Any) -> Value:
     """W = L^-1 for matrix = L L', by recursive halving, so that most work is matrix products."""
     size, rank = matrix.shape[-1], len(matrix.shape)
     looped = size > _MAX_UNROLLED or (rank > 3 and size > _LEAF)
-    return _by_halves(matrix, size, rank, looped, matrix.dtype.numpy())
+    return _by_halves(op, matrix, size, rank, looped, matrix.dtype)
 
 
-def _by_halves(matrix: Any, size: int, rank: int, looped: bool, kind: Any) -> Any:
+def _by_halves(
+    op: Nodes, matrix: Any, size: int, rank: int, looped: bool, dtype: torch.dtype
+) -> Value:
     if size <= (_LOOP_LEAF if looped else _LEAF):
-        return _leaf(matrix, size, rank, looped, kind)[1]
+        return _leaf(op, matrix, size, rank, looped, dtype)[1]
     first = (size + 1) // 2
-    corner = _submatrix(matrix, rank, (0, first), (0, first))
-    side = _submatrix(matrix, rank, (first, size), (0, first))
-    other = _submatrix(matrix, rank, (first, size), (first, size))
-    upper = _by_halves(corner, first, rank, looped, kind)
+    corner = _submatrix(op, matrix, rank, (0, first), (0, first))
+    side = _submatrix(op, matrix, rank, (first, size), (0, first))
+    other = _submatrix(op, matrix, rank, (first, size), (first, size))
+    upper = _by_halves(op, corner, first, rank, looped, dtype)
     below = op.MatMul(side, op.Transpose(upper, perm=_flip(rank)))
     rest = op.Sub(other, op.MatMul(below, op.Transpose(below, perm=_flip(rank))))
-    lower = _by_halves(rest, size - first, rank, looped, kind)
+    lower = _by_halves(op, rest, size - first, rank, looped, dtype)
     across = op.Neg(op.MatMul(lower, op.MatMul(below, upper)))
-    right = _tensor(np.array([0] * (2 * rank - 1) + [size - first]))
-    return op.Concat(op.Pad(upper, right), op.Concat(across, lower, axis=-1), axis=-2)
+    right = op.Pad(upper, [0] * (2 * rank - 1) + [size - first])
+    return op.Concat(right, op.Concat(across, lower, axis=-1), axis=-2)
 
 
-def cholesky(matrix: Any) -> Any:
+def cholesky(op: Nodes, out: Any, matrix: Any) -> Value:
     """Lower triangular factor of [..., M, M]."""
-    kind = matrix.dtype.numpy()
-    return _leaf(matrix, matrix.shape[-1], len(matrix.shape), False, kind)[0]
+    return _leaf(op, matrix, matrix.shape[-1], len(matrix.shape), False, matrix.dtype)[0]
 
 
-def _leaf(matrix: Any, size: int, rank: int, looped: bool, kind: Any) -> tuple[Any, Any]:
+def _leaf(
+    op: Nodes, matrix: Any, size: int, rank: int, looped: bool, dtype: torch.dtype
+) -> tuple[Value, Value]:
     """L and W = L^-1 of matrix = L L' by elimination of [matrix | I], pivot by pivot.
-
-    ``kind`` is the numpy dtype of the matrix, float32 or float64.
 
     The matrices of the batch lie along the last axis, so that every pivot is a few vectorised
     operators on all of them.
     """
     last = op.Reshape(matrix, [-1, size, size]) if rank != 3 else matrix
     last = op.Transpose(last, perm=[1, 2, 0])
-    count = op.Shape(last, start=2, end=3)
-    unit = _tensor(np.eye(size, dtype=kind)[:, :, None])
-    unit = op.Expand(unit, _joined(size, size, count))
+    shape = op.Concat([size, size], op.Shape(last, start=2, end=3), axis=0)
+    unit = op.Expand(np.eye(size, dtype=_NUMPY[dtype])[:, :, None], shape)
     both = op.Concat(last, unit, axis=1)  # [M, 2 M, B]
-    rows = _pivot_loop(both, _tensor(np.arange(size))) if looped else _eliminated(both, size)
-    upper, white = op.Split(rows, num_outputs=2, axis=1)
-    results = op.Transpose(upper, perm=[2, 1, 0]), op.Transpose(white, perm=[2, 0, 1])
+    rows = _pivot_loop(op, both, size, dtype) if looped else _eliminated(op, both, size)
+    upper, white = op.split(rows, 2, axis=1)
+    lower, white = op.Transpose(upper, perm=[2, 1, 0]), op.Transpose(white, perm=[2, 0, 1])
     if rank == 3:
-        return results
+        return lower, white
     shape = op.Shape(matrix)
-    return op.Reshape(results[0], shape), op.Reshape(results[1], shape)
+    return op.Reshape(lower, shape), op.Reshape(white, shape)
 
 
-def _eliminated(rest: Any, size: int) -> Any:
+def _eliminated(op: Nodes, rest: Any, size: int) -> Value:
     """Rows [L' | L^-1] of matrices [matrix | I], both [M, 2 M, B]."""
     rows, pivots = [], []
     for k in range(size):
-        pivot_row = _slice(rest, (0, 1), 0)
-        pivot = _slice(pivot_row, (k, k + 1), 1)
+        pivot_row = _slice(op, rest, (0, 1), 0)
+        pivot = _slice(op, pivot_row, (k, k + 1), 1)
         if k + 1 < size:
-            rest = _slice(rest, (1, size), 0)
-            rest = op.Sub(rest, op.Mul(_slice(rest, (k, k + 1), 1), op.Div(pivot_row, pivot)))
+            rest = _slice(op, rest, (1, size), 0)
+            share = op.Div(pivot_row, pivot)
+            rest = op.Sub(rest, op.Mul(_slice(op, rest, (k, k + 1), 1), share))
         rows.append(pivot_row)
         pivots.append(pivot)
     return op.Div(op.Concat(*rows, axis=0), op.Sqrt(op.Concat(*pivots, axis=0)))
 
 
-def _submatrix(x: Any, rank: int, rows: tuple[int, int], columns: tuple[int, int]) -> Any:
+def _pivot_loop(op: Nodes, both: Value, size: int, dtype: torch.dtype) -> Value:
+    """As ``_eliminated``; rows that have been pivots are left as zero."""
+
+    def body(op: Nodes, states: Sequence[Value], rows: Sequence[Value]) -> Any:
+        (state,), (place,) = states, rows
+        used = op.Gather(state, place, axis=0)  # [2 M, B]
+        column = op.Gather(state, place, axis=1)  # [M, B]
+        pivot = op.Gather(column, place, axis=0)  # [B]
+        taken = op.Mul(op.Unsqueeze(column, [1]), op.Unsqueeze(op.Div(used, pivot), [0]))
+        rest = op.Sub(state, taken)
+        return [_of(rest, dtype, 3)], [_of(used, dtype, 2), _of(pivot, dtype, 1)]
+
+    places = op.value(np.arange(size))
+    _, rows, pivots = op.scan(body, [(both, dtype, 3)], [(places, torch.int64, 1)])
+    return op.Div(rows, op.Sqrt(op.Unsqueeze(pivots, [1])))
+
+
+def _of(value: Value, dtype: torch.dtype, rank: int) -> Value:
+    return Value(value.name, dtype, (0,) * rank)
+
+
+def _submatrix(
+    op: Nodes, x: Any, rank: int, rows: tuple[int, int], columns: tuple[int, int]
+) -> Value:
     begin, end = zip(rows, columns, strict=True)
-    axes = np.array([rank - 2, rank - 1])
-    return op.Slice(x, _tensor(np.array(begin)), _tensor(np.array(end)), _tensor(axes))
+    return op.Slice(x, list(begin), list(end), [rank - 2, rank - 1])
 
 
-def _rows(x: Any, count: int) -> Sequence[Any]:
-    """[count, ...] split into ``count`` tensors [1, ...]."""
-    return op.Split(x, num_outputs=count, axis=0) if count > 1 else [x]
-
-
-def _slice(x: Any, span: tuple[int, int], axis: int) -> Any:
+def _slice(op: Nodes, x: Any, span: tuple[int, int], axis: int) -> Value:
     begin, end = span
     return op.Slice(x, [begin], [end], [axis])
-
-
-def _joined(*sizes: Any) -> Any:
-    """A shape from numbers and one-element tensors."""
-    dimensions = [_tensor(np.array([s])) if isinstance(s, int) else s for s in sizes]
-    return op.Concat(*dimensions, axis=0)
 
 
 def _flip(rank: int) -> list[int]:
     return [*range(rank - 2), rank - 1, rank - 2]
 
 
-def adstock_hill(x: Any, decay: Any, slope: Any, half_saturation: Any, initial: Any = None) -> Any:
+def adstock_hill(
+    op: Nodes, out: Any, x: Any, decay: Any, slope: Any, half_saturation: Any, initial: Any = None
+) -> tuple[Value, Value]:
     """``kernels.adstock_hill`` of x [B, N, 1, T] and decay [N, D, 1], from an initial adstock
     [B, N, D].
 
     Carry-over is a matrix product within a block of steps, and a recurrence from block to block.
     """
-    if initial is None or len(x.shape) != 4 or len(decay.shape) != 3:
-        return _plain_adstock_hill(x, decay, slope, half_saturation, initial)
-    stock = _adstock_by_blocks(x, decay, initial)
-    final = op.Squeeze(op.Slice(stock, [-1], [2**62], [-1]), [-1])
-    return _hill(stock, slope, half_saturation), final
+    if initial is None:
+        raise ValueError("an exported response needs an initial adstock")
+    if len(x.shape) != 4 or len(decay.shape) != 3:
+        return _plain_adstock_hill(op, x, decay, slope, half_saturation, initial)
+    stock = _adstock_by_blocks(op, x, decay, initial)
+    final = op.Squeeze(op.Slice(stock, [-1], [LAST], [-1]), [-1])
+    return _hill(op, stock, slope, half_saturation), final
 
 
-def _adstock_by_blocks(x: Any, decay: Any, initial: Any) -> Any:
+def _adstock_by_blocks(op: Nodes, x: Any, decay: Any, initial: Any) -> Value:
     """Adstock [B, N, D, T]. The last block is padded with zeros, which are cut off at the end.
 
     The contribution of a block and the remainder of the adstock before it are one matrix product.
@@ -166,68 +205,92 @@ def _adstock_by_blocks(x: Any, decay: Any, initial: Any) -> Any:
     steps = np.arange(_BLOCK)
     ahead = np.maximum(steps - steps[:, None], 0).astype(np.float32)  # [from, to]
     within = (steps[:, None] <= steps).astype(np.float32)
-    size = _tensor(np.array([_BLOCK]))
     length = op.Shape(x, start=3, end=4)
-    blocks = op.Div(op.Add(length, _tensor(np.array([_BLOCK - 1]))), size)
-    padding = op.Sub(op.Mul(blocks, size), length)
-    padded = op.Pad(x, op.Concat(_tensor(np.zeros(7, np.int64)), padding, axis=0))
+    blocks = op.Div(op.Add(length, [_BLOCK - 1]), [_BLOCK])
+    padding = op.Sub(op.Mul(blocks, [_BLOCK]), length)
+    padded = op.Pad(x, op.Concat([0] * 7, padding, axis=0))
     lead = op.Shape(x, start=0, end=2)
-    rows = op.Reshape(padded, op.Concat(lead, blocks, size, axis=0))  # [B, N, blocks, from]
+    rows = op.Reshape(padded, op.Concat(lead, blocks, [_BLOCK], axis=0))  # [B, N, blocks, from]
     flat = op.Reshape(decay, [nodes, 1, components, 1])
-    fresh = op.Sub(op.Constant(value_float=1.0), flat)
-    powers = op.Mul(op.Pow(flat, _tensor(ahead[:, None])), _tensor(within[:, None]))
+    fresh = op.Sub(op.constant(1.0), flat)
+    powers = op.Mul(op.Pow(flat, ahead[:, None]), within[:, None])
     kernel = op.Mul(fresh, powers)  # [N, from, D, to]
     last = op.Squeeze(op.Slice(kernel, [_BLOCK - 1], [_BLOCK], [3]), [3])
     gained = op.MatMul(rows, last)  # [B, N, blocks, D]
-    rate = op.Reshape(op.Pow(flat, op.Constant(value_float=float(_BLOCK))), [nodes, components])
-    starts = _block_starts(initial, rate, op.Transpose(gained, perm=[2, 0, 1, 3]))
+    rate = op.Reshape(op.Pow(flat, op.constant(float(_BLOCK))), [nodes, components])
+    starts = _block_starts(op, initial, rate, op.Transpose(gained, perm=[2, 0, 1, 3]))
     starts = op.Transpose(starts, perm=[1, 2, 0, 3])
-    fading = op.Pow(flat, _tensor((steps + 1).astype(np.float32)))  # [N, 1, D, to]
-    fading = op.Mul(fading, _tensor(np.eye(components, dtype=np.float32)[:, :, None]))
+    fading = op.Pow(flat, (steps + 1).astype(np.float32))  # [N, 1, D, to]
+    fading = op.Mul(fading, np.eye(components, dtype=np.float32)[:, :, None])
     kernel = op.Reshape(
         op.Concat(kernel, fading, axis=1), [nodes, _BLOCK + components, components * _BLOCK]
     )
     stock = op.MatMul(op.Concat(rows, starts, axis=-1), kernel)
-    stock = op.Reshape(
-        stock, op.Concat(lead, blocks, _tensor(np.array([components, _BLOCK])), axis=0)
-    )
+    stock = op.Reshape(stock, op.Concat(lead, blocks, [components, _BLOCK], axis=0))
     stock = op.Transpose(stock, perm=[0, 1, 3, 2, 4])
-    stock = op.Reshape(stock, op.Concat(lead, _tensor(np.array([components, -1])), axis=0))
+    stock = op.Reshape(stock, op.Concat(lead, [components, -1], axis=0))
     return op.Slice(stock, [0], length, [3])
 
 
-def _plain_adstock_hill(x: Any, decay: Any, slope: Any, half: Any, initial: Any) -> Any:
+def _block_starts(op: Nodes, initial: Any, rate: Value, gained: Value) -> Value:
+    """Adstock before each block, from the contribution of each block alone, [blocks, B, N, D]."""
+
+    def body(op: Nodes, states: Sequence[Value], rows: Sequence[Value]) -> Any:
+        (stock,), (now,) = states, rows
+        after = op.Add(now, op.Mul(rate, stock))
+        return [_of(after, torch.float32, 3)], [stock]
+
+    return op.scan(body, [(initial, torch.float32, 3)], [(gained, torch.float32, 4)])[1]
+
+
+def _plain_adstock_hill(
+    op: Nodes, x: Any, decay: Any, slope: Any, half: Any, initial: Any
+) -> tuple[Value, Value]:
     """The same, step by step, for any leading axes."""
-    if initial is None:
-        raise ValueError("an exported response needs an initial adstock")
     rank = len(x.shape)
+    rate = op.Squeeze(decay, [-1])
+
+    def body(op: Nodes, states: Sequence[Value], rows: Sequence[Value]) -> Any:
+        (stock,), (now,) = states, rows
+        after = op.Add(now, op.Mul(rate, op.Sub(stock, now)))
+        return [_of(after, torch.float32, rank - 1)], [_of(after, torch.float32, rank - 1)]
+
     moved = op.Transpose(x, perm=[rank - 1, *range(rank - 1)])
-    stock = _adstock(moved, op.Squeeze(decay, [-1]), initial)
-    final = op.Squeeze(op.Slice(stock, [-1], [2**62], [0]), [0])
-    return _hill(op.Transpose(stock, perm=[*range(1, rank), 0]), slope, half), final
+    states = [(initial, torch.float32, rank - 1)]
+    final, stock = op.scan(body, states, [(moved, torch.float32, rank)])
+    stock = op.Transpose(stock, perm=[*range(1, rank), 0])
+    return _hill(op, stock, slope, half), final
 
 
-def mean_field(xty: Any, overlap: Any, log_odds: Any, spread: float, sweeps: int) -> Any:
+def _hill(op: Nodes, stock: Value, slope: Any, half: Any) -> Value:
+    """stock / size is the sign and costs less than ``Sign``; zero stays zero."""
+    size = op.Max(op.Abs(stock), op.constant(1.1754943508222875e-38))
+    ratio = op.Mul(slope, op.Sub(op.Log(half), op.Log(size)))
+    return op.Div(stock, op.Mul(size, op.Add(op.constant(1.0), op.Exp(ratio))))
+
+
+def mean_field(
+    op: Nodes, out: Any, xty: Any, overlap: Any, log_odds: Any, spread: float, sweeps: int
+) -> tuple[Value, Value]:
     """``engine.evidence.mean_field.mean_field``: one sender after another, for all stores at once.
 
     Posterior means are stored halved, which saves an operator per sender and sweep.
     """
     nodes = xty.shape[-1]
-    precision = op.Constant(value_float=spread**-2)
-    two = op.Constant(value_float=2.0)
+    precision = op.constant(float(spread**-2))
     base = op.Add(op.Transpose(xty, perm=[2, 0, 1]), precision)  # [sender, B, receiver]
     around = op.Transpose(overlap, perm=[2, 3, 0, 1])  # [sender, other sender, B, receiver]
-    flat = op.Reshape(around, op.Concat(_tensor(np.array([-1])), op.Shape(xty, end=2), axis=0))
-    xtx_diag = op.Gather(flat, _tensor(np.arange(nodes) * (nodes + 1)), axis=0)
-    apart = _tensor(2 * (1 - np.eye(nodes, dtype=np.float32))[:, :, None, None])
+    flat = op.Reshape(around, op.Concat([-1], op.Shape(xty, end=2), axis=0))
+    xtx_diag = op.Gather(flat, np.arange(nodes) * (nodes + 1), axis=0)
+    apart = 2 * (1 - np.eye(nodes, dtype=np.float32))[:, :, None, None]
     others = op.Mul(around, apart)
     total = op.Add(xtx_diag, precision)
-    gain = op.Div(op.Constant(value_float=0.5), total)
+    gain = op.Div(op.constant(0.5), total)
     cost = op.Log(op.Div(total, precision))
-    cost = op.Mul(op.Add(cost, precision), op.Constant(value_float=0.5))
+    cost = op.Mul(op.Add(cost, precision), op.constant(0.5))
     against = op.Sub(cost, op.Transpose(log_odds, perm=[2, 0, 1]))
-    per_sender = list(zip(*(_rows(x, nodes) for x in (base, gain, against)), strict=True))
-    shares = [op.Squeeze(share, [0]) for share in _rows(others, nodes)]
+    per_sender = list(zip(*(op.split(x, nodes, 0) for x in (base, gain, against)), strict=True))
+    shares = [op.Squeeze(share, [0]) for share in op.split(others, nodes, 0)]
     half_means: list[Any] = [None] * nodes
     gains: list[Any] = [None] * nodes
     for sweep in range(sweeps):
@@ -235,115 +298,54 @@ def mean_field(xty: Any, overlap: Any, log_odds: Any, spread: float, sweeps: int
             remaining, half, limit = per_sender[i]
             if nodes > 1 and (sweep or i):
                 updated = nodes if sweep else i
-                share = shares[i] if sweep else _slice(shares[i], (0, i), 0)
+                share = shares[i] if sweep else _slice(op, shares[i], (0, i), 0)
                 explained = op.Mul(share, op.Concat(*half_means[:updated], axis=0))
                 remaining = op.Sub(remaining, op.ReduceSum(explained, [0]))
             mean = op.Mul(remaining, half)
             gains[i] = op.Mul(remaining, mean)
             half_means[i] = op.Mul(mean, op.Sigmoid(op.Sub(gains[i], limit)))
     factor = op.Sub(op.Concat(*gains, axis=0), cost)
-    post_mean = op.Mul(op.Concat(*half_means, axis=0), two)
+    post_mean = op.Mul(op.Concat(*half_means, axis=0), op.constant(2.0))
     return op.Transpose(factor, perm=[1, 2, 0]), op.Transpose(post_mean, perm=[1, 2, 0])
 
 
-def elu(x: Any, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Any:
+def elu(op: Nodes, out: Any, x: Any, alpha: float = 1.0, inplace: bool = False) -> Value:
     """As max(x, exp(min(x, 0)) - 1): runtimes vectorise these better than their own Elu."""
-    if (alpha, scale, input_scale) != (1.0, 1.0, 1.0):
+    if alpha != 1.0 or inplace:
         raise ValueError("only the plain elu is exported")
-    below = op.Sub(op.Exp(op.Min(x, op.Constant(value_float=0.0))), op.Constant(value_float=1.0))
+    below = op.Sub(op.Exp(op.Min(x, op.constant(0.0))), op.constant(1.0))
     return op.Max(x, below)
 
 
-def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+def softplus(op: Nodes, out: Any, x: Any) -> Value:
     """From operators that runtimes vectorise, as ``elu``."""
-    if (beta, threshold) != (1.0, 20.0):
-        raise ValueError("only the plain softplus is exported")
-    small = op.Log(op.Add(op.Exp(op.Neg(op.Abs(x))), op.Constant(value_float=1.0)))
-    return op.Add(op.Max(x, op.Constant(value_float=0.0)), small)
+    zero, one = (op.constant(number, out.dtype) for number in (0.0, 1.0))
+    small = op.Log(op.Add(op.Exp(op.Neg(op.Abs(x))), one))
+    return op.Add(op.Max(x, zero), small)
 
 
-def diagonal(x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
-    """As a gather; the exporter's own form multiplies the whole matrix by a mask."""
+def diagonal(op: Nodes, out: Any, x: Any, *, dim1: int, dim2: int) -> Value:
+    """As a gather of the flattened axes; a mask would touch the whole matrix."""
     rank = len(x.shape)
-    first, second = dim1 % rank, dim2 % rank
-    size = x.shape[second]
-    if offset or second != first + 1 or not isinstance(size, int) or x.shape[first] != size:
-        return aten_diagonal(x, offset=offset, dim1=dim1, dim2=dim2)
+    first, second = sorted((dim1 % rank, dim2 % rank))
+    if x.shape[first] != x.shape[second]:
+        raise ValueError("only diagonals of square matrices are exported")
+    if second != first + 1:  # bring the other axis next to the first
+        perm = [k for k in range(rank) if k != second]
+        perm.insert(first + 1, second)
+        x = op.Transpose(x, perm=perm)
+    size = out.shape[-1]
     parts = [op.Shape(x, start=0, end=first)] if first else []
-    parts.append(_tensor(np.array([size * size])))
-    if second + 1 < rank:
-        parts.append(op.Shape(x, start=second + 1))
+    parts.append(op.value([size * size]))
+    if first + 2 < rank:
+        parts.append(op.Shape(x, start=first + 2))
     shape = parts[0] if len(parts) == 1 else op.Concat(*parts, axis=0)
-    indices = _tensor(np.arange(size) * (size + 1))
-    gathered = op.Gather(op.Reshape(x, shape), indices, axis=first)
+    gathered = op.Gather(op.Reshape(x, shape), np.arange(size) * (size + 1), axis=first)
     order = [k for k in range(rank - 1) if k != first]
     return op.Transpose(gathered, perm=[*order, first])
 
 
-def sigmoid(x: Any) -> Any:
+def sigmoid(op: Nodes, out: Any, x: Any) -> Value:
     """Some runtimes' own Sigmoid has an absolute error of 1e-7, too much for a small response."""
-    return op.Reciprocal(op.Add(op.Exp(op.Neg(x)), op.Constant(value_float=1.0)))
-
-
-def _tensor(array: Any) -> Any:
-    return op.Constant(value=ir.tensor(array))
-
-
-@script(_DOMAIN, default_opset=op)
-def _pivot_loop(both: FLOAT[...], places: INT64[...]) -> FLOAT[...]:
-    """As ``_eliminated``; rows that have been pivots are left as zero.
-
-    The state of the body has no declared type, so that it takes float32 and float64.
-    """
-
-    @graph()
-    def body(state, place: INT64):
-        used = op.Gather(state, place, axis=0)
-        column = op.Gather(state, place, axis=1)
-        pivot = op.Gather(column, place, axis=0)
-        first = op.Constant(value_ints=[0])
-        second = op.Constant(value_ints=[1])
-        taken = op.Unsqueeze(column, second) * op.Unsqueeze(used / pivot, first)
-        rest = state - taken
-        return rest, used, pivot
-
-    _rest, rows, pivots = op.Scan(both, places, body=body, num_scan_inputs=1)
-    return rows / op.Sqrt(op.Unsqueeze(pivots, op.Constant(value_ints=[1])))
-
-
-@script(_DOMAIN, default_opset=op)
-def _adstock(x: FLOAT[...], decay: FLOAT[...], initial: FLOAT[...]) -> FLOAT[...]:
-    @graph()
-    def body(stock: FLOAT[...], rate: FLOAT[...], now: FLOAT[...]):
-        after = now + rate * (stock - now)
-        kept = op.Identity(rate)
-        out = op.Identity(after)
-        return after, kept, out
-
-    _final, _rate, stocks = op.Scan(initial, decay, x, body=body, num_scan_inputs=1)
-    return stocks
-
-
-@script(_DOMAIN, default_opset=op)
-def _block_starts(initial: FLOAT[...], rate: FLOAT[...], gained: FLOAT[...]) -> FLOAT[...]:
-    """Adstock before each block, from the contribution of each block alone, [blocks, B, N, D]."""
-
-    @graph()
-    def body(stock: FLOAT[...], kept: FLOAT[...], now: FLOAT[...]):
-        after = now + kept * stock
-        same = op.Identity(kept)
-        out = op.Identity(stock)
-        return after, same, out
-
-    _final, _rate, starts = op.Scan(initial, rate, gained, body=body, num_scan_inputs=1)
-    return starts
-
-
-@script(_DOMAIN, default_opset=op)
-def _hill(stock: FLOAT[...], slope: FLOAT[...], half: FLOAT[...]) -> FLOAT[...]:
-    """stock / size is the sign and costs less than ``Sign``; zero stays zero."""
-    tiny = op.Constant(value_float=1.1754943508222875e-38)
-    one = op.Constant(value_float=1.0)
-    size = op.Max(op.Abs(stock), tiny)
-    ratio = slope * (op.Log(half) - op.Log(size))
-    return stock / (size * (one + op.Exp(ratio)))
+    one = op.constant(1.0, out.dtype)
+    return op.Reciprocal(op.Add(op.Exp(op.Neg(x)), one))

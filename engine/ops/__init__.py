@@ -1,4 +1,4 @@
-"""Linear algebra and recurrences, each in an eager form and a form that exports to ONNX.
+"""Linear algebra and recurrences, which an export translates as a whole.
 
 Every export switch lives in ``export_switch``. Nothing here knows stores, edges or windows.
 """

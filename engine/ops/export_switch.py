@@ -1,40 +1,52 @@
 """The only place that asks whether the model is being exported.
 
-ONNX has no matrix factorisation and no sequential update in place. Functions that need them run
-eagerly as they are; in an exported graph each is one operator ``causalmmm::<name>``, which
-``engine.export.operators`` translates into standard ONNX operators.
+ONNX has no matrix factorisation, no sequential update in place and no loop over a tensor's rows.
+Functions that need them run as they are; while ``engine.export.trace`` is at work, it is given
+their calls instead and writes standard ONNX operators (``engine.export.operators``). Functions that
+have a faster form that ONNX lacks ask ``exporting`` and take the plain one.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
-import torch
+from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_EXPORTING = ContextVar("exporting", default=False)
+
 
 def exporting() -> bool:
-    """True while ``torch.export`` traces the model."""
-    return torch.compiler.is_exporting()
+    """True while the model is being exported."""
+    return _EXPORTING.get()
 
 
-def exported_as(name: str, fake: Callable[..., Any]) -> Callable[[F], F]:
-    """Decorator: in an exported graph, calls of the function are the operator ``causalmmm::name``.
+@contextmanager
+def while_exporting() -> Iterator[None]:
+    """Within this context the model is being exported."""
+    token = _EXPORTING.set(True)
+    try:
+        yield
+    finally:
+        _EXPORTING.reset(token)
 
-    ``fake`` gives the function's outputs as empty tensors, for shape propagation.
-    """
 
-    def decorate(eager: F) -> F:
-        operator: Any = torch.library.custom_op(f"causalmmm::{name}", eager, mutates_args=())
-        operator.register_fake(fake)
+def exports_whole(function: F) -> F:
+    """Decorator: an export translates a call of the function as a whole, not what it calls."""
 
-        @functools.wraps(eager)
-        def dispatch(*args: Any) -> Any:
-            return operator(*args) if exporting() else eager(*args)
+    @functools.wraps(function)
+    def dispatch(*args: Any) -> Any:
+        tensors = [x for x in args if isinstance(x, Tensor)] or [
+            x for group in args if isinstance(group, tuple) for x in group
+        ]
+        if has_torch_function(tensors):
+            return handle_torch_function(dispatch, tensors, *args)
+        return function(*args)
 
-        return dispatch  # type: ignore[return-value]
-
-    return decorate
+    return dispatch  # type: ignore[return-value]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from causalmmm.engine.ops.export_switch import exported_as
+from causalmmm.engine.ops.export_switch import exports_whole
 
 
-@exported_as("spd_inverse", fake=torch.empty_like)
+@exports_whole
 def spd_inverse(matrix: Tensor) -> Tensor:
     """Inverse of [..., M, M]."""
     if matrix.is_cuda:  # cholesky_inverse on a GPU handles the matrices of a batch one by one
@@ -17,13 +17,13 @@ def spd_inverse(matrix: Tensor) -> Tensor:
     return torch.cholesky_inverse(_cholesky(matrix))
 
 
-@exported_as("cholesky", fake=torch.empty_like)
+@exports_whole
 def cholesky(matrix: Tensor) -> Tensor:
     """Lower triangular factor of [..., M, M]."""
     return _cholesky(matrix)
 
 
-@exported_as("whitening", fake=torch.empty_like)
+@exports_whole
 def whitening(matrix: Tensor) -> Tensor:
     """Lower triangular W of [..., M, M] with ``W matrix W' = I``; ``W'W`` is the inverse.
 

@@ -15,7 +15,6 @@ _EXTRA = {
     "onnxruntime": "runtime",
     "pyarrow": "runtime",
     "onnx": "onnx",
-    "onnxscript": "onnx",
     "fastapi": "serve",
     "flatbuffers": "serve",
     "prometheus_client": "serve",

@@ -41,7 +41,7 @@ print(*sorted(found.name.lower() for found in distributions()))
 """
     found = set(run(code).split())
     assert {"causalmmm", "onnxruntime", "pyarrow"} <= found
-    heavy = {"torch", "triton", "safetensors", "scipy", "onnx", "onnxscript", "matplotlib"}
+    heavy = {"torch", "triton", "safetensors", "scipy", "onnx", "matplotlib"}
     assert not found & heavy
 
 

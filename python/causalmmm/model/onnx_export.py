@@ -36,7 +36,6 @@ def export_onnx(
     """Write a fitted model to one ONNX file; see ``CausalMMM.export_onnx``."""
     with needing("export"):
         import onnx
-        import onnxscript  # noqa: F401
     from causalmmm.engine.export.build import build
     from causalmmm.engine.nn.model import CausalModel
 

@@ -21,12 +21,11 @@ from causalmmm.model.onnx_export import TOLERANCE
 from causalmmm.simulation import simulate
 
 onnx = pytest.importorskip("onnx", reason="needs the optional extra onnx")
-pytest.importorskip("onnxscript", reason="needs the optional extra onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the optional extra runtime")
 
 from causalmmm.engine.export.build import build as export  # noqa: E402
+from causalmmm.engine.export.build import trace  # noqa: E402
 from causalmmm.engine.export.graph import ExportedCalendar, ExportedModel  # noqa: E402
-from causalmmm.engine.export.operators import translations  # noqa: E402
 
 
 @pytest.mark.parametrize("freq", ["D", "W-MON", "MS"])
@@ -57,8 +56,8 @@ def test_sixty_four_series_in_another_opset_give_the_same_numbers(tmp_path: Path
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.03 * torch.randn_like(parameter))
-    choices = {"draws": 6, "seed": 1, "horizon": 9}
-    proto = export(model.eval(), spec, window=300, opset=21, **choices)
+    choices = {"window": 300, "draws": 6, "seed": 1, "horizon": 9}
+    proto = export(model.eval(), spec, opset=21, **choices)
     assert [used.version for used in proto.opset_import] == [21]
     session = onnxruntime.InferenceSession(proto.SerializeToString())
     module = ExportedModel(model, spec, **choices).eval()
@@ -76,8 +75,7 @@ def test_sixty_four_series_in_another_opset_give_the_same_numbers(tmp_path: Path
         }
         names = [value.name for value in session.get_outputs()]
         exported = session.run(names, {**inputs, "with_contributions": np.array(True)})
-        derived = {"scale": np.abs(history).mean(1), "floor": np.ones((stores, nodes), bool)}
-        tensors = {k: torch.from_numpy(np.array(v)) for k, v in {**inputs, **derived}.items()}
+        tensors = {name: torch.from_numpy(np.array(x)) for name, x in inputs.items()}
         with torch.no_grad():
             expected = module(tensors)
         for name, values in zip(names, exported, strict=True):
@@ -95,11 +93,13 @@ class Alone(torch.nn.Module):
         self.baseline = CalendarBaseline(nodes, groups)
         self.unsigned = torch.zeros(nodes, nodes, dtype=torch.bool)
 
-    def forward(self, x: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        x, basis = inputs["x"], inputs["basis"]
         seen = torch.ones_like(basis[..., 0]) > 0
         residual = self.baseline(x, self.baseline.project(basis, seen))[1]
         running = torch.ones_like(x)
-        return residual, ard_evidence(residual, residual, running, seen, self.unsigned, 7)
+        factor = ard_evidence(residual, residual, running, seen, self.unsigned, 7)
+        return {"residual": residual, "factor": factor}
 
 
 def simulated() -> Tensor:
@@ -114,23 +114,19 @@ def test_evidence_of_a_store_alone_is_the_same_exported(series: Callable[[], Ten
     spec, x = CalendarSpec("D", yearly=3), series().float()
     days = np.datetime64("2024-01-01") + np.arange(x.shape[-1])
     basis = torch.from_numpy(Calendar(spec, days).rows(np.arange(len(days))[None]))
-    given, module = (x, basis.expand(len(x), -1, -1)), Alone(x.shape[1], spec.groups)
+    module = Alone(x.shape[1], spec.groups)
+    given = {"x": x, "basis": basis.expand(len(x), -1, -1)}
+    fewer = {"x": x[1:, :, 1:], "basis": given["basis"][1:, 1:]}
+    axes = {"x": ("batch", "series", "time"), "basis": ("batch", "time", "term")}
+    results = {"residual": axes["x"], "factor": ("batch", "source", "target")}
+    graph = trace(module, given, fewer, axes, results)
+    opset = onnx.helper.make_opsetid("", 18)
+    proto = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    onnx.checker.check_model(proto, full_check=True)
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    found = session.run(None, {name: tensor.numpy() for name, tensor in given.items()})
     with torch.no_grad():
-        program = torch.export.export(module, given, strict=False)
-        traced = torch.onnx.export(
-            program,
-            dynamo=True,
-            opset_version=18,
-            custom_translation_table=translations(),
-            verbose=False,
-            optimize=False,
-        )
-        residual, factor = module(*given)
-    assert traced is not None
-    onnx.checker.check_model(traced.model_proto, full_check=True)
-    session = onnxruntime.InferenceSession(traced.model_proto.SerializeToString())
-    names = [value.name for value in session.get_inputs()]
-    found = session.run(None, {k: v.numpy() for k, v in zip(names, given, strict=True)})
+        residual, factor = module(given).values()
     np.testing.assert_allclose(found[0], residual.numpy(), atol=1e-5)
     np.testing.assert_allclose(found[1], factor.numpy(), atol=0.02, rtol=1e-3)
     probability = torch.from_numpy(found[1]).sigmoid()
