@@ -260,8 +260,8 @@ class CausalMMM(Decisions):
         resume: bool,
     ) -> None:
         """Train the amortised model, a second time where stores prove to share no effects."""
-        alone = replace(model_config, structure="evidence")
         judged = self.structure == "auto" and model_config.structure == "learned" and self.lags > 0
+        alone = replace(model_config, structure="evidence") if judged else model_config
         configs = [model_config, alone] if judged else [model_config]
         first = model_config
         if checkpoint is not None:
@@ -282,7 +282,7 @@ class CausalMMM(Decisions):
             )
             if gain < 0:
                 history = self._train(panel, alone, train_config, progress, on_epoch, checkpoint)
-        if self.config_ is alone:
+        if judged and self.config_ is alone:
             warnings.warn(
                 "the stores of this panel do not share effects: a regression of each store alone "
                 "predicts hidden steps better. Graphs now come from each store's own evidence "
