@@ -1,4 +1,4 @@
-"""Rolled recurrences against the loop they stand for."""
+"""Rolled recurrences against the loop they stand for; exported ones are in `export/test_trace`."""
 
 from __future__ import annotations
 
@@ -25,18 +25,3 @@ def test_roll_is_a_loop_over_the_first_axis() -> None:
         assert torch.equal(first[t], after * b[t])
         assert torch.equal(second[t], last - b[t])
         last, before = after, last
-
-
-def test_an_exported_roll_gives_the_same_numbers() -> None:
-    class Sum(torch.nn.Module):
-        def forward(self, x: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-            def step(state: State, now: State) -> tuple[State, State]:
-                total = 0.5 * state[0] + now[0]
-                return (total,), (total,)
-
-            return roll(step, (start,), (x,))[0]
-
-    x, start = torch.randn(7, 4), torch.randn(4)
-    program = torch.export.export(Sum(), (x, start), strict=False)
-    assert "scan" in str(program.graph)
-    torch.testing.assert_close(program.module()(x, start), Sum()(x, start))
