@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -262,9 +262,14 @@ def evaluate(
         Path | None, typer.Option(help="Folder truth/ of a simulation, for 'structure'.")
     ] = None,
     horizon: Annotated[
-        int | None, typer.Option(min=1, help="Steps hidden from the model; default: the model's.")
+        int | None,
+        typer.Option(min=1, help="Hidden steps; default: those of fit --holdout, or the model's."),
     ] = None,
     origins: Annotated[int, typer.Option(min=1, help="Number of forecasts in 'cv'.")] = 5,
+    plan: Annotated[
+        Literal["none", "actual"],
+        typer.Option(help="actual: forecasts are told what was spent in the hidden steps."),
+    ] = "none",
     out: OutOption = None,
     format: FormatOption = None,
     seed: SeedOption = None,
@@ -280,7 +285,7 @@ def evaluate(
 
     \b
     causalmmm fit -c causalmmm.yml --holdout 28 -o runs/a
-    causalmmm evaluate runs/a --tests holdout --horizon 28 -o metrics.csv
+    causalmmm evaluate runs/a --tests holdout --plan actual -o metrics.csv
     """
     import warnings
 
@@ -299,7 +304,9 @@ def evaluate(
     true_graphs = None if truth is None else Truth.load(truth)
     with terminal.working("evaluating"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        frame = fitted.evaluate(panel, true_graphs, names, horizon=horizon, origins=origins)
+        frame = fitted.evaluate(
+            panel, true_graphs, names, horizon=horizon, origins=origins, plan=plan
+        )
     for warning in caught:
         if warning.category is UserWarning:
             terminal.say(f"warning: {warning.message}", "yellow")

@@ -31,6 +31,7 @@ SEASON = {"D": 7, "W": 52, "M": 12}
 # Intervals that are asked for: coverage is of the last two, the score of quantiles of all.
 LEVELS = (10, 20, 30, 40, 50, 60, 70, 90, 80, 95)
 COVERED = (80, 95)
+PLANS = ("none", "actual")
 
 
 def evaluate(
@@ -41,15 +42,18 @@ def evaluate(
     *,
     horizon: int | None = None,
     origins: int = 5,
+    plan: str = "none",
 ) -> pd.DataFrame:
     """Rows test, method, series, horizon, metric, value; see ``CausalMMM.evaluate``."""
     chosen = _chosen(tests, truth)
-    steps = int(model.get_params()["horizon"]) if horizon is None else horizon
+    if plan not in PLANS:
+        raise ValueError(f"plan is one of {PLANS}, got {plan!r}")
+    steps = _steps(model, panel) if horizon is None else horizon
     if steps < 1 or origins < 1:
         raise ValueError(f"horizon and origins are at least 1, got {steps} and {origins}")
     rows: list[Row] = []
     for name in chosen:
-        rows += TESTS[name](_Question(model, panel, truth, steps, origins))
+        rows += TESTS[name](_Question(model, panel, truth, steps, origins, plan == "actual"))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -60,6 +64,16 @@ class _Question:
     truth: Truth | None
     horizon: int
     origins: int
+    planned: bool
+
+
+def _steps(model: FittedModel, panel: Panel) -> int:
+    """How many steps are hidden by default: those that the command line held out of the fit, else
+    the model's horizon."""
+    held_out = (model.source_ or {}).get("holdout")
+    if held_out and np.datetime64(model.trained_on_["last"], "D") < _last_day(panel):
+        return int(held_out)
+    return int(model.get_params()["horizon"])
 
 
 @dataclass(frozen=True)
@@ -129,7 +143,7 @@ def _holdout(ask: _Question) -> list[Row]:
             UserWarning,
             stacklevel=4,
         )
-    return _scored("holdout", ask, _forecasts(ask.model, ask.panel, ask.horizon, [0]))
+    return _scored("holdout", ask, _forecasts(ask, ask.model, [0]))
 
 
 def _cv(ask: _Question) -> list[Row]:
@@ -137,7 +151,7 @@ def _cv(ask: _Question) -> list[Row]:
     hidden = [every * k for k in reversed(range(ask.origins))]
     training, _ = _hide(ask.panel, ask.horizon + hidden[0])
     model = type(ask.model)(**ask.model.get_params()).fit(training, progress=False)
-    return _scored("cv", ask, _forecasts(model, ask.panel, ask.horizon, hidden))
+    return _scored("cv", ask, _forecasts(ask, model, hidden))
 
 
 TESTS: dict[str, Callable[[_Question], list[Row]]] = {
@@ -160,8 +174,9 @@ def _last_day(panel: Panel) -> np.datetime64:
     return day
 
 
-def _forecasts(model: FittedModel, panel: Panel, horizon: int, hidden: Sequence[int]) -> _Forecasts:
-    """Forecasts of ``horizon`` steps, the last of which is ``hidden`` steps before the end."""
+def _forecasts(ask: _Question, model: FittedModel, hidden: Sequence[int]) -> _Forecasts:
+    """The model's forecasts, the last step of which is ``hidden`` steps before the end."""
+    panel, horizon = ask.panel, ask.horizon
     names = [f"{side}_{level}" for level in LEVELS for side in ("lower", "upper")]
     at = np.array([0.5 + sign * level / 200 for level in LEVELS for sign in (-1, 1)])
     order = np.argsort(at)
@@ -170,7 +185,7 @@ def _forecasts(model: FittedModel, panel: Panel, horizon: int, hidden: Sequence[
     for skipped in hidden:
         known = _hide(panel, skipped)[0] if skipped else panel
         history, future = _hide(known, horizon)
-        plan = _known_controls(future)
+        plan = _plan(future, ask.planned)
         frame = model.predict(history, horizon=horizon, plan=plan, level=LEVELS)
         actual.append(future.data.values.reshape(shape[0], horizon, shape[1]).swapaxes(1, 2))
         mean.append(frame["mean"].to_numpy(np.float64).reshape(shape))
@@ -186,16 +201,17 @@ def _forecasts(model: FittedModel, panel: Panel, horizon: int, hidden: Sequence[
     )
 
 
-def _known_controls(future: Panel) -> pd.DataFrame | None:
-    """Plan of the controls that are known in advance, in the steps to forecast; None without any.
-
-    Nobody is told future spend, but what the schema says will be known is known.
-    """
+def _plan(future: Panel, spend: bool) -> pd.DataFrame | None:
+    """Plan of the steps to forecast: the controls that the schema says will be known, and with
+    ``spend`` what was spent; None if that is nothing."""
     schema = future.schema
-    if not schema.known_controls:
+    columns = list(schema.known_controls)
+    if spend:
+        columns += [channel.column for channel in schema.channels.values()] + list(schema.organic)
+    if not columns:
         return None
     keys = [key for key in (schema.store, schema.date) if key is not None]
-    return future.to_frame()[[*keys, *schema.known_controls]]
+    return future.to_frame()[[*keys, *columns]]
 
 
 def _seasonal_naive(panel: Panel, horizon: int) -> Array:

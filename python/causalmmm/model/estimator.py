@@ -370,6 +370,7 @@ class CausalMMM(Decisions):
         *,
         horizon: int | None = None,
         origins: int = 5,
+        plan: str = "none",
     ) -> pd.DataFrame:
         """Scores as rows test, method, series, horizon, metric, value.
 
@@ -381,12 +382,18 @@ class CausalMMM(Decisions):
         cv         a copy of the model is fitted on the steps before the first of ``origins``
                    forecasts of ``horizon`` steps, half a horizon apart; later ones add history.
 
+        horizon  hidden steps; default: those that ``causalmmm fit --holdout`` kept from the model,
+                 else the model's ``horizon``.
+        plan     "none": forecasts are told the controls that are ``future_known`` and no spend;
+                 "actual": what was spent in the hidden steps, too, as if it had been the plan.
+
         ``tests`` is by default "holdout", and "structure" where a truth is given. ``ValueError``
         for a test that does not exist or lacks what it needs.
         """
         from causalmmm.evaluation.evaluate import evaluate
 
-        return evaluate(self, self._known(panel), truth, tests, horizon=horizon, origins=origins)
+        panel = self._known(panel)
+        return evaluate(self, panel, truth, tests, horizon=horizon, origins=origins, plan=plan)
 
     def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
         """Write the model to a new directory: weights as safetensors, the rest as JSON.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from causalmmm import CausalMMM, Panel
 from causalmmm.evaluation.evaluate import COLUMNS
+from causalmmm.simulation import simulate
 
 if TYPE_CHECKING:
     from conftest import Fitted
@@ -152,6 +154,32 @@ def test_a_truth_of_other_stores_is_refused(fitted: Fitted) -> None:
 def test_a_horizon_longer_than_the_history_is_refused(fitted: Fitted) -> None:
     with pytest.raises(ValueError, match="cannot hold out 60 steps"):
         fitted.model.evaluate(fitted.panel, tests="holdout", horizon=60)
+
+
+def test_what_was_spent_is_told_where_the_plan_is_the_actual_one() -> None:
+    panel, _ = simulate("weekly-mmm", seed=0, stores=4, steps=100)
+    history, hidden = panel.split(8)
+    model = CausalMMM(seed=0).fit(history, progress=False)
+    schema = panel.schema
+    spend = [channel.column for channel in schema.channels.values()]
+    plan = hidden.to_frame()[[schema.store, schema.date, *spend, *schema.known_controls]]
+    made = model.predict(history, plan=plan)
+    forecast = made.loc[made["series"] == panel.nodes[-1], "mean"].to_numpy(float)
+    actual = hidden.data.values[:, -1].astype(float)
+    at = {"series": panel.nodes[-1], "horizon": 8, "method": "causalmmm", "metric": "wape"}
+    scores = [model.evaluate(panel, horizon=8, plan=plan) for plan in ("actual", "none")]
+    expected = np.abs(forecast - actual).sum() / actual.sum()
+    assert value(scores[0], **at) == pytest.approx(expected, rel=1e-5)
+    assert value(scores[1], **at) > 1.2 * value(scores[0], **at)
+    with pytest.raises(ValueError, match="plan is one of"):
+        model.evaluate(panel, plan="spend")
+
+
+def test_as_many_steps_are_hidden_as_were_held_out(fitted: Fitted) -> None:
+    model = copy.copy(fitted.model)
+    model.source_ = {"holdout": 4}
+    scores = model.evaluate(fitted.panel, tests="holdout")
+    assert set(scores["horizon"]) == {1, 4}
 
 
 def test_controls_known_in_advance_are_known_to_the_forecasts() -> None:
