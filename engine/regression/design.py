@@ -84,6 +84,10 @@ class Layout:
         """Nodes that are not forbidden to drive the receiver."""
         return [int(i) for i in self.prior[:, receiver].nonzero().flatten()]
 
+    def shaped(self, receiver: int) -> bool:
+        """Whether the shapes of its senders are fitted: it comes after others in a step."""
+        return min(self.rank) < self.rank[receiver]
+
 
 def layout(
     roles: Sequence[str],
@@ -91,13 +95,14 @@ def layout(
     other_prior: float = 0.05,
     prior: Tensor | None = None,
     mediator_rank: Sequence[int] | None = None,
-    same_step: bool = True,
+    reactive: Sequence[int] = (),
     positive: Tensor | None = None,
 ) -> Layout:
     """Layout of ``roles`` (the target last); a ``prior`` [N, N] replaces the usual one.
 
     ``mediator_rank``, one number per mediator, orders mediators among themselves: those of lower
-    rank act on those of higher rank within the step. Without ``same_step`` every pair waits.
+    rank act on those of higher rank within the step. What ``reactive`` nodes, which follow demand
+    within the step, do in it cannot be told from the demand: they act one step later.
     """
     nodes = len(roles)
     above = list(mediator_rank or [0] * list(roles).count("mediator"))
@@ -115,7 +120,9 @@ def layout(
     chosen = (usual if prior is None else prior).to(torch.float64).clone()
     chosen.fill_diagonal_(0.0)
     drives = spend.unsqueeze(1) & ~spend.unsqueeze(0) if positive is None else positive
-    return Layout(chosen, onward & same_step, drives & ~torch.eye(nodes, dtype=torch.bool), rank)
+    instant = onward.clone()
+    instant[list(reactive)] = False
+    return Layout(chosen, instant, drives & ~torch.eye(nodes, dtype=torch.bool), rank)
 
 
 @dataclass(frozen=True)

@@ -179,8 +179,7 @@ def fit(
             reference,
             config,
         )
-        shaped = bool(plan.instant[:, receiver].any())
-        fitted[receiver] = fit_receiver(task) if shaped else fit_plain(task)
+        fitted[receiver] = fit_receiver(task) if plan.shaped(receiver) else fit_plain(task)
     return Regression(config, plan, tuple(groups), reference, fitted)
 
 
@@ -369,8 +368,7 @@ def _finished(
     """The receiver's state: posterior draws of theta, and what is expected of edges."""
     config, spec = task.config, problem.spec
     n = spec.senders
-    shaped = bool(task.layout.instant[:, task.receiver].any())
-    if shaped:
+    if task.layout.shaped(task.receiver):
         draws = laplace_draws(problem, mode, config.draws, config.seed + task.receiver)
     else:
         draws = mode.theta.unsqueeze(0).clone()  # a file holds no two views of one tensor

@@ -83,7 +83,7 @@ def know(regression: Regression, observed: Observed, receiver: int) -> Known:
         fitted.shift_end.expand(stores, -1),
         fitted.shift_scale.expand(stores, -1),
     )
-    shaped = bool(regression.layout.instant[:, receiver].any())
+    shaped = regression.layout.shaped(receiver)
     if config.level and shaped:
         shifts, _ = find_shifts(
             plain,

@@ -60,6 +60,9 @@ class CausalMMM(Decisions):
     required    pairs that must be edges; their strength is still learned.
     signed      pairs from a channel to a mediator or the target whose effect may be negative
                 (all others are non-negative).
+    reactive    channels whose spend follows demand within the step, as bids that rise with searches
+                do: what they do in that step cannot be told from the demand, so their effect begins
+                one step later, and contributions leave out what came before.
     holidays    country code of a public-holiday calendar for the baseline, or None.
     horizon     steps that ``predict`` forecasts by default.
     draws       futures drawn per store for forecasts.
@@ -79,6 +82,7 @@ class CausalMMM(Decisions):
         forbidden: Sequence[Pair] = (),
         required: Sequence[Pair] = (),
         signed: Sequence[Pair] = (),
+        reactive: Sequence[str] = (),
         holidays: str | None = None,
         hidden: int = ModelConfig.hidden,
         lags: int = ModelConfig.lags,
@@ -117,6 +121,7 @@ class CausalMMM(Decisions):
         self.forbidden = forbidden
         self.required = required
         self.signed = signed
+        self.reactive = reactive
         self.holidays = holidays
         self.hidden = hidden
         self.lags = lags
@@ -245,6 +250,7 @@ class CausalMMM(Decisions):
             forbidden=self.forbidden,
             required=self.required,
             signed=self.signed,
+            reactive=self.reactive,
             seed=self.seed,
         )
         self.history_ = fit_record(self.model_, self.nodes_)

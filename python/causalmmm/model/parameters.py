@@ -23,6 +23,7 @@ _OWN: dict[str, Any] = {
     "forbidden": Sequence[tuple[str, str]],
     "required": Sequence[tuple[str, str]],
     "signed": Sequence[tuple[str, str]],
+    "reactive": Sequence[str],
     "holidays": str | None,
     "draws": int,
     "seed": int,

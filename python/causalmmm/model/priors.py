@@ -53,6 +53,19 @@ def positive_effects(nodes: Sequence[str], roles: Sequence[str], signed: Sequenc
     return positive
 
 
+def reactive_series(
+    nodes: Sequence[str], roles: Sequence[str], reactive: Sequence[str]
+) -> list[int]:
+    """Indices of the channels that follow demand within the step; ``ValueError`` for others."""
+    drivers = [name for name, role in zip(nodes, roles, strict=True) if role in _DRIVERS]
+    for name in reactive:
+        if name not in drivers:
+            raise ValueError(
+                f"reactive names {name!r}, which is no channel of the panel: {drivers}"
+            )
+    return [list(nodes).index(name) for name in reactive]
+
+
 def spend_series(roles: Sequence[str]) -> Tensor:
     """bool [N]: series in which zero means a pause, not a low value."""
     return torch.tensor([role in _DRIVERS for role in roles])

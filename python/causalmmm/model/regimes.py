@@ -17,7 +17,7 @@ from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.regression import Regression, RegressionConfig, fit, layout
 from causalmmm.engine.spec.calendar import period_of
 from causalmmm.model.answers import observed_stores
-from causalmmm.model.priors import Pair, edge_probability, positive_effects
+from causalmmm.model.priors import Pair, edge_probability, positive_effects, reactive_series
 
 REGIMES = ("auto", "amortised", "regression")
 MOST_FITTED = 60  # stores; their rows tell shapes apart well enough, and cost grows with them
@@ -50,6 +50,7 @@ def fit_regression(
     forbidden: Sequence[Pair],
     required: Sequence[Pair],
     signed: Sequence[Pair],
+    reactive: Sequence[str],
     seed: int,
 ) -> Regression:
     """The response regression of all series of a panel.
@@ -64,7 +65,8 @@ def fit_regression(
     positive = positive_effects(nodes, roles, signed)
     usual = layout(roles, config.edge_prior, config.other_prior)
     known = edge_probability(nodes, usual.prior, edge_prior, forbidden, required)
-    plan = layout(roles, prior=known, positive=positive)
+    follows = reactive_series(nodes, roles, reactive)
+    plan = layout(roles, prior=known, positive=positive, reactive=follows)
     observed = observed_stores(windows, fitted_stores(windows.data.n_stores, seed))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from regression_panels import GROUPS, Drawn, weekly
@@ -92,7 +94,31 @@ def test_only_role_order_acts_within_a_step() -> None:
         dtype=torch.bool,
     )
     assert torch.equal(plan.instant, expected)
-    assert not layout(("channel", "target"), same_step=False).instant.any()
+    waiting = layout(("channel", "channel", "target"), reactive=[1])
+    assert waiting.instant[:, 2].tolist() == [True, False, False]
+    assert waiting.shaped(2)
+
+
+def test_a_reactive_channel_has_no_influence_within_the_step_by_a_bit(drawn: Drawn) -> None:
+    panel = weekly(0, ahead=6)
+    plan = layout(ROLES, reactive=[0])
+    regression = fit(panel.observed, plan, GROUPS, CONFIG, [3])
+    ahead = _ahead(panel)
+    stores = store_posterior(regression, panel.observed)
+    before = simulate(stores, ahead)
+    for node, at_once in ((0, False), (1, True)):
+        given = ahead.given.clone()
+        given[:, node, 2] *= 5.0
+        after = simulate(stores, replace(ahead, given=given))
+        same = (before[:, :, -1] == after[:, :, -1]).all(1).all(0)  # by step
+        assert same.tolist() == [True, True, not at_once, False, False, False]
+    history = panel.observed.x.clone()
+    history[:, 0, -1] *= 5.0
+    other = replace(panel.observed, x=history)
+    for design in (stores.known[3].problem.design, know(regression, other, 3).problem.design):
+        assert design.exposure[:, 0, -1].equal(
+            panel.observed.x[:, 0, -2] * stores.known[3].unit[:, 0]
+        )
 
 
 def test_the_target_of_a_step_does_not_see_later_spend(

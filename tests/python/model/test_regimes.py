@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from causalmmm import CausalMMM, ModelError, Panel, Schema, load
+from causalmmm.engine.regression import Regression
 from causalmmm.model.header import header_text
 from causalmmm.model.regimes import MOST_FITTED, chosen_regime, fitted_stores
 from causalmmm.simulation import Truth, simulate
@@ -106,6 +107,18 @@ def test_a_forbidden_pair_has_no_influence_at_all() -> None:
     before, after = model.predict(panel, horizon=3), model.predict(other, horizon=3)
     same = before["series"] == target
     pd.testing.assert_frame_equal(before.loc[same, columns], after.loc[same, columns])
+
+
+def test_reactive_channels_are_named_and_act_one_step_later() -> None:
+    panel, _ = simulate("weekly-mmm", seed=1, stores=2, steps=60)
+    channel = panel.nodes[0]
+    model = CausalMMM(seed=0, reactive=[channel]).fit(panel, progress=False)
+    assert isinstance(model.model_, Regression)
+    instant = model.model_.layout.instant
+    assert not instant[0].any()
+    assert instant[1, -1]
+    with pytest.raises(ValueError, match=f"'{panel.nodes[-1]}', which is no channel"):
+        CausalMMM(reactive=[panel.nodes[-1]]).fit(panel, progress=False)
 
 
 def test_a_saved_regression_gives_the_same_bits(
