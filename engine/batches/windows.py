@@ -6,6 +6,7 @@ Padding on the left lets histories of different length share a batch; it is in n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def series_scale(data: SeriesData) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class _Frame:
+class Frame:
     """Where the windows of a batch lie: rows ``begin : begin + lengths`` of each store's history,
     aligned on the right of T = max(lengths) steps.
 
@@ -54,10 +55,18 @@ class _Frame:
         return self.valid.shape[1] - self.lengths
 
 
-def _frame(stores: Ints, lengths: Ints, begin: Ints) -> _Frame:
+def _frame(stores: Ints, lengths: Ints, begin: Ints) -> Frame:
     steps = int(lengths.max())
     position = begin[:, None] + np.arange(steps) - (steps - lengths)[:, None]
-    return _Frame(stores, lengths, begin, position, position >= begin[:, None])
+    return Frame(stores, lengths, begin, position, position >= begin[:, None])
+
+
+class Draw(NamedTuple):
+    """Windows and their context and target rows, bool [B, T] each."""
+
+    frame: Frame
+    context_mask: Bools
+    target_mask: Bools
 
 
 class Windows:
@@ -83,19 +92,25 @@ class Windows:
         With ``same`` every row is context and every row with full lags is a target: the paper's
         objective, kept for comparison.
         """
+        return self._batch(*self.draw(stores, share, rng, same))
+
+    def draw(
+        self, stores: Ints, share: float, rng: np.random.Generator, same: bool = False
+    ) -> Draw:
+        """What :meth:`cross` draws at random, without the values of the series."""
         available = self.data.lengths[stores]
         lengths = np.minimum(available, self.window)
         frame = _frame(stores, lengths, rng.integers(0, available - lengths + 1))
         column = np.arange(frame.valid.shape[1])
         if same:
             has_memory = column >= (frame.first + self.memory)[:, None]
-            return self._batch(frame, frame.valid, has_memory)
+            return Draw(frame, frame.valid, has_memory)
         block = np.maximum(1, (share * (lengths - self.memory)).astype(np.int64))
         begin = frame.first + self.memory + rng.integers(0, lengths - self.memory - block + 1)
         target = (column >= begin[:, None]) & (column < (begin + block)[:, None])
-        return self._batch(frame, frame.valid & ~target, target)
+        return Draw(frame, frame.valid & ~target, target)
 
-    def _batch(self, frame: _Frame, context_mask: Bools, target_mask: Bools) -> Batch:
+    def _batch(self, frame: Frame, context_mask: Bools, target_mask: Bools) -> Batch:
         """The batch of a frame. Padding holds each series' mean over the context rows, so that it
         carries no information about other rows."""
         data, stores = self.data, frame.stores

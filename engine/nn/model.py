@@ -40,10 +40,12 @@ from causalmmm.kernels.autoregression import ar_nll, ar_prediction
 class Losses:
     """Terms of the negative ELBO in nats, each a mean over the stores of a batch.
 
-    ``nll`` [N] is per node and target row; ``total`` is what training minimises.
+    ``nll`` [N] is per node and target row; ``total`` is what training minimises. ``per_store`` [B]
+    are the stores' own terms, whose mean is ``total`` but for the hyperprior.
     """
 
     total: Tensor
+    per_store: Tensor
     nll: Tensor
     kl_edges: Tensor
     kl_effects: Tensor
@@ -199,11 +201,14 @@ class CausalModel(nn.Module):
         )
         target_rows = batch.target_mask.sum(-1, keepdim=True)
         all_rows = batch.valid.sum(-1, keepdim=True)
-        kl_edges, kl_effects = posterior.edges.kl.mean(), kl_effect.mean()
-        total = (nll * all_rows / target_rows).sum(-1).mean() + kl_weight * (kl_edges + kl_effects)
-        total = total + self.encoder.prototype_penalty() / stores
+        kl_edges = posterior.edges.kl
+        per_store = (nll * all_rows / target_rows).sum(-1) + kl_weight * (kl_edges + kl_effect)
         return Losses(
-            total, nll.detach().sum(0) / target_rows.sum(), kl_edges.detach(), kl_effects.detach()
+            total=per_store.mean() + self.encoder.prototype_penalty() / stores,
+            per_store=per_store.detach(),
+            nll=nll.detach().sum(0) / target_rows.sum(),
+            kl_edges=kl_edges.detach().mean(),
+            kl_effects=kl_effect.detach().mean(),
         )
 
     def one_step_errors(self, inferred: Inference, weights: Tensor) -> Tensor:

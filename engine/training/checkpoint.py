@@ -35,7 +35,8 @@ class CheckpointError(ValueError):
 class EpochReport:
     """Result of one epoch: losses per store in nats, and speed in stores per second.
 
-    ``validation`` is the latest loss on the validation stores, NaN before the first.
+    ``validation`` is the latest loss on the validation stores, NaN before the first;
+    ``gradient_norm`` the mean over the updates, before clipping.
     """
 
     epoch: int
@@ -43,6 +44,7 @@ class EpochReport:
     train: float
     validation: float
     kl_edges: float
+    gradient_norm: float
     stores_per_second: float
 
 

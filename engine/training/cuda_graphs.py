@@ -18,6 +18,7 @@ from causalmmm.engine.batches.batch import Batch
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import effect_noise
 from causalmmm.engine.spec.config import TrainConfig
+from causalmmm.engine.training.divergence import first_not_finite
 
 _EAGER_FIRST = 3  # updates before a capture: kernels compile and libraries allocate workspaces
 _MAX_GRAPHS = 4  # one per shape of the inputs; batches of further shapes run eagerly
@@ -88,8 +89,9 @@ class Updates:
         kl_weight: float,
         store_log_bf: Tensor | None,
     ) -> Tensor:
-        """One update at learning rate ``rate``. Returns [2], detached: negative ELBO and KL of the
-        edges, both per store."""
+        """One update at learning rate ``rate``. Returns [5], detached: negative ELBO and KL of the
+        edges, both per store; norm of the gradient before clipping; position in the batch of the
+        first store whose loss is not finite, and the number of such stores."""
         for group, buffer in zip(self.optimiser.param_groups, self.rates, strict=True):
             scaled = rate * group["pace"]
             group["lr"] = scaled if self.stream is None else buffer.fill_(scaled)
@@ -121,9 +123,10 @@ class Updates:
         )
         self.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimiser.step()
-        return torch.stack([loss.total.detach(), loss.kl_edges])
+        first, count = first_not_finite(loss.per_store)
+        return torch.stack([loss.total.detach(), loss.kl_edges, norm, first, count])
 
     def _run_on_stream(self, inputs: Inputs) -> Tensor:
         """An eager update on the capturing stream, so that autograd's nodes belong to it."""

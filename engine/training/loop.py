@@ -24,6 +24,7 @@ from causalmmm.engine.training.checkpoint import (
     save_checkpoint,
 )
 from causalmmm.engine.training.cuda_graphs import Updates
+from causalmmm.engine.training.divergence import DivergenceError
 from causalmmm.engine.training.refit import refit_prototypes
 from causalmmm.engine.training.schedule import (
     Schedule,
@@ -31,7 +32,9 @@ from causalmmm.engine.training.schedule import (
     parameter_groups,
     refit_epochs,
     stores_per_update,
+    values_per_store,
 )
+from causalmmm.engine.training.threads import threads_for
 from causalmmm.engine.training.validation import (
     TRAINING,
     sampling_seed,
@@ -67,7 +70,10 @@ def train(
     whose = {**(identity or {}), "epochs": run.epochs}
     if resume and checkpoint is not None:
         state = load_checkpoint(checkpoint, model, run.update.optimiser, whose)
-    with model.mixed_precision(config.amp and device.type == "cuda"):
+    with (
+        model.mixed_precision(config.amp and device.type == "cuda"),
+        threads_for(run.batch_size * values_per_store(windows)),
+    ):
         while state.epoch < run.epochs and state.stale < config.patience:
             report = run.epoch(state)
             if checkpoint is not None:
@@ -121,7 +127,7 @@ class _Run:
                 seed=self.seed,
             )
         began = time.perf_counter()
-        mean_total, mean_kl = self._updates(state.epoch)
+        means = self._updates(state.epoch)
         elapsed = time.perf_counter() - began
         state.epoch += 1
         if state.epoch % self.validate_every == 0 or state.epoch == self.epochs:
@@ -129,16 +135,18 @@ class _Run:
         report = EpochReport(
             epoch=state.epoch,
             epochs=self.epochs,
-            train=mean_total,
+            train=means[0],
             validation=state.score,
-            kl_edges=mean_kl,
+            kl_edges=means[1],
+            gradient_norm=means[2],
             stores_per_second=len(self.training_stores) / elapsed,
         )
         state.history.append(report)
         return report
 
-    def _updates(self, epoch: int) -> tuple[float, float]:
-        """The updates of an epoch, counted from 0; their mean loss and mean KL of the edges."""
+    def _updates(self, epoch: int) -> list[float]:
+        """The updates of an epoch, counted from 0; their mean loss, KL of the edges and gradient
+        norm."""
         config, schedule = self.config, self.schedule
         rng = np.random.default_rng((self.seed, 1, epoch))
         order = rng.permutation(self.training_stores)
@@ -159,13 +167,26 @@ class _Run:
                 store_log_bf=log_bf,
             )
             losses.append(loss)
-        mean_total, mean_kl = torch.stack(losses).mean(0).tolist()
-        if not math.isfinite(mean_total):
-            raise FloatingPointError(
-                f"the loss is not finite in epoch {epoch + 1}; lower learning_rate "
-                f"(now {config.learning_rate}) or look for extreme values with validate"
-            )
-        return mean_total, mean_kl
+        results = torch.stack(losses).cpu()
+        if not results[:, 0].isfinite().all():
+            raise self._divergence(epoch, results)
+        return results[:, :3].mean(0).tolist()
+
+    def _divergence(self, epoch: int, results: Tensor) -> DivergenceError:
+        """Names the first store that diverged, from the ``results`` [updates, 5] of an epoch."""
+        error = DivergenceError(epoch + 1, self.config.learning_rate)
+        update = int(results[:, 0].isfinite().logical_not().int().argmax())
+        first, count = (int(value) for value in results[update, 3:])
+        rng = np.random.default_rng((self.seed, 1, epoch))  # draws the windows of the epoch again
+        batches = np.array_split(rng.permutation(self.training_stores), self.updates)
+        if 0 < count < len(batches[update]):  # all of them: the weights were lost before
+            for stores in batches[: update + 1]:
+                frame = self.windows.draw(
+                    np.sort(stores), self.config.target_share, rng, same=self.config.same_window
+                ).frame
+            error.store, error.begin = int(frame.stores[first]), int(frame.begin[first])
+            error.end = error.begin + int(frame.lengths[first])
+        return error
 
     def _validate(self, state: TrainState) -> None:
         state.score = validation_loss(

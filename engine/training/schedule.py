@@ -26,9 +26,13 @@ _KL_STARTS_AT, _KL_RAMP = 0.1, 0.3  # of all updates
 
 def stores_per_update(windows: Windows) -> int:
     """About 100,000 values per update: small enough for many updates, large enough to vectorise."""
-    data = windows.data
-    steps = min(int(np.median(data.lengths)), windows.window)
-    return int(np.clip(_VALUES_PER_UPDATE // (steps * data.n_nodes), 8, 256))
+    return int(np.clip(_VALUES_PER_UPDATE // values_per_store(windows), 8, 256))
+
+
+def values_per_store(windows: Windows) -> int:
+    """Values of a usual window: series times steps."""
+    steps = min(int(np.median(windows.data.lengths)), windows.window)
+    return steps * windows.data.n_nodes
 
 
 def epoch_count(target_updates: int, nodes: int, updates_per_epoch: int) -> int:

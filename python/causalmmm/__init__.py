@@ -5,8 +5,13 @@ Names are imported on first use, so that importing the package costs nothing.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# Threads that wait must not keep a core busy: on a machine with other work they slow each other
+# down. OpenMP reads this once, when torch loads it, for torch's threads and those of csrc alike.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Public name -> the module that defines it.
 _HOME = {

@@ -1,6 +1,6 @@
 """Warnings of a fit and of a plan: what to know before believing effects and forecasts.
 
-Each is a sentence with a remedy; nothing here changes a result.
+Each is a sentence with a remedy; nothing here changes a result. Where training diverged, the store.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from causalmmm.engine.evidence.ard import ard_forecast
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.spec.calendar import Calendar
+from causalmmm.engine.training.divergence import DivergenceError
 from causalmmm.findings import counted, first_few
 
 if TYPE_CHECKING:
@@ -40,6 +41,24 @@ def doubts(model: Predictor) -> Iterator[str]:
         yield from _same_step(model, some)
         yield from _level_shift(model, some)
     yield from _graph(model, some)
+
+
+def divergence_message(error: DivergenceError, panel: Panel) -> str:
+    """Where training diverged: store, dates, and the column whose value is most extreme there."""
+    if error.store is None:
+        return str(error)
+    store = str(panel.stores[error.store])
+    dates = panel.dates(store)[error.begin : error.end]
+    offset = int(panel.data.offsets[error.store])
+    history = np.abs(panel.data.values[offset : int(panel.data.offsets[error.store + 1])])
+    relative = history[error.begin : error.end] / np.maximum(history.mean(0), 1e-12)
+    row, column = np.unravel_index(int(relative.argmax()), relative.shape)
+    return (
+        f"the loss is not finite in epoch {error.epoch}, first for store '{store}' between "
+        f"{dates[0].date()} and {dates[-1].date()}, where column '{panel.nodes[int(column)]}' is "
+        f"{relative[row, column]:.3g} times its mean on {dates[int(row)].date()}; correct or drop "
+        f"extreme values there, or lower learning_rate (now {error.learning_rate})"
+    )
 
 
 def _same_step(model: Predictor, panel: Panel) -> Iterator[str]:

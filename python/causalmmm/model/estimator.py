@@ -23,12 +23,13 @@ from causalmmm.engine.nn.pretrained import PretrainedGraphs
 from causalmmm.engine.spec.calendar import calendar_spec
 from causalmmm.engine.spec.config import ModelConfig, TrainConfig
 from causalmmm.engine.training.checkpoint import EpochReport
+from causalmmm.engine.training.divergence import DivergenceError
 from causalmmm.engine.training.loop import train
 from causalmmm.engine.training.sharing import gain_of_sharing
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_window
 from causalmmm.model.checkpoints import check_checkpoint, check_checkpoint_place, run_identity
 from causalmmm.model.decide import Decisions
-from causalmmm.model.diagnostics import doubts
+from causalmmm.model.diagnostics import divergence_message, doubts
 from causalmmm.model.header import refuse
 from causalmmm.model.predictor import NotFittedError as NotFittedError
 from causalmmm.model.pretrained import panel_graphs
@@ -336,17 +337,20 @@ class CausalMMM(Decisions):
                 if on_epoch is not None:
                     on_epoch(epoch)
 
-            return train(
-                self.model_,
-                self._windows(panel.data),
-                train_config,
-                seed=self.seed,
-                device=self.device_,
-                on_epoch=report,
-                checkpoint=checkpoint,
-                identity=self._identity(model_config),
-                resume=resume,
-            )
+            try:
+                return train(
+                    self.model_,
+                    self._windows(panel.data),
+                    train_config,
+                    seed=self.seed,
+                    device=self.device_,
+                    on_epoch=report,
+                    checkpoint=checkpoint,
+                    identity=self._identity(model_config),
+                    resume=resume,
+                )
+            except DivergenceError as error:
+                raise FloatingPointError(divergence_message(error, panel)) from error
 
     def model_config(self, stores: int = _FEW_STORES) -> ModelConfig:
         """The part of the parameters that shapes a model of so many stores, checked."""

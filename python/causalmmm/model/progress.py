@@ -52,5 +52,5 @@ def _losses(report: EpochReport) -> str:
     held_out = "" if math.isnan(report.validation) else f"held-out {report.validation:.2f}  "
     return (
         f"loss {report.train:.2f}  {held_out}(nats per store)  "
-        f"{report.stores_per_second:,.0f} stores/s"
+        f"gradient {report.gradient_norm:.2g}  {report.stores_per_second:,.0f} stores/s"
     )

@@ -1,0 +1,96 @@
+"""The training loop: what it reports, how it fails, and what an update costs."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small import build
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from causalmmm.engine.batches.windows import Windows
+from causalmmm.engine.spec.config import TrainConfig
+from causalmmm.engine.training.cuda_graphs import Updates
+from causalmmm.engine.training.divergence import DivergenceError
+from causalmmm.engine.training.loop import train
+from causalmmm.engine.training.schedule import parameter_groups
+from causalmmm.engine.training.threads import threads_for
+
+CPU = torch.device("cpu")
+
+
+class Launches(TorchDispatchMode):
+    """Counts operators that compute, as on a GPU each is at least one kernel; views are free."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None):
+        returned = function._schema.returns
+        if not any(r.alias_info is not None and not r.alias_info.is_write for r in returned):
+            self.counts[str(function)] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_an_update_is_few_operators(windows: Windows) -> None:
+    """Small batches are bound by the number of operators. It was 2,317 before they were fused."""
+    config, model = TrainConfig(), build(hidden=32).train()
+    update = Updates(model, parameter_groups(model, config), config, stores=3, device=CPU)
+    batch = windows.cross(np.arange(3), 0.4, np.random.default_rng(0))
+    options = {"rate": 1e-3, "temperature": 1.0, "seed": 1, "kl_weight": 1.0}
+    update(batch, **options, store_log_bf=None)  # the optimiser's state is there afterwards
+    with Launches() as launches:
+        update(batch, **options, store_log_bf=None)
+    total = sum(launches.counts.values())
+    assert total <= 560, f"{total}: {launches.counts.most_common(12)}"
+
+
+def test_the_history_holds_the_norm_of_the_gradient(windows: Windows) -> None:
+    history = train(build(hidden=16), windows, TrainConfig(epochs=2), seed=0, device=CPU)
+    assert all(0 < report.gradient_norm < math.inf for report in history)
+
+
+def test_a_store_whose_loss_is_not_finite_is_named_with_its_window(windows: Windows) -> None:
+    """Store 1 overflows in the middle of its 90 rows; the others are in order."""
+    extreme = copy.deepcopy(windows)
+    extreme.scale[1] = 1e-38
+    extreme.window = 40
+    with pytest.raises(DivergenceError, match=r"position 1, rows \d+ to \d+\); lower") as caught:
+        train(build(hidden=16), extreme, TrainConfig(epochs=2), seed=0, device=CPU)
+    assert (caught.value.epoch, caught.value.store) == (1, 1)
+    assert 0 <= caught.value.begin <= 50
+    assert caught.value.end == caught.value.begin + 40
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_wants_otherwise(
+    given: str | None, expected: str
+) -> None:
+    others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment = others | ({} if given is None else {"OMP_WAIT_POLICY": given})
+    program = "import causalmmm, os; print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected
+
+
+def test_threads_follow_the_size_of_an_update() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        for values, expected in ((0, 1), (59_000, 1), (60_000, 2), (10**9, 4)):
+            with threads_for(values) as threads:
+                assert threads == torch.get_num_threads() == expected
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
