@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_MAX_COMPARED = 200  # characters of a name, and tens of names, among which ``closest`` looks
 
 Severity = Literal["error", "warning", "notice"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "notice")
@@ -152,7 +155,8 @@ def first_line(error: BaseException) -> str:
 
 def first_few(names: Iterable[object], limit: int = 8) -> str:
     """``'a', 'b' and 3 more``: names quoted for a message."""
-    quoted = [f"'{name}'" for name in names]
+    texts = (str(name) for name in names)
+    quoted = [f"'{text[:_MAX_COMPARED]}'" for text in texts]
     if len(quoted) > limit:
         return f"{', '.join(quoted[:limit])} and {len(quoted) - limit} more"
     return ", ".join(quoted)
@@ -167,6 +171,9 @@ def closest(name: str, candidates: Iterable[str]) -> str:
     """``Did you mean 'x'? `` if a candidate is similar, else an empty string."""
     import difflib
 
-    by_lower_case = {candidate.lower(): candidate for candidate in candidates}
+    if len(name) > _MAX_COMPARED:
+        return ""
+    short = (c for c in islice(candidates, 10 * _MAX_COMPARED) if len(c) <= _MAX_COMPARED)
+    by_lower_case = {candidate.lower(): candidate for candidate in short}
     matches = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.7)
     return f"Did you mean '{by_lower_case[matches[0]]}'? " if matches else ""

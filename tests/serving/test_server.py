@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -35,9 +36,10 @@ from hypothesis import strategies as st  # noqa: E402
 
 from causalmmm import Panel  # noqa: E402
 from causalmmm.runtime import OnnxModel  # noqa: E402
-from causalmmm.serving import Limits, create_app  # noqa: E402
+from causalmmm.serving import LOOPBACK, Limits, create_app, is_loopback  # noqa: E402
 from causalmmm.serving.bodies import ARROW  # noqa: E402
 
+JSON_HEADER = {"content-type": "application/json"}
 QUESTIONS = {"/graph": "graphs", "/predict": "predict", "/decompose": "decompose"}
 
 
@@ -162,6 +164,12 @@ def test_limits_hold(model: OnnxModel, panel: Panel) -> None:
 
     body = {"json": {"panel": columns_of(few)}}
     assert answer(Limits(), **body).status_code == 200
+    assert codes(answer(Limits(columns=6), **body), 413) == {"too-many-columns"}
+    assert codes(answer(Limits(values=800), **body), 413) == {"too-many-values"}
+    assert codes(answer(Limits(steps=39), **body), 413) == {"too-many-steps"}
+    stream = {"content": stream_of(few), "headers": {"content-type": ARROW}}
+    assert codes(answer(Limits(values=800), **stream), 413) == {"too-many-values"}
+    assert codes(answer(Limits(columns=6), **stream), 413) == {"too-many-columns"}
     assert codes(answer(Limits(stores=2), **body), 413) == {"too-many-stores"}
     assert codes(answer(Limits(bytes=size // 2), **body), 413) == {"too-large"}
     assert codes(answer(Limits(seconds=1e-9), **body), 503) == {"too-slow"}
@@ -170,7 +178,125 @@ def test_limits_hold(model: OnnxModel, panel: Panel) -> None:
         for _ in range(100):
             yield b" " * 1000
 
-    assert codes(answer(Limits(bytes=5000), content=unannounced()), 413) == {"too-large"}
+    unsized = answer(Limits(bytes=5000), content=unannounced(), headers=JSON_HEADER)
+    assert codes(unsized, 413) == {"too-large"}
+
+
+@pytest.mark.parametrize("kind", ["json", "arrow"])
+def test_wide_tables_and_long_names_are_refused_before_they_cost_anything(
+    client: TestClient, panel: Panel, kind: str
+) -> None:
+    """60,000 columns, and names of 300,000 letters, in a thirtieth of the bytes allowed."""
+    few = panel.to_frame(["1"])
+
+    def said(frame: pd.DataFrame) -> set[str]:
+        if kind == "arrow":
+            given = {"content": stream_of(frame), "headers": {"content-type": ARROW}}
+            return codes(client.post("/predict", **given), 413)
+        return codes(client.post("/predict", json={"panel": columns_of(frame)}), 413)
+
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    wide = pd.DataFrame(0, index=few.index[:1], columns=[f"c{k}" for k in range(60_000)])
+    assert said(pd.concat([few[:1], wide], axis=1)) == {"too-many-columns"}
+    assert said(few.assign(shop="x" * 300_000)) == {"too-many-letters"}
+    assert said(few.rename(columns={"tv": "x" * 300_000})) == {"too-many-letters"}
+    assert time.monotonic() - began < 60  # quadratic work takes longer on any machine
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB
+
+
+def test_json_needs_its_content_type(client: TestClient, panel: Panel) -> None:
+    """A page elsewhere can have a browser post text and forms without asking, but not JSON."""
+    body = json.dumps({"panel": columns_of(panel.select(["1"]))}).encode()
+    for headers in ({}, {"content-type": "text/plain"}):
+        assert codes(client.post("/graph", content=body, headers=headers), 415) == {
+            "unknown-format"
+        }
+    given = {"content-type": "application/json; charset=utf-8"}
+    assert client.post("/graph", content=body, headers=given).status_code == 200
+
+
+def test_a_server_answers_to_its_own_names_only(model: OnnxModel) -> None:
+    client = TestClient(create_app(model, hosts=LOOPBACK))
+    for host in ("localhost", "127.0.0.1:8000", "[::1]:8000", "LOCALHOST"):
+        assert client.get("/healthz", headers={"host": host}).status_code == 200
+    for host in ("evil.example", "127.0.0.1.evil.example:8000", "localhost.evil", ""):
+        answer = client.get("/healthz", headers={"host": host})
+        assert codes(answer, 421) == {"wrong-host"}
+    assert is_loopback("127.0.0.5")
+    assert not is_loopback("0.0.0.0")
+
+
+def test_the_description_loads_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/docs").text
+    for path in QUESTIONS:
+        assert f"POST {path}" in page
+    assert "too long" in page
+    assert not re.search(r"(src|href)=['\"]?(https?:)?//", page)
+
+
+def test_a_late_computation_is_ended_and_one_that_nobody_waits_for_too(
+    model: OnnxModel, many: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches, run = [], model.run
+
+    def slow(*given: Any) -> Any:
+        batches.append(given)
+        time.sleep(0.3)
+        return run(*given)
+
+    monkeypatch.setattr(model, "run", slow)
+    body = {"panel": columns_of(many)}  # 120 stores: 8 batches
+    with TestClient(create_app(model, Limits(seconds=1.0))) as client:
+        assert codes(client.post("/graph", json=body), 503) == {"too-slow"}
+        assert 1 <= len(batches) < 8
+        assert client.get("/healthz").json()["running"] == 0
+
+
+def test_health_says_when_a_computation_is_stuck(
+    model: OnnxModel, panel: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, done, graphs = threading.Event(), threading.Event(), model.graphs
+
+    def hang(some: Panel, *, threshold: float) -> pd.DataFrame:
+        begun.set()
+        assert done.wait(60)
+        return graphs(some, threshold=threshold)
+
+    monkeypatch.setattr(model, "graphs", hang)
+    body = {"panel": columns_of(panel.select(["1"]))}
+    app = create_app(model, Limits(seconds=0.1, waiting=0))
+    with TestClient(app) as client, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.post, "/graph", json=body)
+        assert begun.wait(60)
+        time.sleep(0.3)
+        health = client.get("/healthz")
+        assert (health.status_code, health.json()["status"]) == (503, "stuck")
+        done.set()
+        assert codes(asked.result(), 503) == {"too-slow"}
+        assert client.get("/healthz").json()["status"] == "ok"
+
+
+def test_those_who_hang_up_are_not_computed_and_slow_bodies_hold_no_place(
+    exported: Path, panel: Panel
+) -> None:
+    body = json.dumps({"panel": columns_of(panel)}).encode()
+    with running(exported, "--max-waiting", "0") as (_, port):
+        slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(5)]
+        for connection in slow:
+            connection.sendall(head_of(body) + body[:100])
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", port)) as gone:
+                gone.sendall(head_of(body) + body)
+        client = http.client.HTTPConnection("127.0.0.1", port)
+        for _ in range(100):  # until the last of them has been given up
+            client.request("GET", "/healthz")
+            if json.loads(client.getresponse().read())["running"] == 0:
+                break
+            time.sleep(0.1)
+        client.request("POST", "/graph", body, headers=JSON_HEADER)
+        assert client.getresponse().status == 200
+        for connection in (client, *slow):
+            connection.close()
 
 
 def test_no_more_requests_wait_than_may(
@@ -195,7 +321,7 @@ def test_no_more_requests_wait_than_may(
         answer = client.post("/decompose", json=body)
         assert codes(answer, 503) == {"busy"}
         assert int(answer.headers["retry-after"]) > 0
-        assert client.get("/healthz").status_code == 200
+        assert client.get("/healthz").json()["status"] == "busy"
         done.set()
         assert [found.result().status_code for found in asked] == [200, 200]
         assert client.post("/decompose", json=body).status_code == 200
@@ -263,11 +389,17 @@ def test_no_type_of_arrow_column_is_a_500(client: TestClient, panel: Panel) -> N
     assert seen == {200, 422}
 
 
+def head_of(body: bytes, host: str = "localhost") -> bytes:
+    """The head of a request to /graph, as a browser's or client's socket sends it."""
+    lines = [f"POST /graph HTTP/1.1\r\nHost: {host}", "Content-Type: application/json"]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode()
+
+
 @contextlib.contextmanager
-def running(exported: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def running(exported: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The process of ``causalmmm serve`` and the port that it has taken."""
     command = [str(Path(sys.executable).with_name("causalmmm")), "serve", str(exported)]
-    command += ["--port", "0", "--threads", "1"]
+    command += ["--port", "0", "--threads", "1", *more]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as server:
@@ -291,7 +423,7 @@ def test_memory_is_steady_over_many_requests(exported: Path, panel: Panel) -> No
         def memory_after(requests: int) -> int:
             for number in range(requests):
                 given = bad if number % 10 == 9 else body
-                connection.request("POST", list(QUESTIONS)[number % 3], given)
+                connection.request("POST", list(QUESTIONS)[number % 3], given, headers=JSON_HEADER)
                 answer = connection.getresponse()
                 answer.read()
                 statuses.append(answer.status)
@@ -308,8 +440,7 @@ def test_a_request_that_has_begun_is_answered_after_sigterm(exported: Path, pane
     body = json.dumps({"panel": columns_of(panel)}).encode()
     with running(exported) as (server, port):
         with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-            head = f"POST /graph HTTP/1.1\r\nHost: here\r\nContent-Length: {len(body)}\r\n\r\n"
-            connection.sendall(head.encode() + body[:1000])
+            connection.sendall(head_of(body) + body[:1000])
             time.sleep(0.3)  # the server must have read the head
             server.send_signal(signal.SIGTERM)
             assert server.stderr is not None
@@ -337,7 +468,7 @@ def test_what_there_is_not_is_said_in_the_same_form(client: TestClient, panel: P
 def test_health_metrics_and_description(model: OnnxModel, panel: Panel) -> None:
     client = TestClient(create_app(model))
     client.post("/graph", json={"panel": columns_of(panel)})
-    client.post("/graph", content=b"{")
+    client.post("/graph", content=b"{", headers=JSON_HEADER)
     client.get("/nothing")
     health = client.get("/healthz").json()
     assert (health["status"], health["nodes"]) == ("ok", model.nodes)

@@ -14,6 +14,8 @@ from causalmmm.cli.common import ExportedArgument, HorizonOption, JsonOption, Qu
 from causalmmm.extras import needing
 from causalmmm.findings import counted
 
+_MAX_CONNECTIONS = 1_000  # further ones get a 503 at once
+
 
 class What(StrEnum):
     forecasts = "forecasts"
@@ -97,13 +99,18 @@ def serve(
     max_waiting: Annotated[
         int, typer.Option(min=0, help="Maximum waiting requests; further ones get a 503.")
     ] = 64,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Further name by which requests may call this server, or '*' for any."),
+    ] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Serve an exported model over HTTP: /graph, /predict, /decompose; /docs describes them.
 
     Tables are sent and returned as JSON columns or Arrow streams. /healthz describes the model,
     /metrics is for Prometheus. There is no authentication: to listen on other addresses (--host
-    0.0.0.0), put it behind a proxy that has it. SIGTERM lets running requests finish.
+    0.0.0.0), put it behind a proxy that has it. Requests must name the server as it is called
+    (Host: localhost, its address, or --allow-host). SIGTERM lets running requests finish.
 
     \b
     causalmmm serve model.onnx --port 8000
@@ -114,10 +121,24 @@ def serve(
     with needing("serving"):
         import uvicorn
 
-        from causalmmm.serving import Limits, create_app
-    limits = Limits(max_bytes, max_stores, max_seconds, max_waiting)
+        from causalmmm.serving import LOOPBACK, Limits, create_app, is_loopback
+    limits = Limits(bytes=max_bytes, stores=max_stores, seconds=max_seconds, waiting=max_waiting)
+    if not is_loopback(host):
+        message = f"warning: {host} can be reached from other machines, without authentication"
+        terminal.errors.print(message, style="yellow")
+    named = {*LOOPBACK, host, *(allow_host or ())}
+    anyone = "*" in named or (host in ("0.0.0.0", "::") and not allow_host)
     concurrency = threads or len(os.sched_getaffinity(0))
-    app = create_app(OnnxModel(model, threads=1), limits, at_once=concurrency)
+    app = create_app(
+        OnnxModel(model, threads=1), limits, at_once=concurrency, hosts=None if anyone else named
+    )
     level = "warning" if quiet else "info"
     shutdown = math.ceil(max_seconds)  # seconds for running requests
-    uvicorn.run(app, host=host, port=port, log_level=level, timeout_graceful_shutdown=shutdown)
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_level=level,
+        timeout_graceful_shutdown=shutdown,
+        limit_concurrency=_MAX_CONNECTIONS,
+    )

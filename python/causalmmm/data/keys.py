@@ -17,6 +17,7 @@ from causalmmm.data.schema import NATIONAL
 from causalmmm.dates import Days, parse_dates
 from causalmmm.findings import Finding, first_few
 
+MAX_NAME = 200  # characters of a store's name
 Codes = NDArray[np.integer[Any]]
 
 
@@ -90,7 +91,8 @@ def _read_stores(series: pd.Series[Any], column: str) -> Keys:
         distinct = pd.Index(distinct)
     if pd.api.types.is_float_dtype(distinct.dtype) and (distinct == np.rint(distinct)).all():
         distinct = distinct.astype("int64")
-    names = np.asarray(distinct.astype(str), dtype=np.str_)
+    texts, too_long = _shortened(list(distinct.astype(str)))
+    names = np.array(texts, dtype=np.str_)
     stripped = np.char.strip(names)
     codes = np.append(np.where(stripped == "", -1, np.arange(len(names), dtype=np.int32)), -1)[
         codes
@@ -99,6 +101,17 @@ def _read_stores(series: pd.Series[Any], column: str) -> Keys:
     rank = np.full(len(names) + 1, -1, np.int32)
     rank[order] = np.arange(len(names), dtype=np.int32)
     keys = Keys(names[order], rank[codes], np.empty(0, "M8[D]"))
+    if too_long:
+        keys.findings.append(
+            Finding(
+                "error",
+                "long-name",
+                f"Column '{column}' contains a name of {len(too_long)} characters, "
+                f"'{too_long[:40]}...'; at most {MAX_NAME} are read.",
+                "Check that this is the column of store names.",
+                column=column,
+            )
+        )
     spaced = names[(stripped != names) & (stripped != "")]
     if len(spaced):
         keys.findings.append(
@@ -112,6 +125,15 @@ def _read_stores(series: pd.Series[Any], column: str) -> Keys:
             )
         )
     return keys
+
+
+def _shortened(names: list[str]) -> tuple[list[str], str]:
+    """Names of bounded length, as they are held in arrays of fixed width; and the longest if it is
+    too long."""
+    longest = max(names, key=len, default="")
+    if len(longest) <= MAX_NAME:
+        return names, ""
+    return [n if len(n) <= MAX_NAME else f"{n[:40]}... {k}" for k, n in enumerate(names)], longest
 
 
 def _add_row_error(

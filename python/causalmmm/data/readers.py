@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -272,7 +273,7 @@ def _as_categories(series: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _refuse_repeated(names: list[str]) -> None:
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
     if repeated:
         raise PanelError(
             [

@@ -6,8 +6,10 @@ The graph computes; this module turns panels into its inputs and its outputs int
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,21 @@ FORECAST = ("mean", "bounds")
 CURVE = ("response", "response_lower", "response_upper", "response_expected")
 _GRAPH_NAMES = dict(zip(("probability", "effect", "lower", "upper"), GRAPH, strict=True))
 _CURVE_NAMES = dict(zip(("effect", "lower", "upper", "expected"), CURVE, strict=True))
+
+
+# Called before every batch; what it raises ends the question.
+_check: ContextVar[Callable[[], None] | None] = ContextVar("check", default=None)
+
+
+@contextmanager
+def interruptible(check: Callable[[], None]) -> Iterator[None]:
+    """Within the block ``check`` is called before every batch of stores; what it raises ends the
+    question, so that nothing is computed for those who no longer wait."""
+    token = _check.set(check)
+    try:
+        yield
+    finally:
+        _check.reset(token)
 
 
 class OnnxModel:
@@ -224,7 +241,11 @@ class OnnxModel:
         from causalmmm.inference.frames import groups
         from causalmmm.runtime.feeds import feeds
 
+        check = _check.get()
+
         def one(stores: NDArray[np.int64]) -> tuple[NDArray[np.int64], Arrays]:
+            if check is not None:
+                check()
             given = feeds(panel, stores, window=self.window, **asked)
             return stores, self.run({k: given[k] for k in self.inputs}, outputs)
 

@@ -7,6 +7,7 @@ the answers are is decided in ``causalmmm.runtime``.
 from __future__ import annotations
 
 from causalmmm.serving.app import create_app
+from causalmmm.serving.guard import LOOPBACK, is_loopback
 from causalmmm.serving.limits import Limits
 
-__all__ = ["Limits", "create_app"]
+__all__ = ["LOOPBACK", "Limits", "create_app", "is_loopback"]

@@ -5,7 +5,8 @@ Body formats live in ``bodies``, limits in ``limits``, counts in ``metrics``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -24,7 +25,7 @@ from starlette.requests import ClientDisconnect
 
 from causalmmm.data.panel import Panel
 from causalmmm.findings import Finding, RefusedInput
-from causalmmm.runtime import OnnxModel
+from causalmmm.runtime import OnnxModel, interruptible
 from causalmmm.serving.bodies import (
     ARROW,
     JSON,
@@ -34,21 +35,25 @@ from causalmmm.serving.bodies import (
     read_tables,
     write_table,
 )
+from causalmmm.serving.docs import page
+from causalmmm.serving.guard import Guard
 from causalmmm.serving.limits import (
     Deadline,
+    Inbox,
     Limits,
     Queue,
     RequestError,
-    check_stores,
-    read_body,
+    check_count,
     request_error,
 )
 from causalmmm.serving.metrics import Metrics, Observed
 
-_BATCH_STORES = 64  # between two checks of the deadline
 _PATHS = ("/graph", "/predict", "/decompose", "/healthz", "/metrics")
 # A question to the model about a panel, with an optional plan.
 Ask = Callable[[Panel, pa.Table | None], pd.DataFrame]
+# The body of a request to that of its answer, and the number of stores.
+Work = Callable[[bytes], tuple[bytes, int]]
+_STUCK = 2.0  # times its limit after which a computation counts as stuck
 
 
 class Problem(BaseModel):
@@ -59,9 +64,15 @@ class Problem(BaseModel):
 
 
 class About(BaseModel):
-    """The model that is served."""
+    """The state of the server, and the model that it serves.
+
+    status   "ok"; "busy" while further requests are refused; "stuck", with status code 503, when a
+             computation has not ended long after its time.
+    running  requests that are computed or wait.
+    """
 
     status: str
+    running: int
     version: str
     run: str
     nodes: list[str]
@@ -71,18 +82,28 @@ class About(BaseModel):
     min_steps: int
 
 
-def create_app(model: OnnxModel, limits: Limits | None = None, *, at_once: int = 1) -> FastAPI:
+def create_app(
+    model: OnnxModel,
+    limits: Limits | None = None,
+    *,
+    at_once: int = 1,
+    hosts: Collection[str] | None = None,
+) -> FastAPI:
     """The application.
 
     model    opened with ``threads=1``, it uses one core per request.
     at_once  requests computed concurrently; others wait, within ``limits``.
+    hosts    names by which requests may call this server (without port); None: any.
     """
     app = FastAPI(
         title="causalmmm",
         description=f"Causal graphs, forecasts and decompositions of {', '.join(model.nodes)}.",
         version=str(model.info["version"]),
+        docs_url=None,  # FastAPI's own pages load scripts from elsewhere
+        redoc_url=None,
     )
     metrics = Metrics(model)
+    app.add_middleware(Guard, hosts=hosts, refuse=_problem)
     app.add_middleware(Observed, metrics=metrics, paths=_PATHS)
     for exception, handler in _HANDLERS.items():
         app.add_exception_handler(exception, handler)
@@ -137,11 +158,18 @@ def _add_questions(app: FastAPI, service: _Service) -> None:
 def _add_status(app: FastAPI, service: _Service) -> None:
     model = service.model
 
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(page(app.openapi(), service.limits))
+
     @app.get("/healthz")
-    async def healthz() -> About:
+    async def healthz(response: Response) -> About:
         """Status of the server, and the model that it serves."""
+        stuck = service.queue.oldest > _STUCK * service.limits.seconds
+        response.status_code = 503 if stuck else 200
         return About(
-            status="ok",
+            status="stuck" if stuck else "busy" if service.queue.full else "ok",
+            running=service.queue.admitted,
             version=str(model.info["version"]),
             run=model.info["run"],
             nodes=model.nodes,
@@ -164,6 +192,7 @@ class _Service:
         self.model, self.limits, self.metrics = model, limits, metrics
         self.limiter = anyio.CapacityLimiter(at_once)
         self.queue = Queue(at_once + limits.waiting)
+        self.inbox = Inbox(limits)
 
     async def answer(self, request: Request, ask: Ask, *, planned: bool = False) -> Response:
         deadline = Deadline(self.limits.seconds)
@@ -171,38 +200,64 @@ class _Service:
         wanted = ARROW if ARROW in request.headers.get("accept", "") else JSON
 
         def work(body: bytes) -> tuple[bytes, int]:
-            deadline.check()  # the request may have waited
-            panel, plan = self._read(body, kind, planned)
-            step = _BATCH_STORES if plan is None else panel.n_stores
-            frames = []
-            for begin in range(0, panel.n_stores, step):
+            with self.queue.computing(), interruptible(deadline.check):
+                deadline.check()  # the request may have waited
+                panel, plan = self._read(body, kind, planned)
                 deadline.check()
-                batch = panel.select(panel.stores[begin : begin + step].tolist())
-                frames.append(ask(batch, plan))
-            deadline.check()
-            return write_table(pd.concat(frames, ignore_index=True), wanted), panel.n_stores
+                frame = ask(panel, plan)
+                deadline.check()
+                return write_table(frame, wanted), panel.n_stores
 
         try:
-            with self.queue.admit(), anyio.fail_after(deadline.seconds):
+            with anyio.fail_after(deadline.seconds):
                 announced = request.headers.get("content-length")
-                body = await read_body(request.stream(), announced, self.limits)
-                content, stores = await anyio.to_thread.run_sync(work, body, limiter=self.limiter)
+                body = await self.inbox.read(request.stream(), announced)
+                with self.queue.admit():
+                    content, stores = await self._computed(request, deadline, work, body)
         except TimeoutError:
             raise deadline.exceeded() from None
         except RefusedInput as error:
             raise RequestError(422, error.report.findings) from None
         except ValueError as error:  # a setting that does not fit the model or the panel
             raise request_error(422, "cannot-be-answered", str(error)) from None
+        except MemoryError:
+            message = "The request needs more memory than there is."
+            raise request_error(413, "too-large", message, "Send fewer stores.") from None
         self.metrics.stores.labels(request.url.path).inc(stores)
         return Response(content, media_type=wanted)
 
+    async def _computed(
+        self, request: Request, deadline: Deadline, work: Work, body: bytes
+    ) -> tuple[bytes, int]:
+        """The answer, from a worker thread; given up soon after the client hangs up."""
+
+        with anyio.CancelScope() as waiting:
+
+            async def watch() -> None:
+                while (await request.receive())["type"] != "http.disconnect":
+                    pass
+                deadline.hung_up.set()  # ends what is being computed
+                waiting.cancel()  # and what waits for its turn
+
+            watching = asyncio.ensure_future(watch())
+            try:
+                return await anyio.to_thread.run_sync(work, body, limiter=self.limiter)
+            finally:
+                watching.cancel()
+        raise deadline.disconnected()
+
     def _read(self, body: bytes, kind: str, planned: bool) -> tuple[Panel, pa.Table | None]:
-        table, plan = read_tables(body, kind, planned=planned)
+        table, plan = read_tables(body, kind, self.limits, planned=planned)
         column = self.model.schema["store"]
         for part in (table, plan):
             if part is not None and column in part.column_names:
-                check_stores(len(pc.unique(part[column])), self.limits)
-        return self.model.panel(table), plan
+                stores = pc.unique(part[column])
+                check_count(len(stores), self.limits.stores, "stores")
+                longest = max((len(str(name)) for name in stores.to_pylist()), default=0)
+                check_count(longest, self.limits.name, "letters in the name of a store")
+        panel = self.model.panel(table)
+        check_count(int(panel.lengths.max()), self.limits.steps, "steps of a store")
+        return panel, plan
 
 
 def _refuse_unknown(request: Request, valid: Sequence[str]) -> None:
@@ -228,8 +283,9 @@ def _documented(body: type[BaseModel]) -> dict[str, Any]:
         status: {"model": Problem, "description": why}
         for status, why in {
             400: "The client has disconnected.",
-            413: "Too many bytes or stores.",
+            413: "Too many bytes, values, columns, stores or steps, or a name that is too long.",
             415: "Neither JSON nor plain Arrow.",
+            421: "The Host header does not name this server.",
             422: "The panel, the plan or a setting is invalid.",
             503: "Too slow, or too many waiting requests.",
         }.items()

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from causalmmm.findings import first_line
-from causalmmm.serving.limits import request_error
+from causalmmm.serving.limits import Limits, check_count, request_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,15 +48,26 @@ class AnswerBody(BaseModel):
     columns: dict[str, Cells]
 
 
-def read_tables(body: bytes, kind: str, *, planned: bool) -> tuple[pa.Table, pa.Table | None]:
-    """The panel, and the plan if there is one. Raises ``RequestError``."""
+def read_tables(
+    body: bytes, kind: str, limits: Limits, *, planned: bool
+) -> tuple[pa.Table, pa.Table | None]:
+    """The panel, and the plan if there is one, within the limits. Raises ``RequestError``."""
     if kind == ARROW:
-        return _read_arrow(body, planned=planned)
-    if kind in (JSON, ""):
-        return _read_json(body, planned=planned)
-    raise request_error(
-        415, "unknown-format", f"Unsupported content type '{kind}'.", f"Send {JSON} or {ARROW}."
-    )
+        panel, plan = _read_arrow(body, limits, planned=planned)
+    elif kind == JSON:
+        # Every value, list and object has one of these before or after it: what is read takes
+        # memory in proportion, however little of the body it is.
+        check_count(sum(map(body.count, (b",", b"[", b"{"))), limits.values, "values")
+        panel, plan = _read_json(body, planned=planned)
+    else:
+        said = f"Unsupported content type '{kind[:80]}'" if kind else "The body has no content type"
+        raise request_error(415, "unknown-format", f"{said}.", f"Send {JSON} or {ARROW}.")
+    for table in (panel, plan):
+        if table is not None:
+            check_count(table.num_columns, limits.columns, "columns")
+            longest = max(map(len, table.column_names), default=0)
+            check_count(longest, limits.name, "letters in the name of a column")
+    return panel, plan
 
 
 def write_table(frame: pd.DataFrame, kind: str) -> bytes:
@@ -115,15 +126,15 @@ def _table(columns: dict[str, list[Any]], what: str) -> pa.Table:
     return _checked(pa.table(arrays), what)
 
 
-def _read_arrow(body: bytes, *, planned: bool) -> tuple[pa.Table, pa.Table | None]:
+def _read_arrow(body: bytes, limits: Limits, *, planned: bool) -> tuple[pa.Table, pa.Table | None]:
     """One stream, or two, of which the second is the plan."""
     source = pa.BufferReader(body)
-    panel = _read_stream(source, len(body), "panel")
+    panel = _read_stream(source, len(body), limits, "panel")
     if source.tell() == len(body):
         return panel, None
     if not planned:
         raise request_error(422, "malformed-arrow", "There are bytes after the Arrow stream.")
-    plan = _read_stream(source, len(body), "plan")
+    plan = _read_stream(source, len(body), limits, "plan")
     if source.tell() != len(body):
         raise request_error(
             422, "malformed-arrow", "There are bytes after the second Arrow stream."
@@ -131,7 +142,7 @@ def _read_arrow(body: bytes, *, planned: bool) -> tuple[pa.Table, pa.Table | Non
     return panel, plan
 
 
-def _read_stream(source: pa.BufferReader, size: int, what: str) -> pa.Table:
+def _read_stream(source: pa.BufferReader, size: int, limits: Limits, what: str) -> pa.Table:
     begin = source.tell()
     try:
         for message in pa.ipc.MessageReader.open_stream(source):
@@ -157,6 +168,7 @@ def _read_stream(source: pa.BufferReader, size: int, what: str) -> pa.Table:
     # A row takes at least a byte, except in columns that are constant or null at no cost.
     if table.num_rows > size or len(names) > size:
         raise request_error(422, "malformed-arrow", f"The {what} has more rows than bytes.")
+    check_count(table.num_rows * max(len(names), 1), limits.values, "values")
     return _checked(table, what)
 
 
