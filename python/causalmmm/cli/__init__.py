@@ -20,6 +20,7 @@ from causalmmm.cli.effects import curves, decompose
 from causalmmm.cli.export import export
 from causalmmm.cli.info import info, show_version
 from causalmmm.cli.pretraining import pretrain
+from causalmmm.cli.report import report
 from causalmmm.cli.serving import score, serve
 from causalmmm.cli.training import fit
 
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 for command in (
     *(init, validate, simulate, fit, predict, graph),
-    *(roi, paths, optimize, compare),
+    *(roi, paths, optimize, compare, report),
     *(decompose, curves, evaluate, export, score, serve, info, demo, pretrain),
 ):
     app.command()(command)
@@ -61,6 +62,7 @@ def about(
     causalmmm predict runs/a -o next.csv      forecasts of every series
     causalmmm roi runs/a --total              return on spend by channel
     causalmmm optimize runs/a -o plan.csv     the best plan for a budget
+    causalmmm report runs/a -o report.html    all of it on one page, to read and forward
     causalmmm export runs/a -o model.onnx     one file that runs without torch
     """
 

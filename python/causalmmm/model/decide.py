@@ -14,7 +14,7 @@ import pandas as pd
 from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan, validate_plan
 from causalmmm.decisions.budgets import Bounds, Budget, compared, money_ahead, optimized
-from causalmmm.decisions.effects import paths_frame, roi_frame
+from causalmmm.decisions.effects import Returns, paths_frame, returns, roi_frame
 from causalmmm.decisions.period import By, Period, tail_of
 from causalmmm.engine.spec.calendar import extend_grid
 from causalmmm.inference.compatibility import PanelLike
@@ -86,6 +86,18 @@ class Decisions(Predictor):
         panel = self._known(panel)
         systems = self._systems(panel, tail_of(panel))
         return roi_frame(systems, panel, Period.of(panel, start, end), by)
+
+    def returns(
+        self, panel: PanelLike | None = None, *, start: str | None = None, end: str | None = None
+    ) -> Returns:
+        """:meth:`roi` of every store and of all together, and their :meth:`paths`, in one pass.
+
+        ``.stores`` and ``.total`` are frames as ``roi`` gives them by "store" and by "total",
+        ``.paths`` as ``paths`` gives it by "total"; asking for the three takes a third of the time.
+        """
+        panel = self._known(panel)
+        systems = self._systems(panel, tail_of(panel))
+        return returns(systems, panel, Period.of(panel, start, end))
 
     def optimize(
         self,
