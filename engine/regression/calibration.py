@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 import torch
-from torch import Tensor
 
 from causalmmm.engine.regression.design import Observed
 from causalmmm.engine.regression.posterior import Draws, Known, draw

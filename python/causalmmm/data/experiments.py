@@ -75,9 +75,11 @@ def read_experiments(table: Readable, panel: Panel) -> list[Experiment]:
     if not source.rows:
         raise refusal("no-rows", "The experiments have no rows.", "Add them.", kind=PanelError)
     columns = {n: source.column(n) for n in (*NEEDED, *OPTIONAL) if n in source.names}
-    rows = pd.DataFrame(columns).astype(object).to_dict("records")
     check = _Check(panel)
-    read = [check.row(number, row) for number, row in enumerate(rows, 1)]
+    read = [
+        check.row(number + 1, {name: values.iloc[number] for name, values in columns.items()})
+        for number in range(source.rows)
+    ]
     Report.of(check.findings).raise_for_errors()
     return [experiment for experiment in read if experiment is not None]
 
@@ -106,10 +108,10 @@ class _Check:
         spend = row.get("spend", np.nan)
         if not pd.isna(spend):
             spend = self._number(number, row, "spend", above=0.0)
-        words = {}
+        words: dict[str, str] = {}
         for name, known in (("scope", SCOPES), ("design", DESIGNS)):
             value = row.get(name, np.nan)
-            words[name] = OPTIONAL[name] if pd.isna(value) else str(value)
+            words[name] = str(OPTIONAL[name] if pd.isna(value) else value)
             if words[name] not in known:
                 self._wrong(number, name, f"has {name} '{value}'; it is one of {', '.join(known)}")
         if len(self.findings) > before:
@@ -120,7 +122,7 @@ class _Check:
         start, end = (str(day) for day in days)
         return Experiment(
             store, stores, channel, start, end, lift, error, float(spend), **words
-        )  # type: ignore[arg-type]
+        )
 
     def _window(self, number: int, stores: NDArray[np.int64], days: list[Any]) -> None:
         """Whether the window lies in the histories of the stores; a last step may be cut."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from causalmmm.data.experiments import Experiment
@@ -82,7 +83,7 @@ def _lift(
     panel: Panel,
     stores: Stores,
     experiment: Experiment,
-    here: Floats,
+    here: NDArray[np.bool_],
     share: float,
     money: Floats,
 ) -> Tensor:

@@ -5,22 +5,32 @@ Answered in ``causalmmm.decisions``; here they meet the fitted model.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
+from causalmmm.data.experiments import read_experiments
 from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan, validate_plan
+from causalmmm.data.readers import Readable
 from causalmmm.decisions.budgets import Bounds, Budget, compared, money_ahead, optimized
+from causalmmm.decisions.calibration import experiments_frame, findings_of, lifts_of
 from causalmmm.decisions.effects import Returns, paths_frame, returns, roi_frame
 from causalmmm.decisions.period import By, Period, tail_of
+from causalmmm.engine.decisions import agree
+from causalmmm.engine.regression import Calibration
 from causalmmm.engine.spec.calendar import extend_grid
 from causalmmm.inference.compatibility import PanelLike
 from causalmmm.inference.frames import steps_of
 from causalmmm.model.answers import RegressionAnswers
 from causalmmm.model.predictor import Predictor
+
+_POOL = 3  # draws that experiments weigh, for each that is kept
 
 
 class Decisions(Predictor):
@@ -204,8 +214,34 @@ class Decisions(Predictor):
         """
         panel = self._known(panel)
         read = read_experiments(experiments, panel)
-        tail, draws = tail_of(panel), self.config_of_draws
-        ...
+        steps = tail_of(panel)
+        regression = self._systems(panel, steps).regression
+        pool = _POOL * regression.config.draws
+        wide = replace(regression, config=replace(regression.config, draws=pool), calibration=None)
+        windows = self._windows(panel.data, ahead=steps)
+        before = lifts_of(RegressionAnswers(wide, windows, panel, seed=self.seed), panel, read)
+        channels = list(dict.fromkeys(experiment.channel for experiment in read))
+        tested = [channels.index(experiment.channel) for experiment in read]
+        found = agree(
+            torch.from_numpy(before),
+            torch.tensor([experiment.lift for experiment in read], dtype=torch.float64),
+            torch.tensor([experiment.lift_se for experiment in read], dtype=torch.float64),
+            torch.tensor(tested),
+            regression.config.draws,
+            self.seed,
+        )
+        factor = torch.ones(len(found.index), len(panel.nodes), dtype=torch.float64)
+        factor[:, [panel.nodes.index(channel) for channel in channels]] = found.factor
+        records = [experiment.to_json() for experiment in read]
+        self.model_ = replace(
+            regression, calibration=Calibration(pool, found.index, factor, records)
+        )
+        after = lifts_of(self._systems(panel, steps), panel, read)
+        wrong, middle = found.wrong.numpy()[tested], found.factor.median(0).values.numpy()[tested]
+        frame = experiments_frame(read, before, after, wrong, middle)
+        for finding in findings_of(read, frame, found.effective):
+            warnings.warn(f"{finding.message} {finding.remedy}", UserWarning, stacklevel=2)
+        return frame
 
     def _systems(self, panel: Panel, steps: int) -> RegressionAnswers:
         answers = self._answers(self._windows(panel.data, ahead=steps), panel)
