@@ -20,8 +20,6 @@ _EXTRA = {
     "prometheus_client": "serve",
     "uvicorn": "serve",
     "matplotlib": "plot",
-    "jinja2": "report",
-    "plotly": "report",
 }
 
 

@@ -1,8 +1,8 @@
 """The command line ``causalmmm``: one module per group of commands.
 
 Commands read files, call the library and write files; nothing is computed here.
-Exit codes: 0 success, 1 a check failed (``validate``, ``export --check``), 2 refused input or wrong
-usage.
+Exit codes: 0 success, 1 a check failed (``validate``, ``export --check``, thresholds of
+``evaluate``), 2 refused input or wrong usage.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Annotated
 
 import typer
 
-from causalmmm.cli.answers import evaluate, graph, predict
+from causalmmm.cli.answers import graph, predict
 from causalmmm.cli.common import Commands
 from causalmmm.cli.data import init, simulate, validate
-from causalmmm.cli.decisions import calibrate, compare, optimize, paths, roi
+from causalmmm.cli.decisions import compare, optimize, paths, roi
 from causalmmm.cli.demo import demo
 from causalmmm.cli.effects import curves, decompose
+from causalmmm.cli.evaluation import evaluate
 from causalmmm.cli.export import export
 from causalmmm.cli.info import info, show_version
 from causalmmm.cli.pretraining import pretrain
-from causalmmm.cli.report import report
 from causalmmm.cli.serving import score, serve
 from causalmmm.cli.training import fit
 
@@ -35,7 +35,7 @@ app = typer.Typer(
 )
 for command in (
     *(init, validate, simulate, fit, predict, graph),
-    *(roi, paths, optimize, compare, calibrate, report),
+    *(roi, paths, optimize, compare),
     *(decompose, curves, evaluate, export, score, serve, info, demo, pretrain),
 ):
     app.command()(command)
@@ -62,8 +62,6 @@ def about(
     causalmmm predict runs/a -o next.csv      forecasts of every series
     causalmmm roi runs/a --total              return on spend by channel
     causalmmm optimize runs/a -o plan.csv     the best plan for a budget
-    causalmmm calibrate runs/a tests.csv -o runs/b   take experiments into a model
-    causalmmm report runs/a -o report.html    all of it on one page, to read and forward
     causalmmm export runs/a -o model.onnx     one file that runs without torch
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -248,90 +248,6 @@ def _graphs(frame: pd.DataFrame, panel: Panel, threshold: float) -> list[nx.DiGr
         store_graph(store, threshold, panel.nodes, panel.data.roles, edges.get(store, frame[:0]))
         for store in panel.stores.tolist()
     ]
-
-
-def evaluate(
-    model: ModelArgument,
-    data: DataOption = None,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    tests: Annotated[
-        str | None, typer.Option(help="structure, holdout, cv; comma-separated.")
-    ] = None,
-    truth: Annotated[
-        Path | None, typer.Option(help="Folder truth/ of a simulation, for 'structure'.")
-    ] = None,
-    horizon: Annotated[
-        int | None,
-        typer.Option(min=1, help="Hidden steps; default: those of fit --holdout, or the model's."),
-    ] = None,
-    origins: Annotated[int, typer.Option(min=1, help="Number of forecasts in 'cv'.")] = 5,
-    plan: Annotated[
-        Literal["none", "actual"],
-        typer.Option(help="actual: forecasts are told what was spent in the hidden steps."),
-    ] = "none",
-    out: OutOption = None,
-    format: FormatOption = None,
-    seed: SeedOption = None,
-    device: DeviceOption = None,
-    force: ForceOption = False,
-    quiet: QuietOption = False,
-    json: JsonOption = False,
-) -> None:
-    """Evaluate a model: edges against the truth, forecasts against hidden steps and baselines.
-
-    holdout: forecasts of the last steps; a fair test only after 'fit --holdout'. cv: forecasts from
-    several origins, by a copy fitted on the steps before the first. structure: needs --truth.
-
-    \b
-    causalmmm fit -c causalmmm.yml --holdout 28 -o runs/a
-    causalmmm evaluate runs/a --tests holdout --plan actual -o metrics.csv
-    """
-    import warnings
-
-    from causalmmm.simulation import Truth
-
-    terminal.start(quiet=quiet, json=json)
-    kind = format_of(out, format, TABLES, json=json)
-    if out is not None:
-        fresh(out, force)
-    names = [name.strip() for name in tests.split(",")] if tests is not None else None
-    if truth is not None and not (truth / "truth.json").is_file():
-        raise typer.BadParameter(
-            f"'{truth}' contains no truth.json; pass the folder truth/ written by 'simulate'"
-        )
-    fitted, panel = model_and_panel(model, data, config, overrides, device=device, seed=seed)
-    true_graphs = None if truth is None else Truth.load(truth)
-    with terminal.working("evaluating"), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        frame = fitted.evaluate(
-            panel, true_graphs, names, horizon=horizon, origins=origins, plan=plan
-        )
-    for warning in caught:
-        if warning.category is UserWarning:
-            terminal.say(f"warning: {warning.message}", "yellow")
-    if out is None and not json and format is None:
-        show_metrics(frame)
-    else:
-        write_answer(frame, out, kind, force=force)
-
-
-def show_metrics(frame: pd.DataFrame) -> None:
-    """Metrics as a table: one row per test, series, horizon and method."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    keys = ["test", "series", "horizon", "method"]
-    for _, rows in frame.groupby(frame["test"] == "structure", sort=False):
-        wide = rows.pivot_table(index=keys, columns="metric", values="value", sort=False)
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in (*keys, *wide.columns):
-            table.add_column(str(name), justify="left" if name in keys else "right", no_wrap=True)
-        for key, values in zip(wide.index, wide.to_numpy(), strict=True):
-            shown = ["-" if v != v else f"{v:.4g}" for v in values]
-            table.add_row(*(str(k) for k in key), *shown)
-        Console(width=max(100, 14 * (len(keys) + wide.shape[1]))).print(table)
 
 
 def _parse_levels(text: str) -> list[Any]:

@@ -405,6 +405,37 @@ class CausalMMM(Decisions):
         panel = self._known(panel)
         return evaluate(self, panel, truth, tests, horizon=horizon, origins=origins, plan=plan)
 
+    def trust(
+        self,
+        panel: PanelLike | None = None,
+        tests: Sequence[str] | None = None,
+        *,
+        horizon: int | None = None,
+        origins: int = 5,
+        progress: bool = True,
+    ) -> pd.DataFrame:
+        """Seven tests of whether the model deserves trust, with thresholds: test, measure, value,
+        at_least, at_most, passed, meaning.
+
+        holdout, cv    forecasts of hidden steps, spend known, beside naive ones.
+        refresh        four more weeks (28 days, one month) of data: how far ROI moves.
+        perturbation   5 % noise on spend: how far ROI moves.
+        placebo        copies of channels, shuffled in time, must get no effect.
+        future-spend   the next step's spend must not explain today's target.
+        recovery       the model's own effects must be found again in data simulated from it.
+
+        ``tests`` are all by default; ``horizon`` is what ``causalmmm fit --holdout`` kept from the
+        model, else 13 weeks, 28 days or 3 months. ``passed`` is empty where a measure has no
+        threshold. Copies of the model, with its parameters and seed, are fitted; with ``progress``
+        their number is told before, and the time left after each.
+        A test that makes no sense has one row, whose meaning says why. ``ValueError`` for a test
+        that does not exist.
+        """
+        from causalmmm.evaluation.trust import to_stderr, trust
+
+        say = to_stderr if progress else None
+        return trust(self, self._known(panel), tests, horizon=horizon, origins=origins, say=say)
+
     def save(self, directory: str | Path, *, overwrite: bool = False) -> Path:
         """Write the model to a new directory: weights as safetensors, the rest as JSON.
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from causalmmm.data.schema import Schema
+    from causalmmm.decisions.period import By
     from causalmmm.engine.nn.model import CausalModel
     from causalmmm.engine.regression import Regression
     from causalmmm.engine.spec.calendar import CalendarSpec
@@ -31,6 +32,7 @@ class FittedModel(Protocol):
     draws: int
     seed: int
     window: int
+    regime_: str
     model_: CausalModel | Regression
     config_: ModelConfig
     calendar_: CalendarSpec
@@ -61,6 +63,17 @@ class FittedModel(Protocol):
     ) -> pd.DataFrame: ...
 
     def decompose(self, panel: PanelLike | None = None) -> pd.DataFrame: ...
+
+    def contributions(self, panel: PanelLike | None = None) -> pd.DataFrame: ...
+
+    def paths(
+        self,
+        panel: PanelLike | None = None,
+        *,
+        start: str | None = None,
+        end: str | None = None,
+        by: By = "store",
+    ) -> pd.DataFrame: ...
 
     def response_curves(
         self, channel: str | None = None, store: str | None = None, panel: PanelLike | None = None

@@ -22,6 +22,7 @@ from causalmmm.plots.effects import (
 )
 from causalmmm.plots.forecast import plot_fit, plot_forecast, plot_residuals
 from causalmmm.plots.graph import mean_graph, plot_graph
+from causalmmm.plots.trust import plot_trust
 
 __all__ = [
     "plot_graph",
@@ -39,4 +40,5 @@ __all__ = [
     "plot_budget",
     "plot_stores",
     "plot_errors",
+    "plot_trust",
 ]
