@@ -99,9 +99,7 @@ def predict(
         panel = panel.select(store)
         frame = frame[frame["store"].isin(panel.stores)]
     if kind in PICTURES:
-        figure = forecast_picture(
-            frame, panel, str(panel.stores[0]), planned=plan is not None
-        )
+        figure = forecast_picture(frame, panel, str(panel.stores[0]), planned=plan is not None)
         write_picture(figure, out, kind, force=force, rows=len(frame))
     else:
         write_answer(frame, out, kind, force=force)

@@ -5,6 +5,7 @@ Results go to standard output or to ``--out``, messages to standard error. No co
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -20,7 +21,16 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from causalmmm.extras import needing
-from causalmmm.findings import SEVERITIES, RefusedInput, Report, Severity, counted, refusal
+from causalmmm.files import check_writable, remove_leftovers
+from causalmmm.findings import (
+    SEVERITIES,
+    RefusedInput,
+    Report,
+    Severity,
+    counted,
+    first_line,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from causalmmm.config.configuration import Config
@@ -29,6 +39,13 @@ if TYPE_CHECKING:
 
 REFUSED = 2
 _MAX_FINDINGS = 30  # shown on a terminal; --json and --out contain all of them
+_REMEDIES = {
+    errno.ENOSPC: "Nothing was replaced; free some space, or write elsewhere.",
+    errno.EDQUOT: "Nothing was replaced; free some space, or write elsewhere.",
+    errno.EACCES: "Choose a place that is yours, or change its permissions.",
+    errno.EROFS: "Choose a place that can be written to.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+}
 _STYLES = {"error": "bold red", "warning": "yellow", "notice": "cyan"}
 
 ConfigOption = Annotated[
@@ -142,8 +159,16 @@ class Commands(TyperGroup):
             if os.environ.get("CAUSALMMM_DEBUG"):
                 raise
             message = error.args[0] if isinstance(error, KeyError) and error.args else error
-            _exit_refused(str(message) or type(error).__name__)
+            said = str(message) or type(error).__name__
+            if isinstance(error, OSError) and error.errno in _REMEDIES:
+                said = f"{said}. {_REMEDIES[error.errno]}"
+            _exit_refused(said)
         except RuntimeError as error:
+            if type(error).__name__ in ("LinAlgError", "_LinAlgError"):
+                _exit_refused(
+                    "The series cannot be told apart: their normal equations have no solution "
+                    f"({first_line(error)}). Look for extreme or identical columns (validate)."
+                )
             # torch has no specific class for this error
             if "out of memory" not in str(error) or os.environ.get("CAUSALMMM_DEBUG"):
                 raise
@@ -307,4 +332,8 @@ def fresh(path: Path, force: bool, what: str = "file") -> Path:
         kind = "folder" if path.is_dir() else "file"
         remedy = f"Pass the path of a {what}." if wrong_kind else "Choose another, or add --force."
         raise refusal("place-taken", f"The {kind} '{path}' already exists.", remedy)
+    if not path.exists() or path.is_file():  # neither a folder that is there nor a device
+        check_writable(path, size=1_000_000)
+    if path.parent.is_dir():
+        remove_leftovers(path)
     return path

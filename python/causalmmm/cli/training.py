@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,9 +45,12 @@ def fit(
     seed: SeedOption = None,
     device: DeviceOption = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="File updated after every epoch, for --resume.")
+        Path | None,
+        typer.Option(help="File updated after every epoch; default: OUT.checkpoint until the end."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from --checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the checkpoint of a run that ended.")
+    ] = False,
     absolute: Annotated[
         bool,
         typer.Option(
@@ -57,8 +64,12 @@ def fit(
 ) -> None:
     """Fit one model for all stores of a panel.
 
+    A run that is stopped (Ctrl-C, SIGTERM) or killed loses at most one epoch: the same command with
+    --resume goes on, to the same bits.
+
     \b
     causalmmm fit -c causalmmm.yml -o runs/a
+    causalmmm fit -c causalmmm.yml -o runs/a --resume
     causalmmm fit -c causalmmm.yml -o runs/b --holdout 28 --set model.epochs=50
     """
     terminal.start(quiet=quiet, json=json)
@@ -67,8 +78,6 @@ def fit(
     from causalmmm.model.parameters import check_parameters
 
     check_place(out, force)
-    if resume and checkpoint is None:
-        raise typer.BadParameter("--resume needs --checkpoint, a file written by an earlier run")
     settings, path = read_config(config, overrides, data)
     parameters = check_parameters(settings.model)
     if seed is not None:
@@ -81,13 +90,66 @@ def fit(
         panel, _ = panel.split(holdout)
     terminal.say(repr(panel))
     model = CausalMMM(**parameters)
+    own = out.with_name(f"{out.name}.checkpoint")
     with exclusive(out):
-        model.fit(panel, progress=not quiet, checkpoint=checkpoint, resume=resume)
+        check_place(out, force)  # another run may just have ended there
+        _fit(model, panel, checkpoint, own, resume=resume, progress=not quiet)
         read = settings.data.model_dump(mode="json")
         model.source_ = {**read, "path": str(path.resolve()), "holdout": holdout}
         model.source_["absolute"] = absolute
         model.save(out, overwrite=force)
+        own.unlink(missing_ok=True)
     _report(model, panel, out)
+
+
+def _fit(
+    model: CausalMMM,
+    panel: Panel,
+    checkpoint: Path | None,
+    own: Path,
+    *,
+    resume: bool,
+    progress: bool,
+) -> None:
+    """Fit, with a checkpoint where the regime has them; a signal ends it with what to do next."""
+    from causalmmm.model.regimes import chosen_regime
+
+    closed_form = chosen_regime(model.regime, model.structure, panel) == "regression"
+    file = checkpoint or (None if closed_form else own)
+    if file == own and own.exists() and not resume:
+        terminal.say(f"'{own}' of a run that did not end is replaced; --resume goes on", "yellow")
+    began = time.time()
+    try:
+        with _terminable():
+            model.fit(panel, progress=progress, checkpoint=file, resume=resume)
+    except KeyboardInterrupt as stop:
+        number = stop.args[0] if stop.args else signal.SIGINT
+        said = f"stopped by {signal.Signals(number).name}"
+        written = file is not None and file.exists() and file.stat().st_mtime >= began - 1
+        if file is not None and (written or resume):
+            option = "" if file == own else f" --checkpoint {file}"
+            said += f"; '{file}' has the run up to its last whole epoch: run the same command with"
+            said += f"{option} --resume to go on"
+        else:
+            said += " before an epoch was complete: there is nothing to resume"
+        if terminal.json:
+            terminal.result({"ok": False, "error": said, "findings": []})
+        terminal.errors.print(said, style="yellow", soft_wrap=True)
+        raise typer.Exit(128 + number) from None
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within the block SIGTERM, as a scheduler sends it, ends the work as Ctrl-C does."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _report(model: CausalMMM, panel: Panel, out: Path) -> None:

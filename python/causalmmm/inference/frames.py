@@ -23,6 +23,7 @@ Floats = NDArray[np.float32]
 Stores = NDArray[np.int64]
 EFFECT_COLUMNS = ("effect", "lower", "upper")
 CURVE_COLUMNS = ("expected", "effect", "lower", "upper")
+MAX_HORIZON = 2_000  # steps; beyond, a forecast says nothing and the calendar may end
 BASELINE, OWN_PAST, REMAINDER = "baseline", "own past", "remainder"
 
 
@@ -243,8 +244,8 @@ def steps_of(horizon: int | None, plan: Plan | None, default: int) -> int:
     steps = horizon if horizon is not None else (plan.horizon if plan is not None else default)
     if not isinstance(steps, int | np.integer):
         raise ValueError(f"horizon must be a whole number of steps, got {steps!r}")
-    if steps < 1:
-        raise ValueError(f"horizon must be at least 1 step, got {steps}")
+    if not 1 <= steps <= MAX_HORIZON:
+        raise ValueError(f"horizon must be 1 to {MAX_HORIZON} steps, got {steps}")
     if plan is not None and plan.horizon < steps:
         raise ValueError(f"the plan covers {plan.horizon} steps, fewer than the horizon of {steps}")
     return int(steps)

@@ -29,6 +29,7 @@ from causalmmm.engine.training.sharing import gain_of_sharing
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_window
 from causalmmm.model.checkpoints import check_checkpoint, check_checkpoint_place, run_identity
 from causalmmm.model.decide import Decisions
+from causalmmm.model.demand import check_memory
 from causalmmm.model.diagnostics import divergence_message, doubts
 from causalmmm.model.header import refuse
 from causalmmm.model.predictor import NotFittedError as NotFittedError
@@ -203,9 +204,10 @@ class CausalMMM(Decisions):
                     from it and ends with the same bits as a run that was never interrupted.
         on_epoch    called with an ``EpochReport`` after every epoch.
 
-        Raises ``PanelError`` when a store's history is too short for the model's lags, and
-        ``ModelError`` for a checkpoint that cannot be written, is damaged, or belongs to a run
-        with other data, parameters or versions; it names what differs.
+        Raises ``PanelError`` when a store's history is too short for the model's lags, or when the
+        fit would need more memory than there is, and ``ModelError`` for a checkpoint that cannot be
+        written, is damaged, or belongs to a run with other data, parameters or versions; it names
+        what differs.
         """
         panel = as_panel(panel)
         self.regime_ = chosen_regime(self.regime, self.structure, panel)
@@ -213,6 +215,7 @@ class CausalMMM(Decisions):
         check_window(train_config.window, model_config)
         check_lengths(panel, model_config)
         self.device_ = device_named(self.device)
+        check_memory(panel, self.regime_, model_config, train_config, self.device_)
         self.nodes_ = list(panel.nodes)
         self.roles_ = panel.data.roles
         self.context_names_ = list(panel.context_names)
@@ -366,9 +369,7 @@ class CausalMMM(Decisions):
 
     def _edge_probability(self, graphs: PretrainedGraphs | None) -> torch.Tensor:
         usual = self.prior if graphs is None else graphs.base.sigmoid()
-        return edge_probability(
-            self.nodes_, usual, self.edge_prior, self.forbidden, self.required
-        )
+        return edge_probability(self.nodes_, usual, self.edge_prior, self.forbidden, self.required)
 
     # ---- judging, keeping --------------------------------------------------------------------
 

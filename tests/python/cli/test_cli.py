@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from io import StringIO
@@ -22,6 +23,8 @@ from typer.testing import CliRunner
 import causalmmm
 from causalmmm import Panel, Schema
 from causalmmm.cli import app
+from causalmmm.engine.training.checkpoint import save_checkpoint
+from causalmmm.files import PARTIAL, exclusive
 
 if TYPE_CHECKING:
     from conftest import Fitted
@@ -255,6 +258,49 @@ def test_a_run_goes_on_from_its_own_checkpoint_only(simulated: Path, tmp_path: P
     assert not (tmp_path / "m").exists()
 
 
+def test_a_run_that_is_stopped_says_how_to_go_on_and_does(
+    simulated: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM after the first epoch, as a scheduler sends it; then the same with --resume."""
+    run = ["fit", "-c", simulated / "causalmmm.yml", "-q", *TINY, "-o"]
+    with monkeypatch.context() as patched:
+
+        def stopped(*arguments: Any) -> None:
+            save_checkpoint(*arguments)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        patched.setattr("causalmmm.engine.training.loop.save_checkpoint", stopped)
+        done = call(*run, here / "a")
+    assert done.exit_code == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM" in done.stderr
+    assert "run the same command with --resume" in done.stderr
+    assert [p.name for p in here.iterdir()] == ["a.checkpoint"]
+    ok(*run, here / "a", "--resume")
+    assert [p.name for p in here.iterdir()] == ["a"]  # the checkpoint has served
+    ok(*run, here / "whole")
+    a, whole = (here / name / "model.safetensors" for name in ("a", "whole"))
+    assert a.read_bytes() == whole.read_bytes()
+
+
+def test_two_fits_into_one_place_are_refused_before_training(simulated: Path, here: Path) -> None:
+    with exclusive(here / "a"):
+        said = refused("fit", "-c", simulated / "causalmmm.yml", "-q", *TINY, "-o", here / "a")
+    assert "Another run is writing" in said
+    assert list(here.iterdir()) == []
+
+
+def test_places_that_cannot_be_written_are_refused_before_work(
+    fitted_folder: Path, here: Path
+) -> None:
+    for out in ("/proc/forecast.csv", fitted_folder / "model.json" / "forecast.csv"):
+        assert "Nothing can be written below" in refused("predict", fitted_folder, "-o", out)
+    leftover = here / f".f.csv-{'0' * 12}{PARTIAL}"
+    leftover.write_text("half a file of a run that was killed")
+    ok("predict", fitted_folder, "--horizon", 1, "-o", here / "f.csv", "-q")
+    assert [p.name for p in here.iterdir()] == ["f.csv"]
+    assert "horizon must be 1 to 2000" in refused("predict", fitted_folder, "--horizon", 10**9)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -262,7 +308,7 @@ def test_a_run_goes_on_from_its_own_checkpoint_only(simulated: Path, tmp_path: P
         (["-c", "nowhere.yml"], "does not exist"),
         (["data.csv", "--device", "gpu"], "unknown device 'gpu'"),
         (["data.csv", "--device", "cuda:99"], "device 'cuda:99' is not available"),
-        (["data.csv", "--resume"], "--checkpoint"),
+        (["data.csv", "--resume"], "there is no checkpoint 'model.checkpoint'"),
         (["data.csv", "--holdout", "38"], "needs"),
         (["data.csv", "--holdout", "40"], "cannot hold out"),
         (["data.csv", "--set", "model.epochs"], "does not set anything"),

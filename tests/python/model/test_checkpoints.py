@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalmmm import CausalMMM, ModelError, Panel
+from causalmmm import CausalMMM, ModelError, Panel, PanelError
+from causalmmm.model.demand import memory_needed
 from causalmmm.simulation import simulate
 
 QUICK: dict[str, Any] = {
@@ -125,6 +126,21 @@ def test_only_checkpoints_are_overwritten(panel: Panel, checkpoint: bytes, tmp_p
     with pytest.raises(Interrupted):
         fit(panel, QUICK, checkpoint=path, stop=1)
     assert path.read_bytes() != checkpoint
+
+
+def test_a_fit_that_needs_more_memory_than_there_is_is_refused_before_it_begins(
+    panel: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = memory_needed(
+        panel, "amortised", CausalMMM(**QUICK).model_config(8), CausalMMM(**QUICK).train_config()
+    )
+    # 8 prototypes of 4 receivers and 8 stores, each with (4 series x 6 responses)^2; lags
+    assert needed == 4 * (8 * 4 * 24**2 + 8 * (24**2 + 8**2))
+    monkeypatch.setattr("causalmmm.model.demand.memory_available", lambda device: needed)
+    fit(panel, QUICK)
+    monkeypatch.setattr("causalmmm.model.demand.memory_available", lambda device: needed - 1)
+    with pytest.raises(PanelError, match=r"4 series needs at least 94.2 kB"):
+        fit(panel, QUICK)
 
 
 def test_the_second_fit_of_stores_that_share_nothing_resumes_too(

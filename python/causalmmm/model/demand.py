@@ -1,0 +1,79 @@
+"""The least memory that a fit needs, known before it begins, and the refusal of what is too much.
+
+Counted are arrays that every fit of these sizes holds at once, not their temporary copies: what is
+refused would fail. They grow with the square or the cube of the number of series.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from causalmmm.data.panel import Panel
+from causalmmm.engine.spec.config import ModelConfig, TrainConfig
+from causalmmm.findings import PanelError, refusal
+
+_VALUES_PER_UPDATE = 100_000  # as ``engine.training.schedule`` chooses batches
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+def memory_needed(panel: Panel, regime: str, config: ModelConfig, training: TrainConfig) -> int:
+    """Bytes of the largest arrays of a fit, a lower bound.
+
+    regression  normal equations of every store in float64.
+    amortised   normal equations of the responses and lags of a batch of stores; for learned graphs
+                also the pooled ones of every prototype and receiver, [P, N, N D, N D].
+    """
+    nodes, stores = len(panel.nodes), panel.n_stores
+    responses = nodes * len(config.decays)
+    if regime == "regression":
+        return 8 * stores * (2 * nodes) ** 2
+    steps = min(int(np.median(panel.lengths)), training.window)
+    usual = int(np.clip(_VALUES_PER_UPDATE // (steps * nodes), 8, 256))
+    batch = min(training.batch_stores or usual, stores)
+    needed = 4 * batch * (responses**2 + (nodes * config.lags) ** 2)
+    if config.structure == "learned":
+        needed += 4 * config.prototypes * nodes * responses**2
+    return needed
+
+
+def memory_available(device: torch.device) -> int:
+    """Bytes that a fit may take on this machine or GPU now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):  # with what caches would give back
+            free = 1024 * int(line.split()[1])
+    limit = _CGROUP.read_text().strip() if _CGROUP.is_file() else "max"
+    return free if limit == "max" else min(free, int(limit))
+
+
+def check_memory(
+    panel: Panel, regime: str, config: ModelConfig, training: TrainConfig, device: torch.device
+) -> None:
+    """Raise ``PanelError`` where a fit needs more memory than there is."""
+    needed, available = (
+        memory_needed(panel, regime, config, training),
+        memory_available(device),
+    )
+    if needed > available:
+        raise refusal(
+            "too-many-series",
+            f"A fit of {len(panel.nodes)} series needs at least {_size(needed)} of memory, and "
+            f"this machine has {_size(available)}.",
+            "Combine channels, give fewer decays and delays, take structure='evidence', or fewer "
+            "prototypes (memory grows with the third power of the number of series).",
+            kind=PanelError,
+        )
+
+
+def _size(number: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} PB"
