@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from causalmmm.kernels.edge import EdgeSample, edge_mean, edge_noise, edge_sample
+from causalmmm.kernels.edge import EdgeMean, EdgeSample, edge_mean, edge_noise, edge_sample
 from causalmmm.kernels.response import adstock_hill
 
-__all__ = ["EdgeSample", "adstock_hill", "edge_mean", "edge_noise", "edge_sample"]
+__all__ = ["EdgeMean", "EdgeSample", "adstock_hill", "edge_mean", "edge_noise", "edge_sample"]

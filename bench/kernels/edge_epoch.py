@@ -20,13 +20,16 @@ from torch import Tensor
 import causalmmm.engine.nn.encoder as encoder
 from bench.lib.record import Row, record, table
 from causalmmm import CausalMMM, simulate
-from causalmmm.kernels import EdgeSample, edge_mean, edge_sample
+from causalmmm.kernels import EdgeMean, EdgeSample, edge_mean, edge_sample
 from causalmmm.kernels.edge import reference
 from causalmmm.kernels.edge.records import Draw, FirstPass, SecondPass
 
 
-def plain_mean(*tensors: Tensor, features: Tensor | None, wf: Tensor | None) -> Tensor:
-    return reference.edge_mean(FirstPass(*tensors, features, wf))
+def plain_mean(
+    *tensors: Tensor, features: Tensor | None, wf: Tensor | None, keep_states: bool
+) -> EdgeMean:
+    states = reference.edge_states(FirstPass(*tensors, features, wf))
+    return EdgeMean(reference.mean_of_others(states), states if keep_states else None)
 
 
 def plain_sample(*tensors: Tensor, **options: Any) -> EdgeSample:
@@ -37,7 +40,7 @@ def plain_sample(*tensors: Tensor, **options: Any) -> EdgeSample:
     seed = None if seed is None else torch.as_tensor(seed)
     store = torch.arange(len(first.sender1)) if store is None else store
     draw = Draw(log_prior, tau, seed, store, hard=False)
-    return EdgeSample(*reference.edge_sample(first, second, draw))
+    return EdgeSample(*reference.edge_sample(first, second, draw, options["states"]))
 
 
 FORMULATIONS = {

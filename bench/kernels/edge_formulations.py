@@ -37,18 +37,27 @@ class Operators(nn.Module):
 
     def forward(self, h: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         first = self.sender1(h), self.receiver1(h), self.pass1.weight, self.pass1.bias
-        state = F.elu(self.node(self.mean(first, features, self.feature.weight)))
+        mean, states = self.mean(first, features, self.feature.weight)
+        state = F.elu(self.node(mean))
         second = (self.sender2(state), self.receiver2(state), self.skip.weight)
         second += (self.pass2.weight, self.pass2.bias, self.out.weight, self.out.bias)
-        return self.sample(first, second, features, self.feature.weight)
+        return self.sample(first, second, features, self.feature.weight, states)
 
-    def mean(self, first: tuple[Tensor, ...], features: Tensor, wf: Tensor) -> Tensor:
-        return edge_mean(*first, features=features, wf=wf)
+    def mean(
+        self, first: tuple[Tensor, ...], features: Tensor, wf: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        return edge_mean(*first, features=features, wf=wf, keep_states=True)
 
     def sample(
-        self, first: tuple[Tensor, ...], second: tuple[Tensor, ...], features: Tensor, wf: Tensor
+        self,
+        first: tuple[Tensor, ...],
+        second: tuple[Tensor, ...],
+        features: Tensor,
+        wf: Tensor,
+        states: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         options = {"features": features, "wf": wf, "temperature": TEMPERATURE, "seed": 1}
+        options["states"] = states
         z, _, kl = edge_sample(*first, *second, self.log_prior, **options)
         return z, kl
 
@@ -56,17 +65,26 @@ class Operators(nn.Module):
 class Factorised(Operators):
     """The same, well written in eager PyTorch: factorised first layer, LayerNorm."""
 
-    def mean(self, first: tuple[Tensor, ...], features: Tensor, wf: Tensor) -> Tensor:
-        return reference.edge_mean(FirstPass(*first, features, wf))
+    def mean(
+        self, first: tuple[Tensor, ...], features: Tensor, wf: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        states = reference.edge_states(FirstPass(*first, features, wf))
+        return reference.mean_of_others(states), states
 
     def sample(
-        self, first: tuple[Tensor, ...], second: tuple[Tensor, ...], features: Tensor, wf: Tensor
+        self,
+        first: tuple[Tensor, ...],
+        second: tuple[Tensor, ...],
+        features: Tensor,
+        wf: Tensor,
+        states: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         store = torch.arange(len(features), device=features.device)
         tau = torch.full((), TEMPERATURE, device=features.device)
         seed = torch.full((), 1, device=features.device)
         draw = Draw(self.log_prior.float(), tau, seed, store, hard=False)
-        z, _, kl = reference.edge_sample(FirstPass(*first, features, wf), SecondPass(*second), draw)
+        once = FirstPass(*first, features, wf)
+        z, _, kl = reference.edge_sample(once, SecondPass(*second), draw, states)
         return z, kl
 
 

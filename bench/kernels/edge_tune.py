@@ -2,15 +2,16 @@
 
     python -m bench.kernels.edge_tune                          # on a GPU: times every candidate
     python -m bench.kernels.edge_tune --compile-only           # anywhere: ranks them by compiling
-    python -m bench.kernels.edge_tune --tables SAMPLE --width 128 --bytes 2 --dry-run
+    python -m bench.kernels.edge_tune --compile-only --architecture sm_80 sm_100
+    python -m bench.kernels.edge_tune --kernels logits --width 128 --bytes 2 --dry-run
 
 Every candidate of a row is compiled but those that Triton gets wrong (`edge_compile.sound`); what
-does not fit shared memory is left out. On a GPU, the eight that spill least are put into the table
-in turn, and the operator that the row serves is timed with a cold cache. Its result must be that of
-the row before. Without a GPU the row goes to the candidate that uses the tensor cores of sm_90 and
-spills least, then to the one with most warps on a multiprocessor; ties keep what is there. Each row
-is written with what was measured. Run the tests and `make triton-check` afterwards: they hold every
-row to its budget.
+does not fit shared memory is left out. On a GPU, the four best are put into the table in turn, and
+the operator that the row serves is timed with a cold cache; its result must be that of the row
+before. Without a GPU the row goes to the candidate that uses the tensor cores and spills least, of
+these to one with few instructions, of these to the one with most warps on a multiprocessor; ties
+keep what is there. Each row is written with what was counted and measured. Run the tests and
+`python -m bench.kernels.edge_compile --check` afterwards: they hold every row to its budget.
 """
 
 from __future__ import annotations
@@ -18,51 +19,62 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import cast
 
 import torch
-from triton import knobs
 
-from bench.kernels.edge_compile import KERNELS, Compiled, compile_kernel, sound
+from bench.kernels.edge_compile import (
+    ARCHITECTURES,
+    FEATURES,
+    KERNELS,
+    Compiled,
+    compile_kernel,
+    sound,
+)
 from causalmmm.kernels.edge.triton import tables
 from causalmmm.kernels.edge.triton.tables import Launch
 
-TABLES = ("MEAN", "SAMPLE", "LAYER", "WEIGHT")
+SHARED_BYTES = {"sm_80": 166_912, "sm_90": tables.SHARED_BYTES, "sm_100": tables.SHARED_BYTES}
 SOURCE = Path(__file__).parents[2] / "kernels" / "edge" / "triton" / "tables.py"
-SHORTLIST = 8
-REGISTERS, SHARED, WARPS = 65_536, 233_472, 64  # of an sm_90 multiprocessor
+SHORTLIST = 4
+REGISTERS, SHARED, WARPS = 65_536, 233_472, 64  # of a multiprocessor
 TOLERANCE = {2: 2e-2, 4: 3e-5}  # of a result against that of the row before, by bytes of a number
-ROUND_UP = {"registers": 8, "spill": 32, "shared": 1024}
+ROUND_UP = {"instructions": 0.5, "registers": 8, "stack": 32, "shared": 1024}
+Key = tuple[str, str, int, int]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
+    parser.add_argument("--kernels", nargs="+", choices=list(KERNELS), default=list(KERNELS))
     parser.add_argument("--width", type=int, nargs="+", default=[32, 64, 128, 256])
     parser.add_argument("--bytes", type=int, nargs="+", choices=[2, 4], default=[2, 4])
     parser.add_argument("--compile-only", action="store_true", help="rank without a GPU")
+    parser.add_argument("--as-they-are", action="store_true", help="count anew, choose nothing")
+    parser.add_argument("--architecture", nargs="+", choices=ARCHITECTURES)
     parser.add_argument("--dry-run", action="store_true", help="print, change nothing")
     parser.add_argument("--source", type=Path, default=SOURCE)
     options = parser.parse_args(arguments)
-    timed = not options.compile_only
+    timed = not (options.compile_only or options.as_they_are)
     if timed and not torch.cuda.is_available():
         raise SystemExit("no CUDA device: use --compile-only to rank by compiling")
-    architecture = tables.MEASURED
-    if timed:
-        major, minor = torch.cuda.get_device_capability()
-        architecture = f"sm_{major}{minor}"
-    rows: dict[str, dict[tuple[str, int, int], Launch]] = {name: {} for name in options.tables}
-    for name, width, size in product(options.tables, options.width, options.bytes):
-        now = tables.find(getattr(tables, name), width, size, architecture)
+    architectures = options.architecture or [this_architecture() if timed else tables.MEASURED]
+    rows: dict[Key, Launch] = {}
+    sizes = product(options.kernels, architectures, options.width, options.bytes)
+    for name, architecture, width, size in sizes:
+        now = tables.find(name, width, size, architecture)
         if now is None:
             continue
-        row = best(name, width, size, now, architecture, timed)
+        grid = [plain(now)] if options.as_they_are else candidates(name, now, width, size)
+        row = best(name, width, size, grid, architecture, timed)
+        if row is None:
+            print(f"{name} {architecture} H={width} {size} bytes: no candidate fits", flush=True)
+            continue
         print(f"{name} {architecture} H={width} {size} bytes: {written(row)}", flush=True)
-        rows[name][architecture, width, size] = row
+        rows[name, architecture, width, size] = row
     changed = rewrite(options.source.read_text(encoding="utf-8"), rows)
     if options.dry_run:
         print(changed)
@@ -70,82 +82,76 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.source.write_text(changed, encoding="utf-8")
 
 
-def best(table: str, width: int, size: int, now: Launch, architecture: str, timed: bool) -> Launch:
-    """The best candidate of one row, with its measurements."""
+def this_architecture() -> str:
+    major, minor = torch.cuda.get_device_capability()
+    return f"sm_{major}{minor}"
+
+
+def best(
+    kernel: str, width: int, size: int, grid: Iterable[Launch], architecture: str, timed: bool
+) -> Launch | None:
+    """The best candidate of one row, with what was counted and measured; the first is that of now.
+    None if none fits."""
     compiled = {}
-    for launch in candidates(table, now, width, size):
-        cost = compile_all(table, width, size, launch, architecture)
-        if cost is not None:
+    for launch in grid:
+        cost = compile_kernel(kernel, width, size, launch, architecture)
+        if cost.shared <= SHARED_BYTES[architecture]:
             compiled[launch] = cost
-    ranked = sorted(compiled, key=lambda launch: rank(launch, compiled[launch], launch == now))
+    first = next(iter(compiled), None)
+    ranked = sorted(compiled, key=lambda launch: rank(launch, compiled[launch], launch == first))
     if not ranked:
-        raise SystemExit(f"{table}, H = {width}, {size} bytes: no candidate fits shared memory")
+        return None
     chosen, microseconds = ranked[0], None
     if timed:
-        times = timings(table, width, size, ranked[:SHORTLIST], architecture)
+        times = timings(kernel, width, size, ranked[:SHORTLIST], architecture)
         chosen = min(times, key=times.__getitem__)
         microseconds = round(times[chosen], 1)
     return with_measurements(chosen, compiled[chosen], microseconds)
 
 
-def candidates(table: str, now: Launch, width: int, size: int) -> Iterator[Launch]:
-    """What there is beforehand first, then the grid; without measurements, so that rows compare."""
-    plain = Launch(now.rows, now.warps, now.stages, now.depth)
-    yield plain
+def plain(launch: Launch) -> Launch:
+    """Without measurements, so that rows compare."""
+    return Launch(launch.rows, launch.warps, launch.stages, launch.depth)
+
+
+def candidates(kernel: str, now: Launch, width: int, size: int) -> Iterator[Launch]:
+    """What there is beforehand first, then the grid, in which a warp has 16 rows: with fewer, two
+    warpgroups would repeat what comes before a product. Sums of weights have a tile of 64."""
+    yield plain(now)
     depths = {now.depth, 32, 64} if now.depth else {0}
-    for rows, warps, stages, depth in product((32, 64, 128), (4, 8), (1, 2, 3), sorted(depths)):
-        launch = Launch(rows, warps, stages, depth)
-        if launch != plain and depth <= width and sound(table, width, size, launch):
+    tiles = [(64, 4), (64, 8)] if kernel == "weight" else [(64, 4), (128, 8)]
+    for (rows, warps), depth in product(tiles, sorted(depths)):
+        launch = Launch(rows, warps, now.stages, depth)
+        if launch != plain(now) and depth <= width and sound(kernel, width, size, launch):
             yield launch
 
 
-def compile_all(
-    table: str, width: int, size: int, launch: Launch, architecture: str
-) -> Compiled | None:
-    """The worst of all kernels that the row serves; None if one of them does not fit."""
-    costs = []
-    with fresh_triton_cache():
-        for name, (owner, *_) in KERNELS.items():
-            if owner == table:
-                cost = compile_kernel(name, width, size, launch, architecture)
-                if cost.shared > tables.SHARED_BYTES:
-                    return None
-                costs.append(cost)
-    worst = [max(values) for values in zip(*costs, strict=True)]
-    return Compiled(*worst[:3], min(cost.tensor_core_instructions for cost in costs))
-
-
-@contextmanager
-def fresh_triton_cache() -> Iterator[None]:
-    with tempfile.TemporaryDirectory() as folder, knobs.cache.scope():
-        knobs.cache.dir = folder
-        yield
-
-
 def rank(launch: Launch, cost: Compiled, present: bool) -> tuple[float, ...]:
-    """Smaller is better: without tensor cores, spilling, warps that a multiprocessor holds, .."""
+    """Smaller is better: without tensor cores, spilling, instructions, warps at a time, .."""
     threads = 32 * launch.warps
     blocks = min(REGISTERS // (cost.registers * threads), SHARED // (cost.shared + 1024))
     warps = min(blocks * launch.warps, WARPS)
-    idle = cost.tensor_core_instructions == 0
-    return (idle, cost.spill, -warps, not present, launch.stages, -launch.rows)
+    few = int(10 * math.log2(max(cost.instructions, 1)))  # steps of 7 %
+    return (cost.tensor == 0, cost.stack, few, -warps, not present, -launch.rows)
 
 
 def with_measurements(launch: Launch, cost: Compiled, microseconds: float | None) -> Launch:
-    rounded = {name: -(-getattr(cost, name) // step) * step for name, step in ROUND_UP.items()}
+    rounded = {
+        name: math.ceil(getattr(cost, name) / step) * step for name, step in ROUND_UP.items()
+    }
     rounded["registers"] = min(rounded["registers"], 255)
     return dataclasses.replace(launch, **rounded, microseconds=microseconds)
 
 
 def timings(
-    table: str, width: int, size: int, launches: Sequence[Launch], architecture: str
+    kernel: str, width: int, size: int, launches: Sequence[Launch], architecture: str
 ) -> dict[Launch, float]:
     """Microseconds of the operator that the row serves, for every launch; checks its results."""
     from bench.kernels.edge_sweep import cold
 
-    work = serving(table, width, {2: torch.bfloat16, 4: torch.float32}[size])
-    rows = getattr(tables, table)
-    key, before = (architecture, width, size), dict(rows)
+    work = serving(kernel, width, {2: torch.bfloat16, 4: torch.float32}[size])
+    rows = cast("dict[Key, Launch]", tables.LAUNCHES)
+    key, before = (kernel, architecture, width, size), dict(rows)
     expected, times = work(), {}
     try:
         for launch in launches:
@@ -153,7 +159,7 @@ def timings(
             for got, right in zip(work(), expected, strict=True):
                 error = (got.double() - right.double()).norm() / right.double().norm()
                 if not error < TOLERANCE[size]:
-                    raise SystemExit(f"{table} {launch} differs by {float(error):.1e}")
+                    raise SystemExit(f"{kernel} {launch} differs by {float(error):.1e}")
             times[launch] = cold(work, rounds=15) * 1e3
     finally:
         rows.clear()
@@ -161,20 +167,15 @@ def timings(
     return times
 
 
-def serving(table: str, width: int, dtype: torch.dtype) -> Callable[[], list[torch.Tensor]]:
-    """A call that spends its time in the kernels of the table: 4,096 stores of 16 nodes."""
+def serving(kernel: str, width: int, dtype: torch.dtype) -> Callable[[], list[torch.Tensor]]:
+    """A call that spends its time in kernels such as this: 4,096 stores of 16 nodes."""
     from bench.kernels.edge_formulations import Operators
 
-    stores, nodes, features = 4096, 16, 8
+    stores, nodes, features = 4096, 16, FEATURES
     torch.manual_seed(0)
     model = Operators(nodes, width, features).cuda().to(dtype)
     h = torch.randn(stores, nodes, width, device="cuda", dtype=dtype)
     f = torch.randn(stores, nodes, nodes, features, device="cuda", dtype=dtype)
-    first = model.sender1(h), model.receiver1(h), model.pass1.weight, model.pass1.bias
-
-    def mean() -> list[torch.Tensor]:
-        with torch.no_grad():
-            return [model.mean(first, f, model.feature.weight)]
 
     def sample() -> list[torch.Tensor]:
         with torch.no_grad():
@@ -186,32 +187,28 @@ def serving(table: str, width: int, dtype: torch.dtype) -> Callable[[], list[tor
         (z[..., -1].square().sum() + kl.sum()).backward()
         return [p.grad for p in model.parameters() if p.grad is not None]
 
-    return {"MEAN": mean, "SAMPLE": sample}.get(table, backward)
+    return backward if "backward" in kernel or kernel == "weight" else sample
 
 
-def rewrite(source: str, found: Mapping[str, Mapping[tuple[str, int, int], Launch]]) -> str:
-    """The module's text with the rows of its tables replaced or added; all else as it was."""
+def rewrite(source: str, found: Mapping[Key, Launch]) -> str:
+    """The module's text with these rows of its table replaced or added; all else as it was."""
     lines = source.splitlines(keepends=True)
-    tables = [
+    tables_in = [
         node
         for node in ast.parse(source).body
         if isinstance(node, ast.AnnAssign)
         and isinstance(node.target, ast.Name)
-        and node.target.id in found
+        and node.target.id == "LAUNCHES"
     ]
-    missing = set(found) - {node.target.id for node in tables}  # type: ignore[union-attr]
-    if missing:
-        raise SystemExit(f"no table {', '.join(sorted(missing))} in the source")
-    for node in reversed(tables):
-        assert isinstance(node.target, ast.Name)
-        assert node.value is not None
-        name = node.target.id
-        rows = eval(ast.unparse(node.value), {"Launch": Launch})
-        rows.update(found[name])
-        order = sorted(rows, key=lambda key: (key[0], key[2], key[1]))
-        text = [f'    ("{a}", {w}, {s}): {written(rows[a, w, s])},\n' for a, w, s in order]
-        block = [f"{name}: Table = {{\n", *text, "}\n"]
-        lines[node.lineno - 1 : node.end_lineno] = block
+    if not tables_in:
+        raise SystemExit("no table LAUNCHES in the source")
+    node = tables_in[0]
+    assert node.value is not None
+    rows: dict[Key, Launch] = eval(ast.unparse(node.value), {"Launch": Launch}) | dict(found)
+    names = list(KERNELS)
+    order = sorted(rows, key=lambda key: (names.index(key[0]), key[3], key[2], int(key[1][3:])))
+    text = [f'    ("{k}", "{a}", {w}, {s}): {written(rows[k, a, w, s])},\n' for k, a, w, s in order]
+    lines[node.lineno - 1 : node.end_lineno] = ["LAUNCHES: Table = {\n", *text, "}\n"]
     return "".join(lines)
 
 

@@ -5,8 +5,8 @@
 //   q_ij = LN(elu(W4 elu(sender2_i + receiver2_j + W3 e_ij) + b4))
 //   l_ij = log_prior_ij + Wo q_ij + bo,   z_ij = softmax((l_ij + gumbel_ij) / temperature)
 //
-// Edges never reach memory: a tile of them passes through all layers in cache, and backward
-// recomputes it. All arrays are dense; edge arrays are [stores, sender, receiver, ..].
+// A tile of edges passes through all layers in cache, and of each edge nothing but its state e reaches
+// memory, where that is kept; backward recomputes the rest. All arrays are dense; edge arrays are [stores, sender, receiver, ..].
 #pragma once
 
 #include <cstdint>
@@ -23,6 +23,10 @@ struct EdgeProblem {
   // first pass; features and wf are null where there are none
   const float *sender1 = nullptr, *receiver1 = nullptr, *w2 = nullptr, *b2 = nullptr;
   const float *edge_features = nullptr, *wf = nullptr;
+  // what the first pass kept of each edge, [stores, sender, receiver, width] and [.., 2]: its state e,
+  // and mean and 1 / standard deviation of what LayerNorm made it from. Given to edge_sample (e alone)
+  // and to the backward pass of edge_mean, they are not computed again; else null
+  const float *states = nullptr, *moments = nullptr;
   // second pass: sender2 is null for edge_mean
   const float *sender2 = nullptr, *receiver2 = nullptr, *w3 = nullptr, *w4 = nullptr;
   const float *b4 = nullptr, *wo = nullptr, *bo = nullptr;
@@ -37,19 +41,22 @@ struct EdgeProblem {
 
 // Outputs; of a backward pass, those that the forward pass computed (z and logits).
 struct EdgeOutputs {
-  float* mean = nullptr;  // edge_mean
+  float* mean = nullptr;                            // edge_mean
+  float *states = nullptr, *moments = nullptr;  // the same, or null: see EdgeProblem
   float *z = nullptr, *logits = nullptr, *kl = nullptr;
 };
 
-// Gradients of the outputs; null counts as zero, except that of the mean.
+// Gradients of the outputs; null counts as zero.
 struct EdgeOutputGradients {
-  const float* mean = nullptr;
+  const float *mean = nullptr, *states = nullptr;
   const float *z = nullptr, *logits = nullptr, *kl = nullptr;
 };
 
 // Gradients of the inputs. Those of weights are sums; those of features and log_prior, [stores,
-// nodes, nodes, ..], may be null. wf is [features, width], the transpose of the weight.
+// nodes, nodes, ..], may be null. wf is [features, width], the transpose of the weight. Where
+// edge_sample was given states, it has their gradient, and none of the first pass's arguments.
 struct EdgeGradients {
+  float* states = nullptr;
   float *sender1 = nullptr, *receiver1 = nullptr, *w2 = nullptr, *b2 = nullptr;
   float *edge_features = nullptr, *wf = nullptr;
   float *sender2 = nullptr, *receiver2 = nullptr, *w3 = nullptr, *w4 = nullptr;

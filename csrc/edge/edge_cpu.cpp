@@ -155,7 +155,10 @@ const char* check(const EdgeProblem& p) {
     return "an argument of the first pass is missing";
   }
   if ((p.features > 0) != (p.edge_features && p.wf)) return "features and wf go together";
-  if (!p.sender2) return nullptr;
+  if (p.moments && !p.states) return "moments go with states";
+  if (!p.sender2) {
+    return p.states && !p.moments ? "states go with moments in the first pass" : nullptr;
+  }
   if (p.types < 2 || p.types > kMaxEdgeTypes) return "between 2 and 16 edge types are needed";
   if (!p.receiver2 || !p.w3 || !p.w4 || !p.b4 || !p.wo || !p.bo || !p.log_prior) {
     return "an argument of the second pass is missing";
@@ -179,9 +182,10 @@ void edges_backward_cpu(const EdgeProblem& p, const EdgeOutputs& outputs,
                         int threads, CpuLevel level) {
   const std::int64_t square = p.width * p.width;
   const bool both = p.sender2;
-  const Sum sums[] = {{g.w2, &EdgeSums::w2, square},
-                      {g.b2, &EdgeSums::b2, p.width},
-                      {p.features ? g.wf : nullptr, &EdgeSums::wf, p.features * p.width},
+  const bool first = !(both && p.states);
+  const Sum sums[] = {{first ? g.w2 : nullptr, &EdgeSums::w2, square},
+                      {first ? g.b2 : nullptr, &EdgeSums::b2, p.width},
+                      {first && p.features ? g.wf : nullptr, &EdgeSums::wf, p.features * p.width},
                       {both ? g.w3 : nullptr, &EdgeSums::w3, square},
                       {both ? g.w4 : nullptr, &EdgeSums::w4, square},
                       {both ? g.b4 : nullptr, &EdgeSums::b4, p.width},

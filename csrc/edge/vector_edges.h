@@ -31,6 +31,7 @@ CAUSALMMM_INLINE Floats elu_slope(Floats value) { return (value > 0.0f ? Floats{
 CAUSALMMM_INLINE Floats at(const float* p) { return load(p, kWidth); }
 CAUSALMMM_INLINE void put(float* p, Floats v) { store(p, v, kWidth); }
 CAUSALMMM_INLINE void add(float* p, Floats v) { store(p, load(p, kWidth) + v, kWidth); }
+void clear(float* p, std::int64_t count) { __builtin_memset(p, 0, sizeof(float) * count); }
 
 // The edges of stores [begin, end), tile after tile, without self pairs.
 class EdgeTiles {
@@ -145,8 +146,6 @@ void nodes_backward(const Tile& tile, float* d_inner, const float* inner, std::i
   }
 }
 
-void clear(float* p, std::int64_t count) { __builtin_memset(p, 0, sizeof(float) * count); }
-
 // The network's layers on one tile, forward and backward.
 struct Layers {
   const EdgeProblem& p;
@@ -154,7 +153,21 @@ struct Layers {
   Tile& tile;
   const std::int64_t width = p.width;
 
-  void first_pass() {
+  // Rows of the tile from or to an edge array [.., width].
+  void read_rows(const float* from, float* rows) const {
+    for (int t = 0; t < tile.rows; ++t) {
+      const float* row = from + tile.pair[t] * width;
+      for (std::int64_t h = 0; h < width; h += kWidth) put(rows + t * width + h, at(row + h));
+    }
+  }
+  void write_rows(const float* rows, float* to) const {
+    for (int t = 0; t < tile.rows; ++t) {
+      float* row = to + tile.pair[t] * width;
+      for (std::int64_t h = 0; h < width; h += kWidth) put(row + h, at(rows + t * width + h));
+    }
+  }
+
+  void first_layer() {
     if (p.features) {
       for (int t = 0; t < tile.rows; ++t) {
         const float* from = p.edge_features + tile.pair[t] * p.features;
@@ -164,8 +177,39 @@ struct Layers {
              false);
     }
     add_nodes(tile, p.sender1, p.receiver1, tile.inner1, width, p.features > 0);
+  }
+
+  void first_pass() {
+    first_layer();
     matmul(rows_of(tile.inner1, width), tile.rows, w.w2t, width, tile.state1, width, false);
     normalise(tile.rows, tile.state1, p.b2, width, tile.mean1, tile.sd1);
+  }
+
+  void keep(const EdgeOutputs& out) const {
+    write_rows(tile.state1, out.states);
+    for (int t = 0; t < tile.rows; ++t) {
+      out.moments[2 * tile.pair[t]] = tile.mean1[t];
+      out.moments[2 * tile.pair[t] + 1] = 1.0f / tile.sd1[t];
+    }
+  }
+
+  // What first_pass leaves behind, from what was kept.
+  void restore() {
+    first_layer();
+    read_rows(p.states, tile.state1);
+    for (int t = 0; t < tile.rows; ++t) {
+      tile.mean1[t] = p.moments[2 * tile.pair[t]];
+      tile.sd1[t] = 1.0f / p.moments[2 * tile.pair[t] + 1];
+    }
+  }
+
+  // The states of the first pass, for the second.
+  void edge_states() {
+    if (p.states) {
+      read_rows(p.states, tile.state1);
+    } else {
+      first_pass();
+    }
   }
 
   void second_pass() {
@@ -191,6 +235,23 @@ struct Layers {
     matmul(rows_of(tile.d_inner, width), tile.rows, p.w3, width, tile.grad, width, false);
   }
 
+  // tile.grad, the gradient of state1, from those of the mean and of what was kept.
+  void state_gradient(const EdgeOutputGradients& d_out) {
+    const float share = 1.0f / static_cast<float>(p.nodes - 1);
+    if (d_out.states) {
+      read_rows(d_out.states, tile.grad);
+    } else {
+      clear(tile.grad, tile.rows * width);
+    }
+    if (!d_out.mean) return;
+    for (int t = 0; t < tile.rows; ++t) {
+      const float* from = d_out.mean + tile.receiver[t] * width;
+      for (std::int64_t h = 0; h < width; h += kWidth) {
+        add(tile.grad + t * width + h, at(from + h) * share);
+      }
+    }
+  }
+
   // From tile.grad, the gradient of state1, to those of the first pass's inputs.
   void first_pass_backward(const EdgeGradients& g, const EdgeSums& sums) {
     normalise_backward(tile.rows, tile.grad, tile.state1, tile.mean1, tile.sd1, width, sums.b2);
@@ -210,14 +271,29 @@ struct Layers {
   }
 };
 
-void mean_forward(Layers& layers, float* mean, std::int64_t begin, std::int64_t end) {
+// Clears the self pairs of an edge array [stores, nodes, nodes, width].
+void clear_self(float* edges, std::int64_t nodes, std::int64_t width, std::int64_t begin,
+                std::int64_t end) {
+  for (std::int64_t node = begin * nodes; node < end * nodes; ++node) {
+    clear(edges + (node * nodes + node % nodes) * width, width);
+  }
+}
+
+void mean_forward(Layers& layers, const EdgeOutputs& outputs, std::int64_t begin,
+                  std::int64_t end) {
   const EdgeProblem& p = layers.p;
+  float* mean = outputs.mean;
+  if (outputs.states) {
+    clear_self(outputs.states, p.nodes, p.width, begin, end);
+    clear_self(outputs.moments, p.nodes, 2, begin, end);
+  }
   const std::int64_t width = p.width, rows = (end - begin) * p.nodes;
   float* out = mean + begin * p.nodes * width;
   clear(out, rows * width);
   EdgeTiles tiles(p.nodes, begin, end);
   while (tiles.next(layers.tile)) {
     layers.first_pass();
+    if (outputs.states) layers.keep(outputs);
     for (int t = 0; t < layers.tile.rows; ++t) {
       float* to = mean + layers.tile.receiver[t] * width;
       const float* from = layers.tile.state1 + t * width;
@@ -244,7 +320,7 @@ void sample_forward(Layers& layers, const EdgeOutputs& out, std::int64_t begin, 
   EdgeTiles tiles(p.nodes, begin, end);
   std::int64_t first_shop = begin;  // the store that kl[0] belongs to
   while (tiles.next(layers.tile)) {
-    layers.first_pass();
+    layers.edge_states();
     layers.second_pass();
     matmul(rows_of(layers.tile.state2, p.width), layers.tile.rows, layers.w.wot, p.width,
            layers.tile.logits, padded(p.types), false);
@@ -267,7 +343,7 @@ void forward(const EdgeProblem& p, const EdgeWeights& w, const EdgeOutputs& out,
   if (p.sender2) {
     sample_forward(layers, out, begin, end);
   } else {
-    mean_forward(layers, out.mean, begin, end);
+    mean_forward(layers, out, begin, end);
   }
 }
 
@@ -284,24 +360,28 @@ void backward(const EdgeProblem& p, const EdgeWeights& w, const EdgeOutputs& out
   if (g.log_prior) {
     clear(g.log_prior + begin * p.nodes * p.nodes * p.types, rows * p.nodes * p.types);
   }
+  if (g.states) clear_self(g.states, p.nodes, width, begin, end);
   Layers layers{p, w, tile};
   EdgeTiles tiles(p.nodes, begin, end);
-  const float share = 1.0f / static_cast<float>(p.nodes - 1);
   while (tiles.next(tile)) {
-    layers.first_pass();
     if (p.sender2) {
+      layers.edge_states();
       layers.second_pass();
       sample_tile_backward(p, tile, out, d_out, g.log_prior);
       layers.second_pass_backward(g, sums);
     } else {
-      for (int t = 0; t < tile.rows; ++t) {
-        const float* from = d_out.mean + tile.receiver[t] * width;
-        for (std::int64_t h = 0; h < width; h += kWidth) {
-          put(tile.grad + t * width + h, at(from + h) * share);
-        }
+      if (p.states) {
+        layers.restore();
+      } else {
+        layers.first_pass();
       }
+      layers.state_gradient(d_out);
     }
-    layers.first_pass_backward(g, sums);
+    if (p.sender2 && p.states) {
+      layers.write_rows(tile.grad, g.states);
+    } else {
+      layers.first_pass_backward(g, sums);
+    }
   }
 }
 

@@ -53,17 +53,19 @@ def replaced() -> dict[Any, Callable[..., Any]]:
     return {ours.edge_mean.default: _edge_mean, ours.edge_sample.default: _edge_sample}
 
 
-def _edge_mean(*flat: Any) -> Tensor:
-    edges = reference.edge_states(FirstPass(*flat))
+def _edge_mean(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, states and, for the third result, which is for gradients alone, anything."""
+    *first, _ = flat
+    edges = reference.edge_states(FirstPass(*first))
     self_loops = edges.diagonal(dim1=1, dim2=2).mT  # [B, N, H]
-    return (edges.sum(1) - self_loops) / (edges.shape[1] - 1)
+    return (edges.sum(1) - self_loops) / (edges.shape[1] - 1), edges, edges
 
 
 def _edge_sample(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
     second, draw = len(FirstPass._fields), len(FirstPass._fields) + len(SecondPass._fields)
-    return reference.edge_sample(
-        FirstPass(*flat[:second]), SecondPass(*flat[second:draw]), Draw(*flat[draw:])
-    )
+    *arguments, states = flat
+    records = FirstPass(*flat[:second]), SecondPass(*flat[second:draw]), Draw(*arguments[draw:])
+    return reference.edge_sample(*records, states)
 
 
 def spd_inverse(op: Nodes, out: Any, matrix: Any) -> Value:

@@ -107,10 +107,16 @@ class RelationalEncoder(nn.Module):
         h = self.embed(torch.cat([nodes, shared], dim=-1)) + self.identity  # [B, N, H]
         sender1, receiver1 = self.sender1(h), self.receiver1(h)
         wf = self.feature.weight if self.features else None
-        first = edge_mean(
-            sender1, receiver1, self.pass1.weight, self.pass1.bias, features=edges, wf=wf
+        edge = edge_mean(
+            sender1,
+            receiver1,
+            self.pass1.weight,
+            self.pass1.bias,
+            features=edges,
+            wf=wf,
+            keep_states=True,
         )
-        first = first * self.norm1.weight + self.norm1.bias  # [B, N, H]
+        first = edge.mean * self.norm1.weight + self.norm1.bias  # [B, N, H]
         graph_mean = first.mean(1, keepdim=True).expand_as(first)
         state = self.node(torch.cat([first, graph_mean, h], dim=-1))  # [B, N, H]
         log_bf = store_log_bf if self.frozen_to_prior else self.evidence_log_bf(edges)
@@ -133,6 +139,7 @@ class RelationalEncoder(nn.Module):
             informed,
             features=edges,
             wf=wf,
+            states=edge.states,
             temperature=temperature,
             seed=seed,
             store=store,

@@ -15,7 +15,25 @@ from causalmmm.kernels.edge import ops
 from causalmmm.kernels.edge.philox import edge_noise
 from causalmmm.kernels.edge.records import Draw, FirstPass, SecondPass, check, each
 
-__all__ = ["EdgeSample", "edge_mean", "edge_noise", "edge_sample"]
+__all__ = [
+    "EdgeMean",
+    "EdgeSample",
+    "edge_mean",
+    "edge_noise",
+    "edge_sample",
+    "unsupported_reasons",
+]
+
+
+class EdgeMean(NamedTuple):
+    """What :func:`edge_mean` returns.
+
+    mean    [B, N, H], one row per receiver j.
+    states  e [B, N, N, H] for :func:`edge_sample`, if they were asked for and there is room.
+    """
+
+    mean: Tensor
+    states: Tensor | None
 
 
 class EdgeSample(NamedTuple):
@@ -39,7 +57,8 @@ def edge_mean(
     *,
     features: Tensor | None = None,
     wf: Tensor | None = None,
-) -> Tensor:
+    keep_states: bool = False,
+) -> EdgeMean:
     """Mean state of the edges that arrive at each node (first all-pairs pass, edge to node).
 
         e_ij = LN(elu(W2 elu(sender_i + receiver_j + Wf f_ij) + b2)),   mean over i != j
@@ -54,16 +73,18 @@ def edge_mean(
         w2, b2: [H, H] (out, in) and [H].
         features, wf: [B, N, N, F] (sender, receiver) and [H, F]; both or neither. Values on the
             diagonal are ignored. Gradients reach both.
+        keep_states: return e as well, for :func:`edge_sample` to read instead of computing it
+            again, unless it takes more than ``ops.STATES_BYTES``. Gradients pass through it.
 
     Returns:
-        [B, N, H], one row per receiver j.
+        :class:`EdgeMean`, in the dtype of the inputs.
 
     Raises:
         ValueError: shapes do not fit together, or N < 2.
     """
     first = FirstPass(sender, receiver, w2, b2, features, wf)
     check("edge_mean", first)
-    return ops.edge_mean(each(lambda x: x.to(sender.dtype), first))
+    return EdgeMean(*ops.edge_mean(each(lambda x: x.to(sender.dtype), first), keep_states))
 
 
 def edge_sample(
@@ -82,6 +103,7 @@ def edge_sample(
     *,
     features: Tensor | None = None,
     wf: Tensor | None = None,
+    states: Tensor | None = None,
     temperature: float | Tensor = 1.0,
     seed: int | Tensor | None = None,
     store: Tensor | None = None,
@@ -109,6 +131,8 @@ def edge_sample(
             then sum q (log q - log_prior), as for a geometric mixture of priors). -inf forbids a
             type: then z is exactly 0 there, and exactly 1 where one type alone is allowed. At
             least one must be. The diagonal is ignored.
+        states: e as :func:`edge_mean` kept it, of the same arguments; absent, it is computed again.
+            Given, the first pass's arguments get their gradients by way of it.
         temperature: > 0, number or tensor of one element; carries no gradient.
         seed: 64-bit integer, or integer tensor of one element. None: no noise, and z = softmax(l)
             whatever the temperature.
@@ -135,8 +159,34 @@ def edge_sample(
     second = SecondPass(sender2, receiver2, w3, w4, b4, wo, bo)
     draw = Draw(log_prior.to(out_dtype), tau, key, store, hard)
     check("edge_sample", first, second, draw)
+    expected = [*sender1.shape[:2], *sender1.shape[1:]]
+    if states is not None and list(states.shape) != expected:
+        got = list(states.shape)
+        raise ValueError(f"edge_sample: states must have shape {expected}, got {got}")
     first, second = each(lambda x: x.to(dtype), first), each(lambda x: x.to(dtype), second)
-    return EdgeSample(*ops.edge_sample(first, second, draw))
+    return EdgeSample(*ops.edge_sample(first, second, draw, states))
+
+
+def unsupported_reasons(
+    sender: Tensor, *, features: int = 0, types: int = 2
+) -> dict[str, list[str]]:
+    """Why a faster implementation was refused for such tensors, by its name, fastest first.
+
+    Args:
+        sender: a tensor as :func:`edge_mean` takes it; its device, dtype and shape count.
+        features, types: F and K.
+
+    Returns:
+        Of the implementations "triton", "cpp" and "chunked" those that come before the one that
+        computes, each with its reasons; empty where the fastest computes.
+
+    Example:
+        >>> unsupported_reasons(torch.zeros(2, 3, 20))["cpp"]
+        ['width 20 is not a multiple of 16']
+    """
+    count = sender.new_empty(*sender.shape[:1], 1, 1, features) if features else None
+    wf = sender.new_empty(sender.shape[-1], features) if features else None
+    return ops.unsupported_reasons(FirstPass(sender, sender, sender, sender, count, wf), types)
 
 
 def _as_int64(seed: int | Tensor, device: torch.device) -> Tensor:

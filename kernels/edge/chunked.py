@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from causalmmm.kernels.edge import reference, sampling
-from causalmmm.kernels.edge.records import Draw, FirstPass, SecondPass
+from causalmmm.kernels.edge.records import Draw, FirstPass, Kept, SecondPass
 
 # Edges at a time (per thread, on a CPU): few enough for its caches, and so many that the time spent
 # in Python does not show.
@@ -22,37 +22,59 @@ CHUNK_ROWS = {"cpu": 4096, "gpu": 1 << 18}
 EPS = 1e-5
 
 
-def edge_mean(first: FirstPass) -> Tensor:
+def unsupported_reasons(first: FirstPass, types: int) -> list[str]:
+    """None: this path takes everything."""
+    return []
+
+
+def edge_mean(first: FirstPass, keep: bool) -> tuple[Tensor, Kept]:
     """See `reference.edge_mean`."""
     pass1 = _first_pass(first)
     out = torch.empty_like(first.sender1)
+    kept = Kept.empty(out) if keep else Kept.nothing(out)
     for chunk in _chunks(out):
         states = pass1.forward(chunk, _features(first, chunk, pass1.scratch)).view(pass1.shape)
         self_pairs = states.diagonal(dim1=1, dim2=2).mT  # [B, N, H]
         out[chunk] = (states.sum(1) - self_pairs) / (out.shape[1] - 1)
-    return out
+        if keep:
+            kept.states[chunk] = states
+            moments = torch.cat([pass1.mean, pass1.rstd], 1)  # [rows, 2]
+            kept.moments[chunk] = moments.view(*pass1.shape[:3], 2)
+    return out, kept
 
 
-def edge_mean_backward(grad: Tensor, first: FirstPass, features_grad: bool) -> list[Tensor]:
+def edge_mean_backward(
+    grad_mean: Tensor | None,
+    grad_states: Tensor | None,
+    kept: Kept | None,
+    first: FirstPass,
+    features_grad: bool,
+) -> list[Tensor]:
     """Gradients of the arguments, in their order (empty where there is none)."""
     pass1 = _first_pass(first)
     d_features = _gradient_buffer(first, features_grad)
-    for chunk in _chunks(grad):
+    for chunk in _chunks(first.sender1):
         feature = _features(first, chunk, pass1.scratch)
-        pass1.forward(chunk, feature)
-        grad_out = pass1.scratch("grad_out", *pass1.shape)
-        grad_out.copy_(grad[chunk].unsqueeze(1)).div_(grad.shape[1] - 1)
-        _clear_self(grad_out)
-        d_chunk = pass1.backward(
-            chunk, feature, grad_out.view(-1, grad_out.shape[-1]), features_grad
-        )  # [rows, F]
-        if d_chunk is not None:
+        if kept is None:
+            pass1.forward(chunk, feature)
+        else:
+            pass1.restore(chunk, feature, kept.of(chunk))
+        grad = pass1.scratch("grad_out", *pass1.shape).zero_()
+        if grad_mean is not None:
+            grad += grad_mean[chunk].unsqueeze(1) / (pass1.shape[1] - 1)
+        if grad_states is not None:
+            grad += grad_states[chunk]
+        _clear_self(grad)
+        d_chunk = pass1.backward(chunk, feature, grad.view(-1, grad.shape[-1]), features_grad)
+        if d_chunk is not None:  # [rows, F]
             d_features[chunk] = d_chunk.view(d_features[chunk].shape)
     *gradients, d_wf = pass1.gradients()
     return [*gradients, d_features, d_wf]
 
 
-def edge_sample(first: FirstPass, second: SecondPass, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+def edge_sample(
+    first: FirstPass, second: SecondPass, draw: Draw, states: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """z, logits, kl; see `reference.edge_sample`."""
     pass1, pass2 = _first_pass(first), _second_pass(second)
     dtype = pass1.scratch.dtype
@@ -60,9 +82,8 @@ def edge_sample(first: FirstPass, second: SecondPass, draw: Draw) -> tuple[Tenso
     batch, nodes, _ = first.sender1.shape
     logits = wo.new_empty(batch, nodes, nodes, len(bo))
     for chunk in _chunks(first.sender1):
-        edges = pass1.forward(chunk, _features(first, chunk, pass1.scratch))
-        states = pass2.forward(chunk, edges)
-        torch.addmm(bo, states, wo.mT, out=logits[chunk].view(-1, len(bo)))
+        last = pass2.forward(chunk, _edges(pass1, first, chunk, states))
+        torch.addmm(bo, last, wo.mT, out=logits[chunk].view(-1, len(bo)))
     z, kl = torch.empty_like(logits), logits.new_empty(batch)
     for chunk in sampling.chunks(logits):
         chunk_draw = draw.of(chunk)
@@ -73,38 +94,56 @@ def edge_sample(first: FirstPass, second: SecondPass, draw: Draw) -> tuple[Tenso
 
 
 def edge_sample_backward(
-    grads: tuple[Tensor, Tensor, Tensor],
+    grads: tuple[Tensor | None, Tensor | None, Tensor | None],
     outputs: tuple[Tensor, Tensor],
     first: FirstPass,
     second: SecondPass,
     draw: Draw,
+    states: Tensor | None,
     features_grad: bool,
     prior_grad: bool,
 ) -> list[Tensor]:
-    """Gradients of the arguments up to log_prior, in their order (empty where there is none)."""
+    """Gradients of the arguments up to log_prior, in their order (empty where there is none);
+    between those of the passes that of `states`, if they were given: then the first has none."""
     d_logits, d_prior = sampling.backward(grads, outputs, draw, prior_grad)
     pass1, pass2 = _first_pass(first), _second_pass(second)
     d_features = _gradient_buffer(first, features_grad)
+    d_states = first.sender1.new_empty(0) if states is None else torch.empty_like(states)
     wo = second.wo.to(pass1.scratch.dtype)
     d_wo, d_bo = torch.zeros_like(wo.mT), wo.new_zeros(len(wo))
     for chunk in _chunks(first.sender1):
-        feature = _features(first, chunk, pass1.scratch)
-        edges = pass1.forward(chunk, feature)
-        states = pass2.forward(chunk, edges)
+        edges = _edges(pass1, first, chunk, states)
+        last = pass2.forward(chunk, edges)
         d_chunk_logits = d_logits[chunk].view(-1, d_logits.shape[-1])  # [rows, K]
-        d_wo.addmm_(states.mT, d_chunk_logits)
+        d_wo.addmm_(last.mT, d_chunk_logits)
         d_bo += d_chunk_logits.sum(0)
-        grad = torch.mm(d_chunk_logits, wo, out=pass2.scratch("grad_out", *states.shape))
+        grad = torch.mm(d_chunk_logits, wo, out=pass2.scratch("grad_out", *last.shape))
         d_edges = pass2.backward(chunk, edges, grad, extra_grad=True)
         assert d_edges is not None
+        if states is not None:
+            d_states[chunk] = d_edges.view(d_states[chunk].shape)
+            continue
+        feature = _features(first, chunk, pass1.scratch)
         d_chunk = pass1.backward(chunk, feature, d_edges, features_grad)  # [rows, F]
         if d_chunk is not None:
             d_features[chunk] = d_chunk.view(d_features[chunk].shape)
-    *gradients, d_wf = pass1.gradients()
     d_sender, d_receiver, d_w4, d_b4, d_w3 = pass2.gradients()
     d_output = d_wo.mT.to(second.wo.dtype), d_bo.to(second.bo.dtype)
     d_second = d_sender, d_receiver, d_w3, d_w4, d_b4, *d_output
-    return [*gradients, d_features, d_wf, *d_second, d_prior]
+    if states is None:
+        *gradients, d_wf = pass1.gradients()
+        d_first = [*gradients, d_features, d_wf]
+    else:
+        d_first = [first.sender1.new_empty(0) for _ in first]
+    return [*d_first, d_states, *d_second, d_prior]
+
+
+def _edges(pass1: _Pass, first: FirstPass, chunk: slice, states: Tensor | None) -> Tensor:
+    """States of a chunk's edges [rows, H]: those given, else computed."""
+    if states is None:
+        return pass1.forward(chunk, _features(first, chunk, pass1.scratch))
+    given = states[chunk]
+    return pass1.scratch("state", *given.shape).copy_(given).view(-1, given.shape[-1])
 
 
 class _Workspace:
@@ -149,21 +188,37 @@ class _Pass:
 
     def forward(self, chunk: slice, extra: Tensor | None) -> Tensor:
         """States of the chunk's edges [rows, H]."""
+        self._first_layer(chunk, extra)
+        scratch = self.scratch
+        self.state = scratch("state", *self.inner.shape)
+        self.outer = torch.addmm(
+            self.bias, self.inner, self.weight.mT, out=scratch("outer", *self.inner.shape)
+        )
+        _elu(self.outer, scratch)
+        self.mean, self.rstd = _normalise(self.outer, self.state, scratch)
+        return self.state
+
+    def restore(self, chunk: slice, extra: Tensor | None, kept: Kept) -> None:
+        """What `forward` leaves behind for `backward`, from what was kept of the chunk."""
+        self._first_layer(chunk, extra)
+        size, scratch = self.inner.shape, self.scratch
+        self.state = scratch("state", *size).copy_(kept.states.view(size))
+        moments = kept.moments.view(-1, 2).to(scratch.dtype)
+        self.mean, self.rstd = moments[:, :1], moments[:, 1:]
+        self.outer = torch.div(self.state, self.rstd, out=scratch("outer", *size)).add_(self.mean)
+
+    def _first_layer(self, chunk: slice, extra: Tensor | None) -> None:
         scratch = self.scratch
         sender, receiver = (x[chunk].to(scratch.dtype) for x in (self.sender, self.receiver))
         stores, nodes, width = sender.shape
         self.shape = (stores, nodes, nodes, width)
         size = (stores * nodes * nodes, width)
-        self.inner, self.state = scratch("inner", *size), scratch("state", *size)
+        self.inner = scratch("inner", *size)
         pairs = sender.unsqueeze(2), receiver.unsqueeze(1)
         torch.add(*pairs, out=self.inner.view(self.shape))
         if extra is not None and self.extra_weight is not None:
             self.inner.addmm_(extra, self.extra_weight.mT)
         _elu(self.inner, scratch)
-        self.outer = torch.addmm(self.bias, self.inner, self.weight.mT, out=scratch("outer", *size))
-        _elu(self.outer, scratch)
-        self.rstd = _normalise(self.outer, self.state, scratch)
-        return self.state
 
     def backward(
         self, chunk: slice, extra: Tensor | None, grad: Tensor, extra_grad: bool
@@ -268,8 +323,8 @@ def _elu_backward(grad: Tensor, value: Tensor, scratch: _Workspace) -> Tensor:
     return grad.mul_(slope)
 
 
-def _normalise(x: Tensor, state: Tensor, scratch: _Workspace) -> Tensor:
-    """LayerNorm of [rows, H] into `state`; returns 1 / standard deviation [rows, 1].
+def _normalise(x: Tensor, state: Tensor, scratch: _Workspace) -> tuple[Tensor, Tensor]:
+    """LayerNorm of [rows, H] into `state`; returns mean and 1 / standard deviation [rows, 1].
 
     Averages are matrix products: torch's own LayerNorm takes twice as long on short rows.
     """
@@ -279,7 +334,7 @@ def _normalise(x: Tensor, state: Tensor, scratch: _Workspace) -> Tensor:
     square = torch.mul(state, state, out=scratch("spare", *x.shape))
     rstd = (square @ average).add_(EPS).rsqrt_()
     state.mul_(rstd)
-    return rstd
+    return mean, rstd
 
 
 def _normalise_backward(grad: Tensor, state: Tensor, rstd: Tensor, scratch: _Workspace) -> Tensor:

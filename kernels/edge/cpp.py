@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from causalmmm.kernels.edge.records import Draw, FirstPass, SecondPass, each
+from causalmmm.kernels.edge.records import Draw, FirstPass, Kept, SecondPass, each
 
 if find_spec("causalmmm._C") is not None:
     from causalmmm import _C
@@ -20,82 +20,120 @@ else:  # a source tree without a build
     _C = None  # type: ignore[assignment]
 
 
-def supported(first: FirstPass, types: int) -> bool:
-    """Whether the extension is there and covers these sizes and this dtype."""
+_INTERFACE = 2  # of the extension that this module calls
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def unsupported_reasons(first: FirstPass, types: int) -> list[str]:
+    """Why the extension does not cover these sizes and this dtype; empty where it does."""
+    if _C is None:
+        return ["the extension is not built: pip install causalmmm"]
+    if getattr(_C, "EDGE_INTERFACE", 1) != _INTERFACE:
+        return ["the extension was built from other sources than these: build it again"]
     sender, features = first.sender1, first.features
-    return (
-        _C is not None
-        and sender.device.type == "cpu"
-        and sender.dtype in (torch.float32, torch.bfloat16, torch.float16)
-        and sender.shape[0] > 0
-        and sender.shape[2] % _C.EDGE_WIDTH_STEP == 0
-        and types <= _C.MAX_EDGE_TYPES
-        and (features is None or features.shape[-1] > 0)
-    )
+    stores, _, width = sender.shape
+    reasons = {
+        f"tensors are on {sender.device.type}, not on a CPU": sender.device.type != "cpu",
+        f"dtype {sender.dtype} is not float32, bfloat16 or float16": sender.dtype not in DTYPES,
+        "there are no stores": stores == 0,
+        f"width {width} is not a multiple of {_C.EDGE_WIDTH_STEP}": (
+            width % _C.EDGE_WIDTH_STEP != 0
+        ),
+        f"{types} edge types are more than {_C.MAX_EDGE_TYPES}": types > _C.MAX_EDGE_TYPES,
+        "there are no features in features": features is not None and features.shape[-1] == 0,
+    }
+    return [reason for reason, applies in reasons.items() if applies]
 
 
-def edge_mean(first: FirstPass) -> Tensor:
+def edge_mean(first: FirstPass, keep: bool) -> tuple[Tensor, Kept]:
     """As :func:`causalmmm.kernels.edge.reference.edge_mean`."""
-    dense = each(_dense_float32, first)
-    out = torch.empty_like(dense.sender1)
-    _C.edge_forward(*_problem(dense), _addresses([out]), torch.get_num_threads())
-    return out.to(first.sender1.dtype)
+    dense, dtype = each(_dense_float32, first), first.sender1.dtype
+    mean = torch.empty_like(dense.sender1)
+    kept = Kept.empty(mean) if keep else None
+    outputs = _addresses([mean, *(kept or (None, None))])
+    _C.edge_forward(*_problem(dense), outputs, torch.get_num_threads())
+    if kept is None:
+        return mean.to(dtype), Kept.nothing(first.sender1)
+    return mean.to(dtype), kept._replace(states=kept.states.to(dtype))
 
 
-def edge_mean_backward(grad: Tensor, first: FirstPass, features_grad: bool) -> list[Tensor]:
+def edge_mean_backward(
+    grad_mean: Tensor | None,
+    grad_states: Tensor | None,
+    kept: Kept | None,
+    first: FirstPass,
+    features_grad: bool,
+) -> list[Tensor]:
     """Gradients of the arguments, in their order (empty where there is none)."""
-    dense, grad_out = each(_dense_float32, first), _dense_float32(grad)
+    dense = each(_dense_float32, first)
+    if kept is not None:
+        kept = each(_dense_float32, kept)
+    grad_out = [None if x is None else _dense_float32(x) for x in (grad_mean, grad_states)]
     gradients = _first_buffers(dense, features_grad)
     _C.edge_backward(
-        *_problem(dense),
+        *_problem(dense, kept),
         (),
-        _addresses([grad_out]),
-        _addresses(gradients),
+        _addresses([*grad_out, None]),
+        _addresses([*gradients, None]),
         torch.get_num_threads(),
     )
     return _first_gradients(gradients, first.sender1.dtype)
 
 
-def edge_sample(first: FirstPass, second: SecondPass, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
-    """As :func:`causalmmm.kernels.edge.reference.edge_sample`."""
+def edge_sample(
+    first: FirstPass, second: SecondPass, draw: Draw, states: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As :func:`causalmmm.kernels.edge.reference.edge_sample`, from e where it was kept."""
     first, second = each(_dense_float32, first), each(_dense_float32, second)
     draw = each(Tensor.contiguous, draw)
     batch, nodes, _ = first.sender1.shape
     z = draw.log_prior.new_empty(batch, nodes, nodes, len(second.bo))
     outputs = z, torch.empty_like(z), z.new_empty(batch)
-    problem = _problem(first, second, draw)
+    kept = None if states is None else (_dense_float32(states), None)
+    problem = _problem(first, kept, second, draw)
     _C.edge_forward(*problem, _addresses(outputs), torch.get_num_threads())
     return outputs
 
 
 def edge_sample_backward(
-    grads: tuple[Tensor, Tensor, Tensor],
+    grads: tuple[Tensor | None, Tensor | None, Tensor | None],
     outputs: tuple[Tensor, Tensor],
     first: FirstPass,
     second: SecondPass,
     draw: Draw,
+    states: Tensor | None,
     features_grad: bool,
     prior_grad: bool,
 ) -> list[Tensor]:
-    """Gradients of the arguments up to log_prior, in their order (empty where there is none)."""
+    """Gradients of the arguments up to log_prior, in their order (empty where there is none);
+    between those of the passes that of `states`, if they were given: then the first has none."""
     dtype = first.sender1.dtype
     first, second = each(_dense_float32, first), each(_dense_float32, second)
     draw = each(Tensor.contiguous, draw)
-    grad_out = [_dense_float32(grad) for grad in grads]
-    d_first, d_second = _first_buffers(first, features_grad), [torch.empty_like(x) for x in second]
+    grad_out = [None if x is None else _dense_float32(x) for x in grads]
+    kept, d_states = None, None
+    d_first: list[Tensor | None] = [None] * len(first)
+    if states is None:
+        d_first = _first_buffers(first, features_grad)
+    else:
+        kept = (_dense_float32(states), None)
+        d_states = torch.empty_like(kept[0])
+    d_second = [torch.empty_like(x) for x in second]
     d_prior = torch.empty_like(outputs[0]) if prior_grad else None
     _C.edge_backward(
-        *_problem(first, second, draw),
+        *_problem(first, kept, second, draw),
         _addresses([*outputs, None]),
         _addresses(grad_out),
-        _addresses([*d_first, *d_second, d_prior]),
+        _addresses([*d_first, d_states, *d_second, d_prior]),
         torch.get_num_threads(),
     )
     if d_prior is None:
         d_prior = draw.log_prior.new_empty(0)
     elif draw.log_prior.ndim == 3:
         d_prior = d_prior.sum(0)
-    return [*_first_gradients(d_first, dtype), *(x.to(dtype) for x in d_second), d_prior]
+    of_states = torch.empty(0, dtype=dtype) if d_states is None else d_states.to(dtype)
+    of_second = [x.to(dtype) for x in d_second]
+    return [*_first_gradients(d_first, dtype), of_states, *of_second, d_prior]
 
 
 def _dense_float32(x: Tensor) -> Tensor:
@@ -104,13 +142,17 @@ def _dense_float32(x: Tensor) -> Tensor:
 
 
 def _problem(
-    first: FirstPass, second: SecondPass | None = None, draw: Draw | None = None
+    first: FirstPass,
+    kept: tuple[Tensor, Tensor | None] | None = None,
+    second: SecondPass | None = None,
+    draw: Draw | None = None,
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], Any]:
     """Sizes, then the addresses of each record's tensors, as the extension takes them."""
     features = 0 if first.features is None else first.features.shape[-1]
     sizes = (*first.sender1.shape, features, len(second.bo) if second else 0)
+    of_first = _addresses([*first, *(kept or (None, None))])
     if second is None or draw is None:
-        return sizes, _addresses(first), (), ()
+        return sizes, of_first, (), ()
     prior, store = draw.log_prior, draw.store
     seed = None if draw.seed is None else int(draw.seed)
     prior_per_store = prior.ndim == 4
@@ -122,7 +164,7 @@ def _problem(
         store.data_ptr(),
         draw.hard,
     )
-    return sizes, _addresses(first), _addresses(second), sampling
+    return sizes, of_first, _addresses(second), sampling
 
 
 def _addresses(tensors: Iterable[Tensor | None]) -> tuple[int, ...]:

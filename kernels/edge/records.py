@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, NamedTuple, TypeVar, get_type_hints
 
+import torch
 from torch import Tensor
 
 
@@ -44,6 +45,44 @@ class SecondPass(NamedTuple):
     wo: Annotated[Tensor, "KH"]
     bo: Annotated[Tensor, "K"]
 
+    def of(self, stores: slice) -> SecondPass:
+        """The same for some of the stores."""
+        return self._replace(sender2=self.sender2[stores], receiver2=self.receiver2[stores])
+
+
+class Kept(NamedTuple):
+    """What the first pass keeps of every edge, so that it need not be computed again.
+
+    states      e [B, N, N, H] (sender, receiver), finite on self pairs but without meaning there
+    moments     [B, N, N, 2], mean of what LayerNorm made e from and 1 / its standard deviation (0
+                on self pairs, or finite), in float32, or float64 where e is
+    """
+
+    states: Tensor
+    moments: Tensor
+
+    @staticmethod
+    def empty(sender: Tensor) -> Kept:
+        """Uninitialised, for the stores of sender [B, N, H]."""
+        batch, nodes, width = sender.shape
+        return Kept(
+            sender.new_empty(batch, nodes, nodes, width),
+            sender.new_empty(batch, nodes, nodes, 2, dtype=_moments_dtype(sender)),
+        )
+
+    @staticmethod
+    def nothing(sender: Tensor) -> Kept:
+        """Of no elements: nothing is kept."""
+        return Kept(sender.new_empty(0), sender.new_empty(0, dtype=_moments_dtype(sender)))
+
+    def of(self, stores: slice) -> Kept:
+        """The same for some of the stores."""
+        return Kept(self.states[stores], self.moments[stores])
+
+
+def _moments_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
 
 class Draw(NamedTuple):
     """Of the sample: z = softmax((log_prior + network's logits + gumbel) / temperature)."""
@@ -60,7 +99,7 @@ class Draw(NamedTuple):
         return self._replace(log_prior=prior, store=self.store[stores])
 
 
-Record = TypeVar("Record", FirstPass, SecondPass, Draw)
+Record = TypeVar("Record", FirstPass, SecondPass, Kept, Draw)
 
 # Shapes that a field may have, by number of axes.
 _SHAPES: dict[str, dict[int, str]] = {

@@ -15,15 +15,22 @@ from causalmmm.kernels.edge.records import Draw, FirstPass, SecondPass
 
 def edge_mean(first: FirstPass) -> Tensor:
     """Mean of incoming edge states; see :func:`causalmmm.kernels.edge_mean`."""
-    edges = edge_states(first)
-    return (_without_self(edges).sum(1) / (edges.shape[1] - 1)).to(first.sender1.dtype)
+    return mean_of_others(edge_states(first)).to(first.sender1.dtype)
 
 
-def edge_sample(first: FirstPass, second: SecondPass, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
+def mean_of_others(states: Tensor) -> Tensor:
+    """Mean over senders [B, N, H] of e, each node's own left out."""
+    return _without_self(states).sum(1) / (states.shape[1] - 1)
+
+
+def edge_sample(
+    first: FirstPass, second: SecondPass, draw: Draw, states: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Sampled edge types, logits and divergence; see :func:`causalmmm.kernels.edge_sample`."""
-    hidden = _all_pairs(second.sender2, second.receiver2) + edge_states(first) @ second.w3.mT
-    states = normalise(F.elu(F.linear(F.elu(hidden), second.w4, second.b4)))
-    net_logits = states @ second.wo.mT + second.bo  # [B, N, N, K], before the prior
+    states = edge_states(first) if states is None else states
+    hidden = _all_pairs(second.sender2, second.receiver2) + states @ second.w3.mT
+    last = normalise(F.elu(F.linear(F.elu(hidden), second.w4, second.b4)))
+    net_logits = last @ second.wo.mT + second.bo  # [B, N, N, K], before the prior
     logits, kl = posterior(net_logits.to(draw.log_prior.dtype), draw.log_prior)
     noise = None
     if draw.seed is not None:

@@ -1,7 +1,7 @@
 """Gradient of the logits [B, N, N, K]: backwards through sample, KL and prior, in PyTorch.
 
-Shared by `chunked` and the Triton path: tensors of K numbers an edge are small beside those of H.
-No layer of the network here.
+Part of the `chunked` path: tensors of K numbers an edge are small beside those of H. No layer of
+the network here.
 """
 
 from __future__ import annotations
@@ -26,16 +26,18 @@ def noise(draw: Draw, like: Tensor) -> Tensor | None:
 
 
 def backward(
-    grads: tuple[Tensor, Tensor, Tensor],
+    grads: tuple[Tensor | None, Tensor | None, Tensor | None],
     outputs: tuple[Tensor, Tensor],
     draw: Draw,
     prior_grad: bool,
 ) -> tuple[Tensor, Tensor]:
     """Gradient of the network's logits, and that of `log_prior` in its shape (empty if not needed).
 
-    `grads` are those of z, logits and kl; `outputs` are z and logits.
+    `grads` are those of z, logits and kl, None for zero; `outputs` are z and logits.
     """
-    (grad_z, grad_logits, grad_kl), (z, logits), prior = grads, outputs, draw.log_prior
+    (z, logits), prior = outputs, draw.log_prior
+    grad_z, grad_logits = (z.new_zeros(()).expand_as(z) if x is None else x for x in grads[:2])
+    grad_kl = z.new_zeros(()).expand(len(z)) if grads[2] is None else grads[2]
     d_logits = torch.empty_like(z)
     d_prior = torch.zeros_like(prior) if prior_grad else prior.new_empty(0)
     for chunk in chunks(d_logits):

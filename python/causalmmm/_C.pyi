@@ -3,6 +3,7 @@
 from typing import TypedDict
 
 CUDA_SEGMENT: int
+EDGE_INTERFACE: int
 EDGE_WIDTH_STEP: int
 MAX_EDGE_TYPES: int
 

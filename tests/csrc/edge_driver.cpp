@@ -46,6 +46,7 @@ struct Case {
   EdgeOutputGradients of_mean, of_sample;
   EdgeGradients g;
   std::vector<std::int64_t> store;
+  float *states, *moments, *d_states;
 
   Case(std::int64_t stores, std::int64_t nodes, std::int64_t width, std::int64_t features,
        std::int64_t types, int flags) {
@@ -75,31 +76,47 @@ struct Case {
     p.store_ids = store.data(), p.seed = 0x123456789abcdef0u;
     p.noisy = flags & 2, p.hard = flags & 4, p.temperature = 0.7f;
     mean.mean = results.make(rows * width);
+    states = results.make(pairs * width), moments = results.make(pairs * 2);
+    d_states = results.make(pairs * width);
     sampled.z = results.make(pairs * types), sampled.logits = results.make(pairs * types);
     sampled.kl = results.make(stores);
     of_mean.mean = inputs.make(rows * width);
+    if (flags & 4) of_mean.states = inputs.make(pairs * width);
     of_sample.z = inputs.make(pairs * types);
     if (flags & 1) of_sample.logits = inputs.make(pairs * types);
     if (flags & 2) of_sample.kl = inputs.make(stores);
   }
 
-  // Everything that the four passes write, one after the other.
+  // Everything that the four passes write, one after the other; then again, from what is kept.
   std::vector<float> run(CpuLevel level, int threads) {
     std::vector<float> all;
     for (auto& block : results.blocks) {
       std::memset(block.first.get(), 0xff, sizeof(float) * block.second);  // NaN
     }
-    EdgeProblem first = p;
+    EdgeProblem first = p, second = p;
     first.sender2 = nullptr;
-    for (const EdgeProblem* problem : {&first, &p}) {
-      const bool one = problem == &first;
-      edges_forward_cpu(*problem, one ? mean : sampled, threads, level);
-      edges_backward_cpu(*problem, sampled, one ? of_mean : of_sample, g, threads, level);
-      for (auto& block : results.blocks) {
-        all.insert(all.end(), block.first.get(), block.first.get() + block.second);
+    EdgeOutputs computed = mean;
+    EdgeGradients of_second = g;
+    for (const bool keep : {false, true}) {
+      if (keep) computed.states = states, computed.moments = moments;
+      edges_forward_cpu(first, computed, threads, level);
+      if (keep) {
+        first.states = second.states = states, first.moments = moments;
+        of_second.states = d_states;
       }
+      edges_backward_cpu(first, computed, of_mean, g, threads, level);
+      append(all);
+      edges_forward_cpu(second, sampled, threads, level);
+      edges_backward_cpu(second, sampled, of_sample, of_second, threads, level);
+      append(all);
     }
     return all;
+  }
+
+  void append(std::vector<float>& all) const {
+    for (const auto& block : results.blocks) {
+      all.insert(all.end(), block.first.get(), block.first.get() + block.second);
+    }
   }
 };
 

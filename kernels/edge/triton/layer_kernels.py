@@ -1,8 +1,8 @@
 """Kernels of one layer each, for the backward pass and for widths too large to fuse.
 
-No host code here: `bwd` launches them, on one chunk of B stores at a time. Scratch tensors [Q, H]
-have Q = B N N rows (store, receiver, sender), self pairs included; the operators' edge tensors are
-[B, sender, receiver, ..].
+No host code here: `layers` launches them, on one chunk of B stores at a time. Edge tensors have
+Q = B N N rows (store, sender, receiver), self pairs included: those of width H are scratch, or the
+states that are kept.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -12,29 +12,29 @@ import triton
 import triton.language as tl
 
 from causalmmm.kernels.edge.triton.tiles import (
-    add_features,
     elu,
     elu_slope,
+    load_features,
     load_rows,
     load_transposed,
     mma,
+    moments,
     normalise,
     normalise_backward,
     product,
     project,
-    sample_edge,
     write_rows,
 )
 
 
 @triton.jit
 def edge_rows(base, edges, nodes, BM: tl.constexpr):
-    """Of a tile: its scratch rows, their mask, and the rows of node tensors that hold their
-    receivers and senders."""
+    """Of a tile: its edges, their mask, and the rows of node tensors that hold their receivers and
+    senders."""
     row = base + tl.arange(0, BM)
     mask = row < edges
-    receiver_row = row // nodes
-    sender_row = receiver_row - receiver_row % nodes + row % nodes
+    sender_row = row // nodes
+    receiver_row = sender_row - sender_row % nodes + row % nodes
     return row, mask, receiver_row, sender_row
 
 
@@ -60,24 +60,16 @@ def first_inner(
     """BK columns, from first_column on, of the first pass's elu(sender + receiver + Wf f),
     recomputed."""
     column = first_column + tl.arange(0, BK)
+    row = sender_row * nodes + receiver_row % nodes
     valid = mask[:, None]
     b_x = tl.load(p_receiver + receiver_row[:, None] * H + column, mask=valid, other=0.0)
     b_x = b_x.to(tl.float32)
     b_x += tl.load(p_sender + sender_row[:, None] * H + column, mask=valid, other=0.0)
     if FP > 0:
         b_wft = load_transposed(p_wf + first_column * F, BK, FP, F)
-        b_x = add_features(
-            b_x,
-            p_features,
-            sender_row * nodes + receiver_row % nodes,
-            mask & (receiver_row != sender_row),
-            b_wft,
-            F,
-            FP,
-            DTYPE,
-            PRECISION,
-            EMULATE,
-        )
+        is_pair = mask & (receiver_row != sender_row)
+        b_f = load_features(p_features, row, is_pair, F, FP)
+        b_x += mma(b_f, b_wft, DTYPE, PRECISION, EMULATE)
     return elu(b_x)
 
 
@@ -89,10 +81,8 @@ def edge_state_kernel(
     p_b2,  # [H]
     p_features,  # [B, N, N, F] (sender, receiver), edge features; not read where FP is 0
     p_wf,  # [H, F], their part of the first layer; likewise
-    p_grad_out,  # [B, N, H], gradient of the mean over senders; read where BACKWARD
-    p_state,  # [Q, H] out, e; where BACKWARD, the gradient of the input of the last elu
-    p_mean,  # [Q] float32 out, mean of LayerNorm's input; not written where BACKWARD
-    p_rstd,  # [Q] float32 out, 1 / its standard deviation; likewise
+    p_states,  # [Q, H] out, e
+    p_moments,  # [Q, 2] float32 out, mean of LayerNorm's input and 1 / its standard deviation
     edges,  # Q, rows of scratch
     nodes,  # N
     H: tl.constexpr,  # hidden width
@@ -100,12 +90,10 @@ def edge_state_kernel(
     FP: tl.constexpr,  # features padded for a product; 0 without features
     BM: tl.constexpr,  # edges of a tile
     BK: tl.constexpr,  # of the inner dimension of a product at a time
-    BACKWARD: tl.constexpr,
     PRECISION: tl.constexpr,  # `input_precision` of products
     EMULATE: tl.constexpr,  # under the interpreter
 ):
-    """The first pass, forward: e and the statistics of its LayerNorm into scratch. BACKWARD: from
-    the gradient of the mean of e to that of the input of the last elu."""
+    """The first pass: e and the moments of its LayerNorm."""
     DTYPE: tl.constexpr = p_sender.dtype.element_ty
     row, mask, receiver_row, sender_row = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
     h = tl.arange(0, H)
@@ -133,14 +121,9 @@ def edge_state_kernel(
         b_x += mma(b_inner, b_w2t, DTYPE, PRECISION, EMULATE)
     b_x = elu(b_x + tl.load(p_b2 + h).to(tl.float32)[None, :])
     b_e, mean, rstd = normalise(b_x, H)
-    if BACKWARD:
-        pair_mask = mask & (receiver_row != sender_row)
-        b_grad = load_rows(p_grad_out, receiver_row, pair_mask, H) / (nodes - 1)
-        b_e = normalise_backward(b_grad, b_e, rstd, H) * elu_slope(b_x)
-    else:
-        tl.store(p_mean + row, mean, mask=mask)
-        tl.store(p_rstd + row, rstd, mask=mask)
-    write_rows(p_state, row, mask, b_e, H)
+    tl.store(p_moments + row * 2, mean, mask=mask)
+    tl.store(p_moments + row * 2 + 1, rstd, mask=mask)
+    write_rows(p_states, row, mask, b_e, H)
 
 
 @triton.jit(do_not_specialize=["edges", "nodes"])
@@ -148,7 +131,7 @@ def edge_inner_fwd_kernel(
     p_sender,  # [B, N, H], sender's part of the second pass's first layer
     p_receiver,  # [B, N, H], the receiver's, with the bias
     p_w3,  # [H, H] (out, in), the edge state's part
-    p_state,  # [Q, H], e
+    p_states,  # [Q, H], e
     p_inner,  # [Q, H] out
     edges,  # Q, rows of scratch
     nodes,  # N
@@ -161,88 +144,105 @@ def edge_inner_fwd_kernel(
     """First layer of the second pass: elu(sender + receiver + W3 e) into scratch."""
     DTYPE: tl.constexpr = p_sender.dtype.element_ty
     row, mask, receiver_row, sender_row = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
-    b_x = product(p_state, row, mask, p_w3, H, BK, True, DTYPE, PRECISION, EMULATE)
+    b_x = product(p_states, row, mask, p_w3, H, BK, True, DTYPE, PRECISION, EMULATE)
     b_x += load_rows(p_receiver, receiver_row, mask, H) + load_rows(p_sender, sender_row, mask, H)
     write_rows(p_inner, row, mask, elu(b_x), H)
 
 
-@triton.jit(do_not_specialize=["edges", "nodes", "prior_step"])
-def edge_outer_kernel(
+@triton.jit(do_not_specialize=["edges", "nodes"])
+def edge_outer_fwd_kernel(
     p_inner,  # [Q, H], the second pass's first layer
     p_w4,  # [H, H] (out, in), its second layer
     p_b4,  # [H]
     p_wo,  # [K, H], output layer
     p_bo,  # [K]
-    p_prior,  # [N, N, K] or [B, N, N, K] float32, log prior; this and the next three: forward only
-    p_temperature,  # [] float32
-    p_seed,  # [] int64; not read without NOISE
-    p_shop_id,  # [B] int64, global ids of the stores, which key the noise; likewise
-    p_grad_out,  # [B, N, N, K] float32, gradient of the logits; read where BACKWARD
-    p_z_or_grad,  # z [B, N, N, K] float32 out; BACKWARD: gradient of the last elu's input [Q, H]
-    p_logits_or_state,  # logits [B, N, N, K] float32 out; BACKWARD: the last state [Q, H]
-    p_kl,  # [Q] float32 out, divergence of each edge; not written where BACKWARD
+    p_logits,  # [Q, K] float32 out, the network's, without prior
     edges,  # Q, rows of scratch
     nodes,  # N
-    prior_step,  # edges from one store's prior to the next: N N, or 0 if they share one
     H: tl.constexpr,  # hidden width
     K: tl.constexpr,  # edge types
     KP: tl.constexpr,  # edge types padded to a power of two
     BM: tl.constexpr,  # edges of a tile
     BK: tl.constexpr,  # of the inner dimension of a product at a time
-    BACKWARD: tl.constexpr,
-    NOISE: tl.constexpr,  # draw Gumbel noise
-    HARD: tl.constexpr,  # one-hot z
     PRECISION: tl.constexpr,  # `input_precision` of products
     EMULATE: tl.constexpr,  # under the interpreter
 ):
-    """From the second pass's first layer on, forward: z, logits and KL of each edge. BACKWARD: from
-    the gradient of the logits to that of the input of the last elu; also the last state, again."""
+    """From the second pass's first layer to the network's logits."""
     DTYPE: tl.constexpr = p_inner.dtype.element_ty
-    row, mask, receiver_row, sender_row = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
+    row, mask, _, _ = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
     edge_type, h = tl.arange(0, KP)[None, :], tl.arange(0, H)
     b_x = product(p_inner, row, mask, p_w4, H, BK, True, DTYPE, PRECISION, EMULATE)
     b_x = elu(b_x + tl.load(p_b4 + h).to(tl.float32)[None, :])
+    mean, rstd = moments(b_x, H)
+    b_logits = project(b_x, mean, rstd, p_wo, p_bo, H, K, KP)
+    p_edge = p_logits + row[:, None] * K + edge_type
+    tl.store(p_edge, b_logits, mask=mask[:, None] & (edge_type < K))
+
+
+@triton.jit(do_not_specialize=["edges", "nodes"])
+def edge_outer_bwd_kernel(
+    p_inner,  # [Q, H], the second pass's first layer
+    p_w4,  # [H, H] (out, in), its second layer
+    p_b4,  # [H]
+    p_wo,  # [K, H], output layer
+    p_grad_out,  # [Q, K] float32, gradient of the logits, 0 on self pairs
+    p_grad,  # [Q, H] out, gradient of the last elu's input
+    p_last,  # [Q, H] out, the last state
+    edges,  # Q, rows of scratch
+    nodes,  # N
+    H: tl.constexpr,  # hidden width
+    K: tl.constexpr,  # edge types
+    BM: tl.constexpr,  # edges of a tile
+    BK: tl.constexpr,  # of the inner dimension of a product at a time
+    PRECISION: tl.constexpr,  # `input_precision` of products
+    EMULATE: tl.constexpr,  # under the interpreter
+):
+    """From the gradient of the logits to that of the last elu's input; the last state, again."""
+    DTYPE: tl.constexpr = p_inner.dtype.element_ty
+    row, mask, _, _ = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
+    h = tl.arange(0, H)
+    b_x = product(p_inner, row, mask, p_w4, H, BK, True, DTYPE, PRECISION, EMULATE)
+    b_x = elu(b_x + tl.load(p_b4 + h).to(tl.float32)[None, :])
     b_y, _, rstd = normalise(b_x, H)
-    pair_mask = mask & (receiver_row != sender_row)
-    valid = pair_mask[:, None] & (edge_type < K)
-    receiver = receiver_row % nodes
-    edge = sender_row * nodes + receiver
-    out = edge[:, None] * K + edge_type
-    if BACKWARD:
-        b_grad = tl.zeros((BM, H), tl.float32)
-        for k in tl.static_range(KP):
-            if k < K:
-                grad_out = tl.load(p_grad_out + edge * K + k, mask=pair_mask, other=0.0)
-                b_w = tl.load(p_wo + k * H + h).to(tl.float32)
-                b_grad += grad_out[:, None] * b_w[None, :]
-        b_grad = normalise_backward(b_grad, b_y, rstd, H) * elu_slope(b_x)
-        write_rows(p_z_or_grad, row, mask, b_grad, H)
-        write_rows(p_logits_or_state, row, mask, b_y, H)
-    else:
-        b_net_logits = project(b_y, p_wo, p_bo, H, K, KP)
-        shop_row = receiver_row // nodes
-        prior_row = shop_row * prior_step + (sender_row % nodes) * nodes + receiver
-        p_types = p_prior + prior_row[:, None] * K + edge_type
-        b_prior = tl.load(p_types, mask=valid, other=-float("inf"))
-        b_prior = tl.where(pair_mask[:, None] | (edge_type > 0), b_prior, 0.0)
-        seed, shop_id = 0, shop_row
-        if NOISE:
-            seed = tl.load(p_seed)
-            shop_id = tl.load(p_shop_id + shop_row, mask=mask, other=0)
-        b_z, b_logits, b_kl = sample_edge(
-            b_net_logits,
-            b_prior,
-            seed,
-            shop_id,
-            ((sender_row % nodes) << 16) + receiver,
-            tl.load(p_temperature),
-            KP,
-            NOISE,
-            HARD,
-        )
-        tl.store(p_z_or_grad + out, b_z, mask=valid)
-        tl.store(p_logits_or_state + out, b_logits, mask=valid)
-        tl.store(p_kl + row, tl.where(pair_mask, b_kl, 0.0), mask=mask)
+    write_rows(p_last, row, mask, b_y, H)
+    b_grad = tl.zeros((BM, H), tl.float32)
+    for k in tl.static_range(K):
+        grad_out = tl.load(p_grad_out + row * K + k, mask=mask, other=0.0)
+        b_grad += grad_out[:, None] * tl.load(p_wo + k * H + h).to(tl.float32)[None, :]
+    b_grad = normalise_backward(b_grad, b_y, rstd, H) * elu_slope(b_x)
+    write_rows(p_grad, row, mask, b_grad, H)
+
+
+@triton.jit(do_not_specialize=["edges", "nodes"])
+def edge_norm_bwd_kernel(
+    p_states,  # [Q, H], e
+    p_moments,  # [Q, 2] float32, mean of LayerNorm's input and 1 / its standard deviation
+    p_grad_mean,  # [B, N, H], gradient of the mean over senders; not read without FROM_MEAN
+    p_grad_states,  # [Q, H], gradient of e; not read without FROM_STATES
+    p_grad,  # [Q, H] out, gradient of the input of the first pass's last elu
+    edges,  # Q
+    nodes,  # N
+    H: tl.constexpr,  # hidden width
+    FROM_MEAN: tl.constexpr,  # the mean of e has a gradient
+    FROM_STATES: tl.constexpr,  # e has one of its own
+    BM: tl.constexpr,  # edges of a tile
+    PRECISION: tl.constexpr,  # unused, as is the next: every launch is given them
+    EMULATE: tl.constexpr,
+):
+    """The first pass's LayerNorm and last elu backwards."""
+    row, mask, receiver_row, sender_row = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
+    is_pair = mask & (receiver_row != sender_row)
+    b_grad = tl.zeros((BM, H), tl.float32)
+    if FROM_MEAN:
+        b_grad += load_rows(p_grad_mean, receiver_row, is_pair, H) / (nodes - 1)
+    if FROM_STATES:
+        b_grad += load_rows(p_grad_states, row, is_pair, H)
+    b_e = load_rows(p_states, row, is_pair, H)
+    mean = tl.load(p_moments + row * 2, mask=is_pair, other=0.0)
+    rstd = tl.load(p_moments + row * 2 + 1, mask=is_pair, other=1.0)
+    b_grad = normalise_backward(b_grad, b_e, rstd, H)
+    b_grad *= elu_slope(b_e * (1.0 / rstd)[:, None] + mean[:, None])
+    write_rows(p_grad, row, mask, b_grad, H)
 
 
 @triton.jit(do_not_specialize=["edges", "nodes"])
@@ -250,13 +250,11 @@ def edge_layer_bwd_kernel(
     p_grad_out,  # [Q, H], gradient of the layer's result, before its nonlinearity
     p_w,  # [H, H] (out, in), the layer's weight
     p_value,  # [Q, H], the layer's input; out for KIND "first"
-    p_mean,  # [Q] float32, mean of LayerNorm's input; this and the next for KIND "state"
-    p_rstd,  # [Q] float32, 1 / its standard deviation
     p_sender,  # [B, N, H], as for `edge_state_kernel`; this and the next three for KIND "first"
     p_receiver,  # [B, N, H]
     p_features,  # [B, N, N, F] (sender, receiver); not read where FP is 0
     p_wf,  # [H, F]; likewise
-    p_grad_in,  # [Q, H] out, gradient of what the nonlinearity that gave `value` was applied to
+    p_grad_in,  # [Q, H] out, gradient of what the elu that gave `value` was applied to
     edges,  # Q, rows of scratch
     nodes,  # N
     H: tl.constexpr,  # hidden width
@@ -268,23 +266,17 @@ def edge_layer_bwd_kernel(
     PRECISION: tl.constexpr,  # `input_precision` of products
     EMULATE: tl.constexpr,  # under the interpreter
 ):
-    """One layer backwards: grad_out @ W, then through the nonlinearity that made the layer's input.
+    """One layer backwards: grad_out @ W, then through the elu that made the layer's input.
 
-    KIND "inner": an elu whose value is in scratch. "state": LayerNorm and elu, e and its statistics
-    in scratch. "first": the first layer's elu, recomputed and written to `value`.
+    KIND "inner": an elu whose value is in scratch. "states": none, the input is e. "first": the
+    first layer's elu, recomputed and written to `value`.
     """
     DTYPE: tl.constexpr = p_grad_out.dtype.element_ty
     row, mask, receiver_row, sender_row = edge_rows(tl.program_id(0) * BM, edges, nodes, BM)
     b_grad = product(p_grad_out, row, mask, p_w, H, BK, False, DTYPE, PRECISION, EMULATE)
     if KIND == "inner":
         b_grad *= elu_slope(load_rows(p_value, row, mask, H))
-    elif KIND == "state":
-        b_e = load_rows(p_value, row, mask, H)
-        mean = tl.load(p_mean + row, mask=mask, other=0.0)
-        rstd = tl.load(p_rstd + row, mask=mask, other=1.0)
-        b_grad = normalise_backward(b_grad, b_e, rstd, H)
-        b_grad *= elu_slope(b_e / rstd[:, None] + mean[:, None])
-    else:
+    elif KIND == "first":
         b_inner = first_inner(
             p_sender,
             p_receiver,

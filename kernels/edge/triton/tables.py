@@ -1,7 +1,7 @@
-"""Launch settings of the Triton kernels by architecture, hidden width and bytes of a number.
+"""Launches of the Triton kernels by kernel, architecture, hidden width and bytes of a number.
 
 Numbers only, no code that launches. No run-time tuning: two ranks, or two runs, could choose
-different tilings and so different bits. `bench/kernels/edge_tune.py` rewrites the tables.
+different tilings and so different bits. `bench/kernels/edge_tune.py` rewrites the table.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from dataclasses import dataclass
 MAX_TYPES = 4
 MAX_FEATURES = 32
 MAX_NODES = 256
-WORKSPACE_BYTES = 512 << 20  # scratch of one call, whatever the number of stores
-PARTS = 128  # partial sums of a weight gradient: fixed, so that sums do not depend on the device
-WEIGHT_BLOCK = 128  # a weight gradient is summed in blocks of this many rows and columns
+MAX_GROUP_NODES = 64  # of a fused backward kernel's group, which is one whole store at least
+WORKSPACE_BYTES = 64 << 20  # scratch of one call, whatever the number of stores
+PARTS = 264  # partial sums of a weight's gradient: fixed, so that sums do not depend on the device
+LAYER_PARTS = 128  # the same, of a layer's kernel, which is launched for each block of the weight
+WEIGHT_BLOCK = 128  # rows and columns of such a block
 MEASURED = "sm_90"  # the architecture whose rows others borrow where they have none of their own
 SHARED_BYTES = 232_448  # what one block may have there
 
@@ -24,10 +26,10 @@ class Launch:
     """rows: of a tile; warps, stages: as Triton means them; depth: of the inner dimension of a
     product at a time, where a whole weight does not fit shared memory (0: all of it).
 
-    registers of a thread, spill: bytes it puts into local memory, shared: bytes of a block. All are
-    what ptxas and Triton report with bfloat16 or float32, 8 features and 2 edge types, rounded up;
-    the worst of the kernels that share a row, and of Triton 3.6 and 3.7. Tests compile every row
-    and hold it to them.
+    What `bench/kernels/edge_compile.py` counts, with 27 features, 16 nodes and 2 edge types:
+    instructions: that a lane issues for each edge and unit of the width;
+    registers: of a thread; stack: bytes of its local memory, where registers are spilled;
+    shared: bytes of a block. Rounded up; tests compile every row and hold it to them.
     microseconds: of the operator at the tuner's size, cache cold; None until it has been timed.
     """
 
@@ -35,63 +37,142 @@ class Launch:
     warps: int
     stages: int = 1
     depth: int = 0
+    instructions: float = 0.0
     registers: int = 255
-    spill: int = 0
+    stack: int = 0
     shared: int = SHARED_BYTES
     microseconds: float | None = None
 
 
-Table = Mapping[tuple[str, int, int], Launch]
+Table = Mapping[tuple[str, str, int, int], Launch]
 
 
 def find(
-    table: Table,
+    kernel: str,
     width: int,
     size: int,
     architecture: str = MEASURED,
     shared: int = SHARED_BYTES,
 ) -> Launch | None:
-    """The row for this device, else that of `MEASURED`, if a block has the shared memory for it."""
-    row = table.get((architecture, width, size)) or table.get((MEASURED, width, size))
+    """The launch of a kernel on this device, else on `MEASURED`, if it has the shared memory."""
+    row = LAUNCHES.get((kernel, architecture, width, size))
+    row = row or LAUNCHES.get((kernel, MEASURED, width, size))
     return row if row is not None and row.shared <= shared else None
 
 
-# MEAN and SAMPLE: the fused forward kernels, a tile of receivers looping over senders. LAYER:
-# kernels of one layer, over scratch. WEIGHT: sums over edges. Where MEAN or SAMPLE has no row, its
-# weights do not fit shared memory together, or only in launches that Triton compiles wrongly
-# (`edge_compile.sound`), and it goes layer by layer.
-MEAN: Table = {
-    ("sm_90", 32, 2): Launch(64, 4, registers=96, shared=7168),
-    ("sm_90", 64, 2): Launch(64, 4, registers=168, shared=18432),
-    ("sm_90", 128, 2): Launch(64, 8, shared=53248),
-    ("sm_90", 256, 2): Launch(64, 8, stages=2, spill=672, shared=159744),
-    ("sm_90", 32, 4): Launch(64, 4, registers=128, shared=20480),
-    ("sm_90", 64, 4): Launch(64, 4, shared=57344),
-}
-SAMPLE: Table = {
-    ("sm_90", 32, 2): Launch(64, 4, registers=120, shared=11264),
-    ("sm_90", 64, 2): Launch(64, 4, registers=216, shared=34816),
-    ("sm_90", 128, 2): Launch(64, 8, spill=64, shared=118784),
-    ("sm_90", 32, 4): Launch(64, 4, registers=240, shared=36864),
-    ("sm_90", 64, 4): Launch(64, 4, spill=480, shared=122880),
-}
-LAYER: Table = {
-    ("sm_90", 32, 2): Launch(64, 4, registers=64, shared=10240),
-    ("sm_90", 64, 2): Launch(64, 4, registers=128, shared=24576),
-    ("sm_90", 128, 2): Launch(64, 8, registers=152, shared=65536),
-    ("sm_90", 256, 2): Launch(64, 8, spill=320, shared=180224),
-    ("sm_90", 32, 4): Launch(64, 4, registers=112, shared=8192),
-    ("sm_90", 64, 4): Launch(64, 4, registers=184, shared=32768),
-    ("sm_90", 128, 4): Launch(128, 8, depth=32, spill=128, shared=65536),
-    ("sm_90", 256, 4): Launch(64, 4, depth=32, spill=2784, shared=73728),
-}
-WEIGHT: Table = {
-    ("sm_90", 32, 2): Launch(64, 4, registers=72, shared=4096),
-    ("sm_90", 64, 2): Launch(64, 4, registers=96, shared=16384),
-    ("sm_90", 128, 2): Launch(64, 8, registers=128, shared=65536),
-    ("sm_90", 256, 2): Launch(64, 8, registers=128, shared=65536),
-    ("sm_90", 32, 4): Launch(64, 4, registers=240, shared=8192),
-    ("sm_90", 64, 4): Launch(64, 4, registers=208, shared=32768),
-    ("sm_90", 128, 4): Launch(64, 8, spill=32, shared=65536),
-    ("sm_90", 256, 4): Launch(64, 8, spill=32, shared=65536),
+# By kernel, architecture, width and bytes of a number. "mean", "logits", "logits, kept": the fused
+# forward passes. "first backward", "second backward": the fused backward ones. All others are of
+# one layer. Where a fused pass has no row, its weights or sums do not fit a multiprocessor, and it
+# goes layer by layer.
+LAUNCHES: Table = {
+    ("mean", "sm_90", 32, 2): Launch(64, 4, instructions=29.5, registers=120, shared=8192),
+    ("mean", "sm_90", 64, 2): Launch(64, 4, instructions=30.5, shared=20480),
+    ("mean", "sm_90", 128, 2): Launch(64, 4, instructions=29.0, stack=288, shared=49152),
+    ("mean", "sm_90", 256, 2): Launch(64, 8, instructions=36.5, stack=704, shared=163840),
+    ("mean", "sm_90", 32, 4): Launch(64, 4),
+    ("mean", "sm_90", 64, 4): Launch(64, 4),
+    ("logits", "sm_90", 32, 2): Launch(64, 4, instructions=58.5, registers=96, shared=12288),
+    ("logits", "sm_90", 64, 2): Launch(64, 4, instructions=57.5, registers=224, shared=36864),
+    ("logits", "sm_90", 128, 2): Launch(64, 4, instructions=51.5, stack=64, shared=114688),
+    ("logits", "sm_90", 32, 4): Launch(64, 4),
+    ("logits", "sm_90", 64, 4): Launch(64, 4),
+    ("logits, kept", "sm_90", 32, 2): Launch(64, 4, instructions=32.5, registers=80, shared=12288),
+    ("logits, kept", "sm_90", 64, 2): Launch(64, 4, instructions=29.5, registers=128, shared=32768),
+    ("logits, kept", "sm_90", 128, 2): Launch(64, 4, instructions=26.0, shared=90112),
+    ("logits, kept", "sm_90", 32, 4): Launch(64, 4),
+    ("logits, kept", "sm_90", 64, 4): Launch(64, 4),
+    ("second backward", "sm_90", 32, 2): Launch(64, 4, instructions=48.5, stack=64, shared=23552),
+    ("second backward", "sm_90", 64, 2): Launch(
+        128, 8, instructions=41.5, registers=248, shared=88064
+    ),
+    ("second backward", "sm_90", 128, 2): Launch(
+        128, 8, instructions=46.0, stack=1152, shared=192512
+    ),
+    ("second backward", "sm_90", 32, 4): Launch(64, 4),
+    ("first backward", "sm_90", 32, 2): Launch(
+        64, 4, instructions=45.0, registers=168, shared=20480
+    ),
+    ("first backward", "sm_90", 64, 2): Launch(
+        64, 4, instructions=38.5, registers=248, shared=38912
+    ),
+    ("first backward", "sm_90", 128, 2): Launch(
+        128, 8, instructions=43.0, stack=576, shared=110592
+    ),
+    ("first backward", "sm_90", 32, 4): Launch(64, 4),
+    ("state", "sm_90", 32, 2): Launch(64, 4, instructions=45.0, registers=56, shared=6144),
+    ("state", "sm_90", 64, 2): Launch(128, 8, instructions=60.0, registers=128, shared=16384),
+    ("state", "sm_90", 128, 2): Launch(128, 8, instructions=44.5, registers=192, shared=32768),
+    ("state", "sm_90", 256, 2): Launch(128, 8, instructions=34.0, stack=128, shared=132096),
+    ("state", "sm_90", 32, 4): Launch(64, 4),
+    ("state", "sm_90", 64, 4): Launch(64, 4),
+    ("state", "sm_90", 128, 4): Launch(64, 8, depth=32),
+    ("state", "sm_90", 256, 4): Launch(64, 8, depth=32),
+    ("inner", "sm_90", 32, 2): Launch(64, 4, instructions=23.5, registers=48, shared=10240),
+    ("inner", "sm_90", 64, 2): Launch(64, 4, instructions=22.0, registers=64, shared=24576),
+    ("inner", "sm_90", 128, 2): Launch(128, 8, instructions=20.5, registers=112, shared=98304),
+    ("inner", "sm_90", 256, 2): Launch(128, 8, instructions=20.5, registers=224, shared=229376),
+    ("inner", "sm_90", 32, 4): Launch(64, 4),
+    ("inner", "sm_90", 64, 4): Launch(64, 4),
+    ("inner", "sm_90", 128, 4): Launch(64, 8, depth=32),
+    ("inner", "sm_90", 256, 4): Launch(64, 8, depth=32),
+    ("outer", "sm_90", 32, 2): Launch(64, 4, instructions=24.0, registers=48, shared=6144),
+    ("outer", "sm_90", 64, 2): Launch(64, 4, instructions=20.5, registers=64, shared=16384),
+    ("outer", "sm_90", 128, 2): Launch(64, 4, instructions=16.5, registers=144, shared=50176),
+    ("outer", "sm_90", 256, 2): Launch(64, 8, instructions=18.5, registers=112, shared=164864),
+    ("outer", "sm_90", 32, 4): Launch(64, 4),
+    ("outer", "sm_90", 64, 4): Launch(64, 4),
+    ("outer", "sm_90", 128, 4): Launch(64, 8, depth=32),
+    ("outer", "sm_90", 256, 4): Launch(64, 8, depth=32),
+    ("outer backward", "sm_90", 32, 2): Launch(64, 4, instructions=33.0, registers=64, shared=6144),
+    ("outer backward", "sm_90", 64, 2): Launch(
+        64, 4, instructions=29.5, registers=128, shared=16384
+    ),
+    ("outer backward", "sm_90", 128, 2): Launch(
+        128, 8, instructions=27.5, registers=232, shared=65536
+    ),
+    ("outer backward", "sm_90", 256, 2): Launch(64, 8, instructions=47.5, stack=224, shared=164864),
+    ("outer backward", "sm_90", 32, 4): Launch(64, 4),
+    ("outer backward", "sm_90", 64, 4): Launch(64, 4),
+    ("outer backward", "sm_90", 128, 4): Launch(64, 8, depth=32),
+    ("outer backward", "sm_90", 256, 4): Launch(64, 8, depth=32),
+    ("norm backward", "sm_90", 32, 2): Launch(64, 4, instructions=30.5, registers=48, shared=0),
+    ("norm backward", "sm_90", 64, 2): Launch(64, 4, instructions=29.5, registers=80, shared=0),
+    ("norm backward", "sm_90", 128, 2): Launch(64, 8),
+    ("norm backward", "sm_90", 256, 2): Launch(64, 8),
+    ("norm backward", "sm_90", 32, 4): Launch(64, 4),
+    ("norm backward", "sm_90", 64, 4): Launch(64, 4),
+    ("norm backward", "sm_90", 128, 4): Launch(64, 8),
+    ("norm backward", "sm_90", 256, 4): Launch(64, 8),
+    ("layer backward, inner", "sm_90", 32, 2): Launch(64, 4),
+    ("layer backward, inner", "sm_90", 64, 2): Launch(64, 4),
+    ("layer backward, inner", "sm_90", 128, 2): Launch(64, 8),
+    ("layer backward, inner", "sm_90", 256, 2): Launch(64, 8),
+    ("layer backward, inner", "sm_90", 32, 4): Launch(64, 4),
+    ("layer backward, inner", "sm_90", 64, 4): Launch(64, 4),
+    ("layer backward, inner", "sm_90", 128, 4): Launch(64, 8, depth=32),
+    ("layer backward, inner", "sm_90", 256, 4): Launch(64, 8, depth=32),
+    ("layer backward, states", "sm_90", 32, 2): Launch(64, 4),
+    ("layer backward, states", "sm_90", 64, 2): Launch(64, 4),
+    ("layer backward, states", "sm_90", 128, 2): Launch(64, 8),
+    ("layer backward, states", "sm_90", 256, 2): Launch(64, 8),
+    ("layer backward, states", "sm_90", 32, 4): Launch(64, 4),
+    ("layer backward, states", "sm_90", 64, 4): Launch(64, 4),
+    ("layer backward, states", "sm_90", 128, 4): Launch(64, 8, depth=32),
+    ("layer backward, states", "sm_90", 256, 4): Launch(64, 8, depth=32),
+    ("layer backward, first", "sm_90", 32, 2): Launch(64, 4),
+    ("layer backward, first", "sm_90", 64, 2): Launch(64, 4),
+    ("layer backward, first", "sm_90", 128, 2): Launch(64, 8),
+    ("layer backward, first", "sm_90", 256, 2): Launch(64, 8),
+    ("layer backward, first", "sm_90", 32, 4): Launch(64, 4),
+    ("layer backward, first", "sm_90", 64, 4): Launch(64, 4),
+    ("layer backward, first", "sm_90", 128, 4): Launch(64, 8, depth=32),
+    ("layer backward, first", "sm_90", 256, 4): Launch(64, 8, depth=32),
+    ("weight", "sm_90", 32, 2): Launch(64, 4),
+    ("weight", "sm_90", 64, 2): Launch(64, 4),
+    ("weight", "sm_90", 128, 2): Launch(64, 8),
+    ("weight", "sm_90", 256, 2): Launch(64, 8),
+    ("weight", "sm_90", 32, 4): Launch(64, 4),
+    ("weight", "sm_90", 64, 4): Launch(64, 4),
+    ("weight", "sm_90", 128, 4): Launch(64, 8),
+    ("weight", "sm_90", 256, 4): Launch(64, 8),
 }

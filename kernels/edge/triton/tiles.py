@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 
 EPS = tl.constexpr(1e-5)
+LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
@@ -25,8 +26,9 @@ def mma(a, b, DTYPE: tl.constexpr, PRECISION: tl.constexpr, EMULATE: tl.constexp
 
 @triton.jit
 def elu(x):
-    """In this form the compiler keeps packed conversions, which it loses with a select on x > 0."""
-    return tl.maximum(x, tl.exp(tl.minimum(x, 0.0)) - 1.0)
+    """Five instructions: `exp2`, unlike `exp`, takes no care of denormal numbers, and without a
+    select on x > 0 the compiler keeps packed conversions."""
+    return tl.maximum(x, tl.exp2(tl.minimum(x * LOG2_E, 0.0)) - 1.0)
 
 
 @triton.jit
@@ -36,20 +38,34 @@ def elu_slope(value):
 
 
 @triton.jit
+def moments(x, H: tl.constexpr):
+    """Mean of each row of x [rows, H] and 1 / its standard deviation, as LayerNorm takes them."""
+    mean = tl.sum(x, 1) / H
+    variance = tl.sum(x * x, 1) / H - mean * mean
+    return mean, tl.rsqrt(tl.maximum(variance, 0.0) + EPS)
+
+
+@triton.jit
 def normalise(x, H: tl.constexpr):
     """LayerNorm of x [rows, H] without scale and shift; also mean and 1 / standard deviation."""
-    mean = tl.sum(x, 1) / H
-    centred = x - mean[:, None]
-    rstd = 1.0 / tl.sqrt(tl.sum(centred * centred, 1) / H + EPS)
-    return centred * rstd[:, None], mean, rstd
+    mean, rstd = moments(x, H)
+    return x * rstd[:, None] - (mean * rstd)[:, None], mean, rstd
 
 
 @triton.jit
 def normalise_backward(grad, state, rstd, H: tl.constexpr):
     """Gradient [rows, H] of the input of `normalise`, from that of its result `state`."""
-    shift = tl.sum(grad, 1) / H
-    tilt = tl.sum(grad * state, 1) / H
-    return (grad - shift[:, None] - state * tilt[:, None]) * rstd[:, None]
+    shift = tl.sum(grad, 1) / H * rstd
+    tilt = tl.sum(grad * state, 1) / H * rstd
+    return grad * rstd[:, None] - (state * tilt[:, None] + shift[:, None])
+
+
+@triton.jit
+def column_sums(b_x, DTYPE: tl.constexpr, PRECISION: tl.constexpr, EMULATE: tl.constexpr):
+    """Sums over the rows of x [rows, H], as [H, 16] with equal columns: a narrow product, where
+    adding up across threads would take several instructions for each number."""
+    ones = tl.full((b_x.shape[0], 16), 1.0, tl.float32)
+    return mma(tl.trans(b_x), ones, DTYPE, PRECISION, EMULATE)
 
 
 @triton.jit
@@ -101,76 +117,23 @@ def product(
 
 
 @triton.jit
-def add_features(
-    b_x,
-    p_features,
-    rows,
-    mask,
-    b_wft,
-    F: tl.constexpr,
-    FP: tl.constexpr,
-    DTYPE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    EMULATE: tl.constexpr,
-):
-    """x + f Wf.T, where f [rows, F] are these rows of the features, 0 where `mask` is false."""
+def load_features(p_features, rows, mask, F: tl.constexpr, FP: tl.constexpr):
+    """These rows of the features [.., F] as [rows, FP], 0 where `mask` is false."""
     column = tl.arange(0, FP)
     valid = mask[:, None] & (column < F)[None, :]
-    b_f = tl.load(p_features + rows[:, None] * F + column, mask=valid, other=0.0)
-    return b_x + mma(b_f, b_wft, DTYPE, PRECISION, EMULATE)
+    return tl.load(p_features + rows[:, None] * F + column, mask=valid, other=0.0)
 
 
 @triton.jit
-def sample_edge(
-    b_net_logits,
-    b_prior,
-    seed,
-    shop_id,
-    pair,
-    temperature,
-    KP: tl.constexpr,
-    NOISE: tl.constexpr,
-    HARD: tl.constexpr,
-):
-    """z and posterior logits [rows, KP] and KL [rows], from the network's logits and the log prior,
-    both [rows, KP]; the prior of types beyond K is -inf."""
-    edge_type = tl.arange(0, KP)[None, :]
-    allowed = b_prior > -float("inf")
-    b_prior = tl.where(allowed, b_prior, 0.0)
-    b_logits = tl.where(allowed, b_net_logits + b_prior, -float("inf"))
-    shifted = b_logits - tl.max(b_logits, 1)[:, None]
-    odds = tl.exp(shifted)
-    odds_sum = tl.sum(odds, 1)[:, None]
-    b_q = odds / odds_sum
-    log_q = tl.where(allowed, shifted, 0.0) - tl.log(odds_sum)
-    b_kl = tl.sum(tl.where(allowed, b_q * (log_q - b_prior), 0.0), 1)
-    b_z = b_q
-    if NOISE:
-        low = (shop_id & 0xFFFFFFFF).to(tl.uint32)
-        high = ((shop_id >> 32) & 0xFFFFFFFF).to(tl.uint32)
-        bits0, bits1, bits2, bits3 = tl.philox(seed, low, high, pair, pair * 0)
-        bits = tl.where(edge_type == 0, bits0[:, None], bits1[:, None])
-        if KP > 2:
-            bits = tl.where(edge_type == 2, bits2[:, None], bits)
-            bits = tl.where(edge_type == 3, bits3[:, None], bits)
-        uniform = ((bits >> 9).to(tl.float32) + 0.5) * 1.1920928955078125e-07
-        noisy_logits = (b_logits - tl.log(-tl.log(uniform))) / temperature
-        odds = tl.exp(noisy_logits - tl.max(noisy_logits, 1)[:, None])
-        b_z = odds / tl.sum(odds, 1)[:, None]
-    if HARD:
-        best = tl.min(tl.where(b_z == tl.max(b_z, 1)[:, None], edge_type, KP), 1)
-        b_z = (edge_type == best[:, None]).to(tl.float32)
-    return b_z, b_logits, b_kl
-
-
-@triton.jit
-def project(b_y, p_wo, p_bo, H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr):
-    """The network's logits [rows, KP] = y Wo.T + bo: row sums, for so narrow a product."""
+def project(b_x, mean, rstd, p_wo, p_bo, H: tl.constexpr, K: tl.constexpr, KP: tl.constexpr):
+    """The network's logits [rows, KP] = LN(x) Wo.T + bo, by row sums for so narrow a product, and
+    from x itself: LN(x) w = (x w - mean sum(w)) / std."""
     edge_type, h = tl.arange(0, KP)[None, :], tl.arange(0, H)
-    b_net_logits = tl.zeros((b_y.shape[0], KP), tl.float32)
+    b_logits = tl.zeros((b_x.shape[0], KP), tl.float32)
     for k in tl.static_range(KP):
         if k < K:
             b_w = tl.load(p_wo + k * H + h).to(tl.float32)
-            logit = tl.sum(b_y * b_w[None, :], 1) + tl.load(p_bo + k).to(tl.float32)
-            b_net_logits = tl.where(edge_type == k, logit[:, None], b_net_logits)
-    return b_net_logits
+            dot = tl.sum(b_x * b_w[None, :], 1) - mean * tl.sum(b_w, 0)
+            logit = dot * rstd + tl.load(p_bo + k).to(tl.float32)
+            b_logits = tl.where(edge_type == k, logit[:, None], b_logits)
+    return b_logits

@@ -15,45 +15,38 @@ from causalmmm.kernels.edge.triton.tables import Launch
 SOURCE = edge_tune.SOURCE.read_text(encoding="utf-8")
 
 
-def rows_in(source: str) -> dict[str, dict[tuple[str, int, int], Launch]]:
+def rows_in(source: str) -> dict[tuple[str, str, int, int], Launch]:
     namespace: dict[str, object] = {"__name__": "causalmmm.kernels.edge.triton.tables"}
     exec(source, namespace)
-    launch = namespace["Launch"]
-    assert isinstance(launch, type)
-    return {
-        name: {key: Launch(**vars(row)) for key, row in namespace[name].items()}  # type: ignore[attr-defined]
-        for name in edge_tune.TABLES
-    }
+    return {key: Launch(**vars(row)) for key, row in namespace["LAUNCHES"].items()}  # type: ignore[attr-defined]
 
 
 def test_rewriting_rows_with_themselves_changes_nothing():
-    found = {name: dict(getattr(tables, name)) for name in edge_tune.TABLES}
-    assert edge_tune.rewrite(SOURCE, found) == SOURCE
+    assert edge_tune.rewrite(SOURCE, tables.LAUNCHES) == SOURCE
 
 
 def test_a_row_is_replaced_or_added_and_all_else_stays():
-    new = Launch(128, 8, stages=2, registers=200, spill=64, shared=99_328, microseconds=12.5)
-    found = {"SAMPLE": {("sm_90", 64, 2): new, ("sm_100", 64, 2): new}}
-    before, after = rows_in(SOURCE), rows_in(edge_tune.rewrite(SOURCE, found))
-    assert after.pop("SAMPLE") == before.pop("SAMPLE") | found["SAMPLE"]
-    assert after == before
+    new = Launch(128, 8, stages=2, registers=200, stack=64, shared=99_328, microseconds=12.5)
+    found = {("logits", "sm_90", 64, 2): new, ("logits", "sm_120", 64, 2): new}
+    assert rows_in(edge_tune.rewrite(SOURCE, found)) == rows_in(SOURCE) | found
 
 
 def test_a_source_without_the_table_is_refused():
-    with pytest.raises(SystemExit, match="no table MEAN"):
-        edge_tune.rewrite("LAYER: Table = {}\n", {"MEAN": {}})
+    with pytest.raises(SystemExit, match="no table LAUNCHES"):
+        edge_tune.rewrite("ROWS: Table = {}\n", {})
 
 
-def test_tensor_cores_win_then_less_spilling_then_occupancy_then_what_is_there():
+def test_tensor_cores_win_then_less_spilling_then_instructions_then_occupancy_then_what_is_there():
     launch = Launch(64, 4)
 
-    def rank(registers, spill, shared, present=False, products=1):
-        cost = Compiled(registers, spill, shared, products)
+    def rank(registers, stack, shared, present=False, tensor=1, instructions=40.0):
+        cost = Compiled(instructions, 2.0, registers, stack, shared, tensor)
         return edge_tune.rank(launch, cost, present)
 
-    assert rank(255, 500, 100_000) < rank(64, 0, 10_000, products=0)
+    assert rank(255, 500, 100_000) < rank(64, 0, 10_000, tensor=0)
     assert rank(255, 0, 100_000) < rank(64, 32, 10_000)
-    assert rank(128, 0, 50_000) < rank(168, 0, 50_000)  # 16 warps on a multiprocessor, or 12
+    assert rank(255, 0, 100_000, instructions=30.0) < rank(64, 0, 10_000)
+    assert rank(128, 0, 50_000, instructions=40.2) < rank(168, 0, 50_000)  # 16 warps, or 12
     assert rank(100, 0, 50_000) < rank(100, 0, 100_000)
     assert rank(100, 0, 50_000, present=True) < rank(100, 0, 50_000)
 
@@ -63,14 +56,15 @@ def test_a_row_is_ranked_by_compiling_and_written_with_its_measurements(tmp_path
     monkeypatch.setattr(edge_tune, "candidates", lambda *_: iter(few))
     copy = tmp_path / "tables.py"
     copy.write_text(SOURCE, encoding="utf-8")
-    options = ["--compile-only", "--tables", "WEIGHT", "--width", "32", "--bytes", "2"]
+    options = ["--compile-only", "--kernels", "inner", "--width", "32", "--bytes", "2"]
     edge_tune.main([*options, "--source", str(copy)])
     before, after = rows_in(SOURCE), rows_in(copy.read_text(encoding="utf-8"))
-    row = after["WEIGHT"].pop(("sm_90", 32, 2))
-    before["WEIGHT"].pop(("sm_90", 32, 2))
+    row = after.pop(("inner", "sm_90", 32, 2))
+    before.pop(("inner", "sm_90", 32, 2))
     assert after == before
     assert (row.rows, row.warps) in {(64, 4), (128, 4)}
     assert 16 <= row.registers <= 255
+    assert 5 <= row.instructions <= 100
     assert 0 < row.shared <= tables.SHARED_BYTES
     assert row.microseconds is None
 

@@ -70,9 +70,9 @@ def second_of(values: Values) -> SecondPass:
     return SecondPass(**{name: values[name] for name in SecondPass._fields})
 
 
-def run(values: Values, exact=False, seed=3, hard=False, kind=None) -> dict[str, Tensor]:
-    """Outputs and gradients by name: of the operators; with `exact`, of the reference in float64;
-    with `kind` too, of the reference in that dtype."""
+def run(values: Values, exact=False, seed=3, hard=False, kind=None, keep=True) -> dict[str, Tensor]:
+    """Outputs and gradients by name: of the operators, which hand e on or, without `keep`, compute
+    it twice; with `exact`, of the reference in float64; with `kind` too, in that dtype."""
     kinds = dict.fromkeys(values, kind or torch.float64 if exact else None)
     if kind is not None:
         kinds["log_prior"] = torch.float32  # as the operators keep it
@@ -92,7 +92,8 @@ def run(values: Values, exact=False, seed=3, hard=False, kind=None) -> dict[str,
     else:
         options = {"temperature": 0.7, "seed": seed, "store": store, "hard": hard}
         pair = {n: held[n] for n in PAIR}
-        mean = edge_mean(*first[:4], **pair)
+        mean, states = edge_mean(*first[:4], **pair, keep_states=keep)
+        options["states"] = states
         sampled = edge_sample(*first[:4], *second, held["log_prior"], **pair, **options)
     outputs = {"mean": mean, **dict(zip(("z", "logits", "kl"), sampled, strict=True))}
     outputs["logits"] = outputs["logits"].nan_to_num(neginf=0.0)
@@ -114,8 +115,12 @@ def check_registration(values: Values) -> None:
     place, kind = prior.device, {"dtype": prior.dtype, "device": prior.device}
     seed, store = torch.tensor(3, device=place), torch.arange(len(first.sender1), device=place)
     draw = Draw(prior, torch.tensor(0.5, **kind), seed, store, False)
-    torch.library.opcheck(torch.ops.causalmmm.edge_mean.default, first)
-    torch.library.opcheck(torch.ops.causalmmm.edge_sample.default, (*first, *second, *draw))
+    states = torch.randn_like(first.sender1).unsqueeze(1).repeat(1, first.sender1.shape[1], 1, 1)
+    sampled = (*first, *second, *draw)
+    for keep in (False, True):
+        torch.library.opcheck(torch.ops.causalmmm.edge_mean.default, (*first, keep))
+    for given in (None, states.requires_grad_()):
+        torch.library.opcheck(torch.ops.causalmmm.edge_sample.default, (*sampled, given))
 
 
 def distance(got: Tensor, true: Tensor) -> float:

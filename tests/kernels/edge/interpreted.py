@@ -29,18 +29,22 @@ CASES = [
     (1, 2, 256, 4, 2, torch.float16),
     (1, 3, 256, 2, 0, torch.bfloat16),
     (3, 2, 256, 2, 3, torch.float32),
+    (7, 5, 32, 2, 0, torch.float32),  # a group holds several stores, the last one fewer
+    (1, 66, 32, 2, 0, torch.float16),  # a store is larger than a group: layer by layer
 ]
 
 
+@pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_outputs_and_gradients_agree_with_float64(case, monkeypatch):
+def test_outputs_and_gradients_agree_with_float64(case, keep, monkeypatch):
     nodes, width = case[1], case[2]
-    tile_bytes = 4 * nodes**2 * width * 4
-    monkeypatch.setattr(tables, "WORKSPACE_BYTES", 2 * tile_bytes)  # several chunks of stores
+    store_bytes = nodes**2 * width * 4
+    monkeypatch.setattr(tables, "WORKSPACE_BYTES", 8 * store_bytes)  # several chunks of stores
+    monkeypatch.setattr(tables, "PARTS", 2)  # of several groups each
     poison_fresh_memory(monkeypatch)
     values = problem(*case)
     assert path_of(values) == "launch"
-    exact, results = run(values, exact=True), run(values)
+    exact, results = run(values, exact=True), run(values, keep=keep)
     for name, true in exact.items():
         allowed = TOLERANCE[case[5]] * (2 if name.startswith("d ") else 1)
         assert distance(results[name], true) < allowed, name

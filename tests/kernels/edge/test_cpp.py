@@ -37,11 +37,12 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_outputs_and_gradients_agree_with_float64(level, case):
+def test_outputs_and_gradients_agree_with_float64(level, case, keep):
     values = problem(*case[:5], prior_per_store=case[5])
     assert path_of(values) == "cpp"
-    results, exact = run(values), run(values, exact=True)
+    results, exact = run(values, keep=keep), run(values, exact=True)
     for name, true in exact.items():
         assert distance(results[name], true) < 1e-5, name
 
@@ -92,6 +93,6 @@ def test_a_missing_value_spoils_its_store_and_no_other(level):
 
 def test_sizes_that_the_extension_does_not_cover_are_refused_by_name():
     with pytest.raises(ValueError, match="width must be a multiple of 16"):
-        _C.edge_forward((1, 2, 8, 0, 0), (1, 1, 1, 1, 0, 0), (), (), (1,), 1)
+        _C.edge_forward((1, 2, 8, 0, 0), (1, 1, 1, 1, 0, 0, 0, 0), (), (), (1, 0, 0), 1)
     with pytest.raises(ValueError, match="features and wf"):
-        _C.edge_forward((1, 2, 16, 3, 0), (1, 1, 1, 1, 0, 1), (), (), (1,), 1)
+        _C.edge_forward((1, 2, 16, 3, 0), (1, 1, 1, 1, 0, 1, 0, 0), (), (), (1, 0, 0), 1)

@@ -8,7 +8,6 @@ from edge_problems import FIRST, PAIR, SECOND, check_registration, distance, pat
 from torch import Tensor
 
 from causalmmm.kernels import edge_mean, edge_noise, edge_sample
-from causalmmm.kernels.edge import sampling
 from causalmmm.kernels.edge.philox import edge_words
 from causalmmm.kernels.edge.triton import tables
 
@@ -34,16 +33,17 @@ SIZES = [
 ]
 
 
+@pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_outputs_and_gradients_agree_with_float64(size, dtype, monkeypatch):
+def test_outputs_and_gradients_agree_with_float64(size, dtype, keep, monkeypatch):
     _, nodes, width, *_ = size
     chunk = 4 * nodes**2 * width * dtype.itemsize
     monkeypatch.setattr(tables, "WORKSPACE_BYTES", 8 * chunk)  # several chunks of stores
     values = problem(*size, dtype, device="cuda")
     if torch.cuda.get_device_capability() == (9, 0):
         assert path_of(values) == "launch"
-    results, exact = run(values), run(values, exact=True)
+    results, exact = run(values, keep=keep), run(values, exact=True)
     for name, true in exact.items():
         allowed = TOLERANCE[dtype] * (2 if name.startswith("d ") else 1)
         assert distance(results[name], true) < allowed, name
@@ -118,15 +118,16 @@ def test_a_captured_graph_follows_its_seed_forward_and_backward(width):
     seed, tau = torch.tensor(1, device="cuda"), torch.tensor(0.5, device="cuda")
 
     def step(seed: Tensor | int) -> list[Tensor]:
+        pair = {n: tensors[n] for n in PAIR}
+        mean, states = edge_mean(*(tensors[n] for n in FIRST), **pair, keep_states=True)
         out = edge_sample(
             *(tensors[n] for n in (*FIRST, *SECOND, "log_prior")),
-            features=tensors["features"],
-            wf=tensors["wf"],
+            **pair,
+            states=states,
             temperature=tau,
             seed=seed,
             store=store,
         )
-        mean = edge_mean(*(tensors[n] for n in FIRST), **{n: tensors[n] for n in PAIR})
         loss = out.z[..., 1].square().sum() + out.kl.sum() + mean.float().square().sum()
         return [out.z, out.kl, mean, *torch.autograd.grad(loss, list(tensors.values()))]
 
@@ -180,7 +181,7 @@ def test_operators_stay_whole_under_compilation():
     def step() -> Tensor:
         arguments = [values[n] for n in (*FIRST, *SECOND, "log_prior")]
         z = edge_sample(*arguments, seed=torch.tensor(1, device="cuda")).z
-        return z.square().sum() + edge_mean(*arguments[:4]).float().square().sum()
+        return z.square().sum() + edge_mean(*arguments[:4]).mean.float().square().sum()
 
     compiled = torch.compile(step, fullgraph=True)
     plain, whole = step(), compiled()
@@ -191,7 +192,6 @@ def test_operators_stay_whole_under_compilation():
 
 def test_training_never_holds_one_whole_edge_tensor(monkeypatch):
     monkeypatch.setattr(tables, "WORKSPACE_BYTES", 64 << 20)
-    monkeypatch.setattr(sampling, "CHUNK_EDGES", 1 << 12)
     stores, nodes, width = 4096, 32, 128
     values = problem(8, nodes, width, 2, 0, torch.bfloat16, device="cuda")
     for name in ("sender1", "receiver1", "sender2", "receiver2"):
@@ -229,7 +229,7 @@ def test_offsets_beyond_32_bits_reach_the_last_store():
         ids = torch.arange(len(held["sender1"]), device="cuda") % 8
         with torch.no_grad():
             out = edge_sample(*(held[n] for n in names), **pair, seed=4, store=ids)
-            results.append([out.z[-8:], edge_mean(*(held[n] for n in FIRST), **pair)[-8:]])
+            results.append([out.z[-8:], edge_mean(*(held[n] for n in FIRST), **pair).mean[-8:]])
         del out
     for whole, alone in zip(*results, strict=True):
         torch.testing.assert_close(whole, alone)

@@ -6,13 +6,13 @@ import edge_problems
 import numpy as np
 import pytest
 import torch
-from edge_problems import FIRST, SECOND, check_registration, first_of, run, second_of
+from edge_problems import FIRST, PAIR, SECOND, check_registration, first_of, run, second_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from causalmmm.kernels import edge_mean, edge_noise, edge_sample
-from causalmmm.kernels.edge import chunked, reference
+from causalmmm.kernels.edge import chunked, ops, reference, unsupported_reasons
 from causalmmm.kernels.edge.records import Draw
 
 
@@ -23,7 +23,7 @@ def problem(**sizes):
 
 def mean_of(values):
     first = (values[name] for name in FIRST)
-    return edge_mean(*first, features=values["features"], wf=values["wf"])
+    return edge_mean(*first, features=values["features"], wf=values["wf"]).mean
 
 
 def sample_of(values, **options):
@@ -227,6 +227,42 @@ def test_narrow_dtypes_err_no_more_than_plain_pytorch_in_the_same_dtype(dtype):
             for x in (got, same)
         )
         assert error <= 2 * allowed + 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_state_that_is_kept_changes_neither_results_nor_gradients(dtype):
+    values = problem(stores=5, nodes=4, width=16, features=3, dtype=dtype)
+    kept, computed = run(values), run(values, keep=False)
+    for name, value in computed.items():
+        torch.testing.assert_close(kept[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_state_is_kept_within_its_bytes_alone(monkeypatch):
+    values = problem()
+    first = [values[name] for name in FIRST]
+    pair = {name: values[name] for name in PAIR}
+    mean, states = edge_mean(*first, **pair, keep_states=True)
+    assert states.shape == (2, 3, 3, 4)
+    assert edge_mean(*first, **pair).states is None
+    monkeypatch.setitem(ops.STATES_BYTES, "cpu", states.nbytes - 1)
+    again = edge_mean(*first, **pair, keep_states=True)
+    assert again.states is None
+    assert torch.equal(again.mean, mean)
+
+
+def test_states_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"states must have shape \[2, 3, 3, 4\]"):
+        sample_of(problem(), states=torch.zeros(2, 3, 4))
+
+
+def test_a_refused_path_says_why():
+    x = torch.zeros(2, 3, 20)
+    assert unsupported_reasons(x) == {
+        "triton": ["tensors are on cpu, not on a GPU"],
+        "cpp": ["width 20 is not a multiple of 16"],
+    }
+    assert "dtype torch.float64" in unsupported_reasons(x.double(), features=3)["cpp"][0]
+    assert list(unsupported_reasons(torch.zeros(2, 3, 32), types=3)) == ["triton"]
 
 
 def test_registered_operators_pass_torchs_own_checks():
