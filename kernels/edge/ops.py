@@ -78,7 +78,7 @@ def _triton(first: FirstPass) -> Any:
 
 def _states_bytes(sender: Tensor) -> int:
     batch, nodes, width = sender.shape
-    return batch * nodes**2 * width * sender.element_size()
+    return batch * nodes**2 * width * sender.dtype.itemsize
 
 
 def _op(name: str, schema: str) -> Any:
