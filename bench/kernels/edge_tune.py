@@ -207,9 +207,18 @@ def rewrite(source: str, found: Mapping[Key, Launch]) -> str:
     rows: dict[Key, Launch] = eval(ast.unparse(node.value), {"Launch": Launch}) | dict(found)
     names = list(KERNELS)
     order = sorted(rows, key=lambda key: (names.index(key[0]), key[3], key[2], int(key[1][3:])))
-    text = [f'    ("{k}", "{a}", {w}, {s}): {written(rows[k, a, w, s])},\n' for k, a, w, s in order]
+    text = [_line(key, written(rows[key])) for key in order]
     lines[node.lineno - 1 : node.end_lineno] = ["LAUNCHES: Table = {\n", *text, "}\n"]
     return "".join(lines)
+
+
+def _line(key: Key, launch: str) -> str:
+    kernel, architecture, width, size = key
+    line = f'    ("{kernel}", "{architecture}", {width}, {size}): {launch},\n'
+    if len(line) > 101:  # as the formatter breaks it
+        head, arguments = launch.removesuffix(")").split("(")
+        line = line.replace(launch, f"{head}(\n        {arguments}\n    )")
+    return line
 
 
 def written(launch: Launch) -> str:

@@ -69,18 +69,18 @@ LAUNCHES: Table = {
     ("mean", "sm_90", 64, 2): Launch(64, 4, instructions=30.5, shared=20480),
     ("mean", "sm_90", 128, 2): Launch(64, 4, instructions=29.0, stack=288, shared=49152),
     ("mean", "sm_90", 256, 2): Launch(64, 8, instructions=36.5, stack=704, shared=163840),
-    ("mean", "sm_90", 32, 4): Launch(64, 4),
-    ("mean", "sm_90", 64, 4): Launch(64, 4),
+    ("mean", "sm_90", 32, 4): Launch(64, 4, instructions=54.5, registers=160, shared=24576),
+    ("mean", "sm_90", 64, 4): Launch(64, 4, instructions=53.5, stack=32, shared=65536),
     ("logits", "sm_90", 32, 2): Launch(64, 4, instructions=58.5, registers=96, shared=12288),
     ("logits", "sm_90", 64, 2): Launch(64, 4, instructions=57.5, registers=224, shared=36864),
     ("logits", "sm_90", 128, 2): Launch(64, 4, instructions=51.5, stack=64, shared=114688),
-    ("logits", "sm_90", 32, 4): Launch(64, 4),
-    ("logits", "sm_90", 64, 4): Launch(64, 4),
+    ("logits", "sm_90", 32, 4): Launch(64, 4, instructions=110.5, registers=192, shared=40960),
+    ("logits", "sm_90", 64, 4): Launch(64, 4, instructions=112.5, stack=352, shared=131072),
     ("logits, kept", "sm_90", 32, 2): Launch(64, 4, instructions=32.5, registers=80, shared=12288),
     ("logits, kept", "sm_90", 64, 2): Launch(64, 4, instructions=29.5, registers=128, shared=32768),
     ("logits, kept", "sm_90", 128, 2): Launch(64, 4, instructions=26.0, shared=90112),
-    ("logits, kept", "sm_90", 32, 4): Launch(64, 4),
-    ("logits, kept", "sm_90", 64, 4): Launch(64, 4),
+    ("logits, kept", "sm_90", 32, 4): Launch(64, 4, instructions=54.5, registers=128, shared=24576),
+    ("logits, kept", "sm_90", 64, 4): Launch(64, 4, instructions=57.0, stack=96, shared=81920),
     ("second backward", "sm_90", 32, 2): Launch(64, 4, instructions=48.5, stack=64, shared=23552),
     ("second backward", "sm_90", 64, 2): Launch(
         128, 8, instructions=41.5, registers=248, shared=88064
@@ -88,7 +88,9 @@ LAUNCHES: Table = {
     ("second backward", "sm_90", 128, 2): Launch(
         128, 8, instructions=46.0, stack=1152, shared=192512
     ),
-    ("second backward", "sm_90", 32, 4): Launch(64, 4),
+    ("second backward", "sm_90", 32, 4): Launch(
+        64, 4, instructions=267.5, stack=1280, shared=77824
+    ),
     ("first backward", "sm_90", 32, 2): Launch(
         64, 4, instructions=45.0, registers=168, shared=20480
     ),
@@ -98,21 +100,23 @@ LAUNCHES: Table = {
     ("first backward", "sm_90", 128, 2): Launch(
         128, 8, instructions=43.0, stack=576, shared=110592
     ),
-    ("first backward", "sm_90", 32, 4): Launch(64, 4),
+    ("first backward", "sm_90", 32, 4): Launch(64, 4, instructions=225.0, stack=1088, shared=49152),
     ("state", "sm_90", 32, 2): Launch(64, 4, instructions=45.0, registers=56, shared=6144),
     ("state", "sm_90", 64, 2): Launch(128, 8, instructions=60.0, registers=128, shared=16384),
     ("state", "sm_90", 128, 2): Launch(128, 8, instructions=44.5, registers=192, shared=32768),
     ("state", "sm_90", 256, 2): Launch(128, 8, instructions=34.0, stack=128, shared=132096),
-    ("state", "sm_90", 32, 4): Launch(64, 4),
-    ("state", "sm_90", 64, 4): Launch(64, 4),
-    ("state", "sm_90", 128, 4): Launch(64, 8, depth=32),
-    ("state", "sm_90", 256, 4): Launch(64, 8, depth=32),
+    ("state", "sm_90", 32, 4): Launch(128, 8, instructions=77.5, registers=96, shared=16384),
+    ("state", "sm_90", 64, 4): Launch(128, 8, instructions=88.0, registers=176, shared=32768),
+    ("state", "sm_90", 128, 4): Launch(
+        128, 8, depth=32, instructions=72.5, registers=224, shared=65536
+    ),
+    ("state", "sm_90", 256, 4): Launch(64, 8, depth=32, instructions=164.5, stack=64, shared=81920),
     ("inner", "sm_90", 32, 2): Launch(64, 4, instructions=23.5, registers=48, shared=10240),
     ("inner", "sm_90", 64, 2): Launch(64, 4, instructions=22.0, registers=64, shared=24576),
     ("inner", "sm_90", 128, 2): Launch(128, 8, instructions=20.5, registers=112, shared=98304),
     ("inner", "sm_90", 256, 2): Launch(128, 8, instructions=20.5, registers=224, shared=229376),
-    ("inner", "sm_90", 32, 4): Launch(64, 4),
-    ("inner", "sm_90", 64, 4): Launch(64, 4),
+    ("inner", "sm_90", 32, 4): Launch(64, 4, instructions=41.5, registers=96, shared=8192),
+    ("inner", "sm_90", 64, 4): Launch(128, 8, instructions=39.0, registers=192, shared=32768),
     ("inner", "sm_90", 128, 4): Launch(64, 8, depth=32),
     ("inner", "sm_90", 256, 4): Launch(64, 8, depth=32),
     ("outer", "sm_90", 32, 2): Launch(64, 4, instructions=24.0, registers=48, shared=6144),
@@ -137,40 +141,64 @@ LAUNCHES: Table = {
     ("outer backward", "sm_90", 256, 4): Launch(64, 8, depth=32),
     ("norm backward", "sm_90", 32, 2): Launch(64, 4, instructions=30.5, registers=48, shared=0),
     ("norm backward", "sm_90", 64, 2): Launch(64, 4, instructions=29.5, registers=80, shared=0),
-    ("norm backward", "sm_90", 128, 2): Launch(64, 8),
-    ("norm backward", "sm_90", 256, 2): Launch(64, 8),
+    ("norm backward", "sm_90", 128, 2): Launch(64, 4, instructions=30.0, registers=168, shared=0),
+    ("norm backward", "sm_90", 256, 2): Launch(64, 8, instructions=30.5, registers=168, shared=0),
     ("norm backward", "sm_90", 32, 4): Launch(64, 4),
     ("norm backward", "sm_90", 64, 4): Launch(64, 4),
     ("norm backward", "sm_90", 128, 4): Launch(64, 8),
     ("norm backward", "sm_90", 256, 4): Launch(64, 8),
-    ("layer backward, inner", "sm_90", 32, 2): Launch(64, 4),
-    ("layer backward, inner", "sm_90", 64, 2): Launch(64, 4),
-    ("layer backward, inner", "sm_90", 128, 2): Launch(64, 8),
-    ("layer backward, inner", "sm_90", 256, 2): Launch(64, 8),
+    ("layer backward, inner", "sm_90", 32, 2): Launch(
+        64, 4, instructions=12.5, registers=48, shared=6144
+    ),
+    ("layer backward, inner", "sm_90", 64, 2): Launch(
+        64, 4, instructions=11.5, registers=64, shared=16384
+    ),
+    ("layer backward, inner", "sm_90", 128, 2): Launch(
+        128, 8, instructions=10.0, registers=128, shared=65536
+    ),
+    ("layer backward, inner", "sm_90", 256, 2): Launch(
+        128, 8, instructions=10.0, registers=240, shared=196608
+    ),
     ("layer backward, inner", "sm_90", 32, 4): Launch(64, 4),
     ("layer backward, inner", "sm_90", 64, 4): Launch(64, 4),
     ("layer backward, inner", "sm_90", 128, 4): Launch(64, 8, depth=32),
     ("layer backward, inner", "sm_90", 256, 4): Launch(64, 8, depth=32),
-    ("layer backward, states", "sm_90", 32, 2): Launch(64, 4),
-    ("layer backward, states", "sm_90", 64, 2): Launch(64, 4),
-    ("layer backward, states", "sm_90", 128, 2): Launch(64, 8),
-    ("layer backward, states", "sm_90", 256, 2): Launch(64, 8),
+    ("layer backward, states", "sm_90", 32, 2): Launch(
+        64, 4, instructions=6.5, registers=48, shared=6144
+    ),
+    ("layer backward, states", "sm_90", 64, 2): Launch(
+        64, 4, instructions=5.5, registers=80, shared=16384
+    ),
+    ("layer backward, states", "sm_90", 128, 2): Launch(
+        128, 8, instructions=4.5, registers=96, shared=65536
+    ),
+    ("layer backward, states", "sm_90", 256, 2): Launch(
+        128, 8, instructions=4.5, registers=192, shared=196608
+    ),
     ("layer backward, states", "sm_90", 32, 4): Launch(64, 4),
     ("layer backward, states", "sm_90", 64, 4): Launch(64, 4),
     ("layer backward, states", "sm_90", 128, 4): Launch(64, 8, depth=32),
     ("layer backward, states", "sm_90", 256, 4): Launch(64, 8, depth=32),
-    ("layer backward, first", "sm_90", 32, 2): Launch(64, 4),
-    ("layer backward, first", "sm_90", 64, 2): Launch(64, 4),
-    ("layer backward, first", "sm_90", 128, 2): Launch(64, 8),
-    ("layer backward, first", "sm_90", 256, 2): Launch(64, 8),
+    ("layer backward, first", "sm_90", 32, 2): Launch(
+        64, 4, instructions=38.0, registers=64, shared=10240
+    ),
+    ("layer backward, first", "sm_90", 64, 2): Launch(
+        128, 8, instructions=54.5, registers=128, shared=28672
+    ),
+    ("layer backward, first", "sm_90", 128, 2): Launch(
+        128, 8, instructions=40.0, registers=248, shared=65536
+    ),
+    ("layer backward, first", "sm_90", 256, 2): Launch(
+        64, 8, instructions=31.5, registers=232, shared=163840
+    ),
     ("layer backward, first", "sm_90", 32, 4): Launch(64, 4),
     ("layer backward, first", "sm_90", 64, 4): Launch(64, 4),
     ("layer backward, first", "sm_90", 128, 4): Launch(64, 8, depth=32),
     ("layer backward, first", "sm_90", 256, 4): Launch(64, 8, depth=32),
-    ("weight", "sm_90", 32, 2): Launch(64, 4),
-    ("weight", "sm_90", 64, 2): Launch(64, 4),
-    ("weight", "sm_90", 128, 2): Launch(64, 8),
-    ("weight", "sm_90", 256, 2): Launch(64, 8),
+    ("weight", "sm_90", 32, 2): Launch(64, 4, instructions=10.5, registers=72, shared=4096),
+    ("weight", "sm_90", 64, 2): Launch(64, 4, instructions=7.0, registers=96, shared=16384),
+    ("weight", "sm_90", 128, 2): Launch(64, 4, instructions=6.0, registers=232, shared=32768),
+    ("weight", "sm_90", 256, 2): Launch(64, 4, instructions=11.5, registers=232, shared=32768),
     ("weight", "sm_90", 32, 4): Launch(64, 4),
     ("weight", "sm_90", 64, 4): Launch(64, 4),
     ("weight", "sm_90", 128, 4): Launch(64, 8),
