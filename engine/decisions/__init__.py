@@ -9,6 +9,7 @@ from causalmmm.engine.decisions.allocation import (
     allocate,
     planned_change,
 )
+from causalmmm.engine.decisions.experiments import Agreement, agree
 from causalmmm.engine.decisions.from_regression import regression_system
 from causalmmm.engine.decisions.paths import PathEffects, path_effects
 from causalmmm.engine.decisions.system import Equation, System
@@ -19,6 +20,8 @@ __all__ = [
     "regression_system",
     "PathEffects",
     "path_effects",
+    "Agreement",
+    "agree",
     "Limits",
     "Allocation",
     "allocate",

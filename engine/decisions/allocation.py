@@ -54,8 +54,8 @@ class Limits:
         at_floor = (torch.minimum(floor.view(-1, 1), stop) - begin).clamp_min(0) * slope
         begin, stop = (r.clamp(floor.view(-1, 1), ceiling.view(-1, 1)) for r in (begin, stop))
         base = least.sum() + at_floor.sum()
-        flat = [c.reshape(1, -1) for c in (begin, stop, slope)]
-        price = _price(*flat, (self.budget - base).view(1))
+        begin, stop, slope = (r.reshape(1, -1) for r in (begin, stop, slope))
+        price = _price(begin, stop, slope, (self.budget - base).view(1))
         own = torch.minimum(torch.maximum(price, floor), ceiling).view(1, -1, 1)
         return torch.minimum(torch.maximum(money + own * metric, self.lower), self.upper)
 

@@ -18,7 +18,7 @@ from causalmmm.engine.regression.contributions import Contributions, contributio
 from causalmmm.engine.regression.design import Layout, Observed, layout, observe
 from causalmmm.engine.regression.fit import fit
 from causalmmm.engine.regression.predict import Ahead, forecast, simulate
-from causalmmm.engine.regression.state import Receiver, Regression
+from causalmmm.engine.regression.state import Calibration, Receiver, Regression
 
 __all__ = [
     "Observed",
@@ -29,6 +29,7 @@ __all__ = [
     "fit",
     "Regression",
     "Receiver",
+    "Calibration",
     "store_posterior",
     "StorePosterior",
     "graphs",

@@ -12,8 +12,9 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from causalmmm.engine.regression.calibration import draw_calibrated
 from causalmmm.engine.regression.design import Observed
-from causalmmm.engine.regression.posterior import Draws, Known, chunks, draw, know
+from causalmmm.engine.regression.posterior import Draws, Known, chunks, know
 from causalmmm.engine.regression.problem import in_single
 from causalmmm.engine.regression.state import Regression
 from causalmmm.kernels import adstock_hill
@@ -97,7 +98,7 @@ def store_posterior(
     count = draws or regression.config.draws
     chosen = list(regression.receivers) if receivers is None else list(receivers)
     known = Lazily(chosen, lambda j: know(regression, observed, j))
-    drawn = Lazily(chosen, lambda j: draw(known[j], observed, count, seed))
+    drawn = Lazily(chosen, lambda j: draw_calibrated(regression, known[j], observed, count, seed))
     return StorePosterior(regression, observed, known, drawn, count)
 
 
@@ -117,7 +118,9 @@ def graphs(stores: StorePosterior, seed: int = 1) -> PairTable:
         if not known.fitted.senders:
             continue
         place = (slice(None), list(known.fitted.senders), receiver)
-        drawn = draw(known, observed, min(stores.draws, 100), seed, everything=True)
+        drawn = draw_calibrated(
+            stores.regression, known, observed, min(stores.draws, 100), seed, everything=True
+        )
         ranges = chunks(len(drawn.own), observed.x.numel()) if known.shaped else [(0, 1)]
         sums = [
             (responses_of(known, drawn, slice(*some)) @ rows.unsqueeze(-1)).squeeze(-1)
@@ -140,7 +143,9 @@ def curves(stores: StorePosterior, amounts: Tensor, seed: int = 1) -> CurveTable
     target = stores.regression.layout.nodes - 1
     known, mixed = stores.known[target], stores.drawn[target]
     senders = list(known.fitted.senders)
-    drawn = draw(known, stores.observed, stores.draws, seed, everything=True)
+    drawn = draw_calibrated(
+        stores.regression, known, stores.observed, stores.draws, seed, everything=True
+    )
     exposure = amounts[:, senders].to(torch.float64) * known.unit.unsqueeze(-1)  # [B, n, G]
     wide = [torch.zeros_like(amounts, dtype=torch.float64) for _ in range(4)]
     first = torch.zeros((), dtype=torch.float64)

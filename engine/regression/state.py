@@ -43,6 +43,22 @@ class Receiver:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What experiments say of the joint draws.
+
+    pool         how many draws of the posterior were weighed;
+    index        int64 [D], those that agree with the experiments, some more than once;
+    factor       [D, N], multiplies the effects that leave a node: what the panel has wrong there;
+    experiments  their table, a record each, as JSON holds it.
+    """
+
+    pool: int
+    index: Tensor
+    factor: Tensor
+    experiments: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
 class Regression:
     """Fitted receivers of a panel; ``reference`` [N] is the scale of series that stores share."""
 
@@ -51,6 +67,7 @@ class Regression:
     groups: tuple[str, ...]
     reference: Tensor
     receivers: dict[int, Receiver]
+    calibration: Calibration | None = None
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors by name, and the rest as JSON holds it."""
@@ -72,6 +89,13 @@ class Regression:
             tensors |= {f"receiver.{node}.{name}": value for name, value in held.items()}
             rest = {k: v for k, v in parts.items() if k not in held}
             settings["receivers"][str(node)] = rest | {"senders": list(receiver.senders)}
+        if self.calibration is not None:
+            tensors["calibration.index"] = self.calibration.index
+            tensors["calibration.factor"] = self.calibration.factor
+            settings["calibration"] = {
+                "pool": self.calibration.pool,
+                "experiments": self.calibration.experiments,
+            }
         return {name: tensor.contiguous() for name, tensor in tensors.items()}, settings
 
     @staticmethod
@@ -90,7 +114,12 @@ class Regression:
             parts |= {k.removeprefix(begin): v for k, v in tensors.items() if k.startswith(begin)}
             receivers[int(node)] = Receiver(**parts)
         config = RegressionConfig.from_json(settings["config"])
-        return Regression(config, plan, tuple(settings["groups"]), tensors["reference"], receivers)
+        calibration = None
+        if held := settings.get("calibration"):
+            drawn = (tensors["calibration.index"], tensors["calibration.factor"])
+            calibration = Calibration(held["pool"], *drawn, held["experiments"])
+        groups = tuple(settings["groups"])
+        return Regression(config, plan, groups, tensors["reference"], receivers, calibration)
 
 
 def same(one: Regression, other: Regression) -> bool:

@@ -20,6 +20,8 @@ _EXTRA = {
     "prometheus_client": "serve",
     "uvicorn": "serve",
     "matplotlib": "plot",
+    "jinja2": "report",
+    "plotly": "report",
 }
 
 

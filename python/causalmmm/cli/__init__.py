@@ -14,13 +14,14 @@ import typer
 from causalmmm.cli.answers import graph, predict
 from causalmmm.cli.common import Commands
 from causalmmm.cli.data import init, simulate, validate
-from causalmmm.cli.decisions import compare, optimize, paths, roi
+from causalmmm.cli.decisions import calibrate, compare, optimize, paths, roi
 from causalmmm.cli.demo import demo
 from causalmmm.cli.effects import curves, decompose
 from causalmmm.cli.evaluation import evaluate
 from causalmmm.cli.export import export
 from causalmmm.cli.info import info, show_version
 from causalmmm.cli.pretraining import pretrain
+from causalmmm.cli.report import report
 from causalmmm.cli.serving import score, serve
 from causalmmm.cli.training import fit
 
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 for command in (
     *(init, validate, simulate, fit, predict, graph),
-    *(roi, paths, optimize, compare),
+    *(roi, paths, optimize, compare, calibrate, report),
     *(decompose, curves, evaluate, export, score, serve, info, demo, pretrain),
 ):
     app.command()(command)
@@ -62,6 +63,8 @@ def about(
     causalmmm predict runs/a -o next.csv      forecasts of every series
     causalmmm roi runs/a --total              return on spend by channel
     causalmmm optimize runs/a -o plan.csv     the best plan for a budget
+    causalmmm calibrate runs/a tests.csv -o runs/b   take experiments into a model
+    causalmmm report runs/a -o report.html    all of it on one page, to read and forward
     causalmmm export runs/a -o model.onnx     one file that runs without torch
     """
 

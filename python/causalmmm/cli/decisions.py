@@ -1,4 +1,4 @@
-"""``roi``, ``paths``, ``optimize`` and ``compare``: what spend brought, and where to put it."""
+"""``roi``, ``paths``, ``optimize``, ``compare``, ``calibrate``: spend, and where to put it."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from causalmmm.cli.common import (
 )
 from causalmmm.cli.output import TABLES, format_of, write_answer, write_table, wrote
 from causalmmm.findings import counted, first_few
+from causalmmm.model.header import check_place
 
 StartOption = Annotated[str | None, typer.Option("--start", help="First date of the period.")]
 EndOption = Annotated[str | None, typer.Option("--end", help="Last date of the period.")]
@@ -184,6 +185,40 @@ def compare(
     fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
     frame = fitted.compare({path.stem: path for path in plan}, panel)
     return write_answer(frame, out, kind, force=force)
+
+
+def calibrate(
+    model: ModelArgument,
+    experiments: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="Table of experiments.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Model directory to write.")],
+    data: DataOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Take measured lifts into a model: from then on its answers agree with them.
+
+    Columns of the table: store (or ALL), channel, start, end, lift, lift_se; optional spend, scope
+    (total, immediate), design (holdback, heavy-up, go-dark). Prints what the model says of each
+    experiment before and after, and how far the two conflict.
+
+    \b
+    causalmmm calibrate runs/a experiments.csv -o runs/a-calibrated
+    causalmmm roi runs/a-calibrated --total
+    """
+    terminal.start(quiet=quiet, json=json)
+    check_place(out, force)
+    fitted, panel = model_and_panel(model, data, config, overrides, None, device=None)
+    frame = fitted.calibrate(experiments, panel)
+    fitted.save(out, overwrite=force)
+    if json:
+        return wrote(out, experiments=frame.to_dict("records"))
+    write_table(frame, None, "csv", force=force)
+    return wrote(out)
 
 
 def _effects(

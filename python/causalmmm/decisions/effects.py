@@ -41,6 +41,12 @@ class GroupEffects:
     via: Floats
     marginal: Floats | None
 
+    def summed(self) -> GroupEffects:
+        """All groups as one."""
+        total, direct, via = (v.sum(1, keepdims=True) for v in (self.total, self.direct, self.via))
+        marginal = None if self.marginal is None else self.marginal.sum(1, keepdims=True)
+        return GroupEffects(total, direct, via, marginal)
+
 
 def period_effects(
     systems: Systems, panel: Panel, period: Period, by: By, *, marginal: bool
@@ -77,6 +83,10 @@ def period_effects(
 def paths_frame(systems: Systems, panel: Panel, period: Period, by: By) -> pd.DataFrame:
     """store, channel, path, mean, lower, upper; see ``CausalMMM.paths``."""
     names, found = period_effects(systems, panel, period, by, marginal=False)
+    return _paths_table(names, found, panel)
+
+
+def _paths_table(names: list[str], found: GroupEffects, panel: Panel) -> pd.DataFrame:
     nodes, roles = panel.nodes, panel.data.roles
     senders = [n for n, role in zip(nodes, roles, strict=True) if role in ("channel", "organic")]
     mediators = [n for n, role in zip(nodes, roles, strict=True) if role == "mediator"]
@@ -117,6 +127,35 @@ def roi_frame(systems: Systems, panel: Panel, period: Period, by: By) -> pd.Data
     names, found = period_effects(systems, panel, period, by, marginal=True)
     _, group = groups_of(panel, by)
     spend, exposure = spent(panel, period, group, len(names))  # [G, C] each
+    return _roi_table(names, found, panel, spend, exposure)
+
+
+@dataclass(frozen=True)
+class Returns:
+    """ROI of every store, and ROI and paths of all together, from one pass over the draws."""
+
+    stores: pd.DataFrame
+    total: pd.DataFrame
+    paths: pd.DataFrame
+
+
+def returns(systems: Systems, panel: Panel, period: Period) -> Returns:
+    """See ``CausalMMM.returns``."""
+    names, found = period_effects(systems, panel, period, "store", marginal=True)
+    spend, exposure = spent(panel, period, np.arange(len(names)), len(names))
+    whole, together = groups_of(panel, "total")[0], found.summed()
+    sums = (spend.sum(0, keepdims=True), exposure.sum(0, keepdims=True))
+    return Returns(
+        stores=_roi_table(names, found, panel, spend, exposure),
+        total=_roi_table(whole, together, panel, *sums),
+        paths=_paths_table(whole, together, panel),
+    )
+
+
+def _roi_table(
+    names: list[str], found: GroupEffects, panel: Panel, spend: Floats, exposure: Floats
+) -> pd.DataFrame:
+    """Rows of :func:`roi_frame`; spend and exposure [G, C]."""
     paid = spend.shape[1]
     total, gain = (_paid(draws, paid) for draws in (found.total, _need(found.marginal)))
     spend = np.concatenate([spend, spend.sum(1, keepdims=True)], 1)

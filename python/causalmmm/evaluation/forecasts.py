@@ -66,8 +66,8 @@ def forecasts(
         actual.append(future.data.values.reshape(shape[0], horizon, shape[1]).swapaxes(1, 2))
         mean.append(frame["mean"].to_numpy(np.float64).reshape(shape))
         bounds.append(frame[names].to_numpy(np.float64).reshape(*shape, -1)[..., order])
-        naive.append(_seasonal_naive(history, horizon))
-        level.append(np.repeat(_store_mean(history)[..., None], horizon, axis=-1))
+        naive.append(seasonal_naive(history, horizon))
+        level.append(np.repeat(store_mean(history)[..., None], horizon, axis=-1))
     means = {MODEL: mean, "seasonal naive": naive, "store mean": level}
     return Forecasts(
         actual=np.stack(actual, axis=1).astype(np.float64),
@@ -90,7 +90,7 @@ def _plan(future: Panel, spend: bool) -> pd.DataFrame | None:
     return future.to_frame()[[*keys, *columns]]
 
 
-def _seasonal_naive(panel: Panel, horizon: int) -> Array:
+def seasonal_naive(panel: Panel, horizon: int) -> Array:
     """The last value of the same phase [S, N, H]; of the last step where a season is too long."""
     period = SEASON[panel.freq[0]]
     season = np.where(panel.lengths >= period, period, 1)[:, None]
@@ -98,7 +98,7 @@ def _seasonal_naive(panel: Panel, horizon: int) -> Array:
     return panel.data.values[back].swapaxes(1, 2).astype(np.float64)
 
 
-def _store_mean(panel: Panel) -> Array:
+def store_mean(panel: Panel) -> Array:
     """Mean of every series of every store [S, N]."""
     sums = np.add.reduceat(panel.data.values, panel.data.offsets[:-1], axis=0, dtype=np.float64)
     means: Array = sums / panel.lengths[:, None]

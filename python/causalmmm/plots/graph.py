@@ -259,7 +259,6 @@ def _opacity(probability: float) -> float:
 
 
 def _draw_node(axes: Axes, name: str, box: _Box, colour: str) -> None:
-    from matplotlib.colors import to_rgb
     from matplotlib.patches import FancyBboxPatch
 
     corner = (box.left, box.y - box.half_height)
@@ -269,17 +268,15 @@ def _draw_node(axes: Axes, name: str, box: _Box, colour: str) -> None:
             2 * _HALF_WIDTH,
             2 * box.half_height,
             boxstyle="round,pad=0,rounding_size=0.07",
-            facecolor=colour,
-            edgecolor="white",
-            lw=1.2,
+            facecolor="white",
+            edgecolor=colour,
+            lw=2.0,
             zorder=3,
         )
     )
     short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
-    red, green, blue = to_rgb(colour)
-    light = 0.3 * red + 0.59 * green + 0.11 * blue > 0.52
-    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5, "zorder": 4}
-    style |= {"color": "#111820" if light else "white", **PLAIN}
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8.5, "color": INK}
+    style |= {"zorder": 4, **PLAIN}
     axes.text(box.x, box.y, short, **style)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,26 @@ def test_an_optimised_plan_goes_into_predict_and_compare(run: Path, tmp_path: Pa
     table = pd.read_csv(tmp_path / "compare.csv").set_index("plan")
     assert table.index.tolist() == ["careful", "best"]
     assert table.loc["careful", "outcome_change"] == 0
+
+
+def test_experiments_make_a_model_of_their_own(run: Path, tmp_path: Path) -> None:
+    table = tmp_path / "experiments.csv"
+    table.write_text(
+        "store,channel,start,end,lift,lift_se\n"
+        "ALL,x0,2022-05-02,2022-06-26,1000,100\ns0000001,x1,2022-05-02,2022-06-26,500,100\n"
+    )
+    out = tmp_path / "calibrated"
+    done = ok("calibrate", run, table, "-o", out, "--json")
+    told = json.loads(done.stdout)["experiments"]
+    assert [row["channel"] for row in told] == ["x0", "x1"]
+    assert told[0]["after"] == pytest.approx(1000, abs=300)
+    answers = [ok("roi", model, "--total").stdout for model in (run, out)]
+    assert answers[0] != answers[1]
+    table.write_text(table.read_text().replace("ALL", "north"))
+    refused = call("calibrate", run, table, "-o", tmp_path / "other")
+    assert refused.exit_code == 2
+    assert "no store 'north'" in " ".join(refused.stderr.split())
+    assert not (tmp_path / "other").exists()
 
 
 def test_wrong_questions_are_refused(run: Path, tmp_path: Path) -> None:

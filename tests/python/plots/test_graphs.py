@@ -110,4 +110,4 @@ def test_several_stores_become_their_mean(graph: nx.DiGraph) -> None:
     figure = plot_graph(mean)
     assert "means over 2 stores" in words(figure)
     assert "of north directly" in words(figure)
-    assert to_hex(boxes(figure)["sales"].get_facecolor()) == INK
+    assert to_hex(boxes(figure)["sales"].get_edgecolor()) == INK

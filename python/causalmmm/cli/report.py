@@ -1,0 +1,105 @@
+"""``report``: the page that a marketing team reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from causalmmm.cli.common import (
+    ConfigOption,
+    DataOption,
+    DeviceOption,
+    ForceOption,
+    HorizonOption,
+    JsonOption,
+    ModelArgument,
+    QuietOption,
+    SetOption,
+    StoreOption,
+    fresh,
+    model_and_panel,
+    terminal,
+)
+from causalmmm.cli.output import wrote
+from causalmmm.findings import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def report(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write.")] = Path(
+        "report.html"
+    ),
+    plan: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Plan of spend: CSV or Parquet."),
+    ] = None,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="What 'evaluate -o' wrote."),
+    ] = None,
+    experiments: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="store (or ALL), channel, start, end, lift, lift_se.",
+        ),
+    ] = None,
+    horizon: HorizonOption = None,
+    title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
+    tables: Annotated[
+        Path | None, typer.Option(help="Folder for the tables behind the page, as CSV.")
+    ] = None,
+    store: StoreOption = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    device: DeviceOption = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """One self-contained HTML page: what drives the target, what to move, how sure.
+
+    Steps of the data after the fit (fit --holdout) are forecast and compared with what happened.
+    Cards without their data say what to run. Horizon by default: the plan's, or 13 weeks, 28 days,
+    3 months.
+
+    \b
+    causalmmm report runs/a -o report.html
+    causalmmm report runs/a --plan plan.csv --metrics metrics.csv --tables tables/ -o report.html
+    """
+    terminal.start(quiet=quiet, json=json)
+    fresh(out, force)
+    if tables is not None:
+        fresh(tables, force, "folder")
+    from causalmmm.report import write_report
+
+    fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
+    with terminal.working(f"reporting on {counted(panel.n_stores, 'store')}"):
+        write_report(
+            fitted,
+            panel,
+            out,
+            title=title,
+            horizon=horizon,
+            plan=_table(plan),
+            metrics=_table(metrics),
+            experiments=_table(experiments),
+            tables=tables,
+        )
+    wrote(out, stores=panel.n_stores, bytes=out.stat().st_size)
+
+
+def _table(path: Path | None) -> pd.DataFrame | None:
+    """A CSV or Parquet file as it is."""
+    import pandas as pd
+
+    if path is None:
+        return None
+    return pd.read_parquet(path) if path.suffix in (".parquet", ".pq") else pd.read_csv(path)

@@ -1,0 +1,319 @@
+"""Tables behind a report: everything that is asked of the model, a block of stores at a time.
+
+Memory is bounded in the number of stores: of single stores only a short record is kept, on disk.
+"""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from causalmmm.decisions.period import tail_of
+from causalmmm.extras import package_version
+from causalmmm.findings import first_few
+from causalmmm.report.accuracy import Accuracy
+from causalmmm.report.budgets import plan_beside_usual
+from causalmmm.report.clusters import clustered
+from causalmmm.report.experiments import compared_with_experiments
+from causalmmm.report.records import Records, Timeline
+
+if TYPE_CHECKING:
+    from causalmmm.data.panel import Panel
+    from causalmmm.model.estimator import CausalMMM
+
+ALL_STORES = "all stores"
+POINTS = 13  # of a response curve
+_STORES_AT_ONCE = 64
+_LEVELS = (80, 95)
+_LISTED = 0.1  # edges of a lower probability are not kept store by store
+_SHOWN_SETTINGS = ("regime", "horizon", "prior", "seed", "draws", "holidays", "forbidden",
+                   "required", "signed", "edge_prior")  # fmt: skip
+
+
+@dataclass
+class Tables:
+    """What a report shows.
+
+    facts    names, dates, settings, findings, versions: JSON values.
+    frames   fleet tables by name, and tables with a row per store; those that the model cannot
+             answer, or that nobody asked for, are missing.
+    records  file of one JSON line per store for the store picker, after one of all stores (gzip).
+    """
+
+    facts: dict[str, Any]
+    frames: dict[str, pd.DataFrame]
+    records: Path
+
+    def save(self, folder: Path) -> None:
+        """Every frame as CSV, and the facts as JSON, into a folder."""
+        import json
+
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, frame in self.frames.items():
+            frame.to_csv(folder / f"{name}.csv", index=False)
+        text = json.dumps(self.facts, indent=1, default=str, ensure_ascii=False)
+        (folder / "facts.json").write_text(text + "\n", encoding="utf-8")
+
+
+def gather(
+    model: CausalMMM,
+    panel: Panel,
+    records: Path,
+    *,
+    horizon: int | None = None,
+    plan: pd.DataFrame | None = None,
+    metrics: pd.DataFrame | None = None,
+    experiments: pd.DataFrame | None = None,
+) -> Tables:
+    """Ask a fitted model everything that a report shows of a panel.
+
+    records      file to write the records of single stores to.
+    horizon      steps to forecast; default: the plan's, or a quarter of a year (13
+                 weeks, 28 days, 3 months).
+    plan         a plan of spend, as ``predict`` takes it: what to forecast under, and to compare
+                 with going on as usual.
+    metrics      what ``evaluate`` returned, to be shown.
+    experiments  store (or ALL), channel, start, end, lift, lift_se: beside the model's answer.
+    """
+    asked = _Gathering(model, panel, records, horizon, plan)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        asked.ask_stores()
+        if model.regime_ == "regression":
+            asked.ask_decisions(experiments)
+        frames = asked.finish()
+    if metrics is not None:
+        frames["metrics"] = metrics
+    facts = _facts(model, panel)
+    told = [str(w.message) for w in caught if w.category is UserWarning]
+    facts |= {"warnings": list(dict.fromkeys(told)), "planned": plan is not None}
+    facts |= {"hidden": asked.hidden, "horizon": asked.steps, "gain": asked.gain}
+    facts |= {"span": asked.timeline.span, "spans": asked.timeline.dates}
+    return Tables(facts, frames, records)
+
+
+@dataclass
+class _Gathering:
+    """Sums over stores, filled block by block."""
+
+    model: CausalMMM
+    panel: Panel
+    file: Path
+    horizon: int | None
+    plan: pd.DataFrame | None
+    frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+    gain: dict[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        panel = self.panel
+        self.steps = self.horizon or _plan_steps(self.plan, panel) or tail_of(panel)
+        grid = panel.data.grid
+        self.hidden = int((grid.astype("datetime64[D]") > _last_day(self.model)).sum())
+        level = panel.lengths.min() > self.hidden and len(set(panel.data.start)) == 1
+        if not level or len(set(panel.lengths)) > 1:
+            self.hidden = 0  # ragged histories end on different dates
+        self.timeline = Timeline(grid, panel.freq)
+        self.components: list[str] = []
+        self.parts = np.zeros((len(grid), len(panel.nodes) + 2))
+        self.forecast: pd.DataFrame | None = None
+        self.curves: pd.DataFrame | None = None
+        self.probability: list[np.ndarray[Any, Any]] = []
+        self.effect: list[np.ndarray[Any, Any]] = []
+        self.rows: list[dict[str, Any]] = []
+        self.accuracy = Accuracy(panel, self.hidden)
+        self.usual = np.zeros(len(panel.nodes))
+
+    def ask_stores(self) -> None:
+        """Graphs, decompositions, curves and forecasts of every block."""
+        self.records = Records(self.file, self.timeline, self.panel)
+        for block in _blocks(self.panel):
+            parts = self.model.decompose(block)
+            edges = self.model.graphs(block)
+            curves = self.model.response_curves(panel=block, points=POINTS)
+            forecast = self.model.predict(
+                block, self.steps, plan=self._plan_of(block), level=_LEVELS
+            )
+            forecast = forecast[forecast["series"] == block.nodes[-1]]
+            fitted = self._add_parts(block, parts)
+            self._add_edges(block, edges)
+            self.curves = _added(self.curves, curves, ["channel"], POINTS)
+            self.forecast = _added(self.forecast, forecast, ["date"], self.steps)
+            self._add_usual(block)
+            expected = self._hidden_forecast(block)
+            self.accuracy.add(block, fitted, expected)
+            self.records.add(block, parts, edges, curves, forecast, _LISTED)
+
+    def _plan_of(self, block: Panel) -> pd.DataFrame | None:
+        store = self.panel.schema.store
+        if self.plan is None or store is None:
+            return self.plan
+        return self.plan[self.plan[store].astype(str).isin(set(block.stores.tolist()))]
+
+    def _add_parts(self, block: Panel, parts: pd.DataFrame) -> list[Any]:
+        """Add a block's components up; returns [rows, 2] of expected and actual by store."""
+        self.components = list(dict.fromkeys(parts["component"].iloc[: len(block.nodes) + 2]))
+        values = parts["value"].to_numpy(float).reshape(-1, len(self.components))
+        place = np.searchsorted(self.panel.data.grid, parts["date"].to_numpy()[:: len(
+            self.components)].astype(self.panel.data.grid.dtype))  # fmt: skip
+        np.add.at(self.parts, place, values)
+        counts = parts.groupby("store", sort=False).size().to_numpy() // len(self.components)
+        fitted = np.stack([values[:, :-1].sum(1), values.sum(1)], 1)
+        return np.split(fitted, np.cumsum(counts)[:-1])
+
+    def _add_edges(self, block: Panel, edges: pd.DataFrame) -> None:
+        pairs = len(block.nodes) * (len(block.nodes) - 1)
+        for name, kept in (("probability", self.probability), ("effect", self.effect)):
+            kept.append(edges[name].to_numpy(np.float32).reshape(-1, pairs))
+        self.pairs = edges[["source", "target"]].iloc[:pairs]
+
+    def _add_usual(self, block: Panel) -> None:
+        """Mean amount per step of every series over the last year, summed over stores."""
+        year = {"D": 365, "W": 52, "M": 12}[block.freq[0]]
+        recent = block.tail(year)
+        sums = np.add.reduceat(recent.data.values, recent.data.offsets[:-1], 0, dtype=np.float64)
+        self.usual += (sums / recent.lengths[:, None]).sum(0)
+
+    def _hidden_forecast(self, block: Panel) -> pd.DataFrame | None:
+        """Forecast of the steps after the fit, given the spend and controls that happened."""
+        if not self.hidden:
+            return None
+        history, future = block.split(self.hidden)
+        known = future.to_frame().drop(columns=_unknown_ahead(block))
+        with warnings.catch_warnings():  # of a plan beyond history: it has happened
+            warnings.simplefilter("ignore", UserWarning)
+            return self.model.predict(history, self.hidden, plan=known, level=_LEVELS)
+
+    def ask_decisions(self, experiments: pd.DataFrame | None) -> None:
+        """Returns, paths, the plan beside usual spend, experiments beside the model's answer."""
+        found = self.model.returns(self.panel)
+        self.frames |= {"roi": found.total, "roi_stores": found.stores, "paths": found.paths}
+        if self.plan is not None:
+            beside = plan_beside_usual(self.model, self.panel, self.plan)
+            if beside is not None:
+                self.frames["budget"], self.gain = beside
+        if experiments is not None:
+            self.frames["experiments"] = compared_with_experiments(
+                self.model, self.panel, experiments
+            )
+
+    def finish(self) -> dict[str, pd.DataFrame]:
+        """The tables, from sums over all blocks; closes the file of records."""
+        nodes, panel = self.panel.nodes, self.panel
+        probability, effect = np.concatenate(self.probability), np.concatenate(self.effect)
+        label, graphs = clustered(probability, effect, self.pairs)
+        self.frames["graphs"] = graphs
+        self.frames["parts"] = self._fleet_parts()
+        self.frames["fit"], self.frames["accuracy"] = self.accuracy.tables()
+        if self.curves is not None and self.forecast is not None:
+            self.frames["curves"] = self.curves.assign(store=ALL_STORES)
+            self.frames["forecast"] = self.forecast.assign(store=ALL_STORES, series=nodes[-1])
+        self.frames["adstock"] = self.model.adstock()
+        self.frames["usual"] = pd.DataFrame({"series": nodes, "amount": self.usual})
+        self.frames["stores"] = self._store_rows(label)
+        fleet = {name: self.frames.get(name) for name in ("parts", "forecast", "curves", "roi")}
+        self.records.close(fleet, self.frames.get("roi_stores"), panel.stores, label)
+        return self.frames
+
+    def _fleet_parts(self) -> pd.DataFrame:
+        seen = np.flatnonzero(np.abs(self.parts).sum(1) > 0)
+        dates = np.repeat(self.panel.data.grid[seen].astype("datetime64[ns]"), len(self.components))
+        names = np.tile(np.array(self.components, object), len(seen))
+        columns = {"store": ALL_STORES, "date": dates, "component": names}
+        return pd.DataFrame({**columns, "value": self.parts[seen].ravel()})
+
+    def _store_rows(self, label: np.ndarray[Any, Any]) -> pd.DataFrame:
+        """A row per store: size, fit, cluster, and its return where there is one."""
+        table = self.accuracy.by_store
+        if label.any():
+            table["group"] = label + 1
+        returns = self.frames.get("roi_stores")
+        if returns is not None:
+            whole = returns[returns["channel"] == "all channels"].set_index("store")
+            for name in ("spend", "outcome", "roi", "roi_lower", "roi_upper", "mroi"):
+                table[name] = table["store"].map(whole[name])
+        return table
+
+
+def _added(
+    total: pd.DataFrame | None, block: pd.DataFrame, keys: list[str], steps: int
+) -> pd.DataFrame:
+    """Sum over stores of frames whose rows have the same order in every store."""
+    numbers = block.select_dtypes("number").columns
+    rows = len(block) // block["store"].nunique()
+    values = block[numbers].to_numpy(float).reshape(-1, rows, len(numbers)).sum(0)
+    summed = block[keys].iloc[:rows].reset_index(drop=True)
+    summed[list(numbers)] = values
+    if total is not None:
+        summed[list(numbers)] += total[list(numbers)].to_numpy(float)
+    return summed
+
+
+def _blocks(panel: Panel) -> Iterator[Panel]:
+    names = panel.stores.tolist()
+    for begin in range(0, len(names), _STORES_AT_ONCE):
+        yield panel.select(names[begin : begin + _STORES_AT_ONCE])
+
+
+def _last_day(model: CausalMMM) -> np.datetime64:
+    return np.datetime64(model.trained_on_["last"], "D")
+
+
+def _plan_steps(plan: pd.DataFrame | None, panel: Panel) -> int:
+    return 0 if plan is None else len(plan) // panel.n_stores
+
+
+def _unknown_ahead(panel: Panel) -> list[str]:
+    """Columns that nobody plans: organic series, mediators, the target, money and people."""
+    schema = panel.schema
+    unknown = [n for n, role in zip(panel.nodes, panel.data.roles, strict=True)
+               if role != "channel"]  # fmt: skip
+    extra = [schema.revenue_per_target, schema.population, *schema.context]
+    given = set(panel.to_frame(panel.stores[:1].tolist()).columns)
+    return [name for name in [*unknown, *extra] if name in given]
+
+
+def _facts(model: CausalMMM, panel: Panel) -> dict[str, Any]:
+    grid, schema = panel.data.grid.astype("datetime64[D]"), panel.schema
+    settings = {k: v for k, v in model.get_params().items() if k in _SHOWN_SETTINGS and v}
+    findings = [
+        {"severity": f.severity, "code": f.code, "message": f.message, "remedy": f.remedy}
+        for f in panel.report
+        if f.severity != "notice"
+    ]
+    return {
+        "stores": panel.n_stores,
+        "steps": len(grid),
+        "first": str(grid[0]),
+        "last": str(grid[-1]),
+        "freq": panel.freq,
+        "step": {"D": "day", "W": "week", "M": "month"}[panel.freq[0]],
+        "nodes": panel.nodes,
+        "roles": list(panel.data.roles),
+        "target": panel.nodes[-1],
+        "measured": {n: c.exposure or "spend" for n, c in schema.channels.items()},
+        "money": schema.revenue_per_target is not None,
+        "controls": panel.control_names,
+        "context": panel.context_names,
+        "regime": model.regime_,
+        "trained_on": dict(model.trained_on_),
+        "settings": settings,
+        "findings": findings[:50],
+        "findings_left": max(0, len(findings) - 50),
+        "notices": len(panel.report.notices),
+        "versions": {"causalmmm": package_version(), "python": platform.python_version(),
+                     **_versions("torch", "numpy", "pandas")},
+        "some_stores": first_few(panel.stores.tolist()),
+    }  # fmt: skip
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in packages}

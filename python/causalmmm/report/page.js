@@ -1,0 +1,242 @@
+"use strict";
+// The store picker, hover and sorting. Without this script the page keeps every card but the
+// pictures of single stores.
+
+const setting = JSON.parse(document.getElementById("setting").textContent);
+
+/* ---- sorting ---- */
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  table.querySelectorAll("thead th").forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = head.textContent;
+    head.replaceChildren(button);
+    button.addEventListener("click", () => sort(table, head, column));
+  });
+}
+
+function sort(table, head, column) {
+  const descending = head.getAttribute("aria-sort") !== "descending";
+  for (const other of table.querySelectorAll("thead th")) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+  const body = table.tBodies[0];
+  const key = (row) => row.cells[column].dataset.at ?? row.cells[column].textContent;
+  const rows = [...body.rows].map((row) => [key(row), row]);
+  const numbers = rows.every(([at]) => at === "" || !Number.isNaN(Number(at)));
+  rows.sort(([a], [b]) => {
+    if (a === "" || b === "") return (a === "") - (b === ""); // what is not known comes last
+    const order = numbers ? a - b : a.localeCompare(b, undefined, { numeric: true });
+    return descending ? -order : order;
+  });
+  body.append(...rows.map(([, row]) => row));
+}
+
+/* ---- stores ---- */
+
+const charts = ["parts", "ahead", "graph", "roi", "curves"];
+let lines = [];
+let current = null;
+
+function bytes(id) {
+  const text = atob(document.getElementById(id).textContent);
+  return Uint8Array.from(text, (c) => c.charCodeAt(0));
+}
+
+async function unpacked(id) {
+  const stream = new Blob([bytes(id)]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
+async function start() {
+  const [library, records] = await Promise.all([unpacked("plotly"), unpacked("records")]);
+  const script = document.createElement("script");
+  script.textContent = library;
+  document.head.append(script);
+  lines = records.split("\n");
+  const picker = document.getElementById("store");
+  const all = new Option("all stores", String(setting.stores));
+  const names = lines.slice(0, setting.stores).map((line, k) => new Option(JSON.parse(line).n, String(k)));
+  picker.append(...(names.length > 1 ? [all, ...names] : names));
+  picker.addEventListener("change", () => show(Number(picker.value)));
+  document.getElementById("explorer").hidden = false;
+  show(Number(picker.value));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  addEventListener("beforeprint", () => { document.documentElement.dataset.theme = "light"; draw(); });
+  addEventListener("afterprint", () => { delete document.documentElement.dataset.theme; draw(); });
+  document.documentElement.dataset.ready = "yes";
+}
+
+function show(position) {
+  const record = JSON.parse(lines[position]);
+  if (position < setting.stores) Object.assign(record, JSON.parse(lines[setting.stores + 1 + position]));
+  current = { ...record, n: record.n || "all stores" };
+  document.getElementById("store-said").textContent = said(current);
+  draw();
+}
+
+function said(record) {
+  const sum = (values) => values.reduce((a, b) => a + (b ?? 0), 0);
+  const total = sum(record.y);
+  const parts = record.p.map(sum).map((value, k) => [value, setting.components[k]]);
+  const series = parts.slice(2).sort((a, b) => b[0] - a[0]);
+  let text = `${record.n}: ${short(total)} ${setting.target}`;
+  if (series.length && total > 0) {
+    text += `, ${percent(series[0][0] / total)} of it from ${series[0][1]}, baseline ${percent(parts[0][0] / total)}`;
+  }
+  const all = record.r?.at(-1);
+  if (all && all[4] !== null) text += `. Return on all spend ${short(all[4])} (90 %: ${short(all[5])} to ${short(all[6])})`;
+  if (record.g) text += `. Group ${record.g} of similar graphs`;
+  return `${text}.`;
+}
+
+function short(value) {
+  if (value === null || !Number.isFinite(value)) return "-";
+  const size = Math.abs(value);
+  for (const [unit, name] of [[1e12, " tn"], [1e9, " bn"], [1e6, " M"], [1e4, " k"]]) {
+    if (size >= unit) return `${Number((value / (unit === 1e4 ? 1e3 : unit)).toPrecision(3))}${name}`;
+  }
+  return size >= 100 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(3)));
+}
+
+function percent(share) {
+  return `${Math.round(100 * share)} %`;
+}
+
+/* ---- pictures ---- */
+
+function theme() {
+  const style = getComputedStyle(document.documentElement);
+  return (name) => style.getPropertyValue(`--${name}`).trim();
+}
+
+function seriesColour(colour, name) {
+  return colour(`s${(setting.place[name] ?? 0) % 8}`);
+}
+
+function draw() {
+  if (!current) return;
+  const colour = theme();
+  for (const name of charts) {
+    const traces = { parts, ahead, graph, roi, curves }[name](current, colour);
+    const box = document.getElementById(`chart-${name}`);
+    box.parentElement.hidden = traces === null;
+    if (traces === null) continue;
+    const [data, extra] = traces;
+    Plotly.react(box, data, layout(colour, extra), { displayModeBar: false, responsive: true });
+  }
+}
+
+function layout(colour, { xaxis = {}, yaxis = {}, ...extra }) {
+  const axis = { gridcolor: colour("grid"), zerolinecolor: colour("pale"), automargin: true };
+  return {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: { color: colour("ink"), size: 12, family: getComputedStyle(document.body).fontFamily },
+    margin: { l: 50, r: 12, t: 10, b: 40 },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+    hoverlabel: { bgcolor: colour("card"), font: { color: colour("ink") } },
+    xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...extra,
+  };
+}
+
+const perStep = () => `${setting.target} per ${setting.step}`;
+const mean = (values) => values.map((value) => (value === null ? null : value / setting.span));
+
+function parts(record, colour) {
+  const dates = setting.dates.slice(record.s);
+  const fill = (name, k) => (k === 0 ? colour("base") : k === 1 ? colour("past") : seriesColour(colour, name));
+  const data = record.p.map((values, k) => ({
+    type: "bar", name: setting.components[k], x: dates, y: mean(values), marker: { color: fill(setting.components[k], k), line: { width: 0 } },
+    hovertemplate: "%{fullData.name}: %{y:.3s}<extra></extra>",
+  }));
+  data.push({ type: "scatter", mode: "lines", name: "observed", x: dates, y: mean(record.y), line: { color: colour("ink"), width: 1.3 }, hovertemplate: "observed: %{y:.3s}<extra></extra>" });
+  return [data, { barmode: "relative", bargap: 0, hovermode: "x unified", yaxis: { title: { text: perStep() }, rangemode: "tozero" } }];
+}
+
+function ahead(record, colour) {
+  const [middle, low80, high80, low95, high95] = record.f;
+  const history = { x: setting.dates.slice(record.s), y: mean(record.y), name: "history", mode: "lines", line: { color: colour("ink"), width: 1.3 } };
+  const band = (low, high, name, opacity) => [
+    { x: setting.ahead, y: low, mode: "lines", line: { width: 0 }, showlegend: false, hoverinfo: "skip" },
+    { x: setting.ahead, y: high, mode: "lines", line: { width: 0 }, fill: "tonexty", fillcolor: faded(colour("target"), opacity), name, hoverinfo: "skip" },
+  ];
+  const label = setting.planned ? "forecast under the plan" : "forecast, spend as usual";
+  const data = [
+    history, ...band(low95, high95, "95 % interval", 0.16), ...band(low80, high80, "80 % interval", 0.24),
+    { x: setting.ahead, y: middle, mode: "lines", name: label, line: { color: colour("target"), width: 2 },
+      customdata: low80.map((low, k) => [low, high80[k]]), hovertemplate: "%{y:.3s} (80 %: %{customdata[0]:.3s} to %{customdata[1]:.3s})<extra></extra>" },
+  ];
+  return [data, { yaxis: { title: { text: perStep() }, rangemode: "tozero" } }];
+}
+
+function faded(hex, opacity) {
+  const [r, g, b] = [1, 3, 5].map((k) => parseInt(hex.slice(k, k + 2), 16));
+  return `rgba(${r},${g},${b},${opacity})`;
+}
+
+function graph(record, colour) {
+  if (!record.e.length) return null;
+  const layer = setting.roles.map((role) => ({ mediator: 1, target: 2 })[role] ?? 0);
+  const rows = [0, 1, 2].map((k) => layer.filter((l) => l === k).length);
+  const seen = [0, 0, 0];
+  const at = layer.map((k) => {
+    const place = seen[k]++;
+    const spread = k === 1 ? 1.5 : 1;
+    return [k, rows[k] > 1 ? spread * (0.5 - place / (rows[k] - 1)) : k === 1 ? 0.62 : 0];
+  });
+  const shapes = [], heads = [], middles = { x: [], y: [], text: [] };
+  for (const [i, j, probability, effect] of record.e) {
+    const [x0, y0] = at[i], [x1, y1] = at[j];
+    const side = x0 === x1 ? -0.1 - 0.35 * Math.abs(y1 - y0) : 0;
+    const back = x1 < x0 ? -0.9 : 0;
+    const bend = side || 0.5 * (x1 - x0);
+    const [a, b] = [[x0 + bend, y0 + back], [side ? x1 + side : x1 - bend, y1 + back]];
+    const opacity = 0.12 + 0.8 * probability ** 2;
+    const line = { color: layer[i] === 2 ? colour("ink") : seriesColour(colour, setting.nodes[i]), width: 0.5 + 3 * probability ** 2, dash: effect < 0 ? "dash" : "solid" };
+    const end = side || back ? [x1 + (side ? -0.03 : 0.05), y1] : [x1 - 0.05, y1];
+    shapes.push({ type: "path", layer: "below", opacity, line, path: `M ${x0},${y0} C ${a[0]},${a[1]} ${b[0]},${b[1]} ${end[0]},${end[1]}` });
+    heads.push({ x: end[0], y: end[1], ax: end[0] + (side || back ? (side ? -0.08 : 0.08) : -0.08), ay: y1, axref: "x", ayref: "y", text: "", showarrow: true, arrowhead: 2, arrowwidth: Math.max(1, line.width), arrowcolor: line.color, opacity });
+    middles.x.push((x0 + 3 * a[0] + 3 * b[0] + end[0]) / 8);
+    middles.y.push((y0 + 3 * a[1] + 3 * b[1] + end[1]) / 8);
+    middles.text.push(`${setting.nodes[i]} → ${setting.nodes[j]}: ${percent(probability)}, effect ${short(effect)}`);
+  }
+  const fill = setting.nodes.map((name, k) => (layer[k] === 2 ? colour("ink") : seriesColour(colour, name)));
+  const data = [
+    { type: "scatter", mode: "markers", ...middles, hoverinfo: "text", marker: { size: 16, color: "rgba(0,0,0,0)" }, showlegend: false },
+    { type: "scatter", mode: "markers+text", x: at.map((p) => p[0]), y: at.map((p) => p[1]), text: setting.nodes, hoverinfo: "skip",
+      textposition: layer.map((k) => ["middle left", "top center", "middle right"][k]), marker: { size: 13, color: fill }, showlegend: false, cliponaxis: false },
+  ];
+  const hidden = { visible: false, fixedrange: true };
+  return [data, { shapes, annotations: heads, xaxis: { ...hidden, range: [-0.75, 2.6] }, yaxis: { ...hidden, range: [-0.85, 0.9] }, margin: { l: 0, r: 0, t: 0, b: 0 } }];
+}
+
+function roi(record, colour) {
+  if (!record.r?.length) return null;
+  const known = record.r.map((row, k) => [row, setting.paid[k]]).filter(([row]) => row[4] !== null).reverse();
+  const of = (k) => known.map(([row]) => row[k]);
+  const names = known.map(([, name]) => name);
+  const fill = names.map((name) => (name === "all channels" ? colour("ink") : seriesColour(colour, name)));
+  const upper = of(6).map((high, k) => high - of(4)[k]);
+  const lower = of(4).map((middle, k) => middle - of(5)[k]);
+  const data = [
+    { type: "scatter", mode: "markers", name: "ROI, 90 % interval", x: of(4), y: names, marker: { size: 9, color: fill },
+      error_x: { type: "data", symmetric: false, array: upper, arrayminus: lower, color: colour("pale"), thickness: 1.5 },
+      customdata: known.map(([row]) => [short(row[0]), short(row[5]), short(row[6])]), hovertemplate: "%{y}: %{x:.3s} (%{customdata[1]} to %{customdata[2]}), spend %{customdata[0]}<extra></extra>" },
+    { type: "scatter", mode: "markers", name: "marginal ROI", x: of(7), y: names, marker: { size: 8, symbol: "diamond-open", color: fill }, hovertemplate: "%{y}: last per cent returns %{x:.3s}<extra></extra>" },
+  ];
+  const one = { type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: colour("pale"), dash: "dot", width: 1 } };
+  return [data, { shapes: [one], xaxis: { title: { text: "incremental outcome / spend" }, rangemode: "tozero" } }];
+}
+
+function curves(record, colour) {
+  const data = record.c.flatMap(([most, expected], k) => {
+    if (!most) return [];
+    const name = setting.curves[k], points = expected.length - 1;
+    const amount = expected.map((_, p) => `${short((most * p) / points)} ${setting.measured[name] ?? "amount"}`);
+    return [{ mode: "lines", name, x: expected.map((_, p) => (2 * p) / points), y: expected, line: { color: seriesColour(colour, name), width: 2 }, customdata: amount, hovertemplate: "%{fullData.name}, %{customdata}: %{y:.3s}<extra></extra>" }];
+  });
+  if (!data.length) return null;
+  return [data, { xaxis: { title: { text: `amount per ${setting.step} / most ever used` }, tickformat: ".0%" }, yaxis: { title: { text: perStep() }, rangemode: "tozero" } }];
+}
+
+start();

@@ -1,0 +1,243 @@
+"""A report holds every card, says what to run for those it cannot fill, and needs no network."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from base64 import b64decode
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalmmm import CausalMMM, Panel
+from causalmmm.findings import RefusedInput
+from causalmmm.report import Tables, gather, write_page, write_report
+from causalmmm.simulation import simulate
+
+if TYPE_CHECKING:
+    from conftest import Fitted
+
+CARDS = ("summary", "data", "fit", "trust", "graphs", "contributions", "returns", "curves",
+         "budget", "forecast", "residuals", "experiments", "stores", "methods")  # fmt: skip
+HIDDEN = 8
+
+
+@pytest.fixture(scope="module")
+def weekly() -> tuple[CausalMMM, Panel]:
+    """A regression fitted on all but the last weeks of a panel."""
+    panel, _ = simulate("weekly-mmm", seed=3, stores=3, steps=90)
+    return CausalMMM(seed=0, horizon=6).fit(panel.split(HIDDEN)[0], progress=False), panel
+
+
+@pytest.fixture(scope="module")
+def planned(weekly: tuple[CausalMMM, Panel]) -> pd.DataFrame:
+    """Six weeks at one and a half times the usual spend."""
+    model, panel = weekly
+    plan = model.optimize(6, panel=panel, bounds=dict.fromkeys(panel.schema.channels, (1, 1))).plan
+    spend = [c.spend for c in panel.schema.channels.values()]
+    plan[spend] *= 1.5
+    return plan.assign(**dict.fromkeys(panel.control_names, 0.0))
+
+
+@pytest.fixture(scope="module")
+def experiments(weekly: tuple[CausalMMM, Panel]) -> pd.DataFrame:
+    dates = {"start": "2022-06-06", "end": "2022-08-29"}
+    rows = [("ALL", "x0", 0.0, 1e9), (str(weekly[1].stores[1]), "x1", -1e9, 1.0)]
+    return pd.DataFrame(rows, columns=["store", "channel", "lift", "lift_se"]).assign(**dates)
+
+
+@pytest.fixture(scope="module")
+def tables(
+    weekly: tuple[CausalMMM, Panel],
+    planned: pd.DataFrame,
+    experiments: pd.DataFrame,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Tables:
+    model, panel = weekly
+    records = tmp_path_factory.mktemp("report") / "stores.jsonl.gz"
+    return gather(model, panel, records, plan=planned, experiments=experiments)
+
+
+@pytest.fixture(scope="module")
+def page(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> str:
+    out = tmp_path_factory.mktemp("page") / "report.html"
+    return write_page(tables, out, "Our <report>").read_text(encoding="utf-8")
+
+
+class _Page(HTMLParser):
+    """What a test needs to know of a page: ids, headings, links out of it, text by section."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.levels: list[int] = []
+        self.outside: list[str] = []
+        self.text: dict[str, str] = {}
+        self.section = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if "id" in found:
+            self.ids.append(str(found["id"]))
+        if tag == "section":
+            self.section = str(found["id"])
+        if re.fullmatch(r"h\d", tag):
+            self.levels.append(int(tag[1]))
+        for name in ("src", "href", "xlink:href"):
+            link = found.get(name) or ""
+            if link and not link.startswith(("#", "data:")):
+                self.outside.append(link)
+
+    def handle_data(self, data: str) -> None:
+        self.text[self.section] = self.text.get(self.section, "") + data
+
+
+def test_a_full_report_has_all_cards_and_nothing_is_missing(page: str) -> None:
+    read = _Page(page)
+    assert [name for name in read.ids if name in CARDS] == list(CARDS)
+    shown = set(CARDS) - {"trust", "stores"}  # no tests were passed; scripts show the stores
+    assert not [name for name in shown if "Not shown" in read.text[name]]
+    assert "causalmmm evaluate RUN" in read.text["trust"]
+    assert "Our <report>" in read.text[""]
+
+
+def test_a_page_is_self_contained_and_in_order(page: str) -> None:
+    read = _Page(page)
+    assert not read.outside
+    assert "@import" not in page
+    assert "url(http" not in page
+    assert len(read.ids) == len(set(read.ids))
+    assert read.levels[0] == 1
+    assert read.levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in pairwise(read.levels))
+
+
+def test_the_summary_says_what_drives_what_to_move_and_how_sure(page: str, tables: Tables) -> None:
+    told = _Page(page).text["summary"]
+    roi = tables.frames["roi"].set_index("channel").drop("all channels")
+    assert f"{roi['roi'].idxmax()} returned most" in told
+    assert f"The last unit spent on {roi['mroi'].idxmax()} brings" in told
+    assert "weeks hidden from the fit the forecast was off by" in told
+    assert "The plan spends" in told
+    parts = tables.frames["parts"].groupby("component")["value"].sum()
+    channels = [f"x{k}" for k in range(8)]
+    assert f"Channels explain {parts[channels].sum() / parts.sum():.0%} of gmv" in told
+
+
+def test_fleet_tables_are_sums_over_stores(
+    weekly: tuple[CausalMMM, Panel], tables: Tables
+) -> None:
+    model, panel = weekly
+    parts = model.decompose(panel).groupby(["date", "component"])["value"].sum()
+    table = tables.frames["parts"].set_index(["date", "component"])["value"]
+    np.testing.assert_allclose(table[parts.index], parts, rtol=1e-5, atol=1e-3)
+    curves = model.response_curves(panel=panel, points=13)
+    whole = tables.frames["curves"].groupby("channel")[["amount", "expected"]].max()
+    largest = curves.groupby(["store", "channel"])[["amount", "expected"]].max()
+    np.testing.assert_allclose(whole, largest.groupby("channel").sum(), rtol=1e-4)
+    fit = tables.frames["fit"]
+    assert fit["hidden"].sum() == HIDDEN
+    actual = panel.to_frame().groupby(panel.schema.date)[panel.nodes[-1]].sum()
+    np.testing.assert_allclose(fit["actual"], actual[fit["date"]], rtol=1e-5)
+
+
+def test_scores_are_those_of_the_forecasts_of_hidden_steps(
+    weekly: tuple[CausalMMM, Panel], tables: Tables
+) -> None:
+    model, panel = weekly
+    history, future = panel.split(HIDDEN)
+    drop = ["gmv", "pv"]
+    forecast = model.predict(history, HIDDEN, plan=future.to_frame().drop(columns=drop))
+    ours = forecast[forecast["series"] == "gmv"]
+    actual = future.to_frame()["gmv"].to_numpy()
+    error = np.abs(ours["mean"].to_numpy() - actual)
+    scores = tables.frames["accuracy"].set_index(["steps", "method"]).loc[("hidden", "causalmmm")]
+    assert scores["wmape"] == pytest.approx(error.sum() / actual.sum(), rel=1e-4)
+    assert scores["mape"] == pytest.approx((error / actual).mean(), rel=1e-4)
+    spread = ((actual - actual.mean()) ** 2).sum()
+    assert scores["r2"] == pytest.approx(1 - (error**2).sum() / spread, rel=1e-4)
+    held = (ours["lower_80"].to_numpy() <= actual) & (actual <= ours["upper_80"].to_numpy())
+    assert scores["coverage_80"] == pytest.approx(held.mean())
+    by_store = error.reshape(3, -1).sum(1) / actual.reshape(3, -1).sum(1)
+    np.testing.assert_allclose(tables.frames["stores"]["wmape_hidden"], by_store, rtol=1e-4)
+
+
+def test_a_plan_stands_beside_usual_spend(
+    weekly: tuple[CausalMMM, Panel], tables: Tables
+) -> None:
+    table = tables.frames["budget"].set_index("channel")
+    np.testing.assert_allclose(table["change"], 0.5, rtol=1e-4)
+    assert table.loc["all channels", "spend"] == pytest.approx(table["spend"].iloc[:-1].sum())
+    assert 0 < tables.facts["gain"]["mean"] < tables.facts["gain"]["upper"]
+
+
+def test_experiments_stand_beside_the_model(
+    weekly: tuple[CausalMMM, Panel], tables: Tables, experiments: pd.DataFrame
+) -> None:
+    model, panel = weekly
+    table = tables.frames["experiments"]
+    assert list(table["agrees"]) == [True, False]
+    paths = model.paths(panel, start="2022-06-06", end="2022-08-29", by="total")
+    answer = paths[(paths["channel"] == "x0") & (paths["path"] == "total")]["mean"].iloc[0]
+    assert table["model"].iloc[0] == pytest.approx(answer)
+    assert table["measured_upper"].iloc[1] == pytest.approx(-1e9 + 1.645)
+    for wrong in (experiments.drop(columns="lift"), experiments.assign(channel="x9")):
+        with pytest.raises(RefusedInput):
+            gather(model, panel, tables.records.with_name("other.gz"), experiments=wrong)
+
+
+def records(page: str) -> list[dict[str, Any]]:
+    packed = re.search(r'id="records">([^<]*)<', page)
+    assert packed is not None
+    lines = gzip.decompress(b64decode(packed[1])).decode().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_the_store_picker_has_the_numbers_of_every_store(
+    weekly: tuple[CausalMMM, Panel], tables: Tables, page: str
+) -> None:
+    model, panel = weekly
+    lines = records(page)
+    assert [line["n"] for line in lines[:4]] == [*panel.stores, ""]
+    second = lines[1]
+    store = str(panel.stores[1])
+    actual = panel.select([store]).data.values[:, -1]
+    np.testing.assert_allclose(second["y"], actual[-len(second["y"]) :], rtol=1e-3)
+    edges = model.graphs(panel).query("store == @store and probability >= 0.1")
+    assert len(second["e"]) == len(edges)
+    roi = tables.frames["roi_stores"].query("store == @store")
+    np.testing.assert_allclose([row[4] for row in lines[5]["r"]], roi["roi"], rtol=1e-3)
+    fleet = np.sum([line["y"] for line in lines[:3]], 0)
+    np.testing.assert_allclose(lines[3]["y"], fleet, rtol=2e-3)
+
+
+def test_the_amortised_model_has_a_report_without_decisions(
+    fitted: Fitted, tmp_path: Path
+) -> None:
+    out = write_report(fitted.model, fitted.panel, tmp_path / "r.html", tables=tmp_path / "tables")
+    read = _Page(out.read_text(encoding="utf-8"))
+    assert [name for name in read.ids if name in CARDS] == list(CARDS)
+    for card in ("returns", "budget", "experiments"):
+        assert "regime: regression" in read.text[card]
+    assert "12 stores" in read.text["data"]
+    written = {path.name for path in (tmp_path / "tables").iterdir()}
+    assert {"parts.csv", "stores.csv", "facts.json"} <= written
+    stores = pd.read_csv(tmp_path / "tables" / "stores.csv")
+    assert list(stores["store"]) == list(fitted.panel.stores)
+
+
+def test_tests_that_were_passed_are_shown(weekly: tuple[CausalMMM, Panel], tmp_path: Path) -> None:
+    model, panel = weekly
+    metrics = model.evaluate(panel, tests=["holdout"], horizon=HIDDEN)
+    history, _ = panel.split(HIDDEN)
+    out = write_report(model, history, tmp_path / "r.html", metrics=metrics)
+    read = _Page(out.read_text(encoding="utf-8"))
+    assert "seasonal naive" in read.text["trust"]
+    assert "fit --holdout" in " ".join(read.text["fit"].split())  # nothing is hidden here
