@@ -23,7 +23,14 @@ from causalmmm.cli.common import (
     model_and_panel,
     terminal,
 )
-from causalmmm.cli.output import TABLES, format_of, write_answer, write_table, wrote
+from causalmmm.cli.output import (
+    TABLES,
+    format_of,
+    readable,
+    write_answer,
+    write_table,
+    wrote,
+)
 from causalmmm.findings import counted, first_few
 from causalmmm.model.header import check_place
 
@@ -142,7 +149,7 @@ def optimize(
     if out is None:
         return write_table(found.channels, None, kind, force=force)
     write_table(found.plan, out, kind, force=force)
-    terminal.say(found.channels.to_string(index=False, float_format="{:,.4g}".format))
+    terminal.say(readable(found.channels))
     missing = [name for name in panel.schema.known_controls if name not in found.plan]
     if missing:
         terminal.say(f"for 'predict --plan' add what is known of {first_few(missing)} to {out}")

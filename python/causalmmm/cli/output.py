@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -15,6 +17,7 @@ import typer
 
 from causalmmm.cli.common import fresh, terminal
 from causalmmm.files import atomic_file, write_atomically
+from causalmmm.findings import counted
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 TABLES = ("csv", "parquet", "json")
 GRAPHS = ("csv", "json", "graphml", "dot", "parquet")
 PICTURES = ("png", "svg", "pdf")
+_SHOWN_ROWS = 40  # of a table on a terminal
 _SUFFIXES = {"pq": "parquet", "gv": "dot", "xml": "graphml"}
 
 
@@ -45,7 +49,10 @@ def format_of(
 
 
 def write_table(frame: pd.DataFrame, out: Path | None, kind: str, *, force: bool) -> None:
-    """Write to the file, or to standard output, as ``csv``, ``parquet`` or ``json``."""
+    """Write to the file, or to standard output, as ``csv``, ``parquet`` or ``json``; a terminal
+    shows a CSV as a table."""
+    if out is None and kind == "csv" and sys.stdout.isatty():
+        return typer.echo(readable(frame))
     if kind != "parquet":
         return write_text(table_text(frame, kind), out, force=force)
     if out is None:
@@ -66,6 +73,21 @@ def write_answer(frame: pd.DataFrame, out: Path | None, kind: str, *, force: boo
     """``write_table``, then report it."""
     write_table(frame, out, kind, force=force)
     wrote(out, rows=len(frame))
+
+
+def readable(frame: pd.DataFrame) -> str:
+    """The table in columns with four digits, its first rows where it has many."""
+    shown = frame.head(_SHOWN_ROWS).to_string(
+        index=False, float_format=lambda value: f"{value:,.{_places(value)}f}", na_rep="-"
+    )
+    more = len(frame) - _SHOWN_ROWS
+    return f"{shown}\n... and {counted(more, 'more row')}; -o FILE has all" if more > 0 else shown
+
+
+def _places(value: float) -> int:
+    """Decimal places that show four digits of a number."""
+    size = abs(value)
+    return 0 if size == 0 or size >= 1000 else min(8, max(0, 3 - math.floor(math.log10(size))))
 
 
 def table_text(frame: pd.DataFrame, kind: str) -> str:

@@ -265,15 +265,16 @@ def _result(
     at_upper = total >= limits.channel_upper - slack
     free = ~(at_lower | at_upper)
     shadow = float((by_channel * free).sum() / free.sum()) if free.any() else float("nan")
-    current, spend = ahead.money.sum((0, 1)), money.sum((0, 1))
+    current, spend = (np.append(m.sum((0, 1)), m.sum()) for m in (ahead.money, money))
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.where(current > 0, spend / current - 1, np.nan)
+    change[np.isclose(spend, current, rtol=1e-9)] = 0.0  # what rounding leaves of a full budget
     channels = pd.DataFrame(
         {
             "channel": [*names, EVERYTHING],
-            "current": [*current, current.sum()],
-            "spend": [*spend, spend.sum()],
-            "change": [*change, spend.sum() / current.sum() - 1 if current.sum() else np.nan],
+            "current": current,
+            "spend": spend,
+            "change": change,
             "outcome_current": brought[0],
             "outcome": brought[1],
             "marginal": [*by_channel.tolist(), shadow],

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from causalmmm.cli import app
+from causalmmm.cli.output import readable
 
 WEEKS = 6
 
@@ -81,6 +82,16 @@ def test_experiments_make_a_model_of_their_own(run: Path, tmp_path: Path) -> Non
     assert refused.exit_code == 2
     assert "no store 'north'" in " ".join(refused.stderr.split())
     assert not (tmp_path / "other").exists()
+
+
+def test_a_terminal_shows_columns_with_four_digits() -> None:
+    values = {"channel": ["tv", "radio"], "spend": [453058.02, 0.0], "roi": [1.2345, 0.0]}
+    frame = pd.DataFrame(values)
+    shown = readable(frame).split("\n")
+    assert shown[0].split() == ["channel", "spend", "roi"]
+    assert shown[1].split() == ["tv", "453,058", "1.234"]
+    assert shown[2].split() == ["radio", "0", "0"]
+    assert readable(pd.concat([frame] * 30)).endswith("... and 20 more rows; -o FILE has all")
 
 
 def test_wrong_questions_are_refused(run: Path, tmp_path: Path) -> None:
