@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test lint typecheck bench gpu-check gpu-python triton-check foreign-check runtime-check engines-check peers clean
+.PHONY: help run test lint typecheck bench gpu-check gpu-python triton-check foreign-check accessibility-check runtime-check engines-check peers clean
 
 PYTHON  ?= python3
 CUDA    ?= OFF# ON or AUTO compiles the CUDA kernels too (needs nvcc)
@@ -83,6 +83,10 @@ triton-check: .venv/.installed-$(CUDA) ## test the Triton kernels on another Tri
 foreign-check: .venv/.installed-$(CUDA) ## run an exported model in onnxruntime-web under Node.js
 	npm install --silent --ignore-scripts --no-audit --no-fund --prefix build/node onnxruntime-web@1.30.0
 	$(BIN)/python -P -m pytest tests/python/runtime/test_runtime.py -k onnxruntime_web $(ARGS)
+
+accessibility-check: .venv/.installed-$(CUDA) ## check the report with axe-core in Chromium
+	npm install --silent --ignore-scripts --no-audit --no-fund --prefix build/node axe-core@4.14.1
+	$(BIN)/python -P -m pytest tests/python/report/test_browser.py -k axe $(ARGS)
 
 runtime-check: .venv/.installed-$(CUDA) build/runtime/.installed ## use the wheel where torch is not installed
 	CAUSALMMM_RUNTIME_PYTHON=$(CURDIR)/build/runtime/bin/python OMP_NUM_THREADS=1 \

@@ -111,7 +111,8 @@ function theme() {
 }
 
 function seriesColour(colour, name) {
-  return colour(`s${(setting.place[name] ?? 0) % 8}`);
+  const own = setting.colours[setting.nodes.indexOf(name)] ?? "--others";
+  return own.startsWith("--") ? colour(own.slice(2)) : own;
 }
 
 function draw() {
@@ -177,37 +178,65 @@ function faded(hex, opacity) {
 function graph(record, colour) {
   if (!record.e.length) return null;
   const layer = setting.roles.map((role) => ({ mediator: 1, target: 2 })[role] ?? 0);
-  const rows = [0, 1, 2].map((k) => layer.filter((l) => l === k).length);
-  const seen = [0, 0, 0];
-  const at = layer.map((k) => {
-    const place = seen[k]++;
-    const spread = k === 1 ? 1.5 : 1;
-    return [k, rows[k] > 1 ? spread * (0.5 - place / (rows[k] - 1)) : k === 1 ? 0.62 : 0];
-  });
+  const at = places(layer);
+  const fill = setting.nodes.map((name, k) => (layer[k] === 2 ? colour("ink") : seriesColour(colour, name)));
+  const [slots, tall] = landings(record.e, at);
   const shapes = [], heads = [], middles = { x: [], y: [], text: [] };
   for (const [i, j, probability, effect] of record.e) {
-    const [x0, y0] = at[i], [x1, y1] = at[j];
-    const side = x0 === x1 ? -0.1 - 0.35 * Math.abs(y1 - y0) : 0;
-    const back = x1 < x0 ? -0.9 : 0;
-    const bend = side || 0.5 * (x1 - x0);
-    const [a, b] = [[x0 + bend, y0 + back], [side ? x1 + side : x1 - bend, y1 + back]];
     const opacity = 0.12 + 0.8 * probability ** 2;
-    const line = { color: layer[i] === 2 ? colour("ink") : seriesColour(colour, setting.nodes[i]), width: 0.5 + 3 * probability ** 2, dash: effect < 0 ? "dash" : "solid" };
-    const end = side || back ? [x1 + (side ? -0.03 : 0.05), y1] : [x1 - 0.05, y1];
-    shapes.push({ type: "path", layer: "below", opacity, line, path: `M ${x0},${y0} C ${a[0]},${a[1]} ${b[0]},${b[1]} ${end[0]},${end[1]}` });
-    heads.push({ x: end[0], y: end[1], ax: end[0] + (side || back ? (side ? -0.08 : 0.08) : -0.08), ay: y1, axref: "x", ayref: "y", text: "", showarrow: true, arrowhead: 2, arrowwidth: Math.max(1, line.width), arrowcolor: line.color, opacity });
-    middles.x.push((x0 + 3 * a[0] + 3 * b[0] + end[0]) / 8);
-    middles.y.push((y0 + 3 * a[1] + 3 * b[1] + end[1]) / 8);
+    const line = { color: fill[i], width: 0.5 + 3 * probability ** 2, dash: effect < 0 ? "dash" : "solid" };
+    const [start, a, b, end] = arc(at[i], at[j], slots[`${i},${j}`]);
+    shapes.push({ type: "path", layer: "below", opacity, line, path: `M ${start} C ${a} ${b} ${end}` });
+    const from = end.map((v, k) => v + 0.12 * (b[k] - v));
+    heads.push({ x: end[0], y: end[1], ax: from[0], ay: from[1], axref: "x", ayref: "y", text: "", showarrow: true, arrowhead: 2, arrowsize: 0.8, arrowwidth: Math.max(1, line.width), arrowcolor: fill[i], opacity });
+    middles.x.push((start[0] + 3 * a[0] + 3 * b[0] + end[0]) / 8);
+    middles.y.push((start[1] + 3 * a[1] + 3 * b[1] + end[1]) / 8);
     middles.text.push(`${setting.nodes[i]} → ${setting.nodes[j]}: ${percent(probability)}, effect ${short(effect)}`);
   }
-  const fill = setting.nodes.map((name, k) => (layer[k] === 2 ? colour("ink") : seriesColour(colour, name)));
+  at.forEach(([x, y], k) => shapes.push({ type: "rect", x0: x - 0.025, x1: x + 0.025, y0: y - tall[k], y1: y + tall[k], fillcolor: fill[k], line: { width: 0 } }));
   const data = [
-    { type: "scatter", mode: "markers", ...middles, hoverinfo: "text", marker: { size: 16, color: "rgba(0,0,0,0)" }, showlegend: false },
-    { type: "scatter", mode: "markers+text", x: at.map((p) => p[0]), y: at.map((p) => p[1]), text: setting.nodes, hoverinfo: "skip",
-      textposition: layer.map((k) => ["middle left", "top center", "middle right"][k]), marker: { size: 13, color: fill }, showlegend: false, cliponaxis: false },
+    { type: "scatter", mode: "markers", ...middles, hoverinfo: "text", marker: { size: 18, color: "rgba(0,0,0,0)" }, showlegend: false },
+    { type: "scatter", mode: "text", x: at.map(([x], k) => x + [-0.06, 0, 0.06][layer[k]]), y: at.map(([, y], k) => y + (layer[k] === 1 ? tall[k] + 0.02 : 0)), text: setting.nodes, hoverinfo: "skip",
+      textposition: layer.map((k) => ["middle left", "top center", "middle right"][k]), showlegend: false, cliponaxis: false },
   ];
   const hidden = { visible: false, fixedrange: true };
-  return [data, { shapes, annotations: heads, xaxis: { ...hidden, range: [-0.75, 2.6] }, yaxis: { ...hidden, range: [-0.85, 0.9] }, margin: { l: 0, r: 0, t: 0, b: 0 } }];
+  return [data, { shapes, annotations: heads, xaxis: { ...hidden, range: [-0.75, 2.6] }, yaxis: { ...hidden, range: [-0.85, 0.95] }, margin: { l: 0, r: 0, t: 0, b: 0 } }];
+}
+
+// Channels in a column, mediators above and below the way to the target.
+function places(layer) {
+  const rows = [0, 1, 2].map((k) => layer.filter((l) => l === k).length);
+  const seen = [0, 0, 0];
+  return layer.map((k) => {
+    const place = seen[k]++;
+    if (k === 1) return [1, (0.66 - 0.13 * Math.floor(place / 2)) * (place % 2 ? -1 : 1)];
+    return [k, rows[k] > 1 ? 0.55 - (1.1 * place) / (rows[k] - 1) : 0];
+  });
+}
+
+// Every arrow from an earlier layer ends at a height of its own; nodes are tall enough for them.
+function landings(edges, at) {
+  const slots = {};
+  const tall = at.map((own, j) => {
+    const before = edges.filter(([i, to]) => to === j && at[i][0] < own[0]).map(([i]) => i);
+    before.sort((a, b) => at[a][1] - at[b][1]);
+    const room = Math.min(0.5, 0.05 * before.length);
+    before.forEach((i, k) => { slots[`${i},${j}`] = own[1] + room * ((k + 0.5) / before.length - 0.5); });
+    return room / 2 + 0.025;
+  });
+  return [slots, tall];
+}
+
+function arc([x0, y0], [x1, y1], slot) {
+  if (x0 < x1) {
+    const [from, to] = [x0 + 0.03, x1 - 0.04], bend = 0.5 * (to - from);
+    return [[from, y0], [from + bend, y0], [to - bend, slot], [to, slot]];
+  }
+  if (x0 === x1) { // beside each other: an arc on the left
+    const out = x0 - 0.12 - 0.3 * Math.abs(y1 - y0);
+    return [[x0 - 0.03, y0], [out, y0], [out, y1], [x1 - 0.04, y1]];
+  }
+  return [[x0, y0 - 0.05], [x0, -1.1], [x1 + 0.4, Math.min(y1, 0) - 0.9], [x1 + 0.04, y1 - 0.01]];
 }
 
 function roi(record, colour) {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from causalmmm.extras import needing
 from causalmmm.files import atomic_file
-from causalmmm.plots.style import series_colours
+from causalmmm.plots.style import PALETTE, series_colours
 from causalmmm.report.cards import cards_of, store_grid
 from causalmmm.report.records import RETURNS
 from causalmmm.report.sentences import summary
@@ -70,7 +70,6 @@ def _setting(tables: Tables) -> dict[str, Any]:
     facts = tables.facts
     names = tables.frames["parts"]["component"].drop_duplicates().tolist()
     roles = zip(facts["nodes"], facts["roles"], strict=True)
-    place = {name: k for k, name in enumerate(series_colours(facts["nodes"]))}
     return {
         "nodes": facts["nodes"],
         "roles": facts["roles"],
@@ -81,13 +80,18 @@ def _setting(tables: Tables) -> dict[str, Any]:
         "ahead": tables.frames["forecast"]["date"].dt.strftime("%Y-%m-%d").tolist(),
         "planned": facts["planned"],
         "components": names[:-1],
-        "place": place,
+        "colours": [_themed(hex) for hex in series_colours(facts["nodes"]).values()],
         "curves": [name for name, role in roles if role in ("channel", "organic")],
         "measured": facts["measured"],
         "paid": [*facts["measured"], "all channels"],
         "returns": list(RETURNS),
         "stores": facts["stores"],
     }
+
+
+def _themed(colour: str) -> str:
+    """The custom property of a colour of the palette; lighter shades of it have none."""
+    return f"--s{PALETTE.index(colour)}" if colour in PALETTE else colour
 
 
 def _script_json(value: Any) -> str:

@@ -48,6 +48,7 @@ class Browser:
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.events: list[str] = []
+        self.showing: tuple[Path, bool] | None = None
         targets = self.call("Target.getTargets")["targetInfos"]
         page = next(t["targetId"] for t in targets if t["type"] == "page")
         attached = self.call("Target.attachToTarget", targetId=page, flatten=True)
@@ -108,11 +109,17 @@ class Browser:
     def open(
         self, path: Path, *, width: int = 1280, scripts: bool = True, dark: bool = False
     ) -> None:
-        """Load a file in a window of this width; with scripts, until the store picker is there."""
+        """Show a file in a window of this width; with scripts, wait for the store picker.
+
+        A file that is open already is not loaded again.
+        """
         self.resize(width)
-        self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Emulation.setEmulatedMedia", media="screen", features=[scheme])
+        if self.showing == (path, scripts):
+            return
+        self.showing = (path, scripts)
+        self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         self.events.clear()
         self.call("Page.navigate", url=path.as_uri())
         while "Page.loadEventFired" not in self.events:
@@ -137,6 +144,13 @@ class Browser:
         while not self.ask(condition):
             assert time.monotonic() < end, f"still not so: {condition}; {self.complaints}"
             time.sleep(0.05)
+
+    def soon(self, expression: str, expected: Any) -> Any:
+        """The value of an expression once it is the expected one, else what it still is."""
+        end = time.monotonic() + 10
+        while (value := self.ask(expression)) != expected and time.monotonic() < end:
+            time.sleep(0.1)
+        return value
 
     def screenshot(self, path: Path, *, whole: bool = True) -> None:
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=whole)

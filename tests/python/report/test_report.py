@@ -17,8 +17,7 @@ import pytest
 
 from causalmmm import CausalMMM, Panel
 from causalmmm.findings import RefusedInput
-from causalmmm.report import Tables, gather, write_page, write_report
-from causalmmm.simulation import simulate
+from causalmmm.report import Tables, gather, write_report
 
 if TYPE_CHECKING:
     from conftest import Fitted
@@ -26,48 +25,6 @@ if TYPE_CHECKING:
 CARDS = ("summary", "data", "fit", "trust", "graphs", "contributions", "returns", "curves",
          "budget", "forecast", "residuals", "experiments", "stores", "methods")  # fmt: skip
 HIDDEN = 8
-
-
-@pytest.fixture(scope="module")
-def weekly() -> tuple[CausalMMM, Panel]:
-    """A regression fitted on all but the last weeks of a panel."""
-    panel, _ = simulate("weekly-mmm", seed=3, stores=3, steps=90)
-    return CausalMMM(seed=0, horizon=6).fit(panel.split(HIDDEN)[0], progress=False), panel
-
-
-@pytest.fixture(scope="module")
-def planned(weekly: tuple[CausalMMM, Panel]) -> pd.DataFrame:
-    """Six weeks at one and a half times the usual spend."""
-    model, panel = weekly
-    plan = model.optimize(6, panel=panel, bounds=dict.fromkeys(panel.schema.channels, (1, 1))).plan
-    spend = [c.spend for c in panel.schema.channels.values()]
-    plan[spend] *= 1.5
-    return plan.assign(**dict.fromkeys(panel.control_names, 0.0))
-
-
-@pytest.fixture(scope="module")
-def experiments(weekly: tuple[CausalMMM, Panel]) -> pd.DataFrame:
-    dates = {"start": "2022-06-06", "end": "2022-08-29"}
-    rows = [("ALL", "x0", 0.0, 1e9), (str(weekly[1].stores[1]), "x1", -1e9, 1.0)]
-    return pd.DataFrame(rows, columns=["store", "channel", "lift", "lift_se"]).assign(**dates)
-
-
-@pytest.fixture(scope="module")
-def tables(
-    weekly: tuple[CausalMMM, Panel],
-    planned: pd.DataFrame,
-    experiments: pd.DataFrame,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Tables:
-    model, panel = weekly
-    records = tmp_path_factory.mktemp("report") / "stores.jsonl.gz"
-    return gather(model, panel, records, plan=planned, experiments=experiments)
-
-
-@pytest.fixture(scope="module")
-def page(tables: Tables, tmp_path_factory: pytest.TempPathFactory) -> str:
-    out = tmp_path_factory.mktemp("page") / "report.html"
-    return write_page(tables, out, "Our <report>").read_text(encoding="utf-8")
 
 
 class _Page(HTMLParser):
