@@ -111,7 +111,7 @@ def test_nothing_sticks_out_at_any_width(clean: Browser, page_file: Path, width:
         [],
     )
     assert out == []
-    assert clean.ask("document.documentElement.scrollWidth") <= width
+    assert clean.soon(f"document.documentElement.scrollWidth <= {width}", True)
 
 
 def test_pictures_and_tables_are_there_without_scripts(clean: Browser, page_file: Path) -> None:
