@@ -40,7 +40,7 @@ from causalmmm.model.regimes import chosen_regime, fit_record, fit_regression
 if TYPE_CHECKING:
     from causalmmm.simulation import Truth
 
-_FEW_STORES = 40  # fewer teach each other less than their own evidence says (README, few stores)
+_FEW_STORES = 40  # fewer teach each other less than their own evidence says (docs/measurements.md, few stores)
 
 
 class CausalMMM(Decisions):
