@@ -40,7 +40,8 @@ from causalmmm.model.regimes import chosen_regime, fit_record, fit_regression
 if TYPE_CHECKING:
     from causalmmm.simulation import Truth
 
-_FEW_STORES = 40  # fewer teach each other less than their own evidence says (docs/measurements.md, few stores)
+# Fewer teach each other less than their own evidence says (docs/measurements.md, few stores).
+_FEW_STORES = 40
 
 
 class CausalMMM(Decisions):
