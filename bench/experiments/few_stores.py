@@ -22,7 +22,10 @@ from bench.lib.options import with_defaults
 from bench.lib.record import Row, record, table
 from bench.lib.scenarios import SCENARIOS, draw
 
-COMPARED = ("causalmmm", "eb-granger-7", "eb-granger-14", "granger-bic", "granger-oracle")
+COMPARED = (
+    *("causalmmm", "pretrained"),
+    *("eb-granger-7", "eb-granger-14", "granger-bic", "granger-oracle"),
+)
 DRAWS = {1: 8, 8: 3, 50: 2}  # by number of stores; others are drawn once
 VALUES = ["auroc", "auprc", "ece", "seconds"]
 

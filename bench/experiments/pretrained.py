@@ -35,10 +35,10 @@ from causalmmm.simulation.laws.draw import positive_pairs
 Array = NDArray[np.float64]
 # preset -> changes, stores of a draw, draws
 PRESETS: dict[str, tuple[str, dict[str, int], int, int]] = {
-    "paper-small": ("paper-small", {}, 100, 2),
-    "airmmm": ("airmmm", {}, 30, 2),
-    "weekly-mmm, 104 weeks": ("weekly-mmm", {"steps": 104}, 8, 8),
-    "weekly-mmm, 156 weeks": ("weekly-mmm", {}, 8, 8),
+    "paper-small": ("paper-small", {}, 50, 2),
+    "airmmm": ("airmmm", {}, 15, 2),
+    "weekly-mmm, 104 weeks": ("weekly-mmm", {"steps": 104}, 8, 6),
+    "weekly-mmm, 156 weeks": ("weekly-mmm", {}, 8, 6),
     "weekly-foreign": ("weekly-foreign", {}, 8, 4),
 }
 SEED = 1_000_000  # of laws drawn here; the ones trained on have random seeds far from it
@@ -50,10 +50,10 @@ QUICK = {"draws": 2}
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--laws", nargs="+", help="some of the laws")
-    parser.add_argument("--draws", type=int, help="of every family (25), and of presets at most")
+    parser.add_argument("--draws", type=int, help="of every family (12), and of presets at most")
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
     parser.add_argument("--out", type=Path)
-    options = with_defaults(parser.parse_args(arguments), {"draws": 25}, QUICK)
+    options = with_defaults(parser.parse_args(arguments), {"draws": 12}, QUICK)
     torch.set_num_threads(1)
     prior = shipped_prior()
     rows: list[Row] = []

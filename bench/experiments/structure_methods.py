@@ -97,6 +97,16 @@ def causalmmm(task: Task) -> EdgeEstimate:
     return _fit(task, {"steps": 100} if task.quick else {})
 
 
+def pretrained(task: Task) -> EdgeEstimate:
+    """The package's prior, never fitted; held-out stores are a panel of their own."""
+    from causalmmm.model.pretrained import pretrained_graphs
+
+    held_out = task.panel(task.held_out)
+    frame = pretrained_graphs(held_out, signed=task.dataset.declared.get("signed", ()))
+    probability = edge_array(frame, list(held_out.stores), held_out.nodes)
+    return EdgeEstimate(probability, probability)
+
+
 def raw_window(task: Task) -> EdgeEstimate:
     """This package's model with the paper's encoder and objective; its decoder stays."""
     paper = {"lags": 0, "same_window": True, "prototypes": 1, "store_effects": False}
@@ -170,6 +180,7 @@ def frequency(task: Task) -> EdgeEstimate:
 
 METHODS: dict[str, Callable[[Task], EdgeEstimate]] = {
     "causalmmm": causalmmm,
+    "pretrained": pretrained,
     "causalmmm-raw-window": raw_window,
     "causalmmm-paper": paper,
     "causalmmm-paper-one-scale": partial(paper, one_scale=True),

@@ -96,7 +96,7 @@ def pair_statistics(
             pairs.transpose(1, 2),
             nodes.unsqueeze(2).expand(-1, -1, count, -1),
             nodes.unsqueeze(1).expand(-1, count, -1, -1),
-            known_features(kind).to(x).unsqueeze(0).expand(len(x), -1, -1, -1),
+            known_features(kind).to(x).unsqueeze(0).expand(x.shape[0], -1, -1, -1),
         ],
         dim=-1,
     )
