@@ -24,7 +24,8 @@ from bench.experiments.baselines.evidence import edge_probability, group_evidenc
 from bench.experiments.baselines.trivial import receiver_variance
 from bench.lib.metrics import edge_metrics, pair_calibration
 from bench.lib.options import with_defaults
-from bench.lib.record import Row, record, table
+from bench.lib.record import Row, table
+from bench.lib.result_log import ResultLog
 from causalmmm.engine.nn.pretrained import usual_log_odds
 from causalmmm.engine.prior import Prior, shipped_prior
 from causalmmm.model.pretraining import law_statistics
@@ -36,6 +37,7 @@ Array = NDArray[np.float64]
 # preset -> changes, stores of a draw, draws
 PRESETS: dict[str, tuple[str, dict[str, int], int, int]] = {
     "paper-small": ("paper-small", {}, 50, 2),
+    "paper-small, 8 stores": ("paper-small", {}, 8, 6),
     "airmmm": ("airmmm", {}, 15, 2),
     "weekly-mmm, 104 weeks": ("weekly-mmm", {"steps": 104}, 8, 6),
     "weekly-mmm, 156 weeks": ("weekly-mmm", {}, 8, 6),
@@ -51,18 +53,20 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--laws", nargs="+", help="some of the laws")
     parser.add_argument("--draws", type=int, help="of every family (12), and of presets at most")
+    parser.add_argument("--again", action="store_true", help="measure rows again that are there")
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
     parser.add_argument("--out", type=Path)
     options = with_defaults(parser.parse_args(arguments), {"draws": 12}, QUICK)
     torch.set_num_threads(1)
     prior = shipped_prior()
-    rows: list[Row] = []
+    log = ResultLog(options.out, "pretrained", vars(options))
     for law, role, draws in _laws(options.draws):
         if options.laws is None or law in options.laws:
-            rows += measured(law, role, draws, prior)
-    print(table(rows, ["role", "law", "method"], VALUES, "stores alone, never fitted"))
-    record(options.out, "pretrained", rows, vars(options) | {"prior": prior.record["sha256"]})
-    return rows
+            key = {"role": role, "law": law, "draws": len(draws)}
+            key["prior"] = str(prior.record["sha256"])[:8]
+            log.add(key, partial(measured, draws, prior))
+    print(table(log.rows, ["role", "law", "method"], VALUES, "stores alone, never fitted"))
+    return log.rows
 
 
 def _laws(draws: int) -> Iterator[tuple[str, str, list[Callable[[], LawDraw]]]]:
@@ -83,13 +87,13 @@ def preset_draw(preset: str, seed: int, stores: int, changes: dict[str, int]) ->
     return LawDraw(data, truth.edges, positive_pairs(truth.config.roles))
 
 
-def measured(law: str, role: str, draws: list[Callable[[], LawDraw]], prior: Prior) -> list[Row]:
+def measured(draws: Sequence[Callable[[], LawDraw]], prior: Prior) -> list[Row]:
     """A row per method over all draws of a law."""
     found = [_estimates(draw(), prior) for draw in draws]
     rows = []
     for method in found[0][0]:
         parts = [(scores[method], edges) for scores, edges, _ in found]
-        row: Row = {"role": role, "law": law, "method": method, **_metrics(parts)}
+        row: Row = {"method": method, **_metrics(parts)}
         seconds = [s[method] for _, _, s in found if method in s]
         rows.append(row | {"ms": 1000 * float(np.median(seconds)) if seconds else None})
     return rows

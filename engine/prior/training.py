@@ -47,7 +47,7 @@ class PretrainConfig:
     """
 
     laws: int = 3800
-    epochs: int = 12
+    epochs: int = 8
     width: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 0.02
