@@ -1,7 +1,7 @@
 """All checks between a table and a panel, in order, collected in one report.
 
-The checks themselves live in ``keys`` and ``rows`` (stores and dates), ``columns`` (numbers) and
-``collinearity``. Nothing is dropped or filled without a finding.
+The checks themselves live in ``keys`` and ``rows`` (stores and dates), ``columns`` (numbers),
+``collinearity`` and ``plausibility``. Nothing is dropped or filled without a finding.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from causalmmm.data.collinearity import Collinearity
 from causalmmm.data.columns import POLICIES, Column, ColumnCheck, Rule
 from causalmmm.data.guess import is_key
 from causalmmm.data.keys import read_keys
+from causalmmm.data.plausibility import Plausibility
 from causalmmm.data.readers import Policies, Readable, Source, open_source
 from causalmmm.data.rows import Layout, lay_out
 from causalmmm.data.schema import Channel, Schema
@@ -210,7 +211,8 @@ class _TableCheck:
     def _series(self, check: ColumnCheck, keep: bool) -> tuple[Column | None, Column | None]:
         """Node values [rows, N] and spend [rows, n_paid], reading every column once."""
         schema, rows = self.schema, check.rows
-        n_paid, collinearity = len(schema.channels), Collinearity(rows)
+        n_paid = len(schema.channels)
+        collinearity, plausibility = Collinearity(rows), Plausibility(check)
         values = np.empty((rows, len(schema.nodes)), np.float32) if keep else None
         spend = values[:, :n_paid] if values is not None else None
         separate = any(c.exposure is not None for c in schema.channels.values())
@@ -221,7 +223,8 @@ class _TableCheck:
             model_input = exposure if channel.exposure else money
             if model_input is not None:
                 check.check_constant(model_input, channel.column, f"Channel '{name}'", "channel")
-                collinearity.add(model_input, channel.column, f"Channel '{name}'", channel=True)
+                for judge in (collinearity, plausibility):
+                    judge.add(model_input, channel.column, f"Channel '{name}'", channel=True)
             if values is not None and model_input is not None:
                 values[:, j] = model_input
             if spend is not None and separate and money is not None:
@@ -231,10 +234,11 @@ class _TableCheck:
             if numbers is None:
                 continue
             check.check_constant(numbers, column, rule.title(column), kind)
-            collinearity.add(numbers, column, rule.title(column), channel=kind == "channel")
+            for judge in (collinearity, plausibility):
+                judge.add(numbers, column, rule.title(column), channel=kind == "channel")
             if values is not None:
                 values[:, j] = numbers
-        check.findings += collinearity.findings()
+        check.findings += collinearity.findings() + plausibility.findings()
         return values, spend
 
     def _channel(
