@@ -28,6 +28,7 @@ _EDGE = 0.5
 _STEP_SHARE = 0.5  # of a target's variance around its calendar, explained by one step
 _MARGIN = 7  # rows at either end of a history where no step is looked for
 _PLAN_BEYOND = 2.0  # times the largest value of a history
+_LEAST_BASELINE = 0.1  # of a target, beyond which nearly all is booked to other series
 _SHARE = 0.5  # of stores or edges, beyond which a warning is due
 _CORRELATION, _Z_SCORE = 0.15, 6.0  # of errors within a step, both exceeded before a warning
 
@@ -41,6 +42,7 @@ def doubts(model: Predictor) -> Iterator[str]:
         yield from _same_step(model, some)
         yield from _level_shift(model, some)
     yield from _graph(model, some)
+    yield from _baseline(model, some)
 
 
 def divergence_message(error: DivergenceError, panel: Panel) -> str:
@@ -172,9 +174,46 @@ def _graph(model: Predictor, panel: Panel) -> Iterator[str]:
         )
     called = edges[edges["probability"] >= _EDGE]
     back = called[(called["source"] == target) & called["target"].isin(spend)]
+    within = not isinstance(model.model_, CausalModel)  # effects within a step are modelled
     if len(called) and len(back) > _SHARE * len(called):
+        cause = "" if within else ", or the shadow of effects within a step"
+        remedy = "reactive=" if within else "forbidden=, or fit with regime='regression'"
         yield (
             f"{len(back)} of {len(called)} edges lead from {target} back to spend: spend that "
-            "follows demand, or the shadow of effects within a step. State what you know with "
-            "forbidden=, or fit with regime='regression'"
+            f"follows demand{cause}. State what you know with {remedy}"
+        )
+    follows = back["target"].value_counts()
+    led = [name for name in spend if follows.get(name, 0) > _SHARE * stores]
+    if within and led and not set(led) <= set(model.reactive):
+        yield (
+            f"future spend of {first_few(led)} explains today's {target} in most stores: it is "
+            f"planned on {target}, or its dates are late. What it seems to bring within a step may "
+            f"be demand: name it in reactive="
+        )
+
+
+def _baseline(model: Predictor, panel: Panel) -> Iterator[str]:
+    """Stores in which the series explain more than there is, or nearly all of it."""
+    data, target = panel.data, model.nodes_[-1]
+    if (data.values[:, -1] < 0).any():
+        return
+    parts = model.decompose(panel)
+    sums = parts.groupby(["store", "component"])["value"].sum().unstack("component")
+    total = sums.sum(axis=1)
+    share = sums["baseline"] / total.where(total > 0)
+    below = share.index[share < 0].tolist()
+    if below:
+        yield (
+            f"the baseline of {target} is below zero in {counted(len(below), 'store')} of "
+            f"{panel.n_stores} ({first_few(below, 3)}): the series explain more than there is, so "
+            "their effects are too large. Look for a level shift or a trend that no control "
+            "explains, and for a series that contains the target"
+        )
+    small = share.index[(share >= 0) & (share < _LEAST_BASELINE)].tolist()
+    if len(small) > _SHARE * panel.n_stores:
+        yield (
+            f"the baseline of {target} is below {_LEAST_BASELINE:.0%} in "
+            f"{counted(len(small), 'store')} of {panel.n_stores}: without the other series there "
+            "would be next to nothing, which is rarely so. A series may contain the target, or "
+            "one that never pauses may have taken the baseline's place"
         )

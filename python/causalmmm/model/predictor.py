@@ -50,6 +50,7 @@ class Predictor:
     draws: int
     seed: int
     window: int
+    reactive: Sequence[str]
     device_: torch.device
     model_: CausalModel | Regression
     config_: ModelConfig

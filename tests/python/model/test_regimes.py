@@ -212,3 +212,57 @@ def test_a_plan_far_beyond_history_and_unused_columns_are_told(
     texts = [str(warning.message) for warning in caught]
     assert any(f"'{channel}'" in text and "beyond twice" in text for text in texts)
     assert any("'chanel'" in text for text in texts)
+
+
+def weekly_arrays(
+    spend: np.ndarray, sales: np.ndarray, columns: tuple[str, ...] = ("tv", "search")
+) -> Panel:
+    schema = Schema.check(
+        {
+            "store": "shop",
+            "date": "week",
+            "target": "sales",
+            "channels": {name: {"spend": name} for name in columns},
+        }
+    )
+    values = np.concatenate([spend, sales[..., None]], -1)
+    return Panel.from_arrays(values, schema=schema, first_date="2022-01-03", freq="W-MON")
+
+
+def told(panel: Panel, **parameters: object) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        CausalMMM(seed=0, **parameters).fit(panel, progress=False)
+    return [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
+
+
+def test_spend_that_follows_last_week_s_sales_is_told() -> None:
+    rng = np.random.default_rng(0)
+    stores, steps = 4, 130
+    sales = 1000 + rng.normal(0, 60, (stores, steps))
+    spend = rng.gamma(2.0, 20.0, (stores, steps, 2))
+    spend[:, 1:, 1] = 0.2 * sales[:, :-1] + rng.normal(0, 3, (stores, steps - 1))
+    spend[:, 0, 1] = 200
+    sales = sales + 2 * spend[..., 0]
+    panel = weekly_arrays(spend, sales)
+    said = [text for text in told(panel) if "future spend" in text]
+    assert len(said) == 1
+    assert "'search'" in said[0]
+    assert "'tv'" not in said[0]
+    assert not any("future spend" in text for text in told(panel, reactive=["search"]))
+
+
+def test_a_series_that_contains_the_target_is_told() -> None:
+    rng = np.random.default_rng(1)
+    clicks = rng.gamma(2.0, 300.0, (3, 130))
+    spend = np.stack([rng.gamma(2.0, 20.0, (3, 130)), clicks], -1)
+    sales = 1.5 * clicks + rng.normal(0, 5, clicks.shape).clip(-10, 10) + 20
+    assert any(
+        "the baseline of sales is below" in text for text in told(weekly_arrays(spend, sales))
+    )
+
+
+def test_clear_weekly_panels_are_not_warned_about() -> None:
+    for seed in (0, 1):
+        panel, _ = simulate("weekly-mmm", seed=seed, stores=4)
+        assert told(panel) == []
