@@ -42,14 +42,6 @@ def report(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="What 'evaluate -o' wrote."),
     ] = None,
-    experiments: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            help="store (or ALL), channel, start, end, lift, lift_se.",
-        ),
-    ] = None,
     horizon: HorizonOption = None,
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
     tables: Annotated[
@@ -72,7 +64,7 @@ def report(
 
     \b
     causalmmm report runs/a -o report.html
-    causalmmm report runs/a --plan plan.csv --metrics metrics.csv --tables tables/ -o report.html
+    causalmmm report runs/a --plan plan.csv --metrics tests.csv --tables tables/ -o report.html
     """
     terminal.start(quiet=quiet, json=json)
     fresh(out, force)
@@ -90,7 +82,6 @@ def report(
             horizon=horizon,
             plan=_table(plan),
             metrics=_table(metrics),
-            experiments=_table(experiments),
             tables=tables,
         )
     wrote(out, stores=panel.n_stores, bytes=out.stat().st_size)

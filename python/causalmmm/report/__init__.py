@@ -31,7 +31,6 @@ def write_report(
     horizon: int | None = None,
     plan: pd.DataFrame | None = None,
     metrics: pd.DataFrame | None = None,
-    experiments: pd.DataFrame | None = None,
     tables: str | Path | None = None,
 ) -> Path:
     """Write the report of a fitted model on a panel to one HTML file; returns its path.
@@ -60,7 +59,6 @@ def write_report(
             horizon=horizon,
             plan=plan,
             metrics=metrics,
-            experiments=experiments,
         )
         if tables is not None:
             made.save(Path(tables))

@@ -12,6 +12,7 @@ import pandas as pd
 from causalmmm import plots
 from causalmmm.plots.style import number
 from causalmmm.report import sentences
+from causalmmm.report.experiments import AGREES
 from causalmmm.report.gather import ALL_STORES
 from causalmmm.report.svg import svg_of
 
@@ -127,22 +128,33 @@ def _trust(tables: Tables) -> Card:
     title = "Calibration and trust"
     if metrics is None:
         text = (
-            "No tests were passed to this report: run causalmmm evaluate RUN --tests holdout,cv "
-            "-o metrics.csv, then report with --metrics metrics.csv."
+            "No tests were passed to this report: run causalmmm evaluate RUN --tests "
+            "holdout,cv,refresh,perturbation,placebo -o tests.csv, then report with "
+            "--metrics tests.csv."
         )
         return _card("trust", title, [], missing=text)
+    told = [f"Tests: {', '.join(dict.fromkeys(map(str, metrics['test'])))}."]
     figures = []
-    target = tables.facts["target"]
-    if ((metrics["series"] == target) & (metrics["metric"] == "wape")).any():
-        figures.append(plots.plot_errors(metrics, series=target))
-    shown = metrics.rename(columns={"horizon": "steps"})
+    if "passed" in metrics:
+        known = metrics[metrics["passed"].notna()]
+        kept = int(known["passed"].astype(str).eq("True").sum())
+        told.append(f"{kept} of {len(known)} thresholds are kept.")
+        if len(known):
+            figures.append(plots.plot_trust(_with_booleans(metrics)))
+    elif ((metrics["series"] == tables.facts["target"]) & (metrics["metric"] == "wape")).any():
+        figures.append(plots.plot_errors(metrics, series=tables.facts["target"]))
     rows = [
-        (r["test"], r["series"], str(r["steps"]), r["method"], r["metric"], number(r["value"]))
-        for r in shown.to_dict("records")
+        ["-" if value != value else value for value in row]
+        for row in metrics.astype(object).to_numpy()
     ]
-    told = [f"{len(set(metrics['test']))} tests: {', '.join(sorted(set(metrics['test'])))}."]
-    head = ("test", "series", "steps", "method", "metric", "value")
-    return _card("trust", title, told, figures, [_grid("Scores of all tests", head, rows)])
+    grid = _grid("Results of all tests", tuple(map(str, metrics.columns)), rows)
+    return _card("trust", title, told, figures, [grid])
+
+
+def _with_booleans(trust: pd.DataFrame) -> pd.DataFrame:
+    """The frame of ``CausalMMM.trust``, whose ``passed`` is text after a way through a file."""
+    passed = trust["passed"].map({True: True, False: False, "True": True, "False": False})
+    return trust.assign(passed=passed.astype(object).where(passed.notna(), None))
 
 
 def _graphs(tables: Tables) -> Card:
@@ -298,29 +310,31 @@ def _residuals(tables: Tables) -> Card:
 
 
 def _experiments(tables: Tables) -> Card:
-    frame = tables.frames.get("experiments")
+    frame, title = tables.frames.get("experiments"), "Experiments"
     if frame is None:
-        text = (
-            "No experiments were passed: with --experiments experiments.csv (store or ALL, "
-            "channel, start, end, lift, lift_se) each lift is shown beside the model's answer."
-        )
         if tables.facts["regime"] != "regression":
-            text = _needs_draws("Experiments beside the model's answer")
-        return _card("experiments", "Experiments", [], missing=text)
-    agree = int(frame["agrees"].sum())
-    told = [f"The model agrees with {agree} of {len(frame)} experiments (intervals overlap)."]
-    rows = [
-        (
-            *(str(r[n]) for n in ("store", "channel", "start", "end")),
-            *((number(r[n]), r[n]) for n in ("lift", "measured_lower", "measured_upper", "model",
-                                             "model_lower", "model_upper")),
-            "yes" if r["agrees"] else "no",
+            return _card("experiments", title, [], missing=_needs_draws("Experiments"))
+        text = (
+            "The model holds no experiments: take yours in by causalmmm calibrate RUN "
+            "experiments.csv -o CALIBRATED, and report on that."
         )
+        return _card("experiments", title, [], missing=text)
+    agree = int((frame["conflict"].abs() <= AGREES).sum())
+    told = [
+        f"{agree} of {len(frame)} experiments agree with the panel (within {AGREES:g} standard "
+        "errors); all answers of this report follow them."
+    ]
+    numbers = ("lift", "lift_se", "before", "before_lower", "before_upper", "after",
+               "after_lower", "after_upper", "conflict")  # fmt: skip
+    rows = [
+        (*(str(r[n])[:10] for n in ("store", "channel", "start", "end")),
+         *((number(float(r[n])), float(r[n])) for n in numbers))
         for r in frame.to_dict("records")
     ]  # fmt: skip
-    head = ("store", "channel", "start", "end", "measured", "lower", "upper", "model", "lower",
-            "upper", "agree")  # fmt: skip
-    return _card("experiments", "Experiments", told, grids=[_grid("Lift, 90 %", head, rows)])
+    head = ("store", "channel", "start", "end", "measured lift", "standard error",
+            "panel alone", "lower", "upper", "calibrated", "lower", "upper",
+            "conflict, standard errors")  # fmt: skip
+    return _card("experiments", title, told, grids=[_grid("Lift, 90 % intervals", head, rows)])
 
 
 def store_grid(tables: Tables) -> Grid:

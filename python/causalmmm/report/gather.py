@@ -21,7 +21,7 @@ from causalmmm.findings import first_few
 from causalmmm.report.accuracy import Accuracy
 from causalmmm.report.budgets import plan_beside_usual
 from causalmmm.report.clusters import clustered
-from causalmmm.report.experiments import compared_with_experiments
+from causalmmm.report.experiments import experiments_of
 from causalmmm.report.records import Records, Timeline
 
 if TYPE_CHECKING:
@@ -70,7 +70,6 @@ def gather(
     horizon: int | None = None,
     plan: pd.DataFrame | None = None,
     metrics: pd.DataFrame | None = None,
-    experiments: pd.DataFrame | None = None,
 ) -> Tables:
     """Ask a fitted model everything that a report shows of a panel.
 
@@ -79,15 +78,16 @@ def gather(
                  weeks, 28 days, 3 months).
     plan         a plan of spend, as ``predict`` takes it: what to forecast under, and to compare
                  with going on as usual.
-    metrics      what ``evaluate`` returned, to be shown.
-    experiments  store (or ALL), channel, start, end, lift, lift_se: beside the model's answer.
+    metrics      what ``evaluate`` or ``trust`` returned, to be shown.
+
+    Experiments are those that ``calibrate`` took into the model.
     """
     asked = _Gathering(model, panel, records, horizon, plan)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         asked.ask_stores()
         if model.regime_ == "regression":
-            asked.ask_decisions(experiments)
+            asked.ask_decisions()
         frames = asked.finish()
     if metrics is not None:
         frames["metrics"] = metrics
@@ -190,7 +190,7 @@ class _Gathering:
             warnings.simplefilter("ignore", UserWarning)
             return self.model.predict(history, self.hidden, plan=known, level=_LEVELS)
 
-    def ask_decisions(self, experiments: pd.DataFrame | None) -> None:
+    def ask_decisions(self) -> None:
         """Returns, paths, the plan beside usual spend, experiments beside the model's answer."""
         found = self.model.returns(self.panel)
         self.frames |= {"roi": found.total, "roi_stores": found.stores, "paths": found.paths}
@@ -198,10 +198,9 @@ class _Gathering:
             beside = plan_beside_usual(self.model, self.panel, self.plan)
             if beside is not None:
                 self.frames["budget"], self.gain = beside
+        experiments = experiments_of(self.model, self.panel)
         if experiments is not None:
-            self.frames["experiments"] = compared_with_experiments(
-                self.model, self.panel, experiments
-            )
+            self.frames["experiments"] = experiments
 
     def finish(self) -> dict[str, pd.DataFrame]:
         """The tables, from sums over all blocks; closes the file of records."""

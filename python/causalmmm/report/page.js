@@ -200,7 +200,8 @@ function graph(record, colour) {
       textposition: layer.map((k) => ["middle left", "top center", "middle right"][k]), showlegend: false, cliponaxis: false },
   ];
   const hidden = { visible: false, fixedrange: true };
-  return [data, { shapes, annotations: heads, xaxis: { ...hidden, range: [-0.75, 2.6] }, yaxis: { ...hidden, range: [-0.85, 0.95] }, margin: { l: 0, r: 0, t: 0, b: 0 } }];
+  const reach = Math.max(0.75, ...at.map(([, y], k) => Math.abs(y) + tall[k])) + 0.15;
+  return [data, { shapes, annotations: heads, xaxis: { ...hidden, range: [-0.75, 2.6] }, yaxis: { ...hidden, range: [-reach, reach] }, margin: { l: 0, r: 0, t: 0, b: 0 } }];
 }
 
 // Channels in a column, mediators above and below the way to the target.

@@ -157,5 +157,6 @@ class Browser:
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def pdf(self) -> bytes:
+        self.call("Emulation.setEmulatedMedia", media="")
         printed = self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
         return base64.b64decode(printed["data"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import sys
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -35,22 +37,28 @@ def planned(weekly: tuple[CausalMMM, Panel]) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="package")
-def experiments(weekly: tuple[CausalMMM, Panel]) -> pd.DataFrame:
-    dates = {"start": "2022-06-06", "end": "2022-08-29"}
-    rows = [("ALL", "x0", 0.0, 1e9), (str(weekly[1].stores[1]), "x1", -1e9, 1.0)]
-    return pd.DataFrame(rows, columns=["store", "channel", "lift", "lift_se"]).assign(**dates)
+def calibrated(weekly: tuple[CausalMMM, Panel]) -> CausalMMM:
+    """The model after two experiments, one of which contradicts the panel."""
+    model, panel = weekly
+    dates = {"start": "2022-06-06", "end": "2022-08-28"}
+    rows = [("ALL", "x0", 1.0, 1e6), (str(panel.stores[1]), "x2", 1e6, 1.0)]
+    table = pd.DataFrame(rows, columns=["store", "channel", "lift", "lift_se"]).assign(**dates)
+    with_experiments = copy.copy(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        with_experiments.calibrate(table, panel)
+    return with_experiments
 
 
 @pytest.fixture(scope="package")
 def tables(
     weekly: tuple[CausalMMM, Panel],
     planned: pd.DataFrame,
-    experiments: pd.DataFrame,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Tables:
     model, panel = weekly
     records = tmp_path_factory.mktemp("report") / "stores.jsonl.gz"
-    return gather(model, panel, records, plan=planned, experiments=experiments)
+    return gather(model, panel, records, plan=planned)
 
 
 @pytest.fixture(scope="package")

@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 from base64 import b64decode
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +17,7 @@ import pandas as pd
 import pytest
 
 from causalmmm import CausalMMM, Panel
-from causalmmm.findings import RefusedInput
-from causalmmm.report import Tables, gather, write_report
+from causalmmm.report import Tables, write_page, write_report
 
 if TYPE_CHECKING:
     from conftest import Fitted
@@ -59,9 +59,10 @@ class _Page(HTMLParser):
 def test_a_full_report_has_all_cards_and_nothing_is_missing(page: str) -> None:
     read = _Page(page)
     assert [name for name in read.ids if name in CARDS] == list(CARDS)
-    shown = set(CARDS) - {"trust", "stores"}  # no tests were passed; scripts show the stores
+    shown = set(CARDS) - {"trust", "experiments", "stores"}  # nobody passed those
     assert not [name for name in shown if "Not shown" in read.text[name]]
     assert "causalmmm evaluate RUN" in read.text["trust"]
+    assert "causalmmm calibrate RUN" in read.text["experiments"]
     assert "Our <report>" in read.text[""]
 
 
@@ -135,19 +136,17 @@ def test_a_plan_stands_beside_usual_spend(
     assert 0 < tables.facts["gain"]["mean"] < tables.facts["gain"]["upper"]
 
 
-def test_experiments_stand_beside_the_model(
-    weekly: tuple[CausalMMM, Panel], tables: Tables, experiments: pd.DataFrame
+def test_a_calibrated_model_shows_its_experiments(
+    weekly: tuple[CausalMMM, Panel], calibrated: CausalMMM, tables: Tables, tmp_path: Path
 ) -> None:
-    model, panel = weekly
-    table = tables.frames["experiments"]
-    assert list(table["agrees"]) == [True, False]
-    paths = model.paths(panel, start="2022-06-06", end="2022-08-29", by="total")
-    answer = paths[(paths["channel"] == "x0") & (paths["path"] == "total")]["mean"].iloc[0]
-    assert table["model"].iloc[0] == pytest.approx(answer)
-    assert table["measured_upper"].iloc[1] == pytest.approx(-1e9 + 1.645)
-    for wrong in (experiments.drop(columns="lift"), experiments.assign(channel="x9")):
-        with pytest.raises(RefusedInput):
-            gather(model, panel, tables.records.with_name("other.gz"), experiments=wrong)
+    panel = weekly[1]
+    assert "experiments" not in tables.frames
+    out = write_report(calibrated, panel, tmp_path / "r.html", tables=tmp_path / "t")
+    table = pd.read_csv(tmp_path / "t" / "experiments.csv")
+    assert list(table["channel"]) == ["x0", "x2"]
+    assert abs(table["conflict"][0]) < 2 < table["conflict"][1]
+    told = " ".join(_Page(out.read_text(encoding="utf-8")).text["experiments"].split())
+    assert "1 of 2 experiments agree with the panel" in told
 
 
 def records(page: str) -> list[dict[str, Any]]:
@@ -198,3 +197,18 @@ def test_tests_that_were_passed_are_shown(weekly: tuple[CausalMMM, Panel], tmp_p
     read = _Page(out.read_text(encoding="utf-8"))
     assert "seasonal naive" in read.text["trust"]
     assert "fit --holdout" in " ".join(read.text["fit"].split())  # nothing is hidden here
+
+
+def test_thresholds_that_were_tested_are_shown_from_a_file(
+    tables: Tables, tmp_path: Path
+) -> None:
+    rows = [("holdout", "MAPE", 0.05, None, 0.15, True), ("placebo", "ROI", 0.4, None, 0.1, False)]
+    rows += [("refresh", "not run", None, None, None, None)]
+    columns = ["test", "measure", "value", "at_least", "at_most", "passed"]
+    path = tmp_path / "tests.csv"
+    pd.DataFrame(rows, columns=columns).assign(meaning="").to_csv(path, index=False)
+    with_tests = replace(tables, frames=tables.frames | {"metrics": pd.read_csv(path)})
+    out = write_page(with_tests, tmp_path / "r.html", "Tests")
+    told = _Page(out.read_text(encoding="utf-8")).text["trust"]
+    assert "1 of 2 thresholds are kept" in told
+    assert "not run" in told
