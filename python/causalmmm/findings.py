@@ -26,7 +26,8 @@ class Finding:
 
     ``code`` is stable and meant for programs; ``message`` is a complete sentence that names
     column, store and date; ``remedy`` says what to change. ``date`` is ISO text, ``rows`` the
-    number of rows affected.
+    number of rows affected. There is one finding per kind: ``store`` is the first of ``stores``,
+    all that are affected (empty where the finding is about no store in particular).
     """
 
     severity: Severity
@@ -37,6 +38,11 @@ class Finding:
     store: str | None = None
     date: str | None = None
     rows: int | None = None
+    stores: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.store is not None and not self.stores:
+            object.__setattr__(self, "stores", (self.store,))
 
     def __str__(self) -> str:
         text = f"{self.severity:<7}  {self.code}: {self.message}"

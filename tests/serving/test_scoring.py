@@ -187,6 +187,15 @@ def test_bad_files_are_named_and_do_not_stop_the_others(
     for name in ("negative", "short", "narrow", "torn"):
         assert f"'{name}.parquet'" in messages
     assert "'good.parquet'" not in messages
+    for name in ("narrow", "torn"):
+        (folder / f"{name}.parquet").unlink()
+    worse = panel.to_frame(["2", "5"])
+    worse.loc[worse.index[3], "tv"] = -1.0
+    write(worse, folder / "negative.parquet")
+    (folder / "short.parquet").unlink()
+    done = score_dataset(exported, folder, out, workers=1, skip_bad_stores=True)
+    assert (done.done, done.kept, done.left_out) == (1, 1, ("2",))
+    assert set(pq.read_table(out / "negative.parquet")["store"].to_pylist()) == {"5"}
 
 
 def test_a_store_in_two_files_is_refused_before_anything_is_written(

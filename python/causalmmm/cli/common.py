@@ -56,6 +56,10 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. model.epochs=5."),
 ]
+SkipOption = Annotated[
+    bool,
+    typer.Option("--skip-bad-stores", help="Leave out stores with errors, and say which and why."),
+]
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="CSV or Parquet file instead of the configured one.")
 ]
@@ -213,14 +217,23 @@ def read_config(
     return read, read.data.path
 
 
-def read_panel(config: Config) -> Panel:
-    """The panel of a configuration; its warnings are printed."""
+def read_panel(config: Config, *, min_steps: int = 0, skip_bad_stores: bool = False) -> Panel:
+    """The panel of a configuration; its warnings are printed.
+
+    min_steps  what the model needs, where that is more than the configuration asks for.
+    """
     from causalmmm.data.panel import Panel
 
     data = config.data
     assert data.path is not None
     with terminal.working(f"reading {data.path}"):
-        panel = Panel.read(data.path, config.schema, nan=data.nan, min_steps=data.min_steps)
+        panel = Panel.read(
+            data.path,
+            config.schema,
+            nan=data.nan,
+            min_steps=max(min_steps, data.min_steps),
+            skip_bad_stores=skip_bad_stores,
+        )
     say_notices(panel)
     return panel
 
@@ -275,7 +288,11 @@ def panel_of(
                 "--data or -c"
             )
         settings = {name: source[name] for name in DataConfig.model_fields if name in source}
-        panel = read_panel(Config(model.schema_, DataConfig.model_validate(settings)))
+        panel = read_panel(
+            Config(model.schema_, DataConfig.model_validate(settings)),
+            min_steps=source.get("least", 0),
+            skip_bad_stores=source.get("skip_bad_stores", False),
+        )
         if change := _change_since_fit(model, panel):
             terminal.say(f"warning: the data of the fit, '{source['path']}', {change}", "yellow")
         return panel

@@ -117,19 +117,20 @@ def _all_findings(
 ) -> list[Finding]:
     """Findings about the model's parameters, then about the data; or about the configuration."""
     from causalmmm.data.validation import validate
-    from causalmmm.model.parameters import check_parameters
+    from causalmmm.inference.compatibility import steps_needed
+    from causalmmm.model.parameters import check_parameters, model_config
 
     try:
         settings, path = read_config(config, overrides, data)
     except ConfigError as error:
         return list(error.report)
-    table = settings.data
-    report = validate(path, settings.schema, nan=table.nan, min_steps=table.min_steps)
-    try:
-        check_parameters(settings.model)
+    table, least, wrong = settings.data, settings.data.min_steps, []
+    try:  # what 'fit' with these parameters needs
+        least = max(least, steps_needed(model_config(check_parameters(settings.model))))
     except ConfigError as error:
-        return [*error.report, *report]
-    return list(report)
+        wrong = list(error.report)
+    report = validate(path, settings.schema, nan=table.nan, min_steps=least)
+    return [*wrong, *report]
 
 
 def simulate(

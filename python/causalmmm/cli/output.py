@@ -28,6 +28,7 @@ TABLES = ("csv", "parquet", "json")
 GRAPHS = ("csv", "json", "graphml", "dot", "parquet")
 PICTURES = ("png", "svg", "pdf")
 _SHOWN_ROWS = 40  # of a table on a terminal
+_FORMULA = r"[=@\t\r]|[+-](?![\d.]+$)"  # of a cell's beginning; signed numbers are none
 _SUFFIXES = {"pq": "parquet", "gv": "dot", "xml": "graphml"}
 
 
@@ -92,13 +93,24 @@ def _places(value: float) -> int:
 
 def table_text(frame: pd.DataFrame, kind: str) -> str:
     if kind == "csv":
-        text: str = frame.to_csv(index=False, lineterminator="\n")
+        text: str = _neutral(frame).to_csv(index=False, lineterminator="\n")
         return text
     dated = frame.copy()
     for name in dated.select_dtypes("datetime"):
         dated[name] = dated[name].dt.strftime("%Y-%m-%d")
     records: str = dated.to_json(orient="records", indent=1, force_ascii=False)
     return records + "\n"
+
+
+def _neutral(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with names that a spreadsheet would run as formulas made text by a leading '."""
+    texts = frame.select_dtypes(["object", "str", "string"])
+    changed = {}
+    for name, column in texts.items():
+        formula = column.astype("str").str.match(_FORMULA, na=False)
+        if formula.any():
+            changed[name] = column.where(~formula, "'" + column.astype("str"))
+    return frame.assign(**{str(name): column for name, column in changed.items()})
 
 
 def graph_text(graph: nx.DiGraph[Any], kind: str) -> str:

@@ -10,9 +10,16 @@ from typing import Annotated
 
 import typer
 
-from causalmmm.cli.common import ExportedArgument, HorizonOption, JsonOption, QuietOption, terminal
+from causalmmm.cli.common import (
+    ExportedArgument,
+    HorizonOption,
+    JsonOption,
+    QuietOption,
+    SkipOption,
+    terminal,
+)
 from causalmmm.extras import needing
-from causalmmm.findings import counted
+from causalmmm.findings import counted, first_few
 
 _MAX_CONNECTIONS = 1_000  # further ones get a 503 at once
 
@@ -36,6 +43,7 @@ def score(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; default: one per core.")
     ] = None,
+    skip_bad_stores: SkipOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
     old_data: Annotated[Path | None, typer.Option("--input", exists=True, hidden=True)] = None,
@@ -69,13 +77,18 @@ def score(
             what=what.value,
             horizon=horizon,
             workers=workers,
+            skip_bad_stores=skip_bad_stores,
             on_partition=lambda name, rows: terminal.say(f"scored {name}: {counted(rows, 'row')}"),
         )
     if json:
-        facts = {"partitions": scored.done, "kept": scored.kept, "rows": scored.rows}
-        facts["changed"] = scored.changed
-        terminal.result({"ok": True, "out": str(out), **facts})
+        facts = {"kept": scored.kept, "rows": scored.rows, "changed": scored.changed}
+        names = list(scored.left_out)
+        done = {"ok": True, "out": str(out), "partitions": scored.done}
+        terminal.result({**done, **facts, "left_out": names})
     else:
+        if scored.left_out:
+            number = counted(len(scored.left_out), "store")
+            terminal.say(f"warning: {number} left out: {first_few(scored.left_out)}", "yellow")
         kept = f", {scored.kept} existed already" if scored.kept else ""
         again = f" ({scored.changed} again, as their data changed)" if scored.changed else ""
         terminal.say(f"wrote {counted(scored.done, 'file')} to {out}{again}{kept}")

@@ -19,6 +19,7 @@ from causalmmm.cli.common import (
     QuietOption,
     SeedOption,
     SetOption,
+    SkipOption,
     check_device,
     read_config,
     read_panel,
@@ -58,6 +59,7 @@ def fit(
             help="Store where the data are as an absolute path, not relative to the model.",
         ),
     ] = False,
+    skip_bad_stores: SkipOption = False,
     force: ForceOption = False,
     quiet: QuietOption = False,
     json: JsonOption = False,
@@ -74,8 +76,9 @@ def fit(
     """
     terminal.start(quiet=quiet, json=json)
     from causalmmm import CausalMMM
+    from causalmmm.inference.compatibility import steps_needed
     from causalmmm.model.header import check_place
-    from causalmmm.model.parameters import check_parameters
+    from causalmmm.model.parameters import check_parameters, model_config
 
     check_place(out, force)
     settings, path = read_config(config, overrides, data)
@@ -85,7 +88,8 @@ def fit(
     if device is not None:
         parameters["device"] = device
     check_device(parameters.get("device"))
-    panel = read_panel(settings)
+    least = holdout + steps_needed(model_config(parameters))
+    panel = read_panel(settings, min_steps=least, skip_bad_stores=skip_bad_stores)
     if holdout:
         panel, _ = panel.split(holdout)
     terminal.say(repr(panel))
@@ -96,7 +100,7 @@ def fit(
         _fit(model, panel, checkpoint, own, resume=resume, progress=not quiet)
         read = settings.data.model_dump(mode="json")
         model.source_ = {**read, "path": str(path.resolve()), "holdout": holdout}
-        model.source_["absolute"] = absolute
+        model.source_ |= {"absolute": absolute, "least": least, "skip_bad_stores": skip_bad_stores}
         model.save(out, overwrite=force)
         own.unlink(missing_ok=True)
     _report(model, panel, out)

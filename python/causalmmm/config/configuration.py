@@ -26,6 +26,7 @@ from causalmmm.findings import (
     refusal,
 )
 
+_MAX_LETTERS, _MAX_DEPTH = 5_000_000, 20
 SECTIONS = ("schema", "data", "model")
 
 Key = tuple[str, ...]  # ("model", "epochs") for model.epochs
@@ -179,8 +180,7 @@ def _data(
 def _load(text: str) -> tuple[dict[str, Any], Lines]:
     """The parsed YAML text, and the line of each key; refuses anything but a mapping."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = yaml.safe_load(text)
+        node, tree = _parsed(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark is not None else ""
@@ -203,6 +203,28 @@ def _load(text: str) -> tuple[dict[str, Any], Lines]:
     if findings:
         raise ConfigError(findings)
     return tree, lines
+
+
+def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
+    """Nodes and values of a YAML text of ordinary size and depth.
+
+    Anchors are refused: a few lines of them stand for more values than there is memory.
+    """
+    if len(text) > _MAX_LETTERS:
+        message = f"The configuration has {len(text)} letters, more than {_MAX_LETTERS}."
+        raise _refusal("yaml-size", message, "Check that this is the file you meant.")
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        line = event.start_mark.line + 1 if event.start_mark is not None else 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            message = f"The configuration has an anchor (& or *) on line {line}."
+            raise _refusal("yaml-anchor", message, "Write the values out.")
+        if depth > _MAX_DEPTH:
+            message = f"The configuration is nested more than {_MAX_DEPTH} deep on line {line}."
+            raise _refusal("yaml-depth", message, "Write sections, each with its keys.")
+    return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
 
 
 def _collect_lines(node: Any, parent: Key, lines: Lines, findings: list[Finding]) -> None:
@@ -230,7 +252,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
             "Write section.key=value, e.g. model.epochs=5.",
         )
     try:
-        value = yaml.safe_load(text)
+        _, value = _parsed(text)
     except yaml.YAMLError:
         message = f"The value of '{override}' is not valid YAML."
         raise _refusal("bad-override", message, "Put text in quotes.") from None

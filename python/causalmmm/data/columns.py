@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalmmm.data.rows import Layout, per_store
+from causalmmm.data.rows import Layout, about_stores
 from causalmmm.findings import Finding, Severity, counted
 
 Column = NDArray[np.float32]
@@ -298,7 +298,7 @@ class ColumnCheck:
         message: str,
         remedy: str,
     ) -> None:
-        """One finding per store with rows like these; {n}, {where}, {date} are filled in."""
+        """One finding about rows like these; {n}, {where}, {date} are filled in."""
         if not len(rows):
             return
         n = counted(len(rows), "row")
@@ -310,13 +310,19 @@ class ColumnCheck:
             text = _fill_in(message, n=n, where="all stores", date=self.layout.days.min())
             self.findings.append(Finding(severity, code, text, remedy, column, rows=len(rows)))
             return
-        for store, own, more in per_store(self.layout, rows):
-            where = f"store '{store}'" if store is not None else f"{more} more stores"
-            date = str(self.layout.days[own[0]])
-            text = _fill_in(message, n=counted(len(own), "row"), where=where, date=date)
-            self.findings.append(
-                Finding(severity, code, text, remedy, column, store, date, len(own))
+        self.findings.append(
+            about_stores(
+                self.layout,
+                np.unique(self.layout.store_of(rows)),
+                code,
+                _fill_in(message, n=n),
+                remedy,
+                severity=severity,
+                column=column,
+                date=self.layout.days[rows[0]],
+                rows=len(rows),
             )
+        )
 
 
 def _fill_in(message: str, **values: object) -> str:

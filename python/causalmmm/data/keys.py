@@ -5,6 +5,7 @@ Other columns, and whether a store's dates are complete, are checked elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +82,18 @@ def read_keys(source: Source, store: str | None, date: str) -> Keys:
             "Write dates as YYYY-MM-DD.",
         )
     return keys
+
+
+def without_stores(source: Source, store: str, date: str, names: Collection[str]) -> Source:
+    """The table without the rows of these stores."""
+    keys = read_keys(source, store, date)
+    gone = np.isin(keys.stores, list(names))
+    kept = np.flatnonzero(~np.append(gone, False)[keys.codes])
+
+    def fetch(name: str, first: int | None) -> pd.Series[Any]:
+        return source.column(name).iloc[kept[:first]]
+
+    return Source(source.names, len(kept), fetch, source.notices)
 
 
 def _read_stores(series: pd.Series[Any], column: str) -> Keys:

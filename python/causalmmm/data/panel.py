@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from causalmmm.data.schema import Schema
 from causalmmm.engine.spec.series import SeriesData
-from causalmmm.findings import Finding, Report, closest, first_few
+from causalmmm.findings import Finding, PanelError, Report, closest, first_few, refusal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +60,7 @@ class Panel:
         *,
         nan: Policies = None,
         min_steps: int = 8,
+        skip_bad_stores: bool = False,
     ) -> Panel:
         """Check a long table and convert it to arrays.
 
@@ -69,12 +71,16 @@ class Panel:
                    for all roles or per role, as in {"channels": "zero"}. Each use is recorded
                    in ``notices``.
         min_steps  minimum number of steps per store.
+        skip_bad_stores  leave out stores with errors of their own, with a warning in ``notices``
+                   that names them and why; errors of the whole table still refuse it.
 
         Raises ``PanelError``, whose report lists all errors, not only the first.
         """
         from causalmmm.data.validation import check_table
 
-        checked = check_table(data, schema, nan=nan, min_steps=min_steps)
+        checked = check_table(
+            data, schema, nan=nan, min_steps=min_steps, skip_bad_stores=skip_bad_stores
+        )
         checked.report.raise_for_errors()
         assert checked.content is not None
         return cls(**vars(checked.content), notices=checked.report.findings)
@@ -87,9 +93,19 @@ class Panel:
         *,
         nan: Policies = None,
         min_steps: int = 8,
+        skip_bad_stores: bool = False,
     ) -> Panel:
         """``from_frame`` for a CSV or Parquet file; Parquet is read one column at a time."""
-        return cls.from_frame(Path(path), schema, nan=nan, min_steps=min_steps)
+        if not isinstance(path, str | PathLike):
+            raise refusal(
+                "no-path",
+                f"Panel.read takes the path of a file, not a {type(path).__name__}.",
+                "Pass tables to Panel.from_frame.",
+                kind=PanelError,
+            )
+        return cls.from_frame(
+            Path(path), schema, nan=nan, min_steps=min_steps, skip_bad_stores=skip_bad_stores
+        )
 
     @classmethod
     def from_arrays(

@@ -5,18 +5,18 @@ Looks only at stores and dates, never at values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalmmm.data.keys import Keys
 from causalmmm.dates import WEEKDAYS, Days, is_month_end, next_steps, on_step, step_number, weekday
-from causalmmm.findings import Finding, counted
+from causalmmm.findings import Finding, Severity, counted, first_few
 
-# Findings that recur store by store are listed for this many stores; the rest are counted.
-LISTED = 10
+# Of findings about several stores this many are named in the message.
+LISTED = 5
 
 PERIOD_WORDS = {"D": "daily", "MS": "monthly"}
 
@@ -90,41 +90,45 @@ def lay_out(keys: Keys, declared: str | None, min_steps: int, date_column: str) 
     return layout
 
 
-def per_store(
-    layout: Layout, rows: NDArray[np.int64]
-) -> Iterator[tuple[str | None, NDArray[np.int64], int]]:
-    """Sorted rows grouped by store as (store, rows, 1), at most ``LISTED`` of them, then one
-    (None, remaining rows, number of remaining stores)."""
-    if not len(rows):
-        return
-    owner = layout.store_of(rows)
-    owners, first = np.unique(owner, return_index=True)
-    ends = np.append(first[1:], len(rows))
-    for s, begin, end in list(zip(owners, first, ends, strict=True))[:LISTED]:
-        yield str(layout.stores[s]), rows[begin:end], 1
-    if len(owners) > LISTED:
-        yield None, rows[first[LISTED] :], len(owners) - LISTED
+def about_stores(
+    layout: Layout,
+    stores: NDArray[np.integer[Any]],
+    code: str,
+    message: str,
+    remedy: str,
+    *,
+    severity: Severity = "error",
+    column: str | None = None,
+    date: object = None,
+    rows: int | None = None,
+) -> Finding:
+    """One finding about these stores (positions, sorted); {where} in the message names them."""
+    names = tuple(layout.stores[stores].tolist())
+    where = f"store '{names[0]}'"
+    if len(names) > 1:
+        where = f"{len(names)} stores ({first_few(names, LISTED)})"
+    day = None if date is None else str(date)
+    text = message.replace("{where}", where).replace("{date}", day or "")
+    text = text[0].upper() + text[1:]
+    return Finding(severity, code, text, remedy, column, names[0], day, rows, names)
 
 
 def _repeated_rows(layout: Layout, key: NDArray[np.int64], column: str) -> list[Finding]:
     repeated = np.flatnonzero(key[1:] == key[:-1]) + 1
-    findings = []
-    for store, rows, more in per_store(layout, repeated):
-        date = str(layout.days[rows[0]])
-        where = f"Store '{store}'" if store is not None else f"{more} more stores"
-        findings.append(
-            Finding(
-                "error",
-                "duplicate-row",
-                f"{where}: {counted(len(rows), 'row')} with a repeated date, first {date}.",
-                "Sum the rows of each date, or remove all but one.",
-                column=column,
-                store=store,
-                date=date,
-                rows=len(rows),
-            )
+    if not len(repeated):
+        return []
+    return [
+        about_stores(
+            layout,
+            np.unique(layout.store_of(repeated)),
+            "duplicate-row",
+            f"{{where}}: {counted(len(repeated), 'row')} with a repeated date, first {{date}}.",
+            "Sum the rows of each date, or remove all but one.",
+            column=column,
+            date=layout.days[repeated[0]],
+            rows=len(repeated),
         )
-    return findings
+    ]
 
 
 def _detect_frequency(layout: Layout, declared: str | None, column: str) -> NDArray[np.bool_]:
@@ -211,52 +215,45 @@ def _mixed(
     anchor: NDArray[np.int64],
     column: str,
 ) -> list[Finding]:
-    remedy = "Use one frequency for all stores, and one first day for all weeks."
     stores = np.flatnonzero(odd)
-    findings = []
-    for s in stores[:LISTED]:
-        own = ("D", f"W-{WEEKDAYS[anchor[s]]}", "MS")[step[s]]
-        store, date = str(layout.stores[s]), str(layout.first_days[s])
-        findings.append(
-            Finding(
-                "error",
-                "mixed-frequency",
-                f"Store '{store}' is {describe_freq(own)} from {date}, but the panel is "
-                f"{describe_freq(layout.freq)}.",
-                remedy,
-                column=column,
-                store=store,
-                date=date,
-                rows=int(layout.offsets[s + 1] - layout.offsets[s]),
-            )
+    if not len(stores):
+        return []
+    s = stores[0]
+    own = ("D", f"W-{WEEKDAYS[anchor[s]]}", "MS")[step[s]]
+    return [
+        about_stores(
+            layout,
+            stores,
+            "mixed-frequency",
+            f"{{where}}: {describe_freq(own)} from {{date}}, but the panel is "
+            f"{describe_freq(layout.freq)}.",
+            "Use one frequency for all stores, and one first day for all weeks.",
+            column=column,
+            date=layout.first_days[s],
+            rows=int(np.diff(layout.offsets)[stores].sum()),
         )
-    if len(stores) > LISTED:
-        message = f"{len(stores) - LISTED} more stores have another frequency than the panel."
-        findings.append(Finding("error", "mixed-frequency", message, remedy, column=column))
-    return findings
+    ]
 
 
 def _off_grid(layout: Layout, odd: NDArray[np.bool_], column: str) -> list[Finding]:
     freq = layout.freq or "D"
     off = np.flatnonzero(~on_step(layout.days, freq))
-    findings = []
-    for store, rows, more in per_store(layout, off[~odd[layout.store_of(off)]]):
-        date = str(layout.days[rows[0]])
-        where = f"Store '{store}'" if store is not None else f"{more} more stores"
-        findings.append(
-            Finding(
-                "error",
-                "irregular-date",
-                f"{where}: {counted(len(rows), 'date')} not on the {describe_freq(freq)} grid, "
-                f"first {date}.",
-                "Move each row to the date of its step.",
-                column=column,
-                store=store,
-                date=date,
-                rows=len(rows),
-            )
+    off = off[~odd[layout.store_of(off)]]
+    if not len(off):
+        return []
+    return [
+        about_stores(
+            layout,
+            np.unique(layout.store_of(off)),
+            "irregular-date",
+            f"{{where}}: {counted(len(off), 'date')} not on the {describe_freq(freq)} grid, first "
+            "{date}.",
+            "Move each row to the date of its step.",
+            column=column,
+            date=layout.days[off[0]],
+            rows=len(off),
         )
-    return findings
+    ]
 
 
 def _gaps(layout: Layout, odd: NDArray[np.bool_], column: str) -> list[Finding]:
@@ -265,48 +262,43 @@ def _gaps(layout: Layout, odd: NDArray[np.bool_], column: str) -> list[Finding]:
     jump[layout.offsets[1:-1] - 1] = 1
     before = np.flatnonzero(jump > 1)
     before = before[~odd[layout.store_of(before)]]
-    findings = []
-    for store, rows, more in per_store(layout, before):
-        date = str(next_steps(layout.days[rows[:1]], freq)[0])
-        missing = int((jump[rows] - 1).sum())
-        where = f"Store '{store}' has" if store is not None else f"{more} more stores have"
-        findings.append(
-            Finding(
-                "error",
-                "gap",
-                f"{where} {counted(missing, 'missing date')}, first {date}.",
-                "Add the missing rows, with zeros where nothing was spent or sold; or start the "
-                "store's history after the gap; or correct an outlying date.",
-                column=column,
-                store=store,
-                date=date,
-                rows=missing,
-            )
+    if not len(before):
+        return []
+    missing = int((jump[before] - 1).sum())
+    return [
+        about_stores(
+            layout,
+            np.unique(layout.store_of(before)),
+            "gap",
+            f"{{where}}: {counted(missing, 'missing date')}, first {{date}}.",
+            "Add the missing rows, with zeros where nothing was spent or sold; or start the "
+            "store's history after the gap; or correct an outlying date.",
+            column=column,
+            date=next_steps(layout.days[before[:1]], freq)[0],
+            rows=missing,
         )
-    return findings
+    ]
 
 
 def _short_histories(layout: Layout, min_steps: int) -> list[Finding]:
     lengths = np.diff(layout.offsets)
     short = np.flatnonzero(lengths < min_steps)
-    remedy = f"Exclude stores with fewer than {min_steps} steps, or add more of their history."
-    findings = [
-        Finding(
-            "error",
+    if not len(short):
+        return []
+    steps = counted(int(lengths[short].min()), "step")
+    return [
+        about_stores(
+            layout,
+            short,
             "short-history",
-            f"Store '{layout.stores[s]}' has {counted(int(lengths[s]), 'step')} from "
-            f"{layout.first_days[s]}, fewer than {min_steps}.",
-            remedy,
-            store=str(layout.stores[s]),
-            date=str(layout.first_days[s]),
-            rows=int(lengths[s]),
+            f"{{where}}: {'' if len(short) == 1 else 'down to '}{steps} from {{date}}, fewer than "
+            f"{min_steps}.",
+            f"Exclude stores with fewer than {min_steps} steps (--skip-bad-stores), or add more of "
+            "their history.",
+            date=layout.first_days[short[0]],
+            rows=int(lengths[short[0]]),
         )
-        for s in short[:LISTED]
     ]
-    if len(short) > LISTED:
-        message = f"{len(short) - LISTED} more stores have fewer than {min_steps} steps."
-        findings.append(Finding("error", "short-history", message, remedy))
-    return findings
 
 
 def describe_freq(freq: str | None) -> str:

@@ -17,7 +17,7 @@ from causalmmm.data.arrays import Content
 from causalmmm.data.collinearity import Collinearity
 from causalmmm.data.columns import POLICIES, Column, ColumnCheck, Rule
 from causalmmm.data.guess import is_key
-from causalmmm.data.keys import read_keys
+from causalmmm.data.keys import read_keys, without_stores
 from causalmmm.data.plausibility import Plausibility
 from causalmmm.data.readers import Policies, Readable, Source, open_source
 from causalmmm.data.rows import Layout, lay_out
@@ -71,8 +71,12 @@ def check_table(
     nan: Policies = None,
     min_steps: int = 8,
     keep: bool = True,
+    skip_bad_stores: bool = False,
 ) -> Checked:
-    """Check a table and, with ``keep``, return its content if there are no errors."""
+    """Check a table and, with ``keep``, return its content if there are no errors.
+
+    With ``skip_bad_stores`` errors of single stores leave these out, with a warning.
+    """
     findings: list[Finding] = []
     try:
         policies = check_policies(nan)
@@ -86,7 +90,34 @@ def check_table(
             roles, findings = Schema.guess(source)
     except PanelError as error:
         return Checked(Report.of([*findings, *error.report]), None)
-    return _TableCheck(source, roles, policies, findings).run(min_steps, keep)
+    left_out: dict[str, list[str]] = {}  # code of the error -> stores
+    while True:
+        checked = _TableCheck(source, roles, policies, findings).run(min_steps, keep)
+        bad = {name for found in checked.report.errors for name in found.stores}
+        if not skip_bad_stores or roles.store is None or not bad:
+            break
+        for found in checked.report.errors:
+            left_out.setdefault(found.code, []).extend(found.stores)
+        source = without_stores(source, roles.store, roles.date, bad)
+        if not source.rows:  # all of them: say what is wrong, not that nothing is left
+            return checked
+    if left_out:
+        told = Report.of([_stores_left_out(left_out), *checked.report])
+        checked = Checked(told, checked.content)
+    return checked
+
+
+def _stores_left_out(reasons: Mapping[str, list[str]]) -> Finding:
+    names = tuple(dict.fromkeys(name for stores in reasons.values() for name in stores))
+    why = "; ".join(f"{code} ({first_few(stores, 5)})" for code, stores in reasons.items())
+    return Finding(
+        "warning",
+        "stores-left-out",
+        f"{counted(len(names), 'store')} left out: {why}.",
+        "Validate the table to see the details, and correct it to have them back.",
+        store=names[0],
+        stores=tuple(sorted(names)),
+    )
 
 
 def check_policies(nan: Policies) -> dict[str, str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from causalmmm.data.panel import Panel
 from causalmmm.engine.spec.config import ModelConfig
-from causalmmm.findings import Finding, PanelError
+from causalmmm.findings import Finding, PanelError, first_few
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
@@ -57,18 +57,24 @@ def check_lengths(panel: Panel, config: ModelConfig) -> None:
     need = steps_needed(config)
     short = np.flatnonzero(panel.lengths < need)
     if len(short):
+        names = tuple(panel.stores[short].tolist())
+        least = int(panel.lengths[short].min())
+        where = f"store '{names[0]}' has"
+        if len(short) > 1:
+            where = f"{len(short)} stores ({first_few(names, 5)}) have down to"
         raise PanelError(
             [
                 Finding(
                     severity="error",
                     code="history-too-short",
-                    store=str(panel.stores[s]),
-                    rows=int(panel.lengths[s]),
-                    message=f"store '{panel.stores[s]}' has {panel.lengths[s]} steps; a model "
-                    f"with lags={config.lags} and ar_lags={config.ar_lags} needs {need}",
-                    remedy="give it a longer history, leave the store out, or lower lags",
+                    store=names[0],
+                    stores=names,
+                    rows=least,
+                    message=f"{where} {least} steps; a model with lags={config.lags} and "
+                    f"ar_lags={config.ar_lags} needs {need}",
+                    remedy="give them a longer history, leave them out (--skip-bad-stores), or "
+                    "lower lags",
                 )
-                for s in short
             ]
         )
 

@@ -64,6 +64,13 @@ def check_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
+def model_config(values: Mapping[str, Any]) -> ModelConfig:
+    """The shape of a model with these checked parameters, before its structure is chosen."""
+    names = typing.get_type_hints(ModelConfig)
+    settled = {k: v for k, v in values.items() if k in names and (k, v) != ("structure", "auto")}
+    return ModelConfig(**settled)
+
+
 def _types() -> dict[str, Any]:
     parts = (ModelConfig, TrainConfig)
     return _OWN | {

@@ -30,7 +30,7 @@ from causalmmm.engine.spec.calendar import CalendarSpec, period_of
 from causalmmm.engine.spec.config import ModelConfig, from_json
 from causalmmm.extras import package_version
 from causalmmm.files import atomic_directory
-from causalmmm.findings import Finding, ModelError, closest
+from causalmmm.findings import Finding, ModelError, RefusedInput, closest, first_line
 from causalmmm.model.fitted import FittedModel
 from causalmmm.model.header import (
     FORMAT,
@@ -115,6 +115,20 @@ def read(directory: str | Path) -> SavedModel:
     """
     folder = Path(directory)
     header = read_header(folder)
+    try:
+        return _assembled(folder, header)
+    except RefusedInput:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as e:
+        raise refuse(
+            "unreadable-model",
+            f"'{folder / HEADER}' does not describe a model that can be built: {first_line(e)}.",
+            f"It was written by causalmmm {header.get('version')}; save the model again.",
+        ) from None
+
+
+def _assembled(folder: Path, header: dict[str, Any]) -> SavedModel:
+    """The model of a header, whose values may be anything that JSON holds."""
     nodes, roles = list(header["nodes"]), tuple(header["roles"])
     context_names = list(header["context"])
     try:

@@ -12,6 +12,12 @@ import onnxruntime
 from causalmmm.findings import ModelError, RefusedInput, refusal
 from causalmmm.runtime.signature import FORMATS, KEY, SEAL, is_sealed
 
+_FACTS = {
+    **dict.fromkeys(("schema", "config"), dict),
+    **dict.fromkeys(("nodes", "roles", "context", "controls", "dates"), list),
+    **dict.fromkeys(("window", "horizon", "max_horizon", "draws", "seed"), int),
+    **dict.fromkeys(("run", "version"), str),
+}
 _MAX_BYTES = 2**31  # protobuf's own limit
 _FIRST = b"\x08"  # the key of ir_version, with which every ONNX file of ours begins
 # The digest as protobuf holds it: a key, then a value of 64 characters.
@@ -50,7 +56,7 @@ def open_file(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]
         ) from None
     metadata = session.get_modelmeta().custom_metadata_map
     facts = _facts(metadata.get(KEY, ""))
-    if not found or not isinstance(facts, dict):
+    if not found or not isinstance(facts, dict) or not _is_complete(facts):
         raise refuse(
             "foreign-model",
             f"'{path}' is an ONNX model, but not one that causalmmm exported.",
@@ -67,10 +73,19 @@ def open_file(path: Path) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]
     return session, facts
 
 
+def _is_complete(facts: dict[str, Any]) -> bool:
+    """Whether metadata hold what a model is asked by; files of newer formats may hold other."""
+    if facts.get("format") not in FORMATS:
+        return True
+    calendar = facts.get("calendar")
+    told = isinstance(calendar, dict) and isinstance(calendar.get("freq"), str)
+    return told and all(isinstance(facts.get(name), kind) for name, kind in _FACTS.items())
+
+
 def _facts(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

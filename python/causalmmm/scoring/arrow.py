@@ -10,6 +10,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from causalmmm.data.panel import Panel
 from causalmmm.runtime import OnnxModel
 
 What = Literal["forecasts", "graphs"]
@@ -48,7 +49,9 @@ def answer_schema(what: What) -> pa.Schema:
     )
 
 
-def answers(table: pa.Table, model: OnnxModel, what: What, steps: int | None) -> Iterator[pa.Table]:
+def answers(
+    table: pa.Table | Panel, model: OnnxModel, what: What, steps: int | None
+) -> Iterator[pa.Table]:
     """Answers in panel order, in batches of stores, so that memory does not grow with them."""
     panel = model.panel(table)
     schema = answer_schema(what)

@@ -23,6 +23,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from causalmmm.data.panel import Panel
 from causalmmm.data.schema import Schema
 from causalmmm.files import PARTIAL, atomic_file, remove_leftover
 from causalmmm.findings import Finding, PanelError, RefusedInput, refusal
@@ -47,13 +48,15 @@ _DIGEST, _STATE = b"causalmmm.partition", b"causalmmm.state"  # Parquet metadata
 class Scored:
     """Result of a run: partitions scored now, partitions kept from earlier runs, rows written.
 
-    ``changed`` of those scored now had been scored before, from other data.
+    ``changed`` of those scored now had been scored before, from other data; ``left_out`` are the
+    stores that ``skip_bad_stores`` left out of them.
     """
 
     done: int
     kept: int
     rows: int
     changed: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 def score_dataset(
@@ -64,6 +67,7 @@ def score_dataset(
     what: What = "forecasts",
     horizon: int | None = None,
     workers: int | None = None,
+    skip_bad_stores: bool = False,
     on_partition: Callable[[str, int], None] = lambda name, rows: None,
 ) -> Scored:
     """``score`` every Parquet file of a folder into a file of the same name in another folder.
@@ -74,6 +78,7 @@ def score_dataset(
                   appear whole or not at all. Files whose data have changed by a single bit are
                   scored again; a run with another model or other settings is refused.
     workers       processes, each with one file at a time in memory; default: one per core.
+    skip_bad_stores  leave stores with errors of their own out of the answers, and name them.
     on_partition  called with name and rows of every finished file.
 
     Files that cannot be scored do not stop the others: ``PanelError`` at the end names them.
@@ -81,7 +86,7 @@ def score_dataset(
     model, data, out = Path(model), Path(data), Path(out)
     opened = OnnxModel(model, threads=1)
     schema = Schema.check(opened.schema)
-    task = _Task(model, out, what, steps_ahead(opened, what, horizon))
+    task = _Task(model, out, what, steps_ahead(opened, what, horizon), skip_bad_stores)
     workers = workers or len(os.sched_getaffinity(0))
     if out.resolve().is_relative_to(data.resolve()):
         message = f"Output folder '{out}' lies in the data folder '{data}'."
@@ -98,16 +103,18 @@ def score_dataset(
     with _claimed(task, opened):
         scorable = [partition for partition, _ in stores]
         missing, changed = _missing(task, scorable, partitions, workers)
-        rows = 0
+        rows, left_out = 0, list[str]()
         for partition, result in _in_processes(task, missing, workers):
-            if isinstance(result, int):
-                rows += result
-                on_partition(partition.name, result)
+            if isinstance(result, _Written):
+                rows += result.rows
+                left_out += result.left_out
+                on_partition(partition.name, result.rows)
             else:
                 failures += [_named(finding, partition) for finding in result]
     if failures:
         raise PanelError(failures)
-    return Scored(len(missing), len(partitions) - len(missing), rows, changed)
+    kept = len(partitions) - len(missing)
+    return Scored(len(missing), kept, rows, changed, tuple(left_out))
 
 
 # ---- the output folder ------------------------------------------------------------------------
@@ -121,6 +128,7 @@ class _Task:
     out: Path
     what: What
     horizon: int | None
+    skip_bad_stores: bool
 
     def target(self, partition: Partition) -> Path:
         return self.out / partition.name
@@ -237,7 +245,7 @@ def _scored_from(target: Path) -> Fingerprint | None:
 
 def _in_processes(
     task: _Task, partitions: Sequence[Partition], workers: int
-) -> Iterator[tuple[Partition, int | list[Finding]]]:
+) -> Iterator[tuple[Partition, _Written | list[Finding]]]:
     """Each partition with its rows of scores, or with its errors, in order of completion."""
     if not partitions:
         return
@@ -259,6 +267,14 @@ def _in_processes(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Rows of answers for a partition, and the stores that were left out of it."""
+
+    rows: int
+    left_out: tuple[str, ...]
 
 
 @dataclass
@@ -286,7 +302,7 @@ def _exit_with_parent() -> None:
         os._exit(1)
 
 
-def _score_partition(partition: Partition) -> int | list[Finding]:
+def _score_partition(partition: Partition) -> _Written | list[Finding]:
     worker = _workers[0]
     try:
         state, seen = file_state(partition), Fingerprint.of(partition)
@@ -301,20 +317,27 @@ def _score_partition(partition: Partition) -> int | list[Finding]:
         return [Finding("error", "cannot-be-scored", str(error))]
 
 
-def _write(worker: _Worker, partition: Partition, table: pa.Table, seen: Fingerprint) -> int:
-    """Score a partition into its file; the number of rows."""
+def _write(worker: _Worker, partition: Partition, table: pa.Table, seen: Fingerprint) -> _Written:
+    """Score a partition into its file."""
     task = worker.task
     schema = answer_schema(task.what).with_metadata({_DIGEST: seen.digest, _STATE: seen.state})
-    rows = 0
+    rows, left_out = 0, tuple[str, ...]()
+    given: pa.Table | Panel = table
+    if task.skip_bad_stores and table.num_rows:
+        given = Panel.from_frame(
+            table, worker.schema, min_steps=worker.model.min_steps, skip_bad_stores=True
+        )
+        told = [f for f in given.notices if f.code == "stores-left-out"]
+        left_out = told[0].stores if told else ()
     with (
         atomic_file(task.target(partition)) as partial,
         pq.ParquetWriter(partial, schema, write_page_checksum=True) as writer,
     ):
         if table.num_rows:
-            for batch in answers(table, worker.model, task.what, task.horizon):
+            for batch in answers(given, worker.model, task.what, task.horizon):
                 writer.write_table(batch)
                 rows += batch.num_rows
-    return rows
+    return _Written(rows, left_out)
 
 
 def _named(finding: Finding, partition: Partition) -> Finding:

@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 import causalmmm
 from causalmmm import Panel, Schema
 from causalmmm.cli import app
+from causalmmm.cli.output import table_text
 from causalmmm.engine.training.checkpoint import save_checkpoint
 from causalmmm.files import PARTIAL, exclusive
 
@@ -282,6 +283,23 @@ def test_a_run_that_is_stopped_says_how_to_go_on_and_does(
     assert a.read_bytes() == whole.read_bytes()
 
 
+def test_a_short_store_is_found_by_validate_and_can_be_left_out(here: Path) -> None:
+    """Validation asks for what the fit needs; without the option one store refuses the rest."""
+    frame = good(4, 40)
+    short = frame["shop"] == "B"
+    frame[~short | (frame.groupby("shop").cumcount() < 11)].to_csv("data.csv", index=False)
+    found = call("validate", "data.csv")
+    assert "Store 'B': 11 steps" in found.stderr
+    assert found.exit_code == 1
+    assert "--skip-bad-stores" in refused("fit", "data.csv", "-o", "m", *TINY)
+    done = ok("fit", "data.csv", "-o", "m", "--skip-bad-stores", *TINY, "--json")
+    assert json.loads(done.stdout)["stores"] == 3
+    assert "1 store left out: short-history ('B')" in done.stderr
+    said = ok("graph", "m", "--json")  # the same stores of the same file
+    assert {graph["store"] for graph in json.loads(said.stdout)} == {"A", "C", "D"}
+    assert "changed" not in said.stderr
+
+
 def test_two_fits_into_one_place_are_refused_before_training(simulated: Path, here: Path) -> None:
     with exclusive(here / "a"):
         said = refused("fit", "-c", simulated / "causalmmm.yml", "-q", *TINY, "-o", here / "a")
@@ -309,8 +327,7 @@ def test_places_that_cannot_be_written_are_refused_before_work(
         (["data.csv", "--device", "gpu"], "unknown device 'gpu'"),
         (["data.csv", "--device", "cuda:99"], "device 'cuda:99' is not available"),
         (["data.csv", "--resume"], "there is no checkpoint 'model.checkpoint'"),
-        (["data.csv", "--holdout", "38"], "needs"),
-        (["data.csv", "--holdout", "40"], "cannot hold out"),
+        (["data.csv", "--holdout", "38"], "40 steps from 2024-01-01, fewer than 57"),
         (["data.csv", "--set", "model.epochs"], "does not set anything"),
         (["data.csv", "--set", "model.forbidden=[[nope, sales]]"], "'nope'"),
         (["data.csv", "--set", "model.prior=3"], "probability"),
@@ -549,3 +566,12 @@ def test_contributions_and_curves_are_tables(fitted_folder: Path, here: Path) ->
     curves = pd.read_json(here / "x0.json")
     assert len(curves) == 4 * 5
     assert "no channel 'pv'" in refused("curves", fitted_folder, "--channel", "pv")
+
+
+def test_names_that_a_spreadsheet_would_run_are_text_in_csv() -> None:
+    names = ["=1+1", "@x", "+cmd|' /C'!A0", "-2", "-2+3", "A", "\tx", "+4.5"]
+    frame = pd.DataFrame({"store": names, "mean": range(8)})
+    lines = table_text(frame, "csv").splitlines()[1:]
+    cells = [line.rpartition(",")[0].strip('"') for line in lines]
+    assert cells == ["'=1+1", "'@x", "'+cmd|' /C'!A0", "-2", "'-2+3", "A", "'\tx", "+4.5"]
+    assert "'=1" not in table_text(frame, "json")

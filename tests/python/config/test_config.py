@@ -182,3 +182,23 @@ def test_templates_read_back_whatever_the_columns_are_called(names: list[str]) -
 def test_the_schema_of_the_tests_can_be_written_as_yaml() -> None:
     config = Config.parse(yaml.safe_dump({"schema": SCHEMA}))
     assert config.schema == Schema.check(SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("schema: " + "[" * 5000 + "]" * 5000, "yaml-depth"),
+        ("schema: " + "{a: " * 3000 + "}" * 3000, "yaml-depth"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nmodel: {c: [*b, *b]}", "yaml-anchor"),
+        ("model: &m {seed: *m}", "yaml-anchor"),
+        ("#" + "x" * 6_000_000, "yaml-size"),
+    ],
+    ids=["lists", "mappings", "billion laughs", "itself", "size"],
+)
+def test_a_configuration_that_would_unfold_is_refused(text: str, code: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Config.parse(text)
+    assert refused.value.report.codes == {code}
+    if code != "yaml-size":
+        with pytest.raises(ConfigError):
+            Config.parse("", [f"model.seed={text.partition(': ')[2]}"])

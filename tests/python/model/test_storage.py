@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 from collections.abc import Callable
@@ -282,3 +283,17 @@ def test_a_device_that_is_not_here_is_refused(saved: Path, monkeypatch: pytest.M
 def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no directory"):
         load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("key", ["config", "schema", "nodes", "roles", "calendar", "tensors",
+                                 "parameters", "history", "trained_on", "context"])  # fmt: skip
+def test_whatever_a_header_holds_is_refused_without_a_traceback(saved: Path, key: str) -> None:
+    """As another program may have written it, with a digest that fits."""
+    header = json.loads((saved / "model.json").read_text())
+    header.pop("digest")
+    values: list[Any] = [None, 3, "x", [], [[1, {"a": None}]], {}, {"hidden": "x"}, {"a": [1e9]}]
+    values += [[*header[key], 5]] if isinstance(header[key], list) else [{**header[key], "z": []}]
+    for value in values:
+        (saved / "model.json").write_text(header_text({**header, key: value}))
+        with contextlib.suppress(ModelError):  # and no other exception
+            load(saved)
