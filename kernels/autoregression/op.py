@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from causalmmm import _C
+from causalmmm.kernels.registration import operator
 
 
-@torch.library.custom_op("causalmmm::ar_nll", mutates_args=())
+@operator("ar_nll")
 def forward(
     residual: Tensor,
     message: Tensor,
@@ -30,7 +31,7 @@ def forward(
     return nll
 
 
-@torch.library.custom_op("causalmmm::ar_nll_backward", mutates_args=())
+@operator("ar_nll_backward")
 def backward(
     grad_nll: Tensor,
     residual: Tensor,

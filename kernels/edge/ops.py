@@ -1,6 +1,6 @@
 """The edge operators registered with torch: choice of implementation, shapes, and gradients.
 
-No arithmetic here. Opaque to torch.compile (custom_op, not triton_op, whose bodies are traced even
+No arithmetic here. Opaque to torch.compile (unlike triton_op, whose bodies are traced even
 on a CPU). Arguments of torch's operators are flat: here, and nowhere else, records are unpacked and
 packed again.
 """
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from causalmmm.kernels.edge import chunked, cpp
 from causalmmm.kernels.edge.records import Draw, FirstPass, Kept, SecondPass, schema
+from causalmmm.kernels.registration import operator
 
 _FIRST, _ALL = schema(FirstPass), schema(FirstPass, SecondPass, Draw)
 _GRAD_OUT = "Tensor? grad_z, Tensor? grad_logits, Tensor? grad_kl, Tensor z, Tensor logits"
@@ -81,11 +82,7 @@ def _states_bytes(sender: Tensor) -> int:
     return batch * nodes**2 * width * sender.dtype.itemsize
 
 
-def _op(name: str, schema: str) -> Any:
-    return torch.library.custom_op(f"causalmmm::{name}", mutates_args=(), schema=schema)
-
-
-@_op("edge_mean", f"({_FIRST}, bool keep) -> (Tensor, Tensor, Tensor)")
+@operator("edge_mean", f"({_FIRST}, bool keep) -> (Tensor, Tensor, Tensor)")
 def _edge_mean(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
     *arguments, keep = flat
     first = FirstPass(*arguments)
@@ -93,7 +90,7 @@ def _edge_mean(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
     return mean, *kept
 
 
-@_op(
+@operator(
     "edge_mean_backward",
     "(Tensor? grad, Tensor? grad_states, Tensor states, Tensor moments, "
     f"{_FIRST}, bool keep, bool features_grad) -> Tensor[]",
@@ -106,14 +103,14 @@ def _edge_mean_backward(
     return path_for(first).edge_mean_backward(grad, grad_states, kept, first, features_grad)
 
 
-@_op("edge_sample", f"({_ALL}, Tensor? states) -> (Tensor, Tensor, Tensor)")
+@operator("edge_sample", f"({_ALL}, Tensor? states) -> (Tensor, Tensor, Tensor)")
 def _edge_sample(*flat: Any) -> tuple[Tensor, Tensor, Tensor]:
     *arguments, states = flat
     first, second, draw = _packed(arguments)
     return path_for(first, len(second.bo)).edge_sample(first, second, draw, states)
 
 
-@_op(
+@operator(
     "edge_sample_backward",
     f"({_GRAD_OUT}, {_ALL}, Tensor? states, bool features_grad, bool prior_grad) -> Tensor[]",
 )

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from causalmmm import _C
+from causalmmm.kernels.registration import operator
 
 Statistics = tuple[Tensor, Tensor, Tensor, Tensor]
 Terms = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-@torch.library.custom_op("causalmmm::window_statistics", mutates_args=())
+@operator("window_statistics")
 def window_statistics(
     residual: Tensor,
     received: Tensor,
@@ -56,7 +57,7 @@ def _statistics(residual: Tensor, lags: int) -> Statistics:
     return edges, empty(stores, nodes, lags + 5), empty(stores, nodes), empty(stores, nodes)
 
 
-@torch.library.custom_op("causalmmm::response_terms", mutates_args=())
+@operator("response_terms")
 def response_terms(
     residual: Tensor,
     ar_weights: Tensor,
@@ -115,7 +116,7 @@ def _terms(responses: Tensor) -> Terms:
     )
 
 
-@torch.library.custom_op("causalmmm::coordinate_ascent", mutates_args=())
+@operator("coordinate_ascent")
 def coordinate_ascent(
     xty: Tensor, overlap: Tensor, log_odds: Tensor, spread: float, sweeps: int
 ) -> tuple[Tensor, Tensor]:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from causalmmm import _C
+from causalmmm.kernels.registration import operator
 from causalmmm.kernels.response import layout
 from causalmmm.kernels.response.reference import compute_dtype
 
-NAME = "causalmmm::adstock_hill"
 DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2}
 _NAMES = ("x", "decay", "slope", "half_saturation", "initial")
 
@@ -27,7 +27,7 @@ if hasattr(torch.ops.causalmmm, "adstock_hill"):
     )
 
 
-@torch.library.custom_op(NAME, mutates_args=())
+@operator("adstock_hill")
 def forward(
     x: Tensor, decay: Tensor, slope: Tensor, half_saturation: Tensor, initial: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def forward(
     return response, final
 
 
-@torch.library.custom_op(f"{NAME}_backward", mutates_args=())
+@operator("adstock_hill_backward")
 def backward(
     grad_response: Tensor,
     grad_final: Tensor,
