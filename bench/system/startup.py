@@ -1,11 +1,11 @@
 """What it takes before a command answers, and to export and load a model: seconds of CPU.
 
-    python -m bench.system.startup --label after --out bench/results
+    python -m bench.system.startup --label after
 
 A model of three stores is fitted once; then every command runs ``--rounds`` times in a process of
 its own, and the least CPU time counts: what a busy machine adds is no property of the program.
 Rows of other labels that are recorded already stay, so that two revisions lie side by side: put the
-other's ``python`` folder before this one's on PYTHONPATH.
+other's ``python`` folder before this one's on PYTHONPATH and name it by ``--revision``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.lib.record import Row, record, table
+from bench.lib.record import Row, environment, record, table
 from bench.lib.result_log import read_rows
 
 CLI = "import sys; from causalmmm.cli import main; sys.argv[0] = 'causalmmm'; main()"
@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
             _printed(options, "export (in a process that has the model)", EXPORT, run, file),
             _printed(options, "load of the exported file", LOAD, file),
         ]
+    rows = [{"label": options.label, "revision": options.revision, **row} for row in rows]
     print(table(rows, ["label", "what"], ["cpu_seconds", "seconds"]))
     others = [r for r in read_rows(options.out / "startup.csv") if r["label"] != options.label]
     record(options.out, "startup", [*others, *rows], vars(options))
@@ -78,14 +79,13 @@ def _command(options: argparse.Namespace, *words: str) -> Row:
         cpu = after.children_user + after.children_system
         rounds.append((cpu - before.children_user - before.children_system, ended - began))
     cpu_seconds, seconds = (min(values) for values in zip(*rounds, strict=True))
-    what = f"causalmmm {words[0]}"
-    return {"label": options.label, "what": what, "cpu_seconds": cpu_seconds, "seconds": seconds}
+    return {"what": f"causalmmm {words[0]}", "cpu_seconds": cpu_seconds, "seconds": seconds}
 
 
 def _printed(options: argparse.Namespace, what: str, code: str, *arguments: str) -> Row:
     """CPU seconds that a program prints of a part of itself."""
     cpu_seconds = min(float(_python(code, *arguments)) for _ in range(options.rounds))
-    return {"label": options.label, "what": what, "cpu_seconds": cpu_seconds}
+    return {"what": what, "cpu_seconds": cpu_seconds}
 
 
 def _python(code: str, *arguments: str) -> str:
@@ -96,6 +96,7 @@ def _python(code: str, *arguments: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--label", default="now", help="names the rows")
+    parser.add_argument("--revision", default=environment()["revision"], help="that is measured")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("bench/results"))
     return parser
