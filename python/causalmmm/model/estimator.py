@@ -461,7 +461,7 @@ class CausalMMM(Decisions):
 
         Standard operators in float32 with dynamic batch, history and horizon; histories in user
         units and dates go in, graphs, forecasts, contributions and response curves come out.
-        ``causalmmm.runtime.OnnxModel`` reads it with onnxruntime; ``engine/export/README.md`` tells
+        ``causalmmm.runtime.OnnxModel`` reads it with onnxruntime; ``docs/onnx.md`` tells
         others how.
 
         draws        futures behind forecasts, ``self.draws`` by default: then forecasts are those

@@ -198,7 +198,7 @@ class OnnxModel:
         return frames.joined(parts)
 
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
-        """The graph itself, on arrays; engine/export/README.md describes inputs and outputs."""
+        """The graph itself, on arrays; docs/onnx.md describes inputs and outputs."""
         found = self._session.run(list(outputs), dict(inputs))
         return dict(zip(outputs, found, strict=True))
 
