@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test lint typecheck bench gpu-check gpu-python triton-check foreign-check accessibility-check runtime-check engines-check peers clean
+.PHONY: help run test coverage lint typecheck hooks docs results bench gpu-check gpu-python triton-check foreign-check accessibility-check runtime-check engines-check peers clean
 
 PYTHON  ?= python3
 CUDA    ?= OFF# ON or AUTO compiles the CUDA kernels too (needs nvcc)
@@ -32,11 +32,26 @@ test: .venv/.installed-$(CUDA) ## set up, then run all tests
 	@mkdir -p build
 	OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -n $(WORKERS) --junitxml=build/tests.xml $(ARGS)
 
+coverage: .venv/.installed-$(CUDA) ## run all tests and show which lines of the package they ran
+	@mkdir -p build
+	COVERAGE_FILE=build/coverage OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -n $(WORKERS) -q \
+	  --cov=causalmmm --cov-report=term:skip-covered --cov-report=html:build/coverage-html $(ARGS)
+
 lint: .venv/.lint ## check style (ruff)
 	$(BIN)/ruff check .
 
 typecheck: .venv/.lint .venv/.installed-$(CUDA) ## check types (mypy)
 	$(BIN)/mypy -p causalmmm
+
+hooks: .venv/.lint ## check style and types before every commit
+	git config core.hooksPath .githooks
+
+results: .venv/.tools ## write the pages of recorded results (docs/results/)
+	$(BIN)/python -m bench.pages.results
+
+docs: results .venv/.docs .venv/.installed-$(CUDA) ## build the documentation (build/site/); a warning is an error
+	$(BIN)/python -m bench.pages.commands
+	$(BIN)/mkdocs build --quiet
 
 bench: .venv/.installed-$(CUDA) ## time both operators on this CPU (into bench/results/)
 	$(BIN)/python -m bench.kernels.response --threads 1 2 --out bench/results
@@ -114,6 +129,11 @@ clean: ## remove builds and results, keep .venv
 .venv/.lint: .venv/.tools
 	@echo "== adding lint and type-check tools"
 	$(PIP) install -q --no-compile --group lint
+	@touch $@
+
+.venv/.docs: .venv/.tools
+	@echo "== adding documentation tools"
+	$(PIP) install -q --no-compile --group docs
 	@touch $@
 
 .venv/.installed-$(CUDA): .venv/.tools $(SOURCES)
