@@ -5,7 +5,7 @@ Padding on the left lets histories of different length share a batch; it is in n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -68,6 +68,11 @@ class Draw(NamedTuple):
     context_mask: Bools
     target_mask: Bools
 
+    def part(self, stores: slice) -> Draw:
+        """The windows of some of the stores, as long as those of all."""
+        frame = Frame(*(getattr(self.frame, field.name)[stores] for field in fields(Frame)))
+        return Draw(frame, self.context_mask[stores], self.target_mask[stores])
+
 
 class Windows:
     """Windows of a panel as batches; holds views of its arrays and small per-store tables only."""
@@ -81,7 +86,7 @@ class Windows:
         """The latest window of each store with every row as context, for inference."""
         lengths = np.minimum(self.data.lengths[stores], self.window)
         frame = _frame(stores, lengths, self.data.lengths[stores] - lengths)
-        return self._batch(frame, frame.valid, np.zeros_like(frame.valid))
+        return self.batch(Draw(frame, frame.valid, np.zeros_like(frame.valid)))
 
     def cross(
         self, stores: Ints, share: float, rng: np.random.Generator, same: bool = False
@@ -92,7 +97,7 @@ class Windows:
         With ``same`` every row is context and every row with full lags is a target: the paper's
         objective, kept for comparison.
         """
-        return self._batch(*self.draw(stores, share, rng, same))
+        return self.batch(self.draw(stores, share, rng, same))
 
     def draw(
         self, stores: Ints, share: float, rng: np.random.Generator, same: bool = False
@@ -110,9 +115,10 @@ class Windows:
         target = (column >= begin[:, None]) & (column < (begin + block)[:, None])
         return Draw(frame, frame.valid & ~target, target)
 
-    def _batch(self, frame: Frame, context_mask: Bools, target_mask: Bools) -> Batch:
-        """The batch of a frame. Padding holds each series' mean over the context rows, so that it
+    def batch(self, draw: Draw) -> Batch:
+        """The values of windows. Padding holds each series' mean over the context rows, so that it
         carries no information about other rows."""
+        frame, context_mask, target_mask = draw
         data, stores = self.data, frame.stores
         rows = data.offsets[stores][:, None] + np.maximum(frame.position, frame.begin[:, None])
         scaled = data.values[rows] / self.scale[stores][:, None, :]  # [B, T, N]

@@ -105,8 +105,9 @@ def fixed_graph(nodes: int, *, present: bool) -> Tensor:
     return edge_log_prior(torch.full((nodes, nodes), float(present)))
 
 
-def effect_noise(batch: Batch, seed: int) -> Tensor:
-    """Standard normal numbers [B, N, N] for sampling a batch's effects, on its device."""
-    stores, nodes = batch.x.shape[:2]
+def effect_noise(batch: Batch, seed: int, stores: int | None = None) -> Tensor:
+    """Standard normal numbers [B, N, N] for sampling a batch's effects, on its device; those of
+    ``stores`` stores where the batch is a part of a larger one."""
+    stores, nodes = stores or batch.x.shape[0], batch.x.shape[1]
     generator = torch.Generator(device=batch.x.device).manual_seed(seed)
     return torch.randn(stores, nodes, nodes, generator=generator, device=batch.x.device)

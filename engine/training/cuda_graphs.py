@@ -19,6 +19,7 @@ from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import effect_noise
 from causalmmm.engine.spec.config import TrainConfig
 from causalmmm.engine.training.divergence import first_not_finite
+from causalmmm.engine.training.ranks import Ranks
 
 _EAGER_FIRST = 3  # updates before a capture: kernels compile and libraries allocate workspaces
 _MAX_GRAPHS = 4  # one per shape of the inputs; batches of further shapes run eagerly
@@ -34,6 +35,7 @@ class Inputs:
     temperature: Tensor
     seed: Tensor
     kl_weight: Tensor
+    weight: Tensor
 
     def tensors(self) -> Iterator[Tensor]:
         for holder in (self.batch, self):
@@ -69,8 +71,10 @@ class Updates:
         *,
         stores: int,
         device: torch.device,
+        ranks: Ranks = Ranks(),  # noqa: B008  (immutable)
     ) -> None:
         self.model, self.config, self.stores, self.device = model, config, stores, device
+        self.ranks = ranks
         on_gpu = device.type == "cuda"
         rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
         self.optimiser = torch.optim.AdamW(groups, lr=rate, fused=True, capturable=on_gpu)
@@ -88,10 +92,14 @@ class Updates:
         seed: int,
         kl_weight: float,
         store_log_bf: Tensor | None,
+        of: int | None = None,
     ) -> Tensor:
-        """One update at learning rate ``rate``. Returns [5], detached: negative ELBO and KL of the
-        edges, both per store; norm of the gradient before clipping; position in the batch of the
-        first store whose loss is not finite, and the number of such stores."""
+        """One update at learning rate ``rate``, from this rank's part of a batch of ``of`` stores
+        (None: from a whole one). Returns [5], detached: negative ELBO and KL of the edges, both per
+        store, weighted by this rank's share of the stores; norm of the gradient before clipping;
+        position in the batch of the first store whose loss is not finite, and the number of such
+        stores."""
+        of = of or len(batch.store)
         for group, buffer in zip(self.optimiser.param_groups, self.rates, strict=True):
             scaled = rate * group["pace"]
             group["lr"] = scaled if self.stream is None else buffer.fill_(scaled)
@@ -99,10 +107,11 @@ class Updates:
         inputs = Inputs(
             batch=batch,
             store_log_bf=store_log_bf,
-            noise=effect_noise(batch, seed),
+            noise=effect_noise(batch, seed, of)[self.ranks.share(of)],
             temperature=torch.full((), temperature, device=self.device),
             seed=torch.full((), seed, dtype=torch.int64, device=self.device),
             kl_weight=torch.full((), kl_weight, device=self.device),
+            weight=torch.full((), len(batch.store) / of, device=self.device),
         )
         if self.stream is None:
             return self._run(inputs)
@@ -122,11 +131,13 @@ class Updates:
             store_log_bf=inputs.store_log_bf,
         )
         self.optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()
+        (loss.total * inputs.weight).backward()
+        self.ranks.sum_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimiser.step()
         first, count = first_not_finite(loss.per_store)
-        return torch.stack([loss.total.detach(), loss.kl_edges, norm, first, count])
+        means = inputs.weight * torch.stack([loss.total.detach(), loss.kl_edges])
+        return torch.cat([means, torch.stack([norm, first, count])])
 
     def _run_on_stream(self, inputs: Inputs) -> Tensor:
         """An eager update on the capturing stream, so that autograd's nodes belong to it."""

@@ -25,6 +25,7 @@ from causalmmm.engine.training.checkpoint import (
 )
 from causalmmm.engine.training.cuda_graphs import Updates
 from causalmmm.engine.training.divergence import DivergenceError
+from causalmmm.engine.training.ranks import Ranks
 from causalmmm.engine.training.refit import refit_prototypes
 from causalmmm.engine.training.schedule import (
     Schedule,
@@ -63,9 +64,12 @@ def train(
     takes the same steps as one that was never interrupted; it must have the ``identity`` (JSON
     values) of the run that wrote it, or ``CheckpointError`` names what differs. With fewer than 20
     stores, or with ``config.validation == 0``, all stores validate, on target blocks that training
-    does not use as such; otherwise a fixed share of the stores is held out.
+    does not use as such; otherwise a fixed share of the stores is held out. Processes that
+    ``torchrun`` starts share every update (see ``ranks``); the first keeps the checkpoint.
     """
-    run = _Run(model, windows, config, seed=seed, device=device)
+    ranks = Ranks.of_environment()
+    ranks.join(device)
+    run = _Run(model, windows, config, seed=seed, device=device, ranks=ranks)
     state = TrainState()
     whose = {**(identity or {}), "epochs": run.epochs}
     if resume and checkpoint is not None:
@@ -76,7 +80,7 @@ def train(
     ):
         while state.epoch < run.epochs and state.stale < config.patience:
             report = run.epoch(state)
-            if checkpoint is not None:
+            if checkpoint is not None and ranks.rank == 0:
                 save_checkpoint(checkpoint, model, run.update.optimiser, state, whose)
             if on_epoch is not None:
                 on_epoch(report)
@@ -96,9 +100,10 @@ class _Run:
         *,
         seed: int,
         device: torch.device,
+        ranks: Ranks,
     ) -> None:
         self.model, self.windows, self.config = model, windows, config
-        self.seed, self.device = seed, device
+        self.seed, self.device, self.ranks = seed, device, ranks
         stores = windows.data.n_stores
         self.training_stores, self.validation_stores = split_stores(stores, config.validation, seed)
         self.batch_size = config.batch_stores or stores_per_update(windows)
@@ -109,7 +114,7 @@ class _Run:
         self.schedule = Schedule(config, self.epochs * self.updates)
         groups = parameter_groups(model, config)
         self.update = Updates(
-            model, groups, config, stores=len(self.training_stores), device=device
+            model, groups, config, stores=len(self.training_stores), device=device, ranks=ranks
         )
         # from initial weights, so before a checkpoint is loaded
         self.store_log_bf = _store_log_bf(model, windows, self.batch_size, device)
@@ -154,9 +159,10 @@ class _Run:
         losses = []
         for index, stores in enumerate(np.array_split(order, self.updates)):
             position = epoch * self.updates + index
-            batch = self.windows.cross(
+            draw = self.windows.draw(
                 np.sort(stores), config.target_share, rng, same=config.same_window
             )
+            batch = self.windows.batch(draw.part(self.ranks.share(len(stores))))
             log_bf = None if self.store_log_bf is None else self.store_log_bf[batch.store]
             loss = self.update(
                 batch,
@@ -165,12 +171,28 @@ class _Run:
                 seed=sampling_seed(self.seed, TRAINING, position),
                 kl_weight=schedule.kl(position),
                 store_log_bf=log_bf,
+                of=len(stores),
             )
             losses.append(loss)
-        results = torch.stack(losses).cpu()
+        results = self._joined(torch.stack(losses))
         if not results[:, 0].isfinite().all():
             raise self._divergence(epoch, results)
         return results[:, :3].mean(0).tolist()
+
+    def _joined(self, results: Tensor) -> Tensor:
+        """Results of the updates of an epoch [updates, 5] from those of this rank."""
+        by_rank = results.new_zeros(self.ranks.count, *results.shape)
+        by_rank[self.ranks.rank] = results
+        by_rank = self.ranks.sum(by_rank).cpu()
+        joined = by_rank.sum(0)
+        joined[:, 2] = by_rank[0, :, 2]  # the gradient is that of all ranks already
+        if self.ranks.count > 1:  # where several ranks met such stores, that of the first counts
+            culprit = (by_rank[..., 4] > 0).int().argmax(0)
+            for update, rank in enumerate(culprit.tolist()):
+                stores = len(np.array_split(self.training_stores, self.updates)[update])
+                offset = Ranks(rank, self.ranks.count).share(stores).start
+                joined[update, 3] = by_rank[rank, update, 3] + offset
+        return joined
 
     def _divergence(self, epoch: int, results: Tensor) -> DivergenceError:
         """Names the first store that diverged, from the ``results`` [updates, 5] of an epoch."""
@@ -199,6 +221,7 @@ class _Run:
             stores_per_batch=self.batch_size,
             training_stores=len(self.training_stores),
             store_log_bf=self.store_log_bf,
+            ranks=self.ranks,
         )
         if state.score < state.best:
             state.best, state.stale = state.score, 0

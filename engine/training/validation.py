@@ -14,6 +14,7 @@ from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import effect_noise
 from causalmmm.engine.spec.config import TrainConfig
+from causalmmm.engine.training.ranks import Ranks
 
 _MIN_STORES_TO_HOLD_OUT = 20  # with fewer, all stores train and validate
 _MAX_VALIDATION_STORES = 2000
@@ -52,11 +53,15 @@ def validation_loss(
     stores_per_batch: int,
     training_stores: int,
     store_log_bf: Tensor | None,
+    ranks: Ranks = Ranks(),  # noqa: B008  (immutable)
 ) -> float:
-    """Negative ELBO per store at the final temperature, always on the same target blocks."""
+    """Negative ELBO per store at the final temperature, always on the same target blocks; the
+    ranks take turns with the batches."""
     model.eval()
     total, count = 0.0, 0
     for index, batch in enumerate(_batches(windows, stores, stores_per_batch, config, seed)):
+        if index % ranks.count != ranks.rank:
+            continue
         batch = batch.to(device)
         batch_seed = sampling_seed(seed, VALIDATION, index)
         loss = model(
@@ -69,6 +74,8 @@ def validation_loss(
         )
         total += loss.total.item() * len(batch.store)
         count += len(batch.store)
+    sums = torch.tensor([total, count], dtype=torch.float64, device=device)
+    total, count = ranks.sum(sums).tolist()
     return total / count
 
 

@@ -1,4 +1,4 @@
-"""Models small enough to test by hand, and series that are hard to tell apart."""
+"""Models and panels small enough to test by hand, and series that are hard to tell apart."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import edge_log_prior
-from causalmmm.engine.spec.calendar import CalendarSpec
+from causalmmm.engine.spec.calendar import Calendar, CalendarSpec
 from causalmmm.engine.spec.config import ModelConfig
+from causalmmm.engine.spec.series import SeriesData
 
 NODES, CONTEXT, MEMORY = 4, 2, 4
 
@@ -31,6 +33,26 @@ def build(prior: torch.Tensor | float = 0.2, seed: int = 0, **config: object) ->
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
+
+
+def three_stores() -> SeriesData:
+    """Three stores of four series, 90 days each, positive and autocorrelated."""
+    rng = np.random.default_rng(0)
+    values = np.exp(rng.standard_normal((270, NODES)) * 0.4) * [20.0, 50.0, 5.0, 400.0]
+    return SeriesData(
+        values=values.astype(np.float32),
+        offsets=np.array([0, 90, 180, 270]),
+        start=np.zeros(3, np.int64),
+        grid=np.datetime64("2024-03-01") + np.arange(90),
+        freq="D",
+        roles=("channel", "channel", "mediator", "target"),
+        controls=np.zeros((270, 0), np.float32),
+        context=rng.standard_normal((3, CONTEXT)).astype(np.float32),
+    )
+
+
+def windows_of(data: SeriesData) -> Windows:
+    return Windows(data, Calendar(CalendarSpec("D", yearly=1), data.grid), 730, MEMORY)
 
 
 def alike(stores: int = 6, steps: int = 360) -> Tensor:

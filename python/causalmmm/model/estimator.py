@@ -25,6 +25,7 @@ from causalmmm.engine.spec.config import ModelConfig, TrainConfig
 from causalmmm.engine.training.checkpoint import EpochReport
 from causalmmm.engine.training.divergence import DivergenceError
 from causalmmm.engine.training.loop import train
+from causalmmm.engine.training.ranks import Ranks
 from causalmmm.engine.training.sharing import gain_of_sharing
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_window
 from causalmmm.model.checkpoints import check_checkpoint, check_checkpoint_place, run_identity
@@ -334,7 +335,7 @@ class CausalMMM(Decisions):
                 spend_series(self.roles_),
                 graphs,
             ).to(self.device_)
-        with training_progress(enabled=progress) as bar:
+        with training_progress(enabled=progress and Ranks.of_environment().rank == 0) as bar:
 
             def report(epoch: EpochReport) -> None:
                 bar(epoch)
