@@ -7,11 +7,13 @@ the gate at zero the sender's response is multiplied by exact zeros.
 from __future__ import annotations
 
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from causalmmm.engine.ops.export_switch import exporting
 from causalmmm.engine.spec.config import ModelConfig
 from causalmmm.kernels import adstock_hill
 
@@ -109,16 +111,15 @@ class ResponseDecoder(nn.Module):
         """Response [B, N, D, T], component d shifted by its delay and padded by its first value."""
         if not any(self.config.delays):
             return response
-        begin, shifted = 0, []
+        begin, blocks = 0, []
         for delay, same in groupby(self.config.delays):  # components of equal delay shift together
             end = begin + len(list(same))
-            block = response[:, :, begin:end, : response.shape[-1] - delay]
-            if delay:
-                padding = block[..., :1].expand(*block.shape[:-1], delay)
-                block = torch.cat([padding, block], dim=-1)
-            shifted.append(block)
+            blocks.append((begin, end, delay))
             begin = end
-        return torch.cat(shifted, dim=2)
+        if response.requires_grad and not exporting():
+            delayed: Tensor = _Delay.apply(response, blocks)
+            return delayed
+        return _delayed(response, blocks)
 
     def weights(self, gate: Tensor, log_effect: Tensor) -> Tensor:
         """[B, N, D, N]: gate_ij exp(log_effect_ij) beta_ijd, gates and log effects [B, N, N]."""
@@ -143,3 +144,43 @@ class ResponseDecoder(nn.Module):
         pooled = (2 * self.log_pooled).exp()
         shrunk = (rows * spread.square() + _PRIOR_ROWS * pooled) / (rows + _PRIOR_ROWS)
         return 0.5 * shrunk.log() + self.log_noise
+
+
+Blocks = list[tuple[int, int, int]]  # first component, end, their delay in steps
+
+
+def _delayed(response: Tensor, blocks: Blocks) -> Tensor:
+    """Response [B, N, D, T] with each block of components later by its delay."""
+    shifted = []
+    for begin, end, delay in blocks:
+        block = response[:, :, begin:end, : response.shape[-1] - delay]
+        if delay:
+            padding = block[..., :1].expand(*block.shape[:-1], delay)
+            block = torch.cat([padding, block], dim=-1)
+        shifted.append(block)
+    return torch.cat(shifted, dim=2)
+
+
+class _Delay(torch.autograd.Function):
+    """:func:`_delayed` with a backward that writes every gradient once.
+
+    That of the slices would fill and add a tensor of all responses for each of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, response: Tensor, blocks: Blocks) -> Tensor:
+        ctx.blocks = blocks
+        return _delayed(response, blocks)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (later,) = grad_outputs
+        grad = torch.empty_like(later)
+        for begin, end, delay in ctx.blocks:
+            come, gone = later[:, :, begin:end], grad[:, :, begin:end]
+            steps = come.shape[-1] - delay
+            gone[..., :steps] = come[..., delay:]
+            if delay:
+                gone[..., steps:] = 0
+                gone[..., 0] += come[..., :delay].sum(-1)
+        return grad, None

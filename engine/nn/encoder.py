@@ -15,7 +15,7 @@ from causalmmm.engine.evidence.features import (
     edge_width,
     node_width,
 )
-from causalmmm.engine.nn.posterior import EdgePrior, Posterior, log_odds
+from causalmmm.engine.nn.posterior import EdgePrior, Posterior, edge_probability, log_odds
 from causalmmm.engine.spec.config import ModelConfig
 from causalmmm.kernels import edge_mean, edge_sample
 
@@ -147,7 +147,7 @@ class RelationalEncoder(nn.Module):
         effect_mean, effect_log_sd = self._effects(state, edges)
         kl = sample.kl + prior.kl
         if log_bf is not None:  # the operator's KL is from prior and evidence together
-            kl = kl + (sample.logits.softmax(-1)[..., 1] * log_bf).sum((1, 2))
+            kl = kl + (edge_probability(sample.logits) * log_bf).sum((1, 2))
         return Posterior(sample._replace(kl=kl), effect_mean, effect_log_sd, state)
 
     def _effects(self, state: Tensor, edges: Tensor | None) -> tuple[Tensor, Tensor]:

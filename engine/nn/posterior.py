@@ -83,9 +83,15 @@ def edge_gates(edges: EdgeSample) -> Tensor:
     return edges.z[..., 1]
 
 
+def edge_probability(logits: Tensor) -> Tensor:
+    """[...]: probability of "causal" from logits [..., 2]; far cheaper than a softmax over two."""
+    none, causal = logits.unbind(-1)
+    return torch.sigmoid(causal - none)
+
+
 def causal_probability(edges: EdgeSample) -> Tensor:
     """Posterior probabilities [B, N, N] of the edges; the diagonal is zero."""
-    probability = edges.logits.softmax(-1)[..., 1]
+    probability = edge_probability(edges.logits)
     return probability - torch.diag_embed(probability.diagonal(dim1=1, dim2=2))
 
 

@@ -97,3 +97,16 @@ def test_autoregression_sums_weighted_lags_of_the_same_series() -> None:
             weights[..., p] * residual[..., t - 1 - p] for p in range(3) if t - 1 - p >= 0
         )
         torch.testing.assert_close(predicted[..., t - 1], expected)
+
+
+def test_the_gradient_of_delays_is_that_of_their_slices() -> None:
+    """Every response goes where it arrives; the first also to the steps before any arrives."""
+    decoder = build(decays=(0.2, 0.4, 0.6, 0.3), delays=(0, 2, 2, 5)).decoder
+    response = torch.randn(2, 4, 4, 9, requires_grad=True)
+    weight = torch.randn(2, 4, 4, 9)
+    (found,) = torch.autograd.grad((weight * decoder.delayed(response)).sum(), response)
+    expected = torch.zeros(2, 4, 4, 9)
+    for component, delay in enumerate((0, 2, 2, 5)):
+        for step in range(9):
+            expected[:, :, component, max(0, step - delay)] += weight[:, :, component, step]
+    torch.testing.assert_close(found, expected)
