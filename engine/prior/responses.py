@@ -119,9 +119,9 @@ def _edge_statistics(
     sign = torch.nn.functional.logsigmoid(_LOGISTIC_SCALE * z_score) + math.log(2)
     log_bf = log_bf + sign * positive.mT
     size = (weight.unsqueeze(-2) @ diagonal_blocks(gram[..., :width, :width], nodes)).squeeze(-2)
-    share = ((size * weight).sum(-1) / count.unsqueeze(-1)).clamp(0, 2).sqrt()
+    share = ((size * weight).sum(-1) / count.unsqueeze(-1)).clamp(0.0, 2.0).sqrt()
     squashed = log_bf.sign() * log_bf.abs().log1p()
-    found = torch.stack([squashed, share, z_score.clamp(-16, 16) / 4], -1)
+    found = torch.stack([squashed, share, z_score.clamp(-16.0, 16.0) / 4], -1)
     off = 1 - torch.eye(nodes, dtype=found.dtype, device=found.device).unsqueeze(-1)
     return (found * off).transpose(1, 2)
 

@@ -138,9 +138,9 @@ def _node_features(x: Tensor, received: Tensor, active: Tensor, context_mask: Te
     step = (before.square() * count.unsqueeze(-1) / split * rows).amax(-1) / left
     time = (number - (count.unsqueeze(-1) + 1) / 2) * rows
     line = (series * time).sum(-1).square() / time.square().sum(-1).clamp_min(1.0) / left
-    share = (left / whole.clamp_min(_LEAST_SPREAD)).clamp(0, 1.5)
+    share = (left / whole.clamp_min(_LEAST_SPREAD)).clamp(0.0, 1.5)
     silent = 1 - (active * rows).sum(-1) / count
-    return torch.stack([silent, share, step.clamp(0, 1), line.clamp(0, 1)], dim=-1)
+    return torch.stack([silent, share, step.clamp(0.0, 1.0), line.clamp(0.0, 1.0)], dim=-1)
 
 
 def _squashed(value: Tensor) -> Tensor:

@@ -51,6 +51,12 @@ def export_onnx(
             "The response regression has no ONNX form yet.",
             "Keep the model with save(), or fit with regime='amortised' to export it.",
         )
+    if network.pretrained is not None:
+        raise refuse(
+            "no-onnx-form",
+            "A model whose graphs come from the pretrained prior has no ONNX form yet.",
+            "Keep the model with save(), or fit with structure='evidence' to export it.",
+        )
     try:
         proto = build(
             network.cpu(),

@@ -12,7 +12,16 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from causalmmm import CausalMMM, Panel, PanelError, Schema, load, pretrained_graphs, simulate
+from causalmmm import (
+    CausalMMM,
+    ModelError,
+    Panel,
+    PanelError,
+    Schema,
+    load,
+    pretrained_graphs,
+    simulate,
+)
 from causalmmm.simulation import Truth
 
 
@@ -139,3 +148,9 @@ def test_a_saved_model_reads_the_same_graphs(
     fitted.save(tmp_path / "m")
     again = load(tmp_path / "m", device="cpu")
     pd.testing.assert_frame_equal(again.graphs(fitted.panel_), fitted.graphs())
+
+
+def test_an_export_is_refused_with_a_remedy(fitted: CausalMMM, tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="needs the optional extra onnx")
+    with pytest.raises(ModelError, match=r"(?s)no ONNX form yet.*structure='evidence'"):
+        fitted.export_onnx(tmp_path / "m.onnx")
