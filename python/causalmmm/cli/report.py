@@ -70,8 +70,9 @@ def report(
     fresh(out, force)
     if tables is not None:
         fresh(tables, force, "folder")
-    from causalmmm.report import write_report
+    from causalmmm.report import check_packages, write_report
 
+    check_packages()
     fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
     with terminal.working(f"reporting on {counted(panel.n_stores, 'store')}"):
         write_report(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from causalmmm.data.panel import Panel
     from causalmmm.model.estimator import CausalMMM
 
-__all__ = ["write_report", "gather", "write_page", "Tables"]
+__all__ = ["write_report", "gather", "write_page", "check_packages", "Tables"]
 
 
 def write_report(
