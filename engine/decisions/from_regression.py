@@ -9,7 +9,7 @@ from torch import Tensor
 
 from causalmmm.engine.decisions.system import Equation, System
 from causalmmm.engine.regression import Ahead, StorePosterior, simulate
-from causalmmm.engine.regression.posterior import Draws, Known
+from causalmmm.engine.regression.posterior import Draws, Known, chunks
 from causalmmm.kernels import adstock_hill
 
 
@@ -43,10 +43,17 @@ def _equation(known: Known, drawn: Draws, instant: Tensor, past: Tensor) -> Equa
     stock = initial.expand(draws, -1, -1)
     last = initial
     if begin:
-        exposure = known.problem.design.exposure[..., :begin]  # late senders' delayed already
-        shapes = (drawn.shapes.decay, drawn.shapes.slope, drawn.shapes.half)
-        decay, slope, half = (s.unsqueeze(1).unsqueeze(-1) for s in shapes)
-        stock = adstock_hill(exposure.unsqueeze(0), decay, slope, half, stock)[1]
+        # In single precision, some draws at a time: ten times as fast, and a stock is a mean.
+        exposure = known.problem.design.exposure[..., :begin].to(torch.float32)
+        shapes, parts = drawn.shapes, []  # late senders' exposure is delayed already
+        for first, end in chunks(draws, exposure.numel()):
+            decay, slope, half = (
+                s[first:end].to(torch.float32).unsqueeze(1).unsqueeze(-1)
+                for s in (shapes.decay, shapes.slope, shapes.half)
+            )
+            _, after = adstock_hill(exposure, decay, slope, half, initial.to(torch.float32))
+            parts.append(after.to(torch.float64))
+        stock = torch.cat(parts)
         last = past[:, senders, -1] * known.unit
     return Equation(
         senders=tuple(senders),

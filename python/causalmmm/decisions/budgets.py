@@ -28,7 +28,7 @@ from causalmmm.findings import closest, first_few, refusal
 
 Bounds = Mapping[str, tuple[float, float]]
 _MOST_VALUES = 12_000_000  # cells x draws that an answer holds; more stores get fewer draws
-_LEAST_DRAWS = 48
+_LEAST_DRAWS = 32
 _SEARCHED_VALUES = 1_500_000  # the same for the search itself, which needs the mean alone
 _LEAST_SEARCHED = 12
 _SMALL = 1e-9
