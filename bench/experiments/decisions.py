@@ -131,7 +131,7 @@ class TrueReturns:
         ahead = money_ahead(self.train, None, WEEKS, None)
         current = torch.from_numpy(ahead.money).transpose(1, 2)
         plan = torch.tensor(money.reshape(self.stores, WEEKS, channels)).transpose(1, 2)
-        limits = limits_of(self.train, ahead, None, None, None)
+        limits = limits_of(self.train, ahead, None, None)
         usual = current.mean(2, keepdim=True).clamp_min(1e-3 * float(current.mean()))
         reference = float(_True.apply(current, self))
         outcome = partial(_true_outcome, self)

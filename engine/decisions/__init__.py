@@ -6,11 +6,14 @@ One system of equations serves all decisions; nothing here knows dates, names or
 from causalmmm.engine.decisions.allocation import (
     Allocation,
     Limits,
+    Prices,
     allocate,
     planned_change,
+    prices,
 )
 from causalmmm.engine.decisions.experiments import Agreement, agree
 from causalmmm.engine.decisions.from_regression import regression_system
+from causalmmm.engine.decisions.goals import Goal, OutOfReachError, budget_for
 from causalmmm.engine.decisions.paths import PathEffects, path_effects
 from causalmmm.engine.decisions.system import Equation, System
 
@@ -26,4 +29,9 @@ __all__ = [
     "Allocation",
     "allocate",
     "planned_change",
+    "Prices",
+    "prices",
+    "Goal",
+    "OutOfReachError",
+    "budget_for",
 ]

@@ -71,6 +71,33 @@ class Allocation:
     marginal: Tensor
 
 
+@dataclass(frozen=True)
+class Prices:
+    """What one more unit of money would add: ``channel`` [C], in the cells that are within their
+    bounds; ``budget``, the same of the whole budget, NaN where every channel is held by its own
+    limits; lower and upper, bool [C], which limit of a channel's total binds."""
+
+    channel: Tensor
+    budget: float
+    lower: Tensor
+    upper: Tensor
+
+
+def prices(found: Allocation, limits: Limits) -> Prices:
+    """Shadow prices of an allocation."""
+    money, total = found.money, found.money.sum((0, 2))
+    within = (money > limits.lower + 1e-6 * limits.upper) & (money < limits.upper * (1 - 1e-6))
+    weight = torch.where(within, money.clamp_min(1e-12), 1e-12)
+    moved = (found.marginal * weight).sum((0, 2))
+    slack = 1e-6 * limits.channel_upper.clamp_min(1e-12)
+    lower = total <= limits.channel_lower + slack  # zero is a limit too
+    upper = total >= limits.channel_upper - slack
+    free = ~(lower | upper)
+    weight = weight.sum((0, 2))
+    budget = float(moved[free].sum() / weight[free].sum()) if free.any() else float("nan")
+    return Prices(moved / weight, budget, lower, upper)
+
+
 def allocate(
     outcome: Callable[[Tensor], Tensor], limits: Limits, begin: Tensor, usual: Tensor
 ) -> Allocation:

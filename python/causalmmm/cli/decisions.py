@@ -115,6 +115,13 @@ def optimize(
     quantile: Annotated[
         float | None, typer.Option(help="Maximise this quantile instead of the mean, as in 0.1.")
     ] = None,
+    reach: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GOAL=NUMBER",
+            help="A goal instead of a budget: outcome=50000, roi=2 or mroi=1.",
+        ),
+    ] = None,
     store: StoreOption = None,
     data: DataOption = None,
     config: ConfigOption = None,
@@ -135,16 +142,24 @@ def optimize(
     \b
     causalmmm optimize runs/a --horizon 13 -o plan.csv
     causalmmm optimize runs/a --horizon 13 --budget 250000 --bound tv=0.8:1.2
+    causalmmm optimize runs/a --horizon 13 --reach mroi=1 -o plan.csv
     """
     terminal.start(quiet=quiet, json=json)
     kind = format_of(out, format, TABLES, json=json)
     if out is not None:
         fresh(out, force)
     bounds = dict(map(_bound, bound or ()))
+    goal = None if reach is None else _goal(reach)
     fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
     with terminal.working(f"planning {counted(panel.n_stores, 'store')}"):
         found = fitted.optimize(
-            horizon, budget, panel=panel, plan=plan, bounds=bounds, quantile=quantile
+            horizon,
+            budget,
+            panel=panel,
+            plan=plan,
+            bounds=bounds,
+            quantile=quantile,
+            reach=goal,
         )
     if out is None:
         return write_table(found.channels, None, kind, force=force)
@@ -262,4 +277,13 @@ def _bound(text: str) -> tuple[str, tuple[float, float]]:
         return name, (float(low), float(high))
     except ValueError:
         message = f"a bound is CHANNEL=LOW:HIGH, as in tv=0.8:1.2, not '{text}'"
+        raise typer.BadParameter(message) from None
+
+
+def _goal(text: str) -> dict[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        return {name: float(number)}
+    except ValueError:
+        message = f"a goal is GOAL=NUMBER, as in mroi=1, not '{text}'"
         raise typer.BadParameter(message) from None

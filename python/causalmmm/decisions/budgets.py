@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,17 @@ from causalmmm.decisions.period import (
     usual_input,
     worth,
 )
-from causalmmm.engine.decisions import Allocation, Limits, System, allocate, planned_change
+from causalmmm.engine.decisions import (
+    Allocation,
+    Goal,
+    Limits,
+    OutOfReachError,
+    System,
+    allocate,
+    budget_for,
+    planned_change,
+    prices,
+)
 from causalmmm.findings import closest, first_few, refusal
 
 Bounds = Mapping[str, tuple[float, float]]
@@ -84,23 +94,57 @@ def optimized(
     totals: Bounds | None,
     quantile: float | None,
     plan: Plan | None,
+    reach: Mapping[str, float] | None,
 ) -> Budget:
     """See ``CausalMMM.optimize``."""
-    limits = limits_of(panel, ahead, budget, bounds, totals)
-    tail = tail_of(panel)
-    model = _Model(systems, panel, ahead, tail)
+    limits = limits_of(panel, ahead, bounds, totals)
+    model = _Model(systems, panel, ahead, tail_of(panel))
     usual = torch.from_numpy(_usual(ahead)).transpose(1, 2)  # [S, C, 1]
     current = torch.from_numpy(ahead.money).transpose(1, 2)  # [S, C, W]
-    whole = float(current.sum())
-    begin = current * (limits.budget / whole) if whole > 0 else limits.lower
-    found = allocate(model.outcome(quantile), limits, begin, usual)
+    value = model.outcome(quantile)
+    if reach is None:
+        limits = funded(limits, limits.budget if budget is None else budget)
+        whole = float(current.sum())
+        begin = current * (limits.budget / whole) if whole > 0 else limits.lower
+        found = allocate(value, limits, begin, usual)
+    else:
+        limits, found = _reaching(reach, budget, value, limits, current, usual)
     return _result(panel, ahead, limits, found, model, plan)
 
 
-def limits_of(
-    panel: Panel, ahead: Ahead, budget: float | None, bounds: Bounds | None, totals: Bounds | None
-) -> Limits:
-    """Bounds relative to the current plan, and totals in money; refused where they cannot be met.
+def _reaching(
+    reach: Mapping[str, float],
+    budget: float | None,
+    value: Callable[[Tensor], Tensor],
+    limits: Limits,
+    current: Tensor,
+    usual: Tensor,
+) -> tuple[Limits, Allocation]:
+    """The budget that reaches a goal, and its best plan."""
+    if budget is not None:
+        raise ValueError("pass a budget, or a goal to reach; not both")
+    goals = get_args(Goal)
+    if len(reach) != 1 or next(iter(reach)) not in goals:
+        raise ValueError(f"reach is one of {', '.join(goals)} with a number, got {dict(reach)}")
+    ((goal, wanted),) = reach.items()
+    with torch.no_grad():
+        nothing = float(value(torch.zeros_like(current)))
+    try:
+        return budget_for(
+            cast("Goal", goal), wanted, value, limits, current, usual, nothing
+        )
+    except OutOfReachError as error:
+        raise refusal(
+            "goal-out-of-reach",
+            f"No budget reaches {goal} {wanted:,.6g}: the most within the bounds is "
+            f"{error.most:,.6g}. No step gets more than a store has spent in one before.",
+            "Lower the goal, widen the bounds or plan more steps.",
+        ) from None
+
+
+def limits_of(panel: Panel, ahead: Ahead, bounds: Bounds | None, totals: Bounds | None) -> Limits:
+    """Bounds relative to the current plan, whose total is the budget, and totals in money; refused
+    where they cannot be met.
 
     A step's spend stays within what the store has spent in one before (or plans to).
     """
@@ -129,17 +173,21 @@ def limits_of(
                 "Lower its lower bound, or plan more steps.",
                 column=name,
             )
-    wanted = float(total.sum()) if budget is None else float(budget)
-    low, high = float(lower.sum()), float(upper.sum())
-    if not low * (1 - _SMALL) <= wanted <= high * (1 + _SMALL):
-        side = "less than the lower" if wanted < low else "more than the upper"
+    cells = torch.where((lower == upper).view(1, -1, 1) & (most == money), money, 0.0)
+    return Limits(cells, most, lower, upper, float(total.sum()))
+
+
+def funded(limits: Limits, budget: float) -> Limits:
+    """The limits with a budget; refused where bounds do not allow it."""
+    low, high = float(limits.channel_lower.sum()), float(limits.channel_upper.sum())
+    if not low * (1 - _SMALL) <= budget <= high * (1 + _SMALL):
+        side = "less than the lower" if budget < low else "more than the upper"
         raise refusal(
             "infeasible-budget",
-            f"The budget {wanted:,.6g} is {side} bounds allow ({low:,.6g} to {high:,.6g}).",
+            f"The budget {budget:,.6g} is {side} bounds allow ({low:,.6g} to {high:,.6g}).",
             "Change the budget or the bounds.",
         )
-    cells = torch.where((lower == upper).view(1, -1, 1) & (most == money), money, 0.0)
-    return Limits(cells, most, lower, upper, min(max(wanted, low), high))
+    return replace(limits, budget=min(max(budget, low), high))
 
 
 class _Model:
@@ -253,18 +301,8 @@ def _result(
     with torch.no_grad():
         gain = model.drawn(found.money).numpy()
         brought = [_brought(model, ahead.money), _brought(model, money)]
-    marginal = found.marginal
-    open_cells = (found.money > limits.lower + 1e-6 * limits.upper) & (
-        found.money < limits.upper * (1 - 1e-6)
-    )
-    weight = torch.where(open_cells, found.money.clamp_min(1e-12), 1e-12)
-    by_channel = (marginal * weight).sum((0, 2)) / weight.sum((0, 2))
-    total = found.money.sum((0, 2))
-    slack = 1e-6 * limits.channel_upper.clamp_min(1e-12)
-    at_lower = (total <= limits.channel_lower + slack) & (limits.channel_lower > 0)
-    at_upper = total >= limits.channel_upper - slack
-    free = ~(at_lower | at_upper)
-    shadow = float((by_channel * free).sum() / free.sum()) if free.any() else float("nan")
+    price = prices(found, limits)
+    held = np.where(price.lower, "lower", np.where(price.upper, "upper", ""))
     current, spend = (np.append(m.sum((0, 1)), m.sum()) for m in (ahead.money, money))
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.where(current > 0, spend / current - 1, np.nan)
@@ -277,8 +315,8 @@ def _result(
             "change": change,
             "outcome_current": brought[0],
             "outcome": brought[1],
-            "marginal": [*by_channel.tolist(), shadow],
-            "limit": [*np.where(at_lower, "lower", np.where(at_upper, "upper", "")), ""],
+            "marginal": [*price.channel.tolist(), price.budget],
+            "limit": [*held, ""],
         }
     )
     cells = {
@@ -291,7 +329,7 @@ def _result(
     }
     ends = {name: float(value) for name, value in summary(gain).items()}
     best = plan_frame(panel, ahead, money, plan)
-    return Budget(pd.DataFrame(cells), channels, ends, best, shadow)
+    return Budget(pd.DataFrame(cells), channels, ends, best, price.budget)
 
 
 def _brought(model: _Model, money: Floats) -> Floats:

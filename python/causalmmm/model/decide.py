@@ -119,6 +119,7 @@ class Decisions(Predictor):
         bounds: Bounds | None = None,
         totals: Bounds | None = None,
         quantile: float | None = None,
+        reach: Mapping[str, float] | None = None,
     ) -> Budget:
         """The spend by store, channel and step after the history that brings the most.
 
@@ -130,6 +131,9 @@ class Decisions(Predictor):
                   ``{"tv": (0.8, 1.2)}``; (1, 1) keeps the channel as it is.
         totals    (lower, upper) of a channel's total in money.
         quantile  maximise this quantile of the outcome instead of its mean, as in 0.1: safer.
+        reach     a goal instead of a budget: {"outcome": 50000} spends the least that brings so
+                  much in all; {"roi": 2} and {"mroi": 1} the most that still returns so much, on
+                  the whole or by its last unit of money.
 
         No step gets more than the store has spent on the channel in one step before, as nothing is
         known of effects beyond. Carry-over from the history counts, and so does what is carried
@@ -161,6 +165,7 @@ class Decisions(Predictor):
             totals=totals,
             quantile=quantile,
             plan=future,
+            reach=reach,
         )
 
     def compare(self, plans: Mapping[str, Any], panel: PanelLike | None = None) -> pd.DataFrame:

@@ -182,6 +182,21 @@ def test_plans_are_compared_with_the_first(weekly: tuple[CausalMMM, Panel, Truth
         model.compare({"a": plan, "b": shorter})
 
 
+def test_a_goal_finds_its_budget(weekly: tuple[CausalMMM, Panel, Truth]) -> None:
+    model, _, _ = weekly
+    usual = model.optimize(AFTER).channels.set_index("channel").loc["all channels"]
+    wanted = 0.7 * usual["outcome"]
+    least = model.optimize(AFTER, reach={"outcome": wanted}).channels.iloc[-1]
+    assert wanted <= least["outcome"] < 1.03 * wanted
+    assert least["spend"] < 0.7 * usual["spend"], "returns diminish"
+    with pytest.raises(RefusedInput, match="No budget reaches outcome"):
+        model.optimize(AFTER, reach={"outcome": 1e12})
+    with pytest.raises(ValueError, match="reach is one of outcome, roi, mroi"):
+        model.optimize(AFTER, reach={"sales": 1.0})
+    with pytest.raises(ValueError, match="not both"):
+        model.optimize(AFTER, 1000.0, reach={"roi": 1.0})
+
+
 def test_one_store_is_planned_alone(weekly: tuple[CausalMMM, Panel, Truth]) -> None:
     model, train, _ = weekly
     one = str(train.stores[1])
