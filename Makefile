@@ -27,14 +27,15 @@ run: .venv/.installed-$(CUDA) ## set up, then run the demo: simulate, fit, score
 	@echo "== demo: results go to demo/"
 	$(BIN)/causalmmm demo --out demo
 
+# A module's tests stay in one process (loadscope), so that its models are fitted once.
 test: .venv/.installed-$(CUDA) ## set up, then run all tests
 	@echo "== tests, in $(WORKERS) processes"
 	@mkdir -p build
-	OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -n $(WORKERS) --junitxml=build/tests.xml $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -n $(WORKERS) --dist loadscope --junitxml=build/tests.xml $(ARGS)
 
 coverage: .venv/.installed-$(CUDA) ## run all tests and show which lines of the package they ran
 	@mkdir -p build
-	COVERAGE_FILE=build/coverage OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -n $(WORKERS) -q \
+	COVERAGE_FILE=build/coverage OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -n $(WORKERS) --dist loadscope -q \
 	  --cov=causalmmm --cov-report=term:skip-covered --cov-report=html:build/coverage-html $(ARGS)
 
 lint: .venv/.lint ## check style (ruff)
