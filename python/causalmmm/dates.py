@@ -112,12 +112,25 @@ def parse_dates(series: pd.Series[Any], column: str) -> ParsedDates:
     return ParsedDates(days, np.isnat(days) & ~missing, findings)
 
 
+# Day 1 is 1900-01-01, and Excel believes in a 29 February 1900.
+_EXCEL_EPOCH = np.datetime64("1899-12-30", "D")
+_EXCEL_TEXT = re.compile(r"\d{5}(\.0*)?")
+
+
+def _are_excel_days(numbers: NDArray[np.int64]) -> bool:
+    """Whether all lie in 1982 to 2064 as Excel counts days; no other format is that short."""
+    return bool(((numbers >= 30_000) & (numbers <= 60_000)).all())
+
+
 def _parse_numbers(numbers: NDArray[np.float64]) -> Days:
     """20240131 as a day, 202401 as a month; NaT for other numbers."""
     import pandas as pd
 
     plausible = (numbers > 0) & (numbers < 1e8)
     whole = np.where(plausible, numbers, 0).astype(np.int64)
+    if plausible.any() and _are_excel_days(whole[plausible]):
+        days: Days = _EXCEL_EPOCH + np.where(plausible, whole, 0)
+        return np.where(plausible, days, np.datetime64("NaT", "D"))
     whole = np.where((whole >= 190001) & (whole <= 221112), whole * 100 + 1, whole)
     distinct, inverse = np.unique(whole, return_inverse=True)
     texts = pd.Series(distinct).astype(str).where((distinct > 1900_00_00) & (distinct < 2212_00_00))
@@ -155,6 +168,14 @@ def _parse_texts(
     import pandas as pd
 
     texts = [str(text).strip() for text in distinct]
+    if texts and all(_EXCEL_TEXT.fullmatch(text) for text in texts):
+        whole = np.array([int(text.split(".")[0]) for text in texts])
+        if _are_excel_days(whole):
+            codes = series.cat.codes.to_numpy()
+            day = (_EXCEL_EPOCH + whole)[codes]
+            told = f"Dates in column '{column}' are Excel's day numbers."
+            found = Finding("notice", "excel-dates", told, column=column)
+            return np.where(codes >= 0, day, np.datetime64("NaT", "D")), [found]
     matches = [_TIME.search(text) for text in texts]
     plain = pd.Series([t[: m.start()] if m else t for t, m in zip(texts, matches, strict=True)])
     candidates = _best_formats(plain.astype("str"))

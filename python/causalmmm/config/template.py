@@ -5,6 +5,7 @@ Only formats text; the guesses and their reasons come from ``causalmmm.data.gues
 
 from __future__ import annotations
 
+import re
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,9 @@ def _line(key: str, column: str, reasons: dict[str, Finding]) -> str:
 def _commented(text: str, finding: Finding | None) -> str:
     if finding is None:
         return text
-    reason = finding.message.split(": ", 1)[-1].rstrip(".")
+    told = finding.message.removeprefix(f"Column '{finding.column}' ")
+    told = told.removeprefix("is read as ").removeprefix("is not used: ")
+    reason = re.sub(r"^[^:]*channel '.*?': |^[\w ,]+: ", "", told).rstrip(".")
     doubt = " (doubtful)" if finding.severity == "warning" else ""
     return f"{text:<{_WIDTH}}  # {reason}{doubt}"
 

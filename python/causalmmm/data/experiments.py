@@ -120,9 +120,7 @@ class _Check:
         stores = np.array(chosen, np.int64)
         self._window(number, stores, days)
         start, end = (str(day) for day in days)
-        return Experiment(
-            store, stores, channel, start, end, lift, error, float(spend), **words
-        )
+        return Experiment(store, stores, channel, start, end, lift, error, float(spend), **words)
 
     def _window(self, number: int, stores: NDArray[np.int64], days: list[Any]) -> None:
         """Whether the window lies in the histories of the stores; a last step may be cut."""
@@ -144,9 +142,7 @@ class _Check:
             self._wrong(number, name, f"has {name} '{row[name]}', which is no date as 2024-12-31")
             return None
 
-    def _number(
-        self, number: int, row: dict[str, Any], name: str, above: float = -np.inf
-    ) -> float:
+    def _number(self, number: int, row: dict[str, Any], name: str, above: float = -np.inf) -> float:
         try:
             value = float(row[name])
         except (ValueError, TypeError):

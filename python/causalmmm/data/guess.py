@@ -32,9 +32,20 @@ STORE = (
     "brand",
     "advertiser",
     "advertiser_id",
+    *("filiale", "markt", "laden", "magasin", "région"),
 )
-DATE = ("date", "ds", "time", "week", "date_week", "wk_strt_dt", "day", "month", "timestamp")
-TARGET = ("target", "y", "gmv", "sales", "revenue", "kpi", "conversions", "orders")
+DATE = (
+    *("date", "ds", "time", "week", "date_week", "wk_strt_dt", "day", "month", "timestamp"),
+    *("datum", "woche", "tag", "monat", "semaine", "jour", "mois"),
+)
+TARGET = (
+    *("target", "y", "gmv", "sales", "revenue", "kpi", "conversions", "orders"),
+    *("net sales", "total sales", "gross sales", "sales amount", "net revenue", "total revenue"),
+    *("turnover", "umsatz", "nettoumsatz", "absatz", "ventes", "chiffre d'affaires"),
+)
+_UNIT = re.compile(
+    r"(?i)[\s_]*(\([^()]*\)|\[[^\[\]]*\]|€|\$|£|\b(?:eur|usd|gbp|chf)|_(?:eur|usd|gbp))$"
+)
 
 _AMOUNT = r"\s*[^\d\s]{0,4}\s*\d[\d.,' ]*\s*[^\d\s]{0,4}\s*"
 _SAMPLED_ROWS = 10_000  # of a column whose name is not conclusive
@@ -59,11 +70,17 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
         ),
         (
             "control",
-            r"(?i)\w+_controls?|c\d+|control_?\w*|competitor\w*|price|temperature|weather\w*",
+            r"(?i)\w+_controls?|c\d+|control_?\w*|competitor\w*|price|temperature|weather\w*"
+            r"|.*_?inde?x|gdp\w*|cpi|inflation\w*|unemployment\w*|lockdowns?|covid\w*|closures?",
             "named like a control",
         ),
         ("control", r"\w+_B", "ends in _B, a baseline variable in Robyn"),
         ("organic", r"(?i)organic\w*|\w+_organic|newsletter\w*", "named like an organic channel"),
+        (
+            "organic",
+            r"(?i).*(engagements?|opens|likes|followers|shares|mentions)",
+            "named like attention that nobody paid for",
+        ),
         ("organic", r"\w+_O", "ends in _O, an organic variable in Robyn"),
         (
             "mediator",
@@ -72,6 +89,12 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
         ),
         ("spend", r"(?i)(?P<channel>.+)[_ .-](spend|cost)s?", "named like spend"),
         ("spend", r"(?i)(spend|cost)[_ .-](?P<channel>.+)", "named like spend"),
+        (
+            "spend",
+            r"(?i)(?P<channel>.+)[_ .-](kosten|ausgaben|werbung|budget|dépenses?|depenses?|coûts?)",
+            "named like spend",
+        ),
+        ("spend", r"(?i)(?P<channel>.+[_ .-]ads)", "named like a channel, so taken as its spend"),
         ("spend", r"(?P<channel>.+)_S", "ends in _S, spend in Robyn"),
         ("exposure", r"(?P<channel>.+?)(_clicks?)?_[IP]", "ends in _I or _P, exposure in Robyn"),
         (
@@ -84,7 +107,9 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
             "spend",
             r"(?i)(?P<channel>(tv|radio|print|ooh|search|social|display|facebook|fb|meta|google"
             r"|bing|tiktok|youtube|video|feed|email|affiliates?|influencers?|banner|instagram"
-            r"|newspapers?|magazines?|billboards?|cinema|podcasts?|media)(_?\w+)?)",
+            r"|newspapers?|magazines?|billboards?|cinema|podcasts?|media|amazon|criteo|linkedin"
+            r"|snapchat|pinterest|reddit|twitter|spotify|programmatic|taboola|outbrain|kino"
+            r"|fernsehen|plakat|télé)([_ .-]?\w+)*)",
             "named like a channel, so taken as its spend",
         ),
     )
@@ -93,7 +118,12 @@ _RULES: tuple[tuple[str, re.Pattern[str], str], ...] = tuple(
 
 def is_key(name: str) -> bool:
     """Whether a column of this name would be taken as store or date."""
-    return name.strip().lower() in {*STORE, *DATE}
+    return _bare(name).lower() in {*STORE, *DATE}
+
+
+def _bare(name: str) -> str:
+    """A header without spaces around it and the unit at its end: ``Net Sales [EUR]``."""
+    return _UNIT.sub("", name.strip()).strip() or name.strip()
 
 
 @dataclass(frozen=True)
@@ -167,13 +197,13 @@ class _Guesser:
 
     @staticmethod
     def _pick(columns: list[str], usual_names: tuple[str, ...]) -> str | None:
-        by_lower_case = {name.strip().lower(): name for name in reversed(columns)}
+        by_lower_case = {_bare(name).lower(): name for name in reversed(columns)}
         matches = (by_lower_case[name] for name in usual_names if name in by_lower_case)
         return next(matches, None)
 
     def _assign(self, name: str) -> None:
         for role, pattern, reason in _RULES:
-            match = pattern.fullmatch(name.strip())
+            match = pattern.fullmatch(_bare(name))
             if match is None:
                 continue
             if role != "calendar" and self._kind(name) == "text" and not self._holds_amounts(name):
@@ -194,6 +224,7 @@ class _Guesser:
         self.unknown.append(name)
 
     def _assign_channel(self, role: str, channel: str, name: str, reason: str) -> None:
+        channel = channel.strip(" :;,_-") or name
         if is_reserved(channel):
             channel = name
         taken = self.spend if role == "spend" else self.exposure
@@ -217,8 +248,11 @@ class _Guesser:
             kind = self._kind(name)
             if kind in ("text", "date"):
                 self._record(name, "unused", f"it contains {kind}s and its name is not conclusive")
-            elif name.lower() in TARGET:
+            elif _bare(name).lower() in TARGET and "target" in self.single:
                 self._record(name, "unused", f"'{self.single['target']}' is already the target")
+            elif kind == "flag":
+                self.lists["control"].append(name)
+                self._record(name, "control", "it holds only 0 and 1")
             elif guess_channels and kind != "negative":
                 self.spend[name] = name
                 self._record(
@@ -228,10 +262,11 @@ class _Guesser:
                     doubtful=True,
                 )
             else:
-                self._record(name, "unused", "its name is not conclusive; give it a role to use it")
+                reason = "its name is not conclusive; give it a role to use it"
+                self._record(name, "unused", reason, doubtful=True)
 
     def _kind(self, name: str) -> str:
-        """Kind of the values: date, text, negative (numbers, some below 0) or number."""
+        """Kind of the values: date, text, flag (0 and 1), negative (some below 0) or number."""
         if self.source is None:
             return "number"
         series = self.source.column(name, _SAMPLED_ROWS)
@@ -244,7 +279,10 @@ class _Guesser:
             dated = pd.to_datetime(texts, format="ISO8601", errors="coerce")
             return "date" if len(texts) and dated.notna().all() else "text"
         if pd.api.types.is_bool_dtype(series.dtype):
-            return "number"
+            return "flag"
+        values = series.dropna()
+        if len(values) and bool(values.isin([0, 1]).all()) and values.nunique() == 2:
+            return "flag"
         return "negative" if bool((series < 0).any()) else "number"
 
     def _holds_amounts(self, name: str) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from causalmmm.data.readers import Source
 from causalmmm.data.schema import NATIONAL
 from causalmmm.dates import Days, parse_dates
-from causalmmm.findings import Finding, first_few
+from causalmmm.findings import Finding, counted, first_few
 
 MAX_NAME = 200  # characters of a store's name
 Codes = NDArray[np.integer[Any]]
@@ -123,6 +123,23 @@ def _read_stores(series: pd.Series[Any], column: str) -> Keys:
                 f"'{too_long[:40]}...'; at most {MAX_NAME} are read.",
                 "Check that this is the column of store names.",
                 column=column,
+            )
+        )
+    by_spelling: dict[str, list[str]] = {}
+    for name in names.tolist():
+        by_spelling.setdefault("".join(name.casefold().split()), []).append(name)
+    twice = [same for same in by_spelling.values() if len(same) > 1]
+    if twice:
+        shown = "; ".join(first_few(same) for same in twice[:3])
+        keys.findings.append(
+            Finding(
+                "warning",
+                "store-spelling",
+                f"{counted(len(twice), 'store')} in column '{column}' may be written in several "
+                f"ways: {shown}. They are read as different stores.",
+                "Write each store in one way (capitals and spaces count).",
+                column=column,
+                store=twice[0][0],
             )
         )
     spaced = names[(stripped != names) & (stripped != "")]

@@ -262,3 +262,44 @@ def test_every_problem_of_a_schema_is_reported() -> None:
         ("unknown-key", "colour"),
         ("unknown-frequency", "freq"),
     }
+
+
+@pytest.mark.parametrize(
+    ("column", "role"),
+    [
+        ("Google Ads", "channels"), ("Amazon Ads", "channels"), ("TV: spend", "channels"),
+        ("Kino Kosten", "channels"), ("radio_spend [EUR]", "channels"),
+        ("lockdown", "controls"), ("price_index", "controls"), ("gdp_index", "controls"),
+        ("promo_flag", "controls"), ("strange_flag", "controls"),
+        ("social_engagements", "organic"), ("email_opens", "organic"),
+    ],
+)  # fmt: skip
+def test_columns_as_people_name_them_get_the_role_that_they_mean(column: str, role: str) -> None:
+    frame = look_alike({"Datum": "date", "Net Sales (EUR)": None, "tv_spend": None, column: None})
+    if column.endswith("flag"):
+        frame[column] = [0, 1] * 10
+    schema, _ = Schema.guess(frame)
+    assert schema.target == "Net Sales (EUR)"
+    named = {"channels": [c.column for c in schema.channels.values()],
+             "controls": schema.control_names, "organic": [*schema.organic]}  # fmt: skip
+    assert column in named[role]
+    assert "TV:" not in schema.channels
+
+
+def test_numbers_without_a_role_are_a_warning() -> None:
+    frame = look_alike({"date": "date", "sales": None, "tv_spend": None, "mystery": None})
+    (found,) = [f for f in Schema.guess(frame)[1] if f.column == "mystery"]
+    assert (found.severity, found.code) == ("warning", "guessed-unused")
+
+
+def test_excel_day_numbers_are_dates_and_two_spellings_of_a_store_are_told(tmp_path: Any) -> None:
+    frame = look_alike({"shop": "store", "date": "date", "sales": None, "tv": None}, ["R0", "r0"])
+    days = (pd.to_datetime(frame["date"]) - pd.Timestamp("1899-12-30")).dt.days
+    for through in ("frame", "csv"):
+        given: Any = frame.assign(date=days)
+        if through == "csv":
+            given.to_csv(tmp_path / "t.csv", index=False)
+            given = tmp_path / "t.csv"
+        panel = Panel.from_frame(given)
+        assert str(panel.data.grid[0]) == frame["date"].iloc[0]
+        assert "store-spelling" in panel.report.codes
