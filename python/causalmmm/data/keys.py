@@ -102,7 +102,8 @@ def _read_stores(series: pd.Series[Any], column: str) -> Keys:
     else:
         codes, distinct = pd.factorize(series)
         distinct = pd.Index(distinct)
-    if pd.api.types.is_float_dtype(distinct.dtype) and (distinct == np.rint(distinct)).all():
+    whole = pd.api.types.is_float_dtype(distinct.dtype) and np.isfinite(distinct).all()
+    if whole and (distinct == np.rint(distinct)).all():
         distinct = distinct.astype("int64")
     texts, too_long = _shortened(list(distinct.astype(str)))
     names = np.array(texts, dtype=np.str_)
