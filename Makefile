@@ -8,6 +8,7 @@ PYTHON  ?= python3
 CUDA    ?= OFF# ON or AUTO compiles the CUDA kernels too (needs nvcc)
 WORKERS ?= 2# test processes
 ARGS    ?=# further arguments for pytest
+PART    ?= tests response edges graphs small# what gpu-check does; each part takes under 5 minutes
 VENV    ?= on# off: gpu-check takes the packages of PYTHON as they are, and needs no network
 TRITON  ?= 3.6.0# the version that triton-check tests
 
@@ -76,17 +77,27 @@ gpu-python:
 	@$(MAKE) --no-print-directory CUDA=ON .venv/.installed-ON
 endif
 
-gpu-check: ## on a machine with a GPU: build the CUDA kernels, check them, then time them
+gpu-check: ## on a machine with a GPU: build the CUDA kernels, check and time them (PART=tests, ..)
 	@nvidia-smi -L || { echo "gpu-check: no NVIDIA GPU on this machine"; exit 1; }
 	@$(MAKE) --no-print-directory gpu-python
 	$(GPU_PYTHON) -c "import torch; assert torch.cuda.is_available(), 'torch sees no GPU'"
-	@echo "== correctness"
+	@for part in $(PART); do echo "== $$part"; $(MAKE) --no-print-directory gpu-$$part; done
+
+.PHONY: gpu-tests gpu-response gpu-edges gpu-graphs gpu-small
+gpu-tests:
 	$(GPU_PYTHON) -m pytest -m gpu $(ARGS) $$(grep -rl --include='test_*.py' 'pytest.mark.gpu' tests)
-	@echo "== speed"
+
+gpu-response:
 	$(GPU_PYTHON) -m bench.kernels.response --device cuda --out bench/results
 	$(GPU_PYTHON) -m bench.kernels.response --device cuda --dtype bfloat16 --out bench/results
+
+gpu-edges:
 	$(GPU_PYTHON) -m bench.kernels.edge_sweep --out bench/results
-	$(GPU_PYTHON) -m bench.kernels.edge_sweep --graphs --out bench/results
+
+gpu-graphs:
+	$(GPU_PYTHON) -m bench.kernels.edge_sweep --graphs --stores 128 1024 --compile '' --out bench/results
+
+gpu-small:
 	$(GPU_PYTHON) -m pytest -m gpu bench/kernels/edge_speed.py
 
 triton-check: .venv/.installed-$(CUDA) ## test the Triton kernels on another Triton as well (TRITON=3.6.0)
@@ -95,6 +106,7 @@ triton-check: .venv/.installed-$(CUDA) ## test the Triton kernels on another Tri
 	  --target build/triton-$(TRITON) triton==$(TRITON) 'numpy<2.4'
 	PYTHONPATH=$(CURDIR)/build/triton-$(TRITON) OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest \
 	  tests/kernels/edge/test_launch_budgets.py tests/kernels/edge/test_triton.py
+	PYTHONPATH=$(CURDIR)/build/triton-$(TRITON) $(BIN)/python -m bench.kernels.edge_compile --check
 
 foreign-check: .venv/.installed-$(CUDA) ## run an exported model in onnxruntime-web under Node.js
 	npm install --silent --ignore-scripts --no-audit --no-fund --prefix build/node onnxruntime-web@1.30.0

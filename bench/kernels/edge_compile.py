@@ -28,7 +28,9 @@ from bench.kernels.edge_roofline import H200
 from bench.lib.record import Row, record, table
 from causalmmm.kernels.edge.triton import bwd_kernels, fwd_kernels, layer_kernels, tables
 
-ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+# Bytes of shared memory that a block may have.
+SHARED_BYTES = {"sm_80": 166_912, "sm_90": tables.SHARED_BYTES, "sm_100": tables.SHARED_BYTES}
+ARCHITECTURES = tuple(SHARED_BYTES)
 FEATURES, NODES, TYPES = 27, 16, 2
 SLACK = 1.05  # of a budget, between versions of Triton
 
@@ -163,7 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     values = ["instructions", "registers", "stack", "nanoseconds"]
     print(table(rows, ["architecture", "width", "pass", "kernel"], values))
     if options.out:
-        record(options.out, "edge_compiled", rows, vars(options))
+        name = "_".join(["edge_compiled", *options.architecture])
+        record(options.out, name, rows, vars(options))
 
 
 def check(architectures: Sequence[str], widths: Sequence[int]) -> None:
@@ -192,9 +195,11 @@ def counts(architecture: str, width: int) -> list[Row]:
     for what in FUSED:
         fused = all((k, architecture, width, 2) in tables.LAUNCHES for k in FUSED[what])
         names = (FUSED if fused else LAYERED)[what]
+        if any(find(name, width, architecture) is None for name in names):
+            continue  # no kernels for this width there
         total = 0.0
         for name in names:
-            launch = tables.find(name, width, 2, architecture)
+            launch = find(name, width, architecture)
             assert launch is not None
             compiled = compile_kernel(name, width, 2, launch, architecture)
             nanoseconds = modelled(KERNELS[name], width, compiled)
@@ -209,6 +214,10 @@ def counts(architecture: str, width: int) -> list[Row]:
             | {"bytes": bytes_moved, "nanoseconds": total}
         )
     return rows
+
+
+def find(name: str, width: int, architecture: str) -> tables.Launch | None:
+    return tables.find(name, width, 2, architecture, SHARED_BYTES[architecture])
 
 
 def moved(kernel: Kernel, width: int) -> float:

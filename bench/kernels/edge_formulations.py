@@ -21,10 +21,11 @@ TEMPERATURE = 0.5
 
 
 class Operators(nn.Module):
-    """The public operators."""
+    """The public operators; without `keep` e is computed twice, as where there is no room."""
 
-    def __init__(self, nodes: int, width: int, features: int) -> None:
+    def __init__(self, nodes: int, width: int, features: int, keep: bool = True) -> None:
         super().__init__()
+        self.keep = keep
         self.sender1, self.sender2 = (nn.Linear(width, width, bias=False) for _ in range(2))
         self.receiver1, self.receiver2 = (nn.Linear(width, width) for _ in range(2))
         self.feature = nn.Linear(features, width, bias=False)
@@ -46,7 +47,7 @@ class Operators(nn.Module):
     def mean(
         self, first: tuple[Tensor, ...], features: Tensor, wf: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        return edge_mean(*first, features=features, wf=wf, keep_states=True)
+        return edge_mean(*first, features=features, wf=wf, keep_states=self.keep)
 
     def sample(
         self,

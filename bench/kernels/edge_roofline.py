@@ -1,8 +1,8 @@
 """What the edge passes must compute and move, and the least time that a device needs for it.
 
-The only source of these numbers; nothing is timed here but a CPU's rates. Counts are of what the
-kernels do (the CPU's core multiplies as often as Triton's), elementwise work at two instructions
-for each exponential.
+The only source of these numbers; nothing is timed here but a CPU's rates. Counts are of the
+kernels' schedule with e kept (the CPU's core multiplies as often as Triton's), so they say what its
+form could reach: what a kernel really issues is in `edge_compile`.
 """
 
 from __future__ import annotations
@@ -75,22 +75,29 @@ class Work:
 
 
 def forward(stores: int, nodes: int, width: int, features: int = 0, size: int = 2) -> Work:
-    """Both passes: four products of H x H for an edge (the first one of pass 2 is recomputed)."""
+    """Both passes: three products of H x H for an edge, whose state e is written once, and read.
+
+    Instructions: four ELUs of 5, two norms of 3, and 4 for sums and conversions.
+    """
     edges, rows = stores * nodes * (nodes - 1), stores * nodes
     return Work(
-        flop=edges * (8 * width**2 + 4 * width * features),
-        bytes=rows * 6 * width * size + edges * (2 * features * size + 2 * 2 * 4),
-        exponentials=edges * 6 * width,
-        instructions=edges * 41 * width,
+        flop=edges * (6 * width**2 + 2 * width * features),
+        bytes=rows * 6 * width * size + edges * ((2 * width + features) * size + 2 * 2 * 4),
+        exponentials=edges * 4 * width,
+        instructions=edges * 30 * width,
     )
 
 
 def backward(stores: int, nodes: int, width: int, features: int = 0, size: int = 2) -> Work:
-    """Four recomputed products, and two for each of the four of the forward pass."""
+    """Two recomputed products, and two for each of the three of the forward pass; e is read twice,
+    its gradient written and read.
+
+    Instructions: three ELUs of 5, four slopes of 3, norms forward and backward of 9 each.
+    """
     edges, rows = stores * nodes * (nodes - 1), stores * nodes
     return Work(
-        flop=edges * (24 * width**2 + 8 * width * features),
-        bytes=rows * 16 * width * size + edges * (4 * features * size + 4 * 2 * 4),
-        exponentials=edges * 8 * width,
-        instructions=edges * 90 * width,
+        flop=edges * (16 * width**2 + 4 * width * features),
+        bytes=rows * 16 * width * size + edges * ((4 * width + features) * size + 4 * 2 * 4),
+        exponentials=edges * 3 * width,
+        instructions=edges * 45 * width,
     )

@@ -16,7 +16,7 @@ import torch
 
 from bench.kernels.edge_formulations import ENCODERS, training_step
 
-FEATURES = 8
+FEATURES = 27  # as in training with two lags
 SIZES = [(8, 16, 64), (64, 16, 64), (128, 8, 32), (16, 32, 128)]  # stores, nodes, width
 GPU = pytest.param(
     "cuda",

@@ -1,7 +1,7 @@
 """The edge passes over a grid of sizes: time, peak memory, and share of the roofline, with a plot.
 
     python -m bench.kernels.edge_sweep --out bench/results                  # a GPU: the whole grid
-    python -m bench.kernels.edge_sweep --graphs --out bench/results         # without launch times
+    python -m bench.kernels.edge_sweep --graphs --stores 128 1024 --out bench/results   # replayed
     python -m bench.kernels.edge_sweep --device cpu --out bench/results     # a reduced one
 
 Beside the operators: the same passes in eager PyTorch (concatenated with BatchNorm; factorised with
@@ -32,12 +32,12 @@ from bench.kernels.edge_formulations import ENCODERS, check, training_step
 from bench.lib import memory
 from bench.lib.record import Row, record, table
 
-FEATURES = 8
+FEATURES = 27  # as in training with two lags
 NAMES = ("operators", "factorised, LayerNorm", "concatenated, BatchNorm")
 PASSES = ("forward", "forward and backward")
 BY = ["stores", "nodes", "width", "pass", "formulation"]
 GRID = {
-    "cuda": ([8, 16, 32, 64], [64, 128, 256], [1024, 8192, 65536]),
+    "cuda": ([8, 16, 32, 64], [32, 64, 128, 256], [128, 1024, 8192, 65536]),
     "cpu": ([8, 16], [32, 64], [64, 512]),
 }
 CPU_MEMORY = 6 << 30  # eager formulations that would keep more than this are left out
@@ -51,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", type=int, nargs="+")
     parser.add_argument("--stores", type=int, nargs="+")
     parser.add_argument("--dtype", help="default: bfloat16 on a GPU, float32 on a CPU")
-    where = "8192x16x128 8192x32x128"
+    where = "128x16x32 8192x16x64 8192x16x128"
     parser.add_argument("--compile", default=where, help="stores x nodes x width ..; '' for none")
-    parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--graphs", action="store_true", help="on a GPU: replay, do not launch")
     parser.add_argument("--threads", type=int, default=1, help="on a CPU")
     parser.add_argument("--out", type=Path)

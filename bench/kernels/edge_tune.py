@@ -31,6 +31,7 @@ from bench.kernels.edge_compile import (
     ARCHITECTURES,
     FEATURES,
     KERNELS,
+    SHARED_BYTES,
     Compiled,
     compile_kernel,
     sound,
@@ -38,7 +39,6 @@ from bench.kernels.edge_compile import (
 from causalmmm.kernels.edge.triton import tables
 from causalmmm.kernels.edge.triton.tables import Launch
 
-SHARED_BYTES = {"sm_80": 166_912, "sm_90": tables.SHARED_BYTES, "sm_100": tables.SHARED_BYTES}
 SOURCE = Path(__file__).parents[2] / "kernels" / "edge" / "triton" / "tables.py"
 SHORTLIST = 4
 REGISTERS, SHARED, WARPS = 65_536, 233_472, 64  # of a multiprocessor
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: dict[Key, Launch] = {}
     sizes = product(options.kernels, architectures, options.width, options.bytes)
     for name, architecture, width, size in sizes:
-        now = tables.find(name, width, size, architecture)
+        now = tables.find(name, width, size, architecture) or tables.find(name, width, size)
         if now is None:
             continue
         grid = [plain(now)] if options.as_they_are else candidates(name, now, width, size)
@@ -95,7 +95,7 @@ def best(
     compiled = {}
     for launch in grid:
         cost = compile_kernel(kernel, width, size, launch, architecture)
-        if cost.shared <= SHARED_BYTES[architecture]:
+        if cost.shared <= SHARED_BYTES[architecture] and cost.registers > 16:  # else an empty one
             compiled[launch] = cost
     first = next(iter(compiled), None)
     ranked = sorted(compiled, key=lambda launch: rank(launch, compiled[launch], launch == first))

@@ -170,8 +170,8 @@ struct Layers {
   void first_layer() {
     if (p.features) {
       for (int t = 0; t < tile.rows; ++t) {
-        const float* from = p.edge_features + tile.pair[t] * p.features;
-        for (std::int64_t f = 0; f < p.features; ++f) tile.features[t * p.features + f] = from[f];
+        __builtin_memcpy(tile.features + t * p.features,
+                         p.edge_features + tile.pair[t] * p.features, sizeof(float) * p.features);
       }
       matmul(rows_of(tile.features, p.features), tile.rows, w.wft, p.features, tile.inner1, width,
              false);

@@ -31,7 +31,9 @@ def unsupported_reasons(first: FirstPass, types: int) -> list[str]:
     count = 1 if features is None else features.shape[-1]
     reasons = {
         f"dtype {sender.dtype} is not float32, bfloat16 or float16": sender.dtype not in DTYPES,
-        f"no launch for width {width} on this device": host.row_for("weight", sender) is None,
+        f"no launch for width {width} on this device": any(
+            host.row_for(kernel, sender) is None for kernel in layers.KERNELS
+        ),
         f"{nodes} nodes are more than {tables.MAX_NODES}": nodes > tables.MAX_NODES,
         f"{types} edge types are more than {tables.MAX_TYPES}": types > tables.MAX_TYPES,
         f"{count} features are not 1 to {tables.MAX_FEATURES}": (

@@ -16,6 +16,10 @@ from torch import Tensor
 from causalmmm.kernels.edge.records import FirstPass, SecondPass
 from causalmmm.kernels.edge.triton import host, layer_kernels, tables
 
+KERNELS = (
+    *("state", "inner", "outer", "outer backward", "norm backward", "weight"),
+    *("layer backward, inner", "layer backward, states", "layer backward, first"),
+)
 SCRATCH = 3  # edge tensors that a backward pass needs beside e and its gradient
 
 

@@ -54,9 +54,11 @@ def find(
     architecture: str = MEASURED,
     shared: int = SHARED_BYTES,
 ) -> Launch | None:
-    """The launch of a kernel on this device, else on `MEASURED`, if it has the shared memory."""
-    row = LAUNCHES.get((kernel, architecture, width, size))
-    row = row or LAUNCHES.get((kernel, MEASURED, width, size))
+    """The launch of a kernel on this device, if it has the shared memory. An architecture that has
+    no row of the kernel for such numbers borrows those of `MEASURED`; otherwise a width that it has
+    no row for is one that does not compile for it."""
+    own = any(key[:2] == (kernel, architecture) and key[3] == size for key in LAUNCHES)
+    row = LAUNCHES.get((kernel, architecture if own else MEASURED, width, size))
     return row if row is not None and row.shared <= shared else None
 
 
@@ -65,37 +67,77 @@ def find(
 # one layer. Where a fused pass has no row, its weights or sums do not fit a multiprocessor, and it
 # goes layer by layer.
 LAUNCHES: Table = {
+    ("mean", "sm_80", 32, 2): Launch(64, 4, instructions=30.0, registers=128, shared=8192),
     ("mean", "sm_90", 32, 2): Launch(64, 4, instructions=29.5, registers=120, shared=8192),
+    ("mean", "sm_100", 32, 2): Launch(64, 4, instructions=29.5, registers=128, shared=12288),
+    ("mean", "sm_80", 64, 2): Launch(64, 4, instructions=32.5, shared=20480),
     ("mean", "sm_90", 64, 2): Launch(64, 4, instructions=30.5, shared=20480),
+    ("mean", "sm_100", 64, 2): Launch(64, 4, instructions=30.5, registers=240, shared=18432),
+    ("mean", "sm_80", 128, 2): Launch(64, 4, instructions=34.5, stack=288, shared=57344),
     ("mean", "sm_90", 128, 2): Launch(64, 4, instructions=29.0, stack=288, shared=49152),
+    ("mean", "sm_100", 128, 2): Launch(64, 4, instructions=26.5, stack=320, shared=49152),
     ("mean", "sm_90", 256, 2): Launch(64, 8, instructions=36.5, stack=704, shared=163840),
     ("mean", "sm_90", 32, 4): Launch(64, 4, instructions=54.5, registers=160, shared=24576),
     ("mean", "sm_90", 64, 4): Launch(64, 4, instructions=53.5, stack=32, shared=65536),
+    ("logits", "sm_80", 32, 2): Launch(64, 4, instructions=58.5, registers=128, shared=12288),
     ("logits", "sm_90", 32, 2): Launch(64, 4, instructions=58.5, registers=96, shared=12288),
+    ("logits", "sm_100", 32, 2): Launch(64, 4, instructions=59.5, registers=128, shared=16384),
+    ("logits", "sm_80", 64, 2): Launch(128, 8, instructions=62.5, stack=64, shared=45056),
     ("logits", "sm_90", 64, 2): Launch(64, 4, instructions=57.5, registers=224, shared=36864),
+    ("logits", "sm_100", 64, 2): Launch(64, 4, instructions=59.0, registers=232, shared=34816),
+    ("logits", "sm_80", 128, 2): Launch(64, 4, instructions=66.5, shared=124928),
     ("logits", "sm_90", 128, 2): Launch(64, 4, instructions=51.5, stack=64, shared=114688),
+    ("logits", "sm_100", 128, 2): Launch(64, 4, instructions=53.0, stack=608, shared=114688),
     ("logits", "sm_90", 32, 4): Launch(64, 4, instructions=110.5, registers=192, shared=40960),
     ("logits", "sm_90", 64, 4): Launch(64, 4, instructions=112.5, stack=352, shared=131072),
+    ("logits, kept", "sm_80", 32, 2): Launch(64, 4, instructions=32.5, registers=96, shared=12288),
     ("logits, kept", "sm_90", 32, 2): Launch(64, 4, instructions=32.5, registers=80, shared=12288),
+    ("logits, kept", "sm_100", 32, 2): Launch(64, 4, instructions=33.5, registers=80, shared=12288),
+    ("logits, kept", "sm_80", 64, 2): Launch(64, 4, instructions=31.5, registers=152, shared=32768),
     ("logits, kept", "sm_90", 64, 2): Launch(64, 4, instructions=29.5, registers=128, shared=32768),
+    ("logits, kept", "sm_100", 64, 2): Launch(
+        64, 4, instructions=31.0, registers=160, shared=26624
+    ),
+    ("logits, kept", "sm_80", 128, 2): Launch(
+        64, 4, instructions=35.0, registers=240, shared=83968
+    ),
     ("logits, kept", "sm_90", 128, 2): Launch(64, 4, instructions=26.0, shared=90112),
+    ("logits, kept", "sm_100", 128, 2): Launch(
+        128, 8, instructions=29.0, registers=248, shared=106496
+    ),
     ("logits, kept", "sm_90", 32, 4): Launch(64, 4, instructions=54.5, registers=128, shared=24576),
     ("logits, kept", "sm_90", 64, 4): Launch(64, 4, instructions=57.0, stack=96, shared=81920),
+    ("second backward", "sm_80", 32, 2): Launch(64, 4, instructions=52.5, shared=27648),
     ("second backward", "sm_90", 32, 2): Launch(64, 4, instructions=48.5, stack=64, shared=23552),
+    ("second backward", "sm_100", 32, 2): Launch(
+        64, 4, instructions=61.0, registers=248, shared=25600
+    ),
+    ("second backward", "sm_80", 64, 2): Launch(64, 4, instructions=54.0, stack=320, shared=67584),
     ("second backward", "sm_90", 64, 2): Launch(
         128, 8, instructions=41.5, registers=248, shared=88064
     ),
+    ("second backward", "sm_100", 64, 2): Launch(64, 4, instructions=44.0, stack=64, shared=56320),
     ("second backward", "sm_90", 128, 2): Launch(
         128, 8, instructions=46.0, stack=1152, shared=192512
     ),
     ("second backward", "sm_90", 32, 4): Launch(
         64, 4, instructions=267.5, stack=1280, shared=77824
     ),
+    ("first backward", "sm_80", 32, 2): Launch(
+        64, 4, instructions=49.0, registers=232, shared=20480
+    ),
     ("first backward", "sm_90", 32, 2): Launch(
         64, 4, instructions=45.0, registers=168, shared=20480
     ),
+    ("first backward", "sm_100", 32, 2): Launch(
+        64, 4, instructions=50.5, registers=208, shared=24576
+    ),
+    ("first backward", "sm_80", 64, 2): Launch(64, 4, instructions=46.0, stack=96, shared=36864),
     ("first backward", "sm_90", 64, 2): Launch(
         64, 4, instructions=38.5, registers=248, shared=38912
+    ),
+    ("first backward", "sm_100", 64, 2): Launch(
+        64, 4, instructions=40.5, registers=168, shared=48128
     ),
     ("first backward", "sm_90", 128, 2): Launch(
         128, 8, instructions=43.0, stack=576, shared=110592

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 
 pytest.importorskip("triton", reason="needs the optional extra triton")
 
 from bench.kernels.edge_compile import (
+    ARCHITECTURES,
     FUSED,
     KERNELS,
     compile_kernel,
@@ -21,7 +24,7 @@ from causalmmm.kernels.edge.triton.gradients import best_group
 # Each takes seconds to compile, so these are samples: the fused kernels of the usual widths on
 # every architecture, the widest ones and a few of one layer on one. `make triton-check` has all.
 FUSED_KERNELS = [name for names in FUSED.values() for name in names]
-ROWS = [(name, architecture, 64) for name in FUSED_KERNELS for architecture in (tables.MEASURED,)]
+ROWS = [(name, architecture, 64) for name in FUSED_KERNELS for architecture in ARCHITECTURES]
 ROWS += [(name, tables.MEASURED, 32) for name in FUSED_KERNELS]
 ROWS += [(name, tables.MEASURED, 128) for name in FUSED_KERNELS if "backward" not in name]
 ROWS += [(name, tables.MEASURED, 256) for name in ("inner", "weight")]
@@ -42,6 +45,12 @@ def test_each_row_of_the_table_compiles_within_its_budget(name, architecture, wi
     assert compiled.tensor > 0
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_forward_kernels_of_the_usual_widths_spill_nothing(architecture):
+    for name, width in product(FUSED["forward"], (32, 64)):
+        assert tables.LAUNCHES[name, architecture, width, 2].stack == 0
+
+
 def test_no_row_is_one_that_triton_compiles_wrongly():
     rows = tables.LAUNCHES.items()
     assert all(sound(name, width, size, row) for (name, _, width, size), row in rows)
@@ -54,6 +63,8 @@ def test_a_row_is_found_for_its_own_architecture_then_for_the_measured_one_if_it
     assert tables.find("mean", 64, 2, "sm_80", 166_912) is own
     assert tables.find("mean", 64, 2, "sm_89", 101_376) is None
     assert tables.find("mean", 64, 2, "sm_100") is lent
+    monkeypatch.setitem(rows, ("mean", "sm_100", 32, 2), own)
+    assert tables.find("mean", 64, 2, "sm_100") is None
     assert tables.find("mean", 32, 2) is None
 
 
