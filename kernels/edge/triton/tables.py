@@ -152,23 +152,27 @@ LAUNCHES: Table = {
     ("state", "sm_90", 128, 4): Launch(
         128, 8, depth=32, instructions=72.5, registers=224, shared=65536
     ),
-    ("state", "sm_90", 256, 4): Launch(64, 4, depth=32),
+    ("state", "sm_90", 256, 4): Launch(
+        64, 4, depth=32, instructions=110.5, stack=352, shared=81920
+    ),
     ("inner", "sm_90", 32, 2): Launch(64, 4, instructions=23.5, registers=48, shared=10240),
     ("inner", "sm_90", 64, 2): Launch(64, 4, instructions=22.0, registers=64, shared=24576),
     ("inner", "sm_90", 128, 2): Launch(128, 8, instructions=20.5, registers=112, shared=98304),
     ("inner", "sm_90", 256, 2): Launch(128, 8, instructions=20.5, registers=224, shared=229376),
     ("inner", "sm_90", 32, 4): Launch(64, 4, instructions=41.5, registers=96, shared=8192),
     ("inner", "sm_90", 64, 4): Launch(128, 8, instructions=39.0, registers=192, shared=32768),
-    ("inner", "sm_90", 128, 4): Launch(128, 8, depth=32),
-    ("inner", "sm_90", 256, 4): Launch(64, 4, depth=32),
+    ("inner", "sm_90", 128, 4): Launch(128, 8, depth=32, instructions=51.5, shared=65536),
+    ("inner", "sm_90", 256, 4): Launch(64, 4, depth=32, instructions=91.5, stack=352, shared=65536),
     ("outer", "sm_90", 32, 2): Launch(64, 4, instructions=24.0, registers=48, shared=6144),
     ("outer", "sm_90", 64, 2): Launch(64, 4, instructions=20.5, registers=64, shared=16384),
     ("outer", "sm_90", 128, 2): Launch(64, 4, instructions=16.5, registers=144, shared=50176),
     ("outer", "sm_90", 256, 2): Launch(64, 8, instructions=18.5, registers=112, shared=164864),
-    ("outer", "sm_90", 32, 4): Launch(64, 4),
-    ("outer", "sm_90", 64, 4): Launch(64, 4),
-    ("outer", "sm_90", 128, 4): Launch(128, 8, depth=32),
-    ("outer", "sm_90", 256, 4): Launch(64, 4, depth=32),
+    ("outer", "sm_90", 32, 4): Launch(64, 4, instructions=35.5, registers=80, shared=8192),
+    ("outer", "sm_90", 64, 4): Launch(64, 4, instructions=34.0, registers=128, shared=32768),
+    ("outer", "sm_90", 128, 4): Launch(
+        128, 8, depth=32, instructions=43.0, registers=192, shared=32768
+    ),
+    ("outer", "sm_90", 256, 4): Launch(64, 4, depth=32, instructions=81.0, stack=288, shared=65536),
     ("outer backward", "sm_90", 32, 2): Launch(64, 4, instructions=33.0, registers=64, shared=6144),
     ("outer backward", "sm_90", 64, 2): Launch(
         64, 4, instructions=29.5, registers=128, shared=16384
@@ -177,18 +181,24 @@ LAUNCHES: Table = {
         128, 8, instructions=27.5, registers=232, shared=65536
     ),
     ("outer backward", "sm_90", 256, 2): Launch(64, 8, instructions=47.5, stack=224, shared=164864),
-    ("outer backward", "sm_90", 32, 4): Launch(64, 4),
-    ("outer backward", "sm_90", 64, 4): Launch(64, 4),
-    ("outer backward", "sm_90", 128, 4): Launch(128, 8, depth=32),
-    ("outer backward", "sm_90", 256, 4): Launch(64, 4, depth=32),
+    ("outer backward", "sm_90", 32, 4): Launch(64, 4, instructions=47.0, registers=80, shared=8192),
+    ("outer backward", "sm_90", 64, 4): Launch(
+        64, 4, instructions=45.5, registers=144, shared=32768
+    ),
+    ("outer backward", "sm_90", 128, 4): Launch(128, 8, depth=32, instructions=55.5, shared=65536),
+    ("outer backward", "sm_90", 256, 4): Launch(
+        64, 4, depth=32, instructions=98.0, stack=1024, shared=65536
+    ),
     ("norm backward", "sm_90", 32, 2): Launch(64, 4, instructions=30.5, registers=48, shared=0),
     ("norm backward", "sm_90", 64, 2): Launch(64, 4, instructions=29.5, registers=80, shared=0),
     ("norm backward", "sm_90", 128, 2): Launch(64, 4, instructions=30.0, registers=168, shared=0),
     ("norm backward", "sm_90", 256, 2): Launch(64, 8, instructions=30.5, registers=168, shared=0),
-    ("norm backward", "sm_90", 32, 4): Launch(64, 4),
-    ("norm backward", "sm_90", 64, 4): Launch(64, 4),
-    ("norm backward", "sm_90", 128, 4): Launch(64, 4),
-    ("norm backward", "sm_90", 256, 4): Launch(64, 4),
+    ("norm backward", "sm_90", 32, 4): Launch(64, 4, instructions=36.5, registers=64, shared=0),
+    ("norm backward", "sm_90", 64, 4): Launch(64, 4, instructions=36.0, registers=112, shared=0),
+    ("norm backward", "sm_90", 128, 4): Launch(64, 4, instructions=36.0, registers=248, shared=0),
+    ("norm backward", "sm_90", 256, 4): Launch(
+        64, 4, instructions=76.0, registers=32, stack=5120, shared=1024
+    ),
     ("layer backward, inner", "sm_90", 32, 2): Launch(
         64, 4, instructions=12.5, registers=48, shared=6144
     ),
@@ -201,10 +211,18 @@ LAUNCHES: Table = {
     ("layer backward, inner", "sm_90", 256, 2): Launch(
         128, 8, instructions=10.0, registers=240, shared=196608
     ),
-    ("layer backward, inner", "sm_90", 32, 4): Launch(64, 4),
-    ("layer backward, inner", "sm_90", 64, 4): Launch(64, 4),
-    ("layer backward, inner", "sm_90", 128, 4): Launch(128, 8, depth=32),
-    ("layer backward, inner", "sm_90", 256, 4): Launch(64, 4, depth=32),
+    ("layer backward, inner", "sm_90", 32, 4): Launch(
+        64, 4, instructions=29.5, registers=80, shared=8192
+    ),
+    ("layer backward, inner", "sm_90", 64, 4): Launch(
+        64, 4, instructions=29.5, registers=128, shared=32768
+    ),
+    ("layer backward, inner", "sm_90", 128, 4): Launch(
+        128, 8, depth=32, instructions=40.0, registers=200, shared=65536
+    ),
+    ("layer backward, inner", "sm_90", 256, 4): Launch(
+        64, 4, depth=32, instructions=84.0, stack=288, shared=65536
+    ),
     ("layer backward, states", "sm_90", 32, 2): Launch(
         64, 4, instructions=6.5, registers=48, shared=6144
     ),
@@ -217,10 +235,18 @@ LAUNCHES: Table = {
     ("layer backward, states", "sm_90", 256, 2): Launch(
         128, 8, instructions=4.5, registers=192, shared=196608
     ),
-    ("layer backward, states", "sm_90", 32, 4): Launch(64, 4),
-    ("layer backward, states", "sm_90", 64, 4): Launch(64, 4),
-    ("layer backward, states", "sm_90", 128, 4): Launch(128, 8, depth=32),
-    ("layer backward, states", "sm_90", 256, 4): Launch(64, 4, depth=32),
+    ("layer backward, states", "sm_90", 32, 4): Launch(
+        64, 4, instructions=24.0, registers=80, shared=8192
+    ),
+    ("layer backward, states", "sm_90", 64, 4): Launch(
+        64, 4, instructions=25.0, registers=128, shared=32768
+    ),
+    ("layer backward, states", "sm_90", 128, 4): Launch(
+        128, 8, depth=32, instructions=35.0, registers=200, shared=65536
+    ),
+    ("layer backward, states", "sm_90", 256, 4): Launch(
+        64, 4, depth=32, instructions=79.0, stack=320, shared=65536
+    ),
     ("layer backward, first", "sm_90", 32, 2): Launch(
         64, 4, instructions=38.0, registers=64, shared=10240
     ),
@@ -233,16 +259,24 @@ LAUNCHES: Table = {
     ("layer backward, first", "sm_90", 256, 2): Launch(
         64, 8, instructions=31.5, registers=232, shared=163840
     ),
-    ("layer backward, first", "sm_90", 32, 4): Launch(64, 4),
-    ("layer backward, first", "sm_90", 64, 4): Launch(64, 4),
-    ("layer backward, first", "sm_90", 128, 4): Launch(128, 8, depth=32),
-    ("layer backward, first", "sm_90", 256, 4): Launch(64, 4, depth=32),
+    ("layer backward, first", "sm_90", 32, 4): Launch(
+        64, 4, instructions=72.0, registers=120, shared=8192
+    ),
+    ("layer backward, first", "sm_90", 64, 4): Launch(
+        64, 4, instructions=87.0, registers=192, shared=32768
+    ),
+    ("layer backward, first", "sm_90", 128, 4): Launch(
+        128, 8, depth=32, instructions=71.5, stack=64, shared=65536
+    ),
+    ("layer backward, first", "sm_90", 256, 4): Launch(
+        64, 4, depth=32, instructions=121.5, stack=1440, shared=65536
+    ),
     ("weight", "sm_90", 32, 2): Launch(64, 4, instructions=10.5, registers=72, shared=4096),
     ("weight", "sm_90", 64, 2): Launch(64, 4, instructions=7.0, registers=96, shared=16384),
     ("weight", "sm_90", 128, 2): Launch(64, 4, instructions=6.0, registers=232, shared=32768),
     ("weight", "sm_90", 256, 2): Launch(64, 4, instructions=11.5, registers=232, shared=32768),
-    ("weight", "sm_90", 32, 4): Launch(64, 4),
-    ("weight", "sm_90", 64, 4): Launch(64, 4),
-    ("weight", "sm_90", 128, 4): Launch(64, 8),
-    ("weight", "sm_90", 256, 4): Launch(64, 8),
+    ("weight", "sm_90", 32, 4): Launch(64, 4, instructions=51.5, registers=232, shared=8192),
+    ("weight", "sm_90", 64, 4): Launch(64, 4, instructions=23.5, registers=208, shared=32768),
+    ("weight", "sm_90", 128, 4): Launch(64, 8, instructions=27.0, stack=32, shared=65536),
+    ("weight", "sm_90", 256, 4): Launch(64, 8, instructions=54.0, stack=32, shared=65536),
 }
