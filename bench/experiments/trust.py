@@ -1,10 +1,12 @@
 """Tests of trust on simulated panels: what a sound panel and a sound model score on each.
 
-    python -m bench.experiments.trust --law weekly-mmm --seeds 0 1 2 3 4
+    python -m bench.experiments.trust --law weekly-mmm reactive --seeds 0 1 2 3 4
     python -m bench.experiments.trust --quick              # one small draw, into runs/
 
 One row per measure of ``CausalMMM.trust``, with its threshold; the model is fitted on the whole
-panel with its defaults. ``passed`` is the share of draws that keep the threshold; ``cpu`` the CPU
+panel with its defaults. ``reactive`` is weekly-mmm with spend that follows the demand of its own
+week, which no column shows: returns are then wrong by their own size (``calibration``), and a test
+should say so. ``passed`` is the share of draws that keep the threshold; ``cpu`` the CPU
 seconds of all tests together, fits included, without the first fit.
 """
 
@@ -15,6 +17,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -25,6 +28,12 @@ from bench.lib.result_log import ResultLog
 from causalmmm import CausalMMM
 from causalmmm.simulation import simulate
 
+LAWS: dict[str, dict[str, Any]] = {
+    "weekly-mmm": {},
+    "weekly-national": {},
+    "weekly-foreign": {},
+    "reactive": {"preset": "weekly-mmm", "demand_on_spend": 0.5, "demand_on_outcome": 0.15},
+}
 VALUES = ["value", "passed", "cpu"]
 
 
@@ -42,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
 def measured(law: str, seed: int, quick: bool) -> list[Row]:
     """Every measure of one draw."""
     size = {"stores": 2, "steps": 80, "channels": 2} if quick else {}
-    panel, _ = simulate(law, seed=seed, **size)
+    panel, _ = simulate(**{"preset": law, "seed": seed, **LAWS[law], **size})
     model = CausalMMM(seed=0).fit(panel, progress=False)
     began = time.process_time()
     verdicts = model.trust(panel, progress=False)
@@ -58,8 +67,7 @@ def measured(law: str, seed: int, quick: bool) -> list[Row]:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    laws = ["weekly-mmm", "weekly-national", "weekly-foreign"]
-    parser.add_argument("--law", nargs="+", default=["weekly-mmm"], choices=laws)
+    parser.add_argument("--law", nargs="+", default=["weekly-mmm"], choices=LAWS)
     parser.add_argument("--seeds", type=int, nargs="+", default=None, help="0 to 4 by default")
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
     parser.add_argument("--again", action="store_true", help="measure what is there already too")
