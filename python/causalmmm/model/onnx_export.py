@@ -48,7 +48,8 @@ def export_onnx(
     if not isinstance(network, CausalModel):
         raise refuse(
             "no-onnx-form",
-            "The response regression has no ONNX form yet.",
+            "The response regression has no ONNX form yet: a file would lack effects within the "
+            "step, level shifts and the coefficients that are solved from each store's own rows.",
             "Keep the model with save(), or fit with regime='amortised' to export it.",
         )
     if network.pretrained is not None:
