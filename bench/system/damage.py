@@ -143,7 +143,7 @@ def fuzzed(panel: Panel, rng: random.Random) -> str:
                 frame = frame.drop(columns=frame.columns[rng.randrange(frame.shape[1])])
             case _:
                 frame = frame.sample(frac=1.0, random_state=rng.randrange(1000))
-        frame = frame.reset_index(drop=True)
+        frame = frame.reset_index(drop=True).astype(object)
     try:
         report = validate(frame, panel.schema)
     except Exception as error:

@@ -1,0 +1,18 @@
+"""The matrix of damage, a short run: nothing lost, nothing silent, no traceback."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from bench.system.damage import matrix
+
+
+def test_damage_is_refused_and_loses_nothing(tmp_path: Path) -> None:
+    asked = Namespace(flips=30, kills=0, panels=25, requests=0, seed=1)
+    rows = {row["tried"]: row for row in matrix(tmp_path, asked)}
+    for row in rows.values():
+        assert (row["lost"], row["silent"], row["tracebacks"]) == (0, 0, 0), row
+    for kind in ("a checkpoint", "weights", "model.json"):
+        assert rows[f"flipped bits of {kind}"]["refused"] == 10
+    assert rows["fuzzed panels"]["refused"] > 5
