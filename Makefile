@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage lint typecheck hooks docs results bench gpu-check gpu-python triton-check foreign-check accessibility-check runtime-check engines-check peers clean
+.PHONY: help run test coverage lint typecheck hooks docs results bench gpu-check gpu-python triton-check foreign-check accessibility-check runtime-check engines-check peers sdist wheel package-check clean
 
 PYTHON  ?= python3
 CUDA    ?= OFF# ON or AUTO compiles the CUDA kernels too (needs nvcc)
@@ -10,9 +10,11 @@ WORKERS ?= 2# test processes
 ARGS    ?=# further arguments for pytest
 PART    ?= tests response edges graphs small# what gpu-check does; each part takes under 5 minutes
 VENV    ?= on# off: gpu-check takes the packages of PYTHON as they are, and needs no network
+WHEEL_PYTHONS ?= $(PYTHON)# one wheel for each of these interpreters, such as python3.11 python3.12
 TRITON  ?= 3.6.0# the version that triton-check tests
 
 BIN := .venv/bin
+RELEASE := $(abspath build/release/bin)
 PIP := $(BIN)/python -m pip
 export PIP_CONSTRAINT := $(abspath constraints.txt)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -20,6 +22,7 @@ export CAUSALMMM_CUDA := $(CUDA)
 
 SOURCES := CMakeLists.txt pyproject.toml \
   $(shell find csrc engine kernels python -type f -not -path '*/__pycache__/*' -not -name '*.so')
+PACKED := README.md CHANGELOG.md LICENSE $(shell find docs tests -type f -not -path '*/__pycache__/*')
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -128,6 +131,23 @@ engines-check: .venv/.installed-$(CUDA) build/engines/.installed ## score on Ray
 peers: .venv/.installed-$(CUDA) build/peers/pymc/.installed build/peers/meridian/.installed ## measure PyMC-Marketing and Meridian on the same draws (hours)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.peers.compare $(ARGS)
 
+sdist: build/sdist/.built ## pack the sources (build/sdist/); needs no network
+
+# Each interpreter builds the sdist in isolation; auditwheel then adds what the module links to, and names the
+# oldest Linux that the wheel runs on.
+wheel: build/sdist/.built ## build manylinux wheels from the sdist (build/wheelhouse/; WHEEL_PYTHONS=..)
+	rm -rf build/wheelhouse build/unrepaired
+	for python in $(WHEEL_PYTHONS); do \
+	  echo "== building the sdist with $$python"; \
+	  $$python -m pip wheel -q --no-deps -w build/unrepaired build/sdist/causalmmm-*.tar.gz; \
+	done
+	PATH=$(RELEASE):$$PATH auditwheel repair -w build/wheelhouse build/unrepaired/*.whl
+	@ls -l build/wheelhouse
+
+package-check: .venv/.installed-$(CUDA) wheel ## check what the sdist and the wheels hold, and that each wheel installs
+	CAUSALMMM_PACKAGES=$(CURDIR)/build CAUSALMMM_WHEEL_PYTHONS='$(WHEEL_PYTHONS)' OMP_NUM_THREADS=1 \
+	  $(BIN)/python -P -m pytest tests/integration/test_packages.py $(ARGS)
+
 clean: ## remove builds and results, keep .venv
 	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
@@ -160,6 +180,19 @@ build/wheel/.built: .venv/.tools $(SOURCES)
 	@echo "== building the wheel"
 	rm -rf build/wheel
 	$(PIP) wheel -q --no-deps -w build/wheel .
+	@touch $@
+
+build/release/.installed: constraints.txt pyproject.toml
+	@echo "== installing the tools of a release into build/release"
+	test -x $(RELEASE)/python || $(PYTHON) -m venv build/release
+	$(RELEASE)/python -m pip install -q --no-compile --upgrade 'pip>=25.1'
+	$(RELEASE)/python -m pip install -q --no-compile --group build --group release
+	@touch $@
+
+build/sdist/.built: build/release/.installed $(SOURCES) $(PACKED)
+	@echo "== packing the sources"
+	rm -rf build/sdist
+	PATH=$(RELEASE):$$PATH python -m build --sdist --no-isolation --outdir build/sdist .
 	@touch $@
 
 build/runtime/.installed: build/wheel/.built
