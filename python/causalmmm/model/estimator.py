@@ -1,6 +1,7 @@
-"""``CausalMMM``: the estimator. Its parameters, fitting, evaluation and keeping live here.
+"""``CausalMMM``: the estimator. Its parameters, ``fit``, evaluation and keeping live here.
 
-What a fitted model can be asked is in ``predictor``, training itself in ``causalmmm.engine``.
+How either regime is fitted is in ``fitting``; what a fitted model can be asked, in ``predictor``
+and ``decide``.
 """
 
 from __future__ import annotations
@@ -8,44 +9,29 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
-import torch
 
 from causalmmm.data.fingerprint import training_record
-from causalmmm.data.panel import Panel
 from causalmmm.engine.nn.model import CausalModel
-from causalmmm.engine.nn.posterior import edge_log_prior
-from causalmmm.engine.nn.pretrained import PretrainedGraphs
 from causalmmm.engine.spec.calendar import calendar_spec
 from causalmmm.engine.spec.config import ModelConfig, TrainConfig
 from causalmmm.engine.training.checkpoint import EpochReport
-from causalmmm.engine.training.divergence import DivergenceError
-from causalmmm.engine.training.loop import train
-from causalmmm.engine.training.ranks import Ranks
-from causalmmm.engine.training.sharing import gain_of_sharing
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_window
-from causalmmm.model.checkpoints import check_checkpoint, check_checkpoint_place, run_identity
-from causalmmm.model.decide import Decisions
 from causalmmm.model.demand import check_memory
-from causalmmm.model.diagnostics import divergence_message, doubts
-from causalmmm.model.header import refuse
+from causalmmm.model.diagnostics import doubts
+from causalmmm.model.fitting import Fitting, device_named
 from causalmmm.model.predictor import NotFittedError as NotFittedError
-from causalmmm.model.pretrained import panel_graphs
-from causalmmm.model.priors import Pair, edge_probability, positive_effects, spend_series
-from causalmmm.model.regimes import chosen_regime, fit_record, fit_regression
+from causalmmm.model.priors import Pair
+from causalmmm.model.regimes import chosen_regime
 
 if TYPE_CHECKING:
     from causalmmm.simulation import Truth
 
-# Fewer teach each other less than their own evidence says (docs/measurements.md, few stores).
-_FEW_STORES = 40
 
-
-class CausalMMM(Decisions):
+class CausalMMM(Fitting):
     """Per-store causal marketing mix model: graphs, effects and forecasts of every store.
 
     Parameters name the fields of ``engine.spec.config`` (``hidden`` ... ``store_effects`` shape the
@@ -246,133 +232,6 @@ class CausalMMM(Decisions):
             warnings.warn(message, UserWarning, stacklevel=2)
         return self
 
-    def _fit_regression(self, panel: Panel) -> None:
-        """Give ``model_`` the response regression of the panel."""
-        self.model_ = fit_regression(
-            self._windows(panel.data),
-            self.nodes_,
-            prior=self.prior,
-            edge_prior=self.edge_prior,
-            forbidden=self.forbidden,
-            required=self.required,
-            signed=self.signed,
-            reactive=self.reactive,
-            seed=self.seed,
-        )
-        self.history_ = fit_record(self.model_, self.nodes_)
-
-    def _fit_amortised(
-        self,
-        panel: Panel,
-        model_config: ModelConfig,
-        train_config: TrainConfig,
-        progress: bool,
-        on_epoch: Callable[[EpochReport], None] | None,
-        checkpoint: Path | None,
-        resume: bool,
-    ) -> None:
-        """Train the amortised model, a second time where stores prove to share no effects."""
-        judged = self.structure == "auto" and model_config.structure == "learned" and self.lags > 0
-        alone = replace(model_config, structure="evidence") if judged else model_config
-        configs = [model_config, alone] if judged else [model_config]
-        first = model_config
-        if checkpoint is not None:
-            identities = [self._identity(config) for config in configs]
-            if resume:
-                first = configs[identities.index(check_checkpoint(checkpoint, identities))]
-            else:
-                check_checkpoint_place(checkpoint)
-        history = self._train(panel, first, train_config, progress, on_epoch, checkpoint, resume)
-        if judged and first is model_config:
-            assert isinstance(self.model_, CausalModel)
-            gain = gain_of_sharing(
-                self.model_,
-                self._windows(panel.data),
-                train_config,
-                seed=self.seed,
-                device=self.device_,
-            )
-            if gain < 0:
-                history = self._train(panel, alone, train_config, progress, on_epoch, checkpoint)
-        if judged and self.config_ is alone:
-            warnings.warn(
-                "the stores of this panel do not share effects: a regression of each store alone "
-                "predicts hidden steps better. Graphs now come from each store's own evidence "
-                "(structure='evidence')",
-                UserWarning,
-                stacklevel=3,
-            )
-        self.history_ = pd.DataFrame([vars(r) for r in history])
-
-    def _identity(self, config: ModelConfig) -> dict[str, Any]:
-        return run_identity(self.get_params(), self.trained_on_, self.nodes_, config.structure)
-
-    def _train(
-        self,
-        panel: Panel,
-        model_config: ModelConfig,
-        train_config: TrainConfig,
-        progress: bool,
-        on_epoch: Callable[[EpochReport], None] | None,
-        checkpoint: Path | None = None,
-        resume: bool = False,
-    ) -> list[EpochReport]:
-        """Give ``model_`` a fresh model and train it."""
-        from causalmmm.model.progress import training_progress
-
-        self.config_ = model_config
-        graphs = None
-        if model_config.structure == "pretrained":
-            graphs = panel_graphs(panel, self.signed, self.calendar_)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            self.model_ = CausalModel(
-                model_config,
-                self.calendar_.groups,
-                len(self.context_names_),
-                positive_effects(self.nodes_, self.roles_, self.signed),
-                edge_log_prior(self._edge_probability(graphs)),
-                spend_series(self.roles_),
-                graphs,
-            ).to(self.device_)
-        with training_progress(enabled=progress and Ranks.of_environment().rank == 0) as bar:
-
-            def report(epoch: EpochReport) -> None:
-                bar(epoch)
-                if on_epoch is not None:
-                    on_epoch(epoch)
-
-            try:
-                return train(
-                    self.model_,
-                    self._windows(panel.data),
-                    train_config,
-                    seed=self.seed,
-                    device=self.device_,
-                    on_epoch=report,
-                    checkpoint=checkpoint,
-                    identity=self._identity(model_config),
-                    resume=resume,
-                )
-            except DivergenceError as error:
-                raise FloatingPointError(divergence_message(error, panel)) from error
-
-    def model_config(self, stores: int = _FEW_STORES) -> ModelConfig:
-        """The part of the parameters that shapes a model of so many stores, checked."""
-        params = self.get_params()
-        if self.structure == "auto":
-            few = stores < _FEW_STORES and self.lags > 0
-            params["structure"] = "evidence" if few else "learned"
-        return _config(ModelConfig, params)
-
-    def train_config(self) -> TrainConfig:
-        """The part of the parameters that drives training, checked."""
-        return _config(TrainConfig, self.get_params())
-
-    def _edge_probability(self, graphs: PretrainedGraphs | None) -> torch.Tensor:
-        usual = self.prior if graphs is None else graphs.base.sigmoid()
-        return edge_probability(self.nodes_, usual, self.edge_prior, self.forbidden, self.required)
-
     # ---- judging, keeping --------------------------------------------------------------------
 
     def evaluate(
@@ -507,21 +366,3 @@ class CausalMMM(Decisions):
 def load(directory: str | Path, *, device: str | None = None) -> CausalMMM:
     """The model of a directory; see :meth:`CausalMMM.load`."""
     return CausalMMM.load(directory, device=device)
-
-
-def _config(kind: Any, params: Mapping[str, Any]) -> Any:
-    values = {k: params[k] for k in kind.__dataclass_fields__}
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
-
-def device_named(name: str) -> torch.device:
-    """The device of that name; "auto" is a GPU where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise refuse(
-            "no-device",
-            f"There is no device '{name}' on this machine.",
-            'Use device="cpu" or device="auto".',
-        )
-    return torch.device(name)

@@ -1,6 +1,6 @@
 """``Predictor``: what a fitted model can be asked. Panels in, frames with named columns out.
 
-The mathematics lives in ``causalmmm.engine``, fitting in ``estimator``.
+The mathematics lives in ``causalmmm.engine``, fitting in ``fitting``.
 """
 
 from __future__ import annotations

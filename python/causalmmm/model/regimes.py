@@ -1,6 +1,6 @@
 """Which regime a panel gets, and the fit of the response regression by names and priors.
 
-The amortised model is fitted in ``estimator``; the mathematics lives in ``causalmmm.engine``.
+The amortised model is fitted in ``fitting``; the mathematics lives in ``causalmmm.engine``.
 """
 
 from __future__ import annotations

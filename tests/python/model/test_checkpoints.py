@@ -146,7 +146,7 @@ def test_a_fit_that_needs_more_memory_than_there_is_is_refused_before_it_begins(
 def test_the_second_fit_of_stores_that_share_nothing_resumes_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("causalmmm.model.estimator.gain_of_sharing", lambda *a, **k: -1.0)
+    monkeypatch.setattr("causalmmm.model.fitting.gain_of_sharing", lambda *a, **k: -1.0)
     panel = simulate("paper-small", seed=3, stores=40, steps=40, channels=2)[0]
     settings = {**QUICK, "structure": "auto", "epochs": 2}
     path = tmp_path / "run.pt"
