@@ -214,7 +214,7 @@ class Decisions(Predictor):
         >>> days = panel.dates(panel.stores[0])
         >>> test = {"store": "ALL", "channel": "x0", "start": days[40], "end": days[47]}
         >>> found = model.calibrate(pd.DataFrame([test | {"lift": 900.0, "lift_se": 300.0}]))
-        >>> bool(abs(found["after"][0] - 900) <= abs(found["before"][0] - 900))
+        >>> bool(abs(found.loc[0, "after"] - 900) <= abs(found.loc[0, "before"] - 900))
         True
         """
         panel = self._known(panel)
