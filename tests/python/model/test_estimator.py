@@ -256,7 +256,7 @@ def test_scikit_learn_can_clone_and_set_parameters() -> None:
     [
         ({"prior": 1.5}, "prior is a probability"),
         ({"decays": (0.5,), "delays": (0, 1)}, "one entry per response component each"),
-        ({"structure": "guess"}, "'learned', 'evidence', 'full', 'empty'"),
+        ({"structure": "guess"}, "'learned', 'pretrained', 'evidence', 'full', 'empty'"),
         ({"forbidden": [("x0", "nowhere")]}, "no series of the panel"),
         ({"forbidden": ["x0"]}, "pairs"),
         ({"forbidden": [("x0", "gmv")], "required": [("x0", "gmv")]}, "forbidden and required"),
@@ -279,7 +279,7 @@ def test_settings_that_make_no_sense_are_refused_before_training(
 
 def test_a_history_too_short_for_the_lags_is_named() -> None:
     panel = simulate("paper-small", seed=3, stores=3, steps=15)[0]
-    with pytest.raises(PanelError, match="has 15 steps; a model with lags=7"):
+    with pytest.raises(PanelError, match="have down to 15 steps; a model with lags=7"):
         CausalMMM(device="cpu").fit(panel, progress=False)
 
 
