@@ -414,6 +414,7 @@ _OTHERS: dict[str, Translation] = {
     "reshape": _reshape,
     "rsqrt": _rsqrt,
     "sigmoid": sigmoid,
+    "silu": lambda op, out, x, inplace=False: op.Mul(x, sigmoid(op, out, x)),
     "softmax": _softmax,
     "softplus": softplus,
     "special_ndtr": _normal_cdf,

@@ -60,7 +60,7 @@ class PriorNetwork(nn.Module):
     def logits(self, states: tuple[Tensor, Tensor], panel: Tensor, stores: Tensor) -> Tensor:
         """[B, N, N] from states, and from those of the panel as in :meth:`forward`."""
         first, second = states
-        start, end = self.legs(second).chunk(2, dim=-1)
+        start, end = self.legs(second).unflatten(-1, (2, _PATHS)).unbind(-2)
         paths = torch.einsum("bikc,bkjc->bijc", start.sigmoid(), end) / first.shape[1]
         count = stores.to(first).clamp_max(MOST_STORES).log() / math.log(MOST_STORES)
         count = count.view(-1, 1, 1, 1).expand(*first.shape[:3], 1)
