@@ -41,9 +41,9 @@ class CausalMMM(Fitting):
                 regression in closed form, with effects within the step), or "auto": the regression
                 for weekly and monthly panels of up to 1,000 stores.
     structure   where graphs of the amortised model come from (see ``ModelConfig``). "auto" learns
-                them from all stores together, but takes each store's own evidence below 40 stores,
-                and where stores prove to share no effects (with a warning; the model is then fitted
-                twice).
+                them from all stores together; below 40 stores the pretrained prior reads each
+                store, and each store's own evidence decides where stores prove to share no effects
+                (with a warning; the model is then fitted twice).
     prior       prior probability of an edge; the structure "pretrained" has one by kind of pair.
     edge_prior  {(source, target): probability} for single edges; 0 forbids an edge, 1 requires it.
     forbidden   pairs (source, target) that cannot be edges; "*" stands for every series.

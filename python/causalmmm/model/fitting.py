@@ -32,7 +32,7 @@ from causalmmm.model.pretrained import panel_graphs
 from causalmmm.model.priors import Pair, edge_probability, positive_effects, spend_series
 from causalmmm.model.regimes import fit_record, fit_regression
 
-# Fewer teach each other less than their own evidence says (docs/measurements.md, few stores).
+# Fewer teach each other less than the pretrained prior knows (docs/measurements.md, few stores).
 _FEW_STORES = 40
 
 
@@ -172,7 +172,7 @@ class Fitting(Decisions):
         params = self.get_params()
         if self.structure == "auto":
             few = stores < _FEW_STORES and self.lags > 0
-            params["structure"] = "evidence" if few else "learned"
+            params["structure"] = "pretrained" if few else "learned"
         return _config(ModelConfig, params)
 
     def train_config(self) -> TrainConfig:

@@ -52,12 +52,6 @@ def export_onnx(
             "step, level shifts and the coefficients that are solved from each store's own rows.",
             "Keep the model with save(), or fit with regime='amortised' to export it.",
         )
-    if False:
-        raise refuse(
-            "no-onnx-form",
-            "A model whose graphs come from the pretrained prior has no ONNX form yet.",
-            "Keep the model with save(), or fit with structure='evidence' to export it.",
-        )
     try:
         proto = build(
             network.cpu(),

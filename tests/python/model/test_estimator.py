@@ -48,10 +48,10 @@ def test_graphs_find_the_truth_on_stores_never_trained_on() -> None:
     assert model.config_.structure == "learned"
 
 
-def test_one_store_alone_is_judged_by_its_own_evidence() -> None:
+def test_one_store_alone_is_read_by_the_pretrained_prior() -> None:
     panel, truth = simulate("paper-small", seed=4, stores=1, steps=300)
     model = CausalMMM(epochs=2, device="cpu").fit(panel, progress=False)
-    assert model.config_.structure == "evidence"
+    assert model.config_.structure == "pretrained"
     probability = model.graphs()["probability"].to_numpy()
     edges = truth.edges[0][~np.eye(len(panel.nodes), dtype=bool)]
     assert auroc(edges, probability) > 0.9

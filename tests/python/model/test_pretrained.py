@@ -150,7 +150,10 @@ def test_a_saved_model_reads_the_same_graphs(
     pd.testing.assert_frame_equal(again.graphs(fitted.panel_), fitted.graphs())
 
 
-def test_an_export_is_refused_with_a_remedy(fitted: CausalMMM, tmp_path: Path) -> None:
+def test_an_exported_file_reads_the_same_graphs(fitted: CausalMMM, tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="needs the optional extra onnx")
-    with pytest.raises(ModelError, match=r"(?s)no ONNX form yet.*structure='evidence'"):
-        fitted.export_onnx(tmp_path / "m.onnx")
+    from causalmmm.runtime import OnnxModel
+
+    fitted.export_onnx(tmp_path / "m.onnx")
+    found = OnnxModel(tmp_path / "m.onnx").graphs(fitted.panel_)["probability"]
+    np.testing.assert_allclose(found, fitted.graphs()["probability"], atol=1e-4)
