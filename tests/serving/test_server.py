@@ -490,7 +490,7 @@ def test_histories_beyond_single_precision_are_refused(client: TestClient, panel
         said = client.post("/predict", json={"panel": columns_of(frame)})
         assert said.status_code == status
         if status == 422:
-            assert codes(said, 422) == {"huge-value"}
+            assert "huge-value" in codes(said, 422)
             assert "Target 'sales' is beyond 1e+15 in 1 row of store '1'" in said.text
         else:
             assert np.isfinite(read(said)["upper_95"]).all()

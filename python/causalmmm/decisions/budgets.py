@@ -106,6 +106,9 @@ def optimized(
         limits = funded(limits, limits.budget if budget is None else budget)
         whole = float(current.sum())
         begin = current * (limits.budget / whole) if whole > 0 else limits.lower
+        if quantile is not None:  # bends where draws change places: begun near its best
+            mean = allocate(model.outcome(None), limits, begin, usual).money
+            begin = max((begin, mean), key=lambda money: float(value(limits.project(money, usual))))
         found = allocate(value, limits, begin, usual)
     else:
         limits, found = _reaching(reach, budget, value, limits, current, usual)

@@ -253,8 +253,7 @@ class _Service:
             if part is not None and column in part.column_names:
                 stores = pc.unique(part[column])
                 check_count(len(stores), self.limits.stores, "stores")
-                longest = max((len(str(name)) for name in stores.to_pylist()), default=0)
-                check_count(longest, self.limits.name, "letters in the name of a store")
+                check_count(_longest(stores), self.limits.name, "letters in the name of a store")
         panel = self.model.panel(table)
         check_count(int(panel.lengths.max()), self.limits.steps, "steps of a store")
         return panel, plan
@@ -266,6 +265,18 @@ def _refuse_unknown(request: Request, valid: Sequence[str]) -> None:
     if unknown:
         choices = f"valid are {', '.join(valid)}" if valid else "this path has none"
         raise request_error(422, "unknown-setting", f"Unknown setting '{unknown[0]}'; {choices}.")
+
+
+def _longest(names: pa.Array | pa.ChunkedArray) -> int:
+    """Letters of the longest name; numbers, dates and flags are short."""
+    kind = names.type.value_type if pa.types.is_dictionary(names.type) else names.type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        lengths = pc.binary_length(names.cast(kind))
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        lengths = pc.utf8_length(names.cast(pa.large_string()))
+    else:
+        return 0
+    return pc.max(lengths).as_py() or 0
 
 
 def _media_type(header: str) -> str:

@@ -14,7 +14,6 @@ from sklearn.metrics import roc_auc_score
 
 from causalmmm import (
     CausalMMM,
-    ModelError,
     Panel,
     PanelError,
     Schema,
