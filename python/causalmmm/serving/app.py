@@ -6,6 +6,7 @@ Body formats live in ``bodies``, limits in ``limits``, counts in ``metrics``.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -217,8 +218,10 @@ class _Service:
         except TimeoutError:
             raise deadline.exceeded() from None
         except RefusedInput as error:
+            _let_go(error)
             raise RequestError(422, error.report.findings) from None
         except ValueError as error:  # a setting that does not fit the model or the panel
+            _let_go(error)
             raise request_error(422, "cannot-be-answered", str(error)) from None
         except MemoryError:
             message = "The request needs more memory than there is."
@@ -265,6 +268,12 @@ def _refuse_unknown(request: Request, valid: Sequence[str]) -> None:
     if unknown:
         choices = f"valid are {', '.join(valid)}" if valid else "this path has none"
         raise request_error(422, "unknown-setting", f"Unknown setting '{unknown[0]}'; {choices}.")
+
+
+def _let_go(error: BaseException) -> None:
+    """Free what the frames of an error hold, tables of a request among it: they and the error hold
+    one another, and would stay until the garbage of the whole process is collected."""
+    traceback.clear_frames(error.__traceback__)
 
 
 def _longest(names: pa.Array | pa.ChunkedArray) -> int:
