@@ -279,9 +279,10 @@ def _let_go(error: BaseException) -> None:
 def _longest(names: pa.Array | pa.ChunkedArray) -> int:
     """Letters of the longest name; numbers, dates and flags are short."""
     kind = names.type.value_type if pa.types.is_dictionary(names.type) else names.type
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    types = pa.types
+    if types.is_binary(kind) or types.is_large_binary(kind):
         lengths = pc.binary_length(names.cast(kind))
-    elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    elif types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         lengths = pc.utf8_length(names.cast(pa.large_string()))
     else:
         return 0
