@@ -9,8 +9,8 @@ from torch import Tensor
 
 from causalmmm.engine.decisions.system import Equation, System
 from causalmmm.engine.regression import Ahead, StorePosterior, simulate
-from causalmmm.engine.regression.posterior import Draws, Known, chunks
-from causalmmm.kernels import adstock_hill
+from causalmmm.engine.regression.posterior import Draws, Known
+from causalmmm.engine.regression.predict import carried
 
 
 @torch.no_grad()
@@ -37,27 +37,14 @@ def regression_system(
 
 def _equation(known: Known, drawn: Draws, instant: Tensor, past: Tensor) -> Equation:
     """Equation of a receiver after the rows ``past`` [B, N, begin] of the histories."""
-    senders, initial = list(known.fitted.senders), known.problem.design.initial
-    draws, begin = len(drawn.own), past.shape[-1]
-    late = ~instant[senders, known.receiver]
-    stock = initial.expand(draws, -1, -1)
-    last = initial
-    if begin:
-        # In single precision, some draws at a time: ten times as fast, and a stock is a mean.
-        exposure = known.problem.design.exposure[..., :begin].to(torch.float32)
-        shapes, parts = drawn.shapes, []  # late senders' exposure is delayed already
-        for first, end in chunks(draws, exposure.numel()):
-            decay, slope, half = (
-                s[first:end].to(torch.float32).unsqueeze(1).unsqueeze(-1)
-                for s in (shapes.decay, shapes.slope, shapes.half)
-            )
-            _, after = adstock_hill(exposure, decay, slope, half, initial.to(torch.float32))
-            parts.append(after.to(torch.float64))
-        stock = torch.cat(parts)
+    senders, last = list(known.fitted.senders), known.problem.design.initial
+    stock = last.expand(len(drawn.own), -1, -1)
+    if rows := past.shape[-1]:
+        stock, _ = carried(known, drawn, rows)
         last = past[:, senders, -1] * known.unit
     return Equation(
         senders=tuple(senders),
-        late=tuple(late.tolist()),
+        late=tuple((~instant[senders, known.receiver]).tolist()),
         decay=drawn.shapes.decay,
         slope=drawn.shapes.slope,
         half=drawn.shapes.half,

@@ -116,9 +116,21 @@ class _Roll:
 
 def _begin(known: Known, drawn: Draws, basis: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Stock of carry-over [D, B, n] after the last row, and the error there [D, B]."""
+    stock, response = carried(known, drawn, y.shape[-1])
+    fitted = (drawn.terms * basis[:, -1]).sum(-1) + (drawn.effects * response).sum(-1)
+    return stock, y[:, -1] - fitted
+
+
+def carried(known: Known, drawn: Draws, rows: int) -> tuple[Tensor, Tensor]:
+    """Stock of carry-over [D, B, n] after so many rows, one or more, of the histories, and the
+    response [D, B, n] at the last of them.
+
+    In single precision, some draws at a time: ten times as fast, and a stock is a mean.
+    """
     design, shapes = known.problem.design, drawn.shapes
-    exposure, initial = design.exposure.to(torch.float32), design.initial.to(torch.float32)
-    senders, stocks = [], []
+    exposure = design.exposure[..., :rows].to(torch.float32)  # late senders' delayed already
+    initial = design.initial.to(torch.float32)
+    stocks, responses = [], []
     for begin, end in chunks(len(drawn.own), exposure.numel()):
         decay, slope, half = (
             s[begin:end].to(torch.float32).unsqueeze(1).unsqueeze(-1)
@@ -126,9 +138,8 @@ def _begin(known: Known, drawn: Draws, basis: Tensor, y: Tensor) -> tuple[Tensor
         )
         response, stock = adstock_hill(exposure, decay, slope, half, initial)
         stocks.append(stock.to(torch.float64))
-        senders.append((drawn.effects[begin:end] * response[..., -1]).sum(-1))
-    fitted = (drawn.terms * basis[:, -1]).sum(-1) + torch.cat(senders)
-    return torch.cat(stocks), y[:, -1] - fitted
+        responses.append(response[..., -1].clone())  # not a view that holds all rows
+    return torch.cat(stocks), torch.cat(responses)
 
 
 def _noisy(mean: Tensor, sd: Tensor, normal: Tensor, floor: Tensor) -> Tensor:

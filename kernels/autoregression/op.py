@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from causalmmm import _C
+from causalmmm.kernels.memory import addresses, dense
 from causalmmm.kernels.registration import operator
 
 
@@ -24,10 +25,10 @@ def forward(
     active: Tensor,
 ) -> Tensor:
     """See :func:`causalmmm.kernels.autoregression.ar_nll`; float32 on a CPU."""
-    inputs = _dense(residual, message, ar_weights, log_noise, active, target_mask)
+    inputs = dense(residual, message, ar_weights, log_noise, active, target_mask)
     nll = log_noise.new_empty(log_noise.shape)
     sizes = (*residual.shape, ar_weights.shape[-1])
-    _C.likelihood_forward(sizes, _addresses(inputs), nll.data_ptr(), torch.get_num_threads())
+    _C.likelihood_forward(sizes, addresses(inputs), nll.data_ptr(), torch.get_num_threads())
     return nll
 
 
@@ -42,13 +43,13 @@ def backward(
     active: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of residual, message, ar_weights and log_noise."""
-    inputs = _dense(residual, message, ar_weights, log_noise, active, target_mask)
+    inputs = dense(residual, message, ar_weights, log_noise, active, target_mask)
     gradients = _gradients(residual, message, ar_weights, log_noise)
     sizes = (*residual.shape, ar_weights.shape[-1])
     grad_nll = grad_nll.contiguous()
     _C.likelihood_backward(
-        *(sizes, _addresses(inputs), grad_nll.data_ptr()),
-        *(_addresses(gradients), torch.get_num_threads()),
+        *(sizes, addresses(inputs), grad_nll.data_ptr()),
+        *(addresses(gradients), torch.get_num_threads()),
     )
     return gradients
 
@@ -98,11 +99,3 @@ def _differentiate(ctx: Any, grad_nll: Tensor) -> tuple[Tensor | None, ...]:
 
 
 forward.register_autograd(_differentiate, setup_context=_remember)
-
-
-def _dense(*tensors: Tensor) -> list[Tensor]:
-    return [tensor.contiguous() for tensor in tensors]
-
-
-def _addresses(tensors: list[Tensor] | tuple[Tensor, ...]) -> tuple[int, ...]:
-    return tuple(tensor.data_ptr() for tensor in tensors)

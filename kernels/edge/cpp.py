@@ -5,7 +5,6 @@ Nothing is computed here. The extension works on addresses; this module owns the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from causalmmm.kernels.edge.records import Draw, FirstPass, Kept, SecondPass, each
+from causalmmm.kernels.memory import addresses
 
 if find_spec("causalmmm._C") is not None:
     from causalmmm import _C
@@ -50,7 +50,7 @@ def edge_mean(first: FirstPass, keep: bool) -> tuple[Tensor, Kept]:
     dense, dtype = each(_dense_float32, first), first.sender1.dtype
     mean = torch.empty_like(dense.sender1)
     kept = Kept.empty(mean) if keep else None
-    outputs = _addresses([mean, *(kept or (None, None))])
+    outputs = addresses([mean, *(kept or (None, None))])
     _C.edge_forward(*_problem(dense), outputs, torch.get_num_threads())
     if kept is None:
         return mean.to(dtype), Kept.nothing(first.sender1)
@@ -73,8 +73,8 @@ def edge_mean_backward(
     _C.edge_backward(
         *_problem(dense, kept),
         (),
-        _addresses([*grad_out, None]),
-        _addresses([*gradients, None]),
+        addresses([*grad_out, None]),
+        addresses([*gradients, None]),
         torch.get_num_threads(),
     )
     return _first_gradients(gradients, first.sender1.dtype)
@@ -91,7 +91,7 @@ def edge_sample(
     outputs = z, torch.empty_like(z), z.new_empty(batch)
     kept = None if states is None else (_dense_float32(states), None)
     problem = _problem(first, kept, second, draw)
-    _C.edge_forward(*problem, _addresses(outputs), torch.get_num_threads())
+    _C.edge_forward(*problem, addresses(outputs), torch.get_num_threads())
     return outputs
 
 
@@ -122,9 +122,9 @@ def edge_sample_backward(
     d_prior = torch.empty_like(outputs[0]) if prior_grad else None
     _C.edge_backward(
         *_problem(first, kept, second, draw),
-        _addresses([*outputs, None]),
-        _addresses(grad_out),
-        _addresses([*d_first, d_states, *d_second, d_prior]),
+        addresses([*outputs, None]),
+        addresses(grad_out),
+        addresses([*d_first, d_states, *d_second, d_prior]),
         torch.get_num_threads(),
     )
     if d_prior is None:
@@ -150,7 +150,7 @@ def _problem(
     """Sizes, then the addresses of each record's tensors, as the extension takes them."""
     features = 0 if first.features is None else first.features.shape[-1]
     sizes = (*first.sender1.shape, features, len(second.bo) if second else 0)
-    of_first = _addresses([*first, *(kept or (None, None))])
+    of_first = addresses([*first, *(kept or (None, None))])
     if second is None or draw is None:
         return sizes, of_first, (), ()
     prior, store = draw.log_prior, draw.store
@@ -164,11 +164,7 @@ def _problem(
         store.data_ptr(),
         draw.hard,
     )
-    return sizes, of_first, _addresses(second), sampling
-
-
-def _addresses(tensors: Iterable[Tensor | None]) -> tuple[int, ...]:
-    return tuple(0 if x is None else x.data_ptr() for x in tensors)
+    return sizes, of_first, addresses(second), sampling
 
 
 def _first_buffers(first: FirstPass, features_grad: bool) -> list[Tensor | None]:

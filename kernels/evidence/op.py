@@ -7,12 +7,13 @@ the bound of standardised values and the spread below which a series counts as c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from causalmmm import _C
+from causalmmm.kernels.memory import addresses, dense
 from causalmmm.kernels.registration import operator
 
 Statistics = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -31,10 +32,10 @@ def window_statistics(
     """Edge features [B, N, N, 2 lags + 5], node features [B, N, lags + 5], spread and rows [B, N]
     from residuals and ``active`` [B, N, T] and the mask [B, T]."""
     outputs = _statistics(residual, lags)
-    inputs = _dense(residual, received, active, context_mask)
+    inputs = dense(residual, received, active, context_mask)
     sizes = (*residual.shape, lags)
     threads = torch.get_num_threads()
-    _C.window_statistics(sizes, tuple(scales), _addresses(inputs), _addresses(outputs), threads)
+    _C.window_statistics(sizes, tuple(scales), addresses(inputs), addresses(outputs), threads)
     return outputs
 
 
@@ -74,14 +75,14 @@ def response_terms(
     weights [N, P], responses [B, N, D, T - 1], solver [B, Q, T - 1], basis [B, T - 1, Q], beta
     [N, N, D], log noise [B, N] and the mask [B, T]."""
     outputs = _terms(responses)
-    inputs = _dense(
+    inputs = dense(
         *(residual, ar_weights, responses, solver, basis),
         *(beta, log_noise, active, context_mask),
     )
     stores, nodes, components, steps = responses.shape
     sizes = (stores, nodes, components, steps + 1, basis.shape[-1], ar_weights.shape[-1])
     threads = torch.get_num_threads()
-    _C.response_terms(sizes, tuple(scales), _addresses(inputs), _addresses(outputs), threads)
+    _C.response_terms(sizes, tuple(scales), addresses(inputs), addresses(outputs), threads)
     return outputs
 
 
@@ -123,10 +124,10 @@ def coordinate_ascent(
     """Log Bayes factors and posterior means [B, N, N] from xty and log odds [B, N, N] and overlap
     [B, N, N, N]."""
     outputs = xty.new_empty(xty.shape), xty.new_empty(xty.shape)
-    inputs = _dense(xty, overlap, log_odds)
+    inputs = dense(xty, overlap, log_odds)
     sizes = (*xty.shape[:2], sweeps)
     threads = torch.get_num_threads()
-    _C.mean_field(sizes, spread, _addresses(inputs), _addresses(outputs), threads)
+    _C.mean_field(sizes, spread, addresses(inputs), addresses(outputs), threads)
     return outputs
 
 
@@ -135,11 +136,3 @@ def _(
     xty: Tensor, overlap: Tensor, log_odds: Tensor, spread: float, sweeps: int
 ) -> tuple[Tensor, Tensor]:
     return xty.new_empty(xty.shape), xty.new_empty(xty.shape)
-
-
-def _dense(*tensors: Tensor) -> list[Tensor]:
-    return [tensor.contiguous() for tensor in tensors]
-
-
-def _addresses(tensors: Iterable[Tensor]) -> tuple[int, ...]:
-    return tuple(tensor.data_ptr() for tensor in tensors)

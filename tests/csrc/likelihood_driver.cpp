@@ -1,7 +1,6 @@
 // Runs the likelihood core under AddressSanitizer and UndefinedBehaviorSanitizer: every buffer has
 // exactly the size it needs. Compares the 16-wide code with the portable one, and three threads with
 // one, on the way. Prints the number of cases; exits 1 on a difference.
-#include <cmath>
 #include <cstdio>
 #include <random>
 #include <vector>
@@ -10,6 +9,8 @@
 #define CAUSALMMM_WIDTH 16
 #define CAUSALMMM_LIKELIHOOD kAvx512Likelihood
 #include "autoregression/vector_likelihood.h"
+
+#include "agreement.h"
 
 namespace causalmmm {
 const LikelihoodKernels kAvx2Likelihood = kAvx512Likelihood;
@@ -46,14 +47,6 @@ std::vector<float> results(std::int64_t b, std::int64_t n, std::int64_t t, std::
     all.insert(all.end(), part->begin(), part->end());
   }
   return all;
-}
-
-int differences(const std::vector<float>& found, const std::vector<float>& expected, float allowed) {
-  int wrong = 0;
-  for (std::size_t k = 0; k < found.size(); ++k) {
-    wrong += !(std::fabs(found[k] - expected[k]) <= allowed * (1.0f + std::fabs(expected[k])));
-  }
-  return wrong;
 }
 
 }  // namespace

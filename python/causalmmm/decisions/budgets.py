@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -21,6 +22,7 @@ from causalmmm.decisions.period import (
     Systems,
     tail_of,
     usual_input,
+    usual_money,
     worth,
 )
 from causalmmm.engine.decisions import (
@@ -203,8 +205,8 @@ class _Model:
         self.rate: list[Tensor] = []
         self.worth: list[Tensor] = []
         steps = ahead.money.shape[1]
-        cells = panel.n_stores * len(panel.nodes) * (steps + tail)
-        draws = max(_LEAST_DRAWS, _MOST_VALUES // cells)
+        self.cells = panel.n_stores * len(panel.nodes) * (steps + tail)
+        draws = max(_LEAST_DRAWS, _MOST_VALUES // self.cells)
         for stores in self.groups:
             given = following(panel, ahead, stores, tail)
             self.systems.append(systems.system(stores, given, last_rows=1, draws=draws))
@@ -212,8 +214,12 @@ class _Model:
             self.rate.append(torch.from_numpy(ahead.per_money[stores] / unit[:, self.senders]))
             money = worth(panel, stores, steps + tail)[:, -1] * unit[:, -1]
             self.worth.append(torch.from_numpy(money))
-        searched = slice(0, max(_LEAST_SEARCHED, _SEARCHED_VALUES // cells))
-        self.searched = [s.select(searched).to(torch.float32) for s in self.systems]
+
+    @cached_property
+    def searched(self) -> list[System]:
+        """The few draws, in single precision, on which a search goes."""
+        few = slice(0, max(_LEAST_SEARCHED, _SEARCHED_VALUES // self.cells))
+        return [s.select(few).to(torch.float32) for s in self.systems]
 
     def outcome(self, quantile: float | None) -> Callable[[Tensor], Tensor]:
         """What money [S, C, W] adds to the outcome of the current plan; mean or quantile."""
@@ -259,19 +265,12 @@ def money_ahead(panel: Panel, plan: Plan | None, steps: int, dates: Any) -> Ahea
         )
     if not paid:
         raise refusal("no-channel", "The panel has no paid channel to plan.", "Name one.")
-    begin, lengths = data.offsets[:-1], panel.lengths
-    year = {"D": 365, "W": 52, "M": 12}[panel.freq[0]]
-    mean = np.stack(
-        [
-            panel.spend[b + max(0, n - year) : b + n].mean(0, dtype=np.float64)
-            for b, n in zip(begin, lengths, strict=True)
-        ]
-    )
+    begin = data.offsets[:-1]
     input_sum = np.add.reduceat(data.values[:, :paid].astype(np.float64), begin)
     money_sum = np.add.reduceat(panel.spend.astype(np.float64), begin)
     common = input_sum.sum(0) / np.where(money_sum.sum(0) > 0, money_sum.sum(0), 1)
     per_money = np.where(money_sum > 0, input_sum / np.where(money_sum > 0, money_sum, 1), common)
-    money = np.repeat(mean[:, None], steps, 1)
+    money = np.repeat(usual_money(panel)[:, None], steps, 1)
     if plan is not None:
         for k, name in enumerate(plan.series):
             if name in channels:

@@ -25,7 +25,7 @@ from causalmmm.decisions.period import (
 from causalmmm.engine.decisions import System
 from causalmmm.findings import Finding, refusal
 
-_CONFLICT = 2.0  # standard errors between experiment and panel from which on they disagree
+AGREES = 2.0  # standard errors between an experiment and the panel, at most
 _FEW_DRAWS = 50
 
 
@@ -127,7 +127,7 @@ def findings_of(
     """What is to be told: experiments that contradict the panel, and too few draws left."""
     findings = []
     for experiment, row in zip(experiments, frame.to_dict("records"), strict=True):
-        if abs(row["conflict"]) > _CONFLICT:
+        if abs(row["conflict"]) > AGREES:
             findings.append(
                 Finding(
                     "warning",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ Stores = NDArray[np.int64]
 Floats = NDArray[np.float64]
 By = Literal["store", "total"] | Mapping[str, str]
 TAIL = {"D": 28, "W": 13, "M": 3}  # steps after a period whose carry-over is counted
+YEAR = {"D": 365, "W": 52, "M": 12}  # last steps whose mean spend is usual
 EVERYTHING = "all channels"
 
 
@@ -127,6 +128,24 @@ def usual_input(panel: Panel, stores: Stores, steps: int, recent: int) -> Floats
         for end, n in zip(ends, used, strict=True)
     ]
     return np.repeat(np.stack(mean)[:, None], steps, 1)
+
+
+def usual_money(panel: Panel) -> Floats:
+    """[S, C]: each store's mean money a step, of every paid channel, over its last year."""
+    recent = last_year(panel)
+    return store_means(recent, recent.spend)
+
+
+def last_year(panel: Panel) -> Panel:
+    """The steps whose mean is usual."""
+    return panel.tail(YEAR[panel.freq[0]])
+
+
+def store_means(panel: Panel, rows: NDArray[Any]) -> Floats:
+    """[S, K]: mean over each store's steps of ``rows`` [rows of the panel, K]."""
+    total = np.add.reduceat(rows, panel.data.offsets[:-1], 0, dtype=np.float64)
+    mean: Floats = total / panel.lengths[:, None]
+    return mean
 
 
 def tail_of(panel: Panel) -> int:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
 
 _EVERYTHING = "all channels"
 _TOTAL = "total"
@@ -77,7 +78,6 @@ def plot_shares(
     rows = _of_store(roi, store, "returns")
     rows = rows[rows["channel"] != _EVERYTHING].fillna({"spend_share": 0.0, "outcome_share": 0.0})
     names = [str(name) for name in rows["channel"]]
-    colours = series_colours(names)
     records = rows.to_dict("records")
     best = max(records, key=lambda row: float(row["outcome_share"] - row["spend_share"]))
     finding = (
@@ -90,15 +90,11 @@ def plot_shares(
         title or finding,
         "full bar: share of incremental outcome; pale bar: share of spend",
     )
-    at = np.arange(len(rows))
-    fill = [colours[name] for name in names]
-    axes.barh(at - 0.19, rows["outcome_share"], 0.36, color=fill)
-    axes.barh(at + 0.19, rows["spend_share"], 0.36, color=fill, alpha=0.4)
+    _paired_bars(axes, names, rows["outcome_share"], rows["spend_share"])
     for column, shift in (("outcome_share", -0.19), ("spend_share", 0.19)):
         for y, share in enumerate(rows[column]):
             axes.text(max(share, 0) + 0.004, y + shift, f"{share:.0%}", va="center", fontsize=8,
                       color=INK)  # fmt: skip
-    _name_rows(axes, names)
     style_axes(axes, "share of all channels", across=True)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     return figure
@@ -159,7 +155,6 @@ def plot_budget(
     """
     rows = channels[channels["channel"] != _EVERYTHING]
     names = [str(name) for name in rows["channel"]]
-    colours = series_colours(names)
     moved = (rows["spend"] - rows["current"]).clip(lower=0).sum()
     whole = float(rows["current"].sum())
     finding = f"Moving {moved / whole if whole else 0:.0%} of the budget"
@@ -172,16 +167,12 @@ def plot_budget(
         title or finding,
         "full bar: optimised spend; pale bar: current spend, over all stores and steps of the plan",
     )
-    at = np.arange(len(rows))
-    fill = [colours[name] for name in names]
-    axes.barh(at - 0.19, rows["spend"], 0.36, color=fill)
-    axes.barh(at + 0.19, rows["current"], 0.36, color=fill, alpha=0.4)
+    _paired_bars(axes, names, rows["spend"], rows["current"])
     span = float(rows[["spend", "current"]].max().max()) or 1.0
     for y, (spend, change) in enumerate(zip(rows["spend"], rows["change"], strict=True)):
         label = "" if np.isnan(change) else f" {change:+.0%}"
         axes.text(spend + 0.008 * span, y - 0.19, f"{number(spend)}{label}", va="center",
                   fontsize=8.5, color=INK)  # fmt: skip
-    _name_rows(axes, names)
     style_axes(axes, "spend", across=True)
     axes.set_xlim(right=1.14 * span)
     return figure
@@ -265,6 +256,15 @@ def _of_store(frame: pd.DataFrame, store: str, what: str) -> pd.DataFrame:
     if rows.empty:
         raise KeyError(f"no {what} of '{store}' in this frame")
     return rows
+
+
+def _paired_bars(axes: Axes, names: list[str], full: ArrayLike, pale: ArrayLike) -> None:
+    """Two bars a channel in its colour, the second one pale and below."""
+    at, colours = np.arange(len(names)), series_colours(names)
+    fill = [colours[name] for name in names]
+    axes.barh(at - 0.19, full, 0.36, color=fill)
+    axes.barh(at + 0.19, pale, 0.36, color=fill, alpha=0.4)
+    _name_rows(axes, names)
 
 
 def _name_rows(axes: Axes, names: list[str]) -> None:

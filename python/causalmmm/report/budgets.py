@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from causalmmm.decisions.period import EVERYTHING
+from causalmmm.decisions.period import EVERYTHING, usual_money
 
 if TYPE_CHECKING:
     from causalmmm.data.panel import Panel
     from causalmmm.model.estimator import CausalMMM
-
-_YEAR = {"D": 365, "W": 52, "M": 12}
 
 
 def plan_beside_usual(
@@ -48,12 +46,10 @@ def _usual_plan(panel: Panel, plan: pd.DataFrame) -> pd.DataFrame | None:
     if any(column is None or column not in plan for column in columns):
         return None
     keys = [key for key in (schema.store, schema.date) if key is not None]
-    recent = panel.tail(_YEAR[panel.freq[0]])
-    sums = np.add.reduceat(recent.spend.astype(np.float64), recent.data.offsets[:-1])
-    means = pd.DataFrame(sums / recent.lengths[:, None], index=recent.stores, columns=columns)
+    means = pd.DataFrame(usual_money(panel), index=panel.stores, columns=columns)
     usual = plan[keys].copy()
     store = (
-        pd.Series(recent.stores[0], index=usual.index)
+        pd.Series(panel.stores[0], index=usual.index)
         if schema.store is None
         else usual[schema.store].astype(str)
     )

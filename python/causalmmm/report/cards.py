@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from causalmmm import plots
+from causalmmm.decisions.calibration import AGREES
 from causalmmm.plots.style import number
 from causalmmm.report import sentences
-from causalmmm.report.experiments import AGREES
 from causalmmm.report.gather import ALL_STORES
 from causalmmm.report.svg import svg_of
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from causalmmm.data.panel import Panel
     from causalmmm.model.estimator import CausalMMM
 
-AGREES = 2.0  # standard errors between experiment and panel, at most
-
 
 def experiments_of(model: CausalMMM, panel: Panel) -> pd.DataFrame | None:
     """The table of ``CausalMMM.calibrate`` for the experiments of a calibrated model, else None.

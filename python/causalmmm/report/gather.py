@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from causalmmm.decisions.period import tail_of
+from causalmmm.decisions.period import last_year, store_means, tail_of
 from causalmmm.extras import package_version
 from causalmmm.findings import first_few
 from causalmmm.report.accuracy import Accuracy
@@ -175,10 +175,8 @@ class _Gathering:
 
     def _add_usual(self, block: Panel) -> None:
         """Mean amount per step of every series over the last year, summed over stores."""
-        year = {"D": 365, "W": 52, "M": 12}[block.freq[0]]
-        recent = block.tail(year)
-        sums = np.add.reduceat(recent.data.values, recent.data.offsets[:-1], 0, dtype=np.float64)
-        self.usual += (sums / recent.lengths[:, None]).sum(0)
+        recent = last_year(block)
+        self.usual += store_means(recent, recent.data.values).sum(0)
 
     def _hidden_forecast(self, block: Panel) -> pd.DataFrame | None:
         """Forecast of the steps after the fit, given the spend and controls that happened."""

@@ -1,6 +1,6 @@
 """Every picture of the package on one page, drawn from one small simulated panel.
 
-    python -m bench.docs.gallery          # writes docs/gallery.md and docs/gallery/*.png (a minute)
+    python -m bench.pages.gallery    # writes docs/gallery.md and docs/gallery/*.png (a minute)
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "# Gallery",
         "",
         "Every picture of `causalmmm.plots`, of four simulated stores (`weekly-mmm`, seed 0, 97",
-        "weeks fitted, 13 hidden). Written by `python -m bench.docs.gallery`.",
+        "weeks fitted, 13 hidden). Written by `python -m bench.pages.gallery`.",
     ]
     for name, (call, draw) in PICTURES.items():
         figure = draw(subject)
