@@ -27,7 +27,7 @@ class Observed:
     mask      bool [B, T], rows of the history.
     scale     [B, N], what ``x`` was divided by.
     store     int64 [B], key of the store's sampling noise.
-    position  int64 [B, T], place of every row on the panel's grid of dates.
+    position  int64 [B, T], place of every row in time, one step apart; also of another panel.
     """
 
     x: Tensor

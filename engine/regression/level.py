@@ -94,9 +94,9 @@ def pruned(
     return Shifts(shifts.begin[:, kept], shifts.end[:, kept], shifts.scale[:, kept]), common
 
 
-def shift_cost(observed: Observed, odds: float) -> float:
+def shift_cost(observed: Observed, odds: float, shared: bool = True) -> float:
     """Nats that one shift must gain, as it may begin and end anywhere."""
-    return odds + 2 * math.log(len(_edges(observed)))
+    return odds + 2 * math.log(_edges(observed, shared).shape[-1])
 
 
 @torch.no_grad()
@@ -130,7 +130,7 @@ def relevance(
 
 @dataclass(frozen=True)
 class _Search:
-    """Gain in log evidence [B, V, G, G] of a stretch between two edges, for sizes _SIZES."""
+    """Gain in log evidence [B, V, G, G] of a stretch between two edges [B, G], for sizes _SIZES."""
 
     edges: Tensor
     gain: Tensor
@@ -147,7 +147,8 @@ def find_shifts(
     shared: bool,
 ) -> tuple[Shifts, list[int]]:
     """``shifts`` and up to ``most`` more that the evidence asks for, given theta; and the columns
-    of those that all stores have (only looked for if ``shared``).
+    of those that all stores have. Without ``shared`` none is looked for, and what a store is found
+    to have does not depend on the others.
 
     Greedy, as in Tipping & Faul (2003): the best stretch of every store enters if its gain, less
     what its being anywhere in the history costs, is above ``odds``.
@@ -156,8 +157,8 @@ def find_shifts(
     for _ in range(most):
         current = shifted(problem, observed, shifts)
         log_noise = noise_mode(current, theta)
-        search = _search(current, observed, theta, log_noise)
-        cost = shift_cost(observed, odds)
+        search = _search(current, observed, theta, log_noise, shared)
+        cost = shift_cost(observed, odds, shared)
         stores = search.gain.shape[0]
         best, at = search.gain.flatten(1).max(-1)  # [B]
         own = (best - cost - math.log(len(_SIZES))).clamp_min(0)
@@ -175,21 +176,24 @@ def find_shifts(
 
 def _entered(shifts: Shifts, search: _Search, place: Tensor, weight: Tensor) -> Shifts:
     """Shifts with the stretches at flat places [B] of the search."""
-    count = len(search.edges)
+    count = search.edges.shape[-1]
     size, first, last = place // count**2, place // count % count, place % count
     scale = torch.tensor(_SIZES, dtype=torch.float64)[size] * weight
-    return shifts.add(search.edges[first], search.edges[last], scale)
+    begin, end = (search.edges.gather(1, k.unsqueeze(1)).squeeze(1) for k in (first, last))
+    return shifts.add(begin, end, scale)
 
 
-def _search(problem: Problem, observed: Observed, theta: Tensor, log_noise: Tensor) -> _Search:
+def _search(
+    problem: Problem, observed: Observed, theta: Tensor, log_noise: Tensor, shared: bool
+) -> _Search:
     """Gains of all stretches.
 
     A column e raises the log evidence by v q^2 / (2 (1 + v s)) - log(1 + v s) / 2, where
     s = e'V^-1 e, q = e'V^-1 (y - X centre) and v is its prior variance.
     """
     design = problem.design
-    edges = _edges(observed)
-    before = (observed.position.unsqueeze(1) < edges.view(1, -1, 1)).double()  # [B, G, T]
+    edges = _edges(observed, shared)
+    before = (observed.position.unsqueeze(1) < edges.unsqueeze(-1)).double()  # [B, G, T]
     before = quasi_difference(before, design.rows, design.rho)
     response = problem.responses(theta)
     columns = torch.cat([design.terms.mT, design.entering(response)], 1)  # [B, P, T]
@@ -205,14 +209,19 @@ def _search(problem: Problem, observed: Observed, theta: Tensor, log_noise: Tens
     q = (pull.unsqueeze(1) - pull.unsqueeze(2)).unsqueeze(1)  # [B, 1, G, G], first edge, last edge
     v = torch.tensor(_SIZES, dtype=torch.float64).square().view(1, -1, 1, 1)
     gain = 0.5 * v * q.square() / (1 + v * s) - 0.5 * torch.log1p(v * s)
-    long_enough = edges.unsqueeze(0) - edges.unsqueeze(1) >= _SHORTEST
+    long_enough = edges.unsqueeze(1) - edges.unsqueeze(2) >= _SHORTEST  # [B, G, G]
     # a stretch to the end is a step, which is the stretch before it
-    long_enough &= edges[-1] - edges.unsqueeze(0) >= _SHORTEST
-    return _Search(edges, torch.where(long_enough, gain, -torch.inf))
+    long_enough &= (edges[:, -1:] - edges).unsqueeze(1) >= _SHORTEST
+    return _Search(edges, torch.where(long_enough.unsqueeze(1), gain, -torch.inf))
 
 
-def _edges(observed: Observed) -> Tensor:
-    """int64 [G]: positions at which stretches may begin and end."""
-    first, last = int(observed.position.min()), int(observed.position.max()) + 1
-    stride = max(1, math.ceil((last - first) / _MOST_EDGES))
-    return torch.cat([torch.arange(first, last, stride), torch.tensor([last])])
+def _edges(observed: Observed, shared: bool) -> Tensor:
+    """int64 [B, G]: positions at which stretches may begin and end; if ``shared``, those of all
+    stores are the same."""
+    first, last = observed.position[:, 0], observed.position[:, -1] + 1
+    if shared:
+        first, last = first.amin().expand_as(first), last.amax().expand_as(last)
+    length = int((last - first).max())
+    stride = max(1, math.ceil(length / _MOST_EDGES))
+    within = first.unsqueeze(1) + torch.arange(0, length, stride)
+    return torch.cat([within, last.unsqueeze(1)], 1)

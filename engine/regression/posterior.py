@@ -130,10 +130,16 @@ def draw(
     fixed_shapes = len(theta) == 1
     theta = theta[torch.arange(draws) % len(theta)]
     n, width = problem.spec.senders, problem.spec.senders
+    levels = known.shifts.scale.shape[1]
     columns = problem.design.terms.shape[-1] + n
-    normal, uniform = _noise(observed, draws, columns + 1, width, seed + 7919 * known.receiver)
+    normal, uniform = _noise(
+        observed, draws, columns - levels + 1, levels, width, seed + 7919 * known.receiver
+    )
+    split = [columns - levels - n, n, 1, levels]
+    of_terms, of_senders, of_noise, of_levels = normal.split(split, -1)
+    normal = torch.cat([of_terms, of_levels, of_senders], -1)
     held = torch.ones_like(uniform) if everything else known.inclusion.draw(uniform)  # [D, B, n]
-    log_noise = known.log_noise + normal[..., -1] * _noise_sd(known)
+    log_noise = known.log_noise + of_noise.squeeze(-1) * _noise_sd(known)
     parts = []
     for begin, end in chunks(draws, observed.x.numel()):
         if begin == 0 or not fixed_shapes:
@@ -141,9 +147,9 @@ def draw(
             moments, (centre, scale) = problem.moments(some), problem.prior(some)
         on = torch.nn.functional.pad(held[begin:end], (columns - n, 0), value=1.0)
         _, found = posterior(moments, centre * on, scale * on, log_noise[begin:end])
-        parts.append(found.draw(normal[begin:end, :, :columns]))
+        parts.append(found.draw(normal[begin:end]))
     drawn = torch.cat(parts)  # [D, B, P]
-    terms, levels = len(problem.spec.kind), known.shifts.scale.shape[1]
+    terms = len(problem.spec.kind)
     fixed, level, effect = drawn.split([terms, levels, n], -1)
     effect = torch.where(problem.design.positive, effect.clamp_min(0), effect)
     own_lag = known.fitted.own_lag
@@ -154,19 +160,27 @@ def draw(
 
 def _noise_sd(known: Known) -> Tensor:
     """[B]: posterior standard deviation of a store's log noise."""
-    used = known.problem.design.terms.shape[-1]
+    used = len(known.problem.spec.kind) + (known.shifts.scale > 0).sum(-1)
     return (2 * (known.problem.design.count - used).clamp_min(2.0)).rsqrt()
 
 
 def _noise(
-    observed: Observed, draws: int, columns: int, senders: int, seed: int
+    observed: Observed, draws: int, columns: int, levels: int, senders: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Standard normal [D, B, columns] and uniform [D, B, senders] numbers, by store."""
+    """Standard normal [D, B, columns + levels] and uniform [D, B, senders] numbers, by store.
+
+    Those of level shifts come last, one after the other: the stores of a batch have as many as the
+    one with the most, which must not move the others' numbers.
+    """
     normal, uniform = [], []
     for store in observed.store.tolist():
         generator = torch.Generator().manual_seed(seed * 1_000_003 + store)
-        normal.append(torch.randn(draws, columns, generator=generator, dtype=torch.float64))
+        first = torch.randn(draws, columns, generator=generator, dtype=torch.float64)
         uniform.append(torch.rand(draws, senders, generator=generator, dtype=torch.float64))
+        more = [
+            torch.randn(draws, 1, generator=generator, dtype=torch.float64) for _ in range(levels)
+        ]
+        normal.append(torch.cat([first, *more], -1))
     return torch.stack(normal, 1), torch.stack(uniform, 1)
 
 

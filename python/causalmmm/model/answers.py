@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan
+from causalmmm.dates import step_number
 from causalmmm.engine.batches.batch import Batch
 from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.decisions import System, regression_system
@@ -42,6 +44,7 @@ from causalmmm.inference import frames
 Floats = NDArray[np.float32]
 Stores = NDArray[np.int64]
 _VALUES_AT_ONCE = 100_000_000
+_EPOCH = np.datetime64("1970-01-01", "D")
 INTERVAL = 0.9  # share of the intervals of graphs, curves and contributions
 
 
@@ -213,25 +216,32 @@ class RegressionAnswers:
     def _posterior(
         self, stores: Stores, receivers: Sequence[int] | None = None, most: int | None = None
     ) -> StorePosterior:
-        observed, draws = observed_stores(self.windows, stores), self.regression.config.draws
+        observed = observed_stores(self.windows, self.panel, stores)
+        draws = self.regression.config.draws
         draws = draws if most is None else min(most, draws)
         return store_posterior(
             self.regression, observed, draws=draws, seed=self.seed, receivers=receivers
         )
 
 
-def observed_stores(windows: Windows, stores: Stores) -> Observed:
-    """Histories of the stores as the response regression reads them."""
-    data, batch = windows.data, windows.full(stores)
+def observed_stores(windows: Windows, panel: Panel, stores: Stores) -> Observed:
+    """Histories of the stores as the response regression reads them.
+
+    Sampling noise is a store's own by its name, and level shifts are known by their dates, so that
+    a store's answers are the same in other company and in a table that begins elsewhere.
+    """
+    data, batch = panel.data, windows.full(stores)
     steps = batch.x.shape[-1]
-    last = data.start[stores] + data.lengths[stores] - 1
+    ends = data.grid[data.start[stores] + data.lengths[stores] - 1]
+    last = step_number(ends, data.freq, _EPOCH)
     position = last[:, None] - np.arange(steps - 1, -1, -1)
+    keys = [crc32(name.encode()) for name in panel.stores[stores].tolist()]
     return observe(
         batch.x,
         batch.basis,
         batch.context_mask,
         torch.from_numpy(windows.scale[stores]),
-        batch.store,
+        torch.tensor(keys),
         torch.from_numpy(position),
     )
 

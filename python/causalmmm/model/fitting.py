@@ -60,7 +60,7 @@ class Fitting(Decisions):
         """Give ``model_`` the response regression of the panel."""
         self.model_ = fit_regression(
             self._windows(panel.data),
-            self.nodes_,
+            panel,
             prior=self.prior,
             edge_prior=self.edge_prior,
             forbidden=self.forbidden,

@@ -43,7 +43,7 @@ def chosen_regime(regime: str, structure: str, panel: Panel) -> str:
 
 def fit_regression(
     windows: Windows,
-    nodes: Sequence[str],
+    panel: Panel,
     *,
     prior: float,
     edge_prior: Mapping[Pair, float] | None,
@@ -60,14 +60,14 @@ def fit_regression(
     and mediator to target, have a prior probability of one half
     where the user gives none; all other pairs have ``prior``.
     """
-    roles = windows.data.roles
+    nodes, roles = panel.nodes, panel.data.roles
     config = RegressionConfig(other_prior=prior, seed=seed)
     positive = positive_effects(nodes, roles, signed)
     usual = layout(roles, config.edge_prior, config.other_prior)
     known = edge_probability(nodes, usual.prior, edge_prior, forbidden, required)
     follows = reactive_series(nodes, roles, reactive)
     plan = layout(roles, prior=known, positive=positive, reactive=follows)
-    observed = observed_stores(windows, fitted_stores(windows.data.n_stores, seed))
+    observed = observed_stores(windows, panel, fitted_stores(panel.n_stores, seed))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return fit(observed, plan, windows.calendar.spec.groups, config)

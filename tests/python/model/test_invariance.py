@@ -15,6 +15,8 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from causalmmm import CausalMMM, Panel
+from causalmmm.engine.regression.posterior import know
+from causalmmm.model.answers import observed_stores
 from causalmmm.simulation import simulate
 
 SPEND = ["x0", "x1", "x2"]
@@ -126,11 +128,38 @@ def test_company_does_not_matter(trained: CausalMMM) -> None:
     assert_same(of_store(everyone, STORES[1]), of_store(company, STORES[1]), rtol=1e-5)
 
 
-def test_company_does_not_matter_to_graphs_of_the_regression(fitted: CausalMMM) -> None:
-    """Amounts are means of draws that belong to a store's place in the panel."""
-    alone = fitted.graphs(read(TABLE[TABLE["shop_id"] == STORES[1]]))
-    everyone = of_store({"graphs": fitted.graphs()}, STORES[1])["graphs"]
-    np.testing.assert_allclose(alone["probability"], everyone["probability"], rtol=1e-6)
+def shifted_first() -> pd.DataFrame:
+    """The first store begins two weeks late, and loses a third of its sales for half a year."""
+    days = pd.to_datetime(TABLE["ds"])
+    first = TABLE["shop_id"] == STORES[0]
+    table = TABLE.copy()
+    table.loc[first & days.between(days.iloc[20], days.iloc[45]), "gmv"] *= 0.67
+    return table[~first | (days >= days.iloc[2])]
+
+
+@pytest.mark.parametrize("table", [TABLE, shifted_first()], ids=["as fitted", "shifted"])
+def test_company_does_not_matter_to_the_regression(fitted: CausalMMM, table: pd.DataFrame) -> None:
+    """Draws belong to a store's name, and level shifts of one store move no other's answers."""
+    everyone = answers(fitted, table)
+    for store in STORES:
+        alone = answers(fitted, table[table["shop_id"] == store])
+        # Sums over a batch are taken in another order than those of one store.
+        assert_same(of_store(everyone, store), of_store(alone, store), rtol=1e-9)
+    two = answers(fitted, table[table["shop_id"] != STORES[0]])
+    assert_same(of_store(everyone, STORES[1]), of_store(two, STORES[1]), rtol=1e-9)
+
+
+def test_a_step_down_is_known_by_its_date() -> None:
+    """All stores lose a third of their sales in week 30; a later table begins at week 10."""
+    days = pd.to_datetime(TABLE["ds"])
+    table = TABLE.copy()
+    table.loc[days >= days.iloc[30], "gmv"] *= 0.67
+    model = regression(table)
+    late = read(table[days >= days.iloc[10]])
+    observed = observed_stores(model._windows(late.data), late, np.arange(len(STORES)))
+    shifts = know(model.model_, observed, len(late.nodes) - 1).shifts
+    assert shifts.scale.shape[1] == 1, "no store has to find a shift of its own"
+    assert (shifts.end == observed.position[:, [20]]).all(), "the step is in week 30"
 
 
 def with_twin() -> pd.DataFrame:
