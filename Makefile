@@ -171,7 +171,7 @@ clean: ## remove builds and results, keep .venv
 
 .venv/.installed-$(CUDA): .venv/.tools $(SOURCES)
 	@echo "== building and installing causalmmm (CUDA $(CUDA))"
-	$(PIP) install -q --no-compile --no-build-isolation '.[torch,triton,parquet,report,holidays,onnx,serve]'
+	$(PIP) install -q --no-compile --no-build-isolation '.[torch,triton,parquet,excel,report,holidays,onnx,serve]'
 	@rm -f .venv/.installed-*
 	@touch $@
 

@@ -26,6 +26,7 @@ _HOME = {
     "RefusedInput": "findings",
     "Report": "findings",
     "Schema": "data.schema",
+    "TableFile": "data.table_file",
     "load": "model.estimator",
     "pretrained_graphs": "model.pretrained",
     "simulate": "simulation",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from causalmmm.data.plan import Plan as Plan
     from causalmmm.data.plan import validate_plan as validate_plan
     from causalmmm.data.schema import Schema as Schema
+    from causalmmm.data.table_file import TableFile as TableFile
     from causalmmm.data.validation import validate as validate
     from causalmmm.findings import ConfigError as ConfigError
     from causalmmm.findings import Finding as Finding

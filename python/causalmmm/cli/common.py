@@ -61,7 +61,7 @@ SkipOption = Annotated[
     typer.Option("--skip-bad-stores", help="Leave out stores with errors, and say which and why."),
 ]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="CSV or Parquet file instead of the configured one.")
+    Path | None, typer.Option("--data", help="File or folder instead of the configured one.")
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Random seed.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
@@ -228,10 +228,12 @@ def read_panel(config: Config, *, min_steps: int = 0, skip_bad_stores: bool = Fa
     assert data.path is not None
     with terminal.working(f"reading {data.path}"):
         panel = Panel.read(
-            data.path,
+            data.table,
             config.schema,
             nan=data.nan,
             min_steps=max(min_steps, data.min_steps),
+            gaps=data.gaps,
+            business_days=data.business_days,
             skip_bad_stores=skip_bad_stores,
         )
     say_notices(panel)
@@ -282,7 +284,7 @@ def panel_of(
         source = model.source_
         if source is None:
             raise typer.BadParameter("no data path is stored with this model; pass --data or -c")
-        if not Path(source["path"]).is_file():
+        if not Path(source["path"]).exists():
             raise typer.BadParameter(
                 f"the data of the fit, '{source['path']}', have moved or no longer exist; pass "
                 "--data or -c"

@@ -38,12 +38,17 @@ _STORES_AT_ONCE = 2_000
 
 
 def init(
-    data: Annotated[Path, typer.Argument(help="CSV or Parquet file, one row per store and date.")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV, Parquet or Excel file, zip or folder of them; one row per store and date."
+        ),
+    ],
     out: OutOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Guess the role of each column, and write a commented configuration to check and keep.
+    """Guess the roles of columns and how the text is written; write a configuration to check.
 
     \b
     causalmmm init sales.csv -o causalmmm.yml
@@ -121,7 +126,7 @@ def _all_findings(
     from causalmmm.model.parameters import check_parameters, model_config
 
     try:
-        settings, path = read_config(config, overrides, data)
+        settings, _ = read_config(config, overrides, data)
     except ConfigError as error:
         return list(error.report)
     table, least, wrong = settings.data, settings.data.min_steps, []
@@ -129,7 +134,14 @@ def _all_findings(
         least = max(least, steps_needed(model_config(check_parameters(settings.model))))
     except ConfigError as error:
         wrong = list(error.report)
-    report = validate(path, settings.schema, nan=table.nan, min_steps=least)
+    report = validate(
+        table.table,
+        settings.schema,
+        nan=table.nan,
+        min_steps=least,
+        gaps=table.gaps,
+        business_days=table.business_days,
+    )
     return [*wrong, *report]
 
 

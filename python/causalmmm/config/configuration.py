@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from causalmmm.data.readers import Readable
 from causalmmm.data.schema import Schema, schema_findings
+from causalmmm.data.table_file import TableFile, known_encoding
 from causalmmm.files import require_file
 from causalmmm.findings import (
     ConfigError,
@@ -34,18 +36,54 @@ Lines = dict[Key, int]
 
 
 class DataConfig(BaseModel):
-    """Path of the panel, and the treatment of missing values.
+    """Where the panel is, how it is written, and what becomes of what is missing.
 
-    path       CSV or Parquet file, relative to the folder of the YAML file.
-    nan        "error", "zero" or "interpolate", for all roles or per role.
-    min_steps  minimum number of steps per store.
+    path           CSV, Parquet or Excel file, zip archive or folder of them, relative to the folder
+                   of the YAML file.
+    decimal        "." or ",", the sign before decimals in text.
+    thousands      "", ",", ".", "'" or " ", the sign between thousands in text.
+    encoding       of CSV files: utf-8, cp1252, ...
+    sheet          of Excel files; None: the first that is not empty.
+    nan            "error", "zero", "interpolate" or "carry", for all roles or per role.
+    gaps           "error", "zero", "carry" or "leave-out": steps that have no row.
+    business_days  whether Saturdays and Sundays are missing because nothing happens on them.
+    min_steps      minimum number of steps per store.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: Path | None = None
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ",", ".", "'", " "] = ""
+    encoding: str = "utf-8"
+    sheet: str | None = None
     nan: str | dict[str, str | int] | None = None
+    gaps: Literal["error", "zero", "carry", "leave-out"] = "error"
+    business_days: bool = False
     min_steps: int = 8
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if not known_encoding(value):
+            raise PydanticCustomError(
+                "unknown-encoding", "Input should be an encoding such as utf-8, cp1252 or utf-16"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _signs_differ(self) -> Self:
+        if self.decimal == self.thousands:
+            raise PydanticCustomError(
+                "bad-number-signs", "decimal and thousands cannot be the same sign"
+            )
+        return self
+
+    @property
+    def table(self) -> TableFile:
+        """The path with how it is written."""
+        assert self.path is not None
+        return TableFile(self.path, self.decimal, self.thousands, self.encoding, self.sheet)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Only formats text; the guesses and their reasons come from ``causalmmm.data.gues
 
 from __future__ import annotations
 
+import json
 import re
 from os import PathLike
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 
 import yaml
 
+from causalmmm.data.guess_settings import Settings, guess_settings, guess_table
 from causalmmm.data.readers import Readable
 from causalmmm.data.schema import Schema
+from causalmmm.data.table_file import TableFile
 from causalmmm.findings import Finding
 
 _WIDTH = 44
@@ -21,7 +24,9 @@ _WIDTH = 44
 
 def template(data: Readable) -> str:
     """See ``Config.template``."""
-    schema, findings = Schema.guess(data)
+    table, how = guess_table(data)
+    schema, findings = Schema.guess(table)
+    settings = guess_settings(table, schema, how)
     path = str(Path(data)) if isinstance(data, (str, PathLike)) else "data.csv"
     reasons = {finding.column: finding for finding in findings if finding.column is not None}
     lines = [
@@ -33,9 +38,13 @@ def template(data: Readable) -> str:
         "",
         "data:",
         f"  path: {_scalar(path)}",
-        "  # Missing values, per role: error, zero or interpolate. Each use is reported.",
+        *_text_lines(settings),
+        "  # Missing values, per role: error, zero, interpolate or carry. Each use is reported.",
         "  nan: {channels: error, organic: error, mediators: error, target: error,",
-        "        controls: error, context: error}",
+        *_carried_line(settings),
+        "  # Steps without a row: error, zero, carry or leave-out (begin after the last gap).",
+        "  gaps: error",
+        *_business_line(settings),
         "",
         "# Parameters of CausalMMM by name; all others keep their defaults.",
         "model:",
@@ -89,6 +98,37 @@ def _unused_lines(findings: list[Finding]) -> list[str]:
         "  # Columns without a role:",
         *(_commented(f"  #   {finding.column}", finding) for finding in unused),
     ]
+
+
+def _text_lines(settings: Settings) -> list[str]:
+    """How the file is written, where that is not the usual."""
+    table, usual = settings.table, TableFile("")
+    if not isinstance(table, TableFile):
+        return []
+    lines = []
+    for name in ("encoding", "decimal", "thousands", "sheet"):
+        value = getattr(table, name)
+        if value != getattr(usual, name):
+            text = f"  {name}: {value if name == 'encoding' else json.dumps(value)}"
+            lines.append(_reasoned(text, settings.reasons.get(name)))
+    return lines
+
+
+def _carried_line(settings: Settings) -> list[str]:
+    policy = "carry" if settings.carried else "error"
+    text = f"        controls: {policy}, context: error}}"
+    return [_reasoned(text, settings.reasons.get("carry"))]
+
+
+def _business_line(settings: Settings) -> list[str]:
+    if not settings.business_days:
+        return []
+    text = "  business_days: true"
+    return [_reasoned(text, settings.reasons["business_days"])]
+
+
+def _reasoned(text: str, reason: str | None) -> str:
+    return text if reason is None else f"{text:<{_WIDTH}}  # {reason}"
 
 
 def _line(key: str, column: str, reasons: dict[str, Finding]) -> str:

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalmmm.data.rows import Layout, about_stores
+from causalmmm.data.layout import Layout, about_stores
 from causalmmm.findings import Finding, Severity, counted
 
 Column = NDArray[np.float32]
 
-POLICIES = ("error", "zero", "interpolate")
+POLICIES = ("error", "zero", "interpolate", "carry")
 # Beyond these, sums of squares and shares of a mean leave the range of single precision.
 LARGEST = 1e15
 SMALLEST = 1e-15
@@ -31,6 +31,8 @@ class Rule:
     policy    for missing values: one of ``POLICIES``, or "required" where users have no choice.
     negative  code and severity of the finding for negative values; None allows them.
     flags     whether true/false may stand for 1/0.
+    amount    whether there is nothing of it in a step that is missing (spend, sales), where a
+              price goes on.
 
     Every column must stay within ``LARGEST``, and unless it is a flag or all zero in a store, reach
     ``SMALLEST`` there.
@@ -40,6 +42,7 @@ class Rule:
     policy: str = "error"
     negative: tuple[str, Severity] | None = None
     flags: bool = False
+    amount: bool = True
 
     def title(self, column: str) -> str:
         """How a sentence about the column begins: ``Spend 'tv_cost'``."""
@@ -57,6 +60,8 @@ class ColumnCheck:
     def read(self, series: pd.Series[Any], name: str, rule: Rule) -> Column:
         """float32 [rows]; free of missing values unless there is a finding of severity error."""
         numbers, bad = self._numbers(series, name, rule)
+        if rule.amount and self.layout is not None and self.layout.closed is not None:
+            numbers = np.where(self.layout.closed, np.float32(0), numbers)
         what = rule.title(name)
         missing = np.isnan(numbers)
         if bad is not None:
@@ -183,8 +188,11 @@ class ColumnCheck:
         remedy = "Write plain numbers with a decimal point; leave missing cells empty."
         if pd.api.types.is_bool_dtype(series.dtype):
             remedy = "Write amounts; yes/no columns belong under controls."
-        elif "," in first:
-            remedy = "Write numbers with a decimal point and no thousands separators."
+        elif "," in first or " (with a point)" in first:
+            remedy = (
+                "Write numbers with a decimal point and no thousands separators, or say how they "
+                "are written: data.decimal and data.thousands ('init' guesses them)."
+            )
         self.add(
             np.flatnonzero(self._sorted(bad)),
             "error",
@@ -211,29 +219,33 @@ class ColumnCheck:
                 "",
             )
             return filled
-        if rule.policy == "interpolate" and self.layout is not None:
-            filled, empty = _interpolated(numbers, missing, self.layout)
+        if rule.policy in ("interpolate", "carry") and self.layout is not None:
+            carried = rule.policy == "carry"
+            filled, empty = _interpolated(numbers, missing, self.layout, carried)
             self.add(
                 empty,
                 "error",
                 "all-missing",
                 name,
-                what + " has no value in {where}, so there is nothing to interpolate from.",
+                what + " has no value in {where}, so there is nothing to fill it from.",
                 "Fill in the store's values, or exclude the store.",
             )
             self.add(
                 rows[~np.isnan(filled[rows])],
                 "notice",
-                "interpolated",
+                "carried-forward" if carried else "interpolated",
                 name,
-                what + " is missing in {n} of {where}, first {date}: interpolated.",
+                what
+                + " is missing in {n} of {where}, first {date}: "
+                + ("the value before goes on." if carried else "interpolated."),
                 "",
             )
             return filled
         remedy = "Fill in the values"
         if rule.policy != "required":
             remedy += (
-                f", or choose a policy: nan: {{{_policy_key(rule.role)}: zero}} or interpolate"
+                f", or choose a policy: nan: {{{_policy_key(rule.role)}: zero}}, interpolate, or "
+                "carry (the last value goes on)"
             )
         remedy += "."
         if rule.role == "target" and len(self._trailing(missing)) == len(rows):
@@ -343,9 +355,10 @@ def _policy_key(role: str) -> str:
 
 
 def _interpolated(
-    numbers: Column, missing: NDArray[np.bool_], layout: Layout
+    numbers: Column, missing: NDArray[np.bool_], layout: Layout, carried: bool
 ) -> tuple[Column, NDArray[np.int64]]:
-    """Linear interpolation within each store; its first and last values are extended to the ends.
+    """Linear interpolation within each store, or the last value ``carried`` forward; the first and
+    last values are extended to the ends.
 
     Also returns the rows of stores without any value.
     """
@@ -360,7 +373,7 @@ def _interpolated(
     right = np.where(has_after, after, before)
     empty = ~has_before & ~has_after
     left, right = np.where(empty, rows, left), np.where(empty, rows, right)
-    share = (rows - left) / np.maximum(right - left, 1)
+    share = np.zeros(len(rows)) if carried else (rows - left) / np.maximum(right - left, 1)
     filled = numbers.copy()
     filled[rows] = numbers[left] + np.where(left == right, 0, share) * (
         numbers[right] - numbers[left]

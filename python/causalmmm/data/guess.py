@@ -14,7 +14,8 @@ from typing import Any, cast
 import pandas as pd
 
 from causalmmm.data.names import is_reserved
-from causalmmm.data.readers import Readable, Source, open_source
+from causalmmm.data.readers import Readable, open_source
+from causalmmm.data.sources import Source
 from causalmmm.findings import Finding, PanelError, first_few
 
 # Names in order of preference, case-insensitive.

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalmmm.data.readers import Source
 from causalmmm.data.schema import NATIONAL
+from causalmmm.data.sources import Source
 from causalmmm.dates import Days, parse_dates
 from causalmmm.findings import Finding, counted, first_few
 

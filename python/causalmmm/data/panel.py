@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -60,17 +59,24 @@ class Panel:
         *,
         nan: Policies = None,
         min_steps: int = 8,
+        gaps: str = "error",
+        business_days: bool = False,
         skip_bad_stores: bool = False,
     ) -> Panel:
         """Check a long table and convert it to arrays.
 
-        data       a pandas, polars or Arrow table, or a path to a CSV or Parquet file, with one
-                   row per store and date in any order. It is not modified.
+        data       a pandas, polars or Arrow table, a path as ``read`` takes it, with one row per
+                   store and date in any order. It is not modified.
         schema     roles of the columns; None guesses them from the names.
-        nan        what to do with missing values: "error" (default), "zero" or "interpolate",
+        nan        what to do with missing values: "error" (default), "zero", "interpolate" or
+                   "carry" (the last value goes on, as with monthly controls in a weekly table),
                    for all roles or per role, as in {"channels": "zero"}. Each use is recorded
                    in ``notices``.
         min_steps  minimum number of steps per store.
+        gaps       what to do with steps that have no row: "error" (default); "zero": nothing was
+                   spent or sold then, controls and context go on; "carry": all goes on as in the
+                   step before; "leave-out": the history begins after its last gap.
+        business_days  a daily table without Saturdays and Sundays: nothing was spent or sold then.
         skip_bad_stores  leave out stores with errors of their own, with a warning in ``notices``
                    that names them and why; errors of the whole table still refuse it.
 
@@ -79,7 +85,13 @@ class Panel:
         from causalmmm.data.validation import check_table
 
         checked = check_table(
-            data, schema, nan=nan, min_steps=min_steps, skip_bad_stores=skip_bad_stores
+            data,
+            schema,
+            nan=nan,
+            min_steps=min_steps,
+            gaps=gaps,
+            business_days=business_days,
+            skip_bad_stores=skip_bad_stores,
         )
         checked.report.raise_for_errors()
         assert checked.content is not None
@@ -88,14 +100,20 @@ class Panel:
     @classmethod
     def read(
         cls,
-        path: str | Path,
+        path: str | PathLike[str],
         schema: Schema | Mapping[str, Any] | None = None,
         *,
         nan: Policies = None,
         min_steps: int = 8,
+        gaps: str = "error",
+        business_days: bool = False,
         skip_bad_stores: bool = False,
     ) -> Panel:
-        """``from_frame`` for a CSV or Parquet file; Parquet is read one column at a time."""
+        """``from_frame`` for a CSV, Parquet or Excel file, a zip archive or a folder of them.
+
+        A ``TableFile`` says how text is written (decimal comma, encoding, sheet). Parquet is read
+        one column at a time; Excel needs the extra ``excel``.
+        """
         if not isinstance(path, str | PathLike):
             raise refusal(
                 "no-path",
@@ -104,7 +122,13 @@ class Panel:
                 kind=PanelError,
             )
         return cls.from_frame(
-            Path(path), schema, nan=nan, min_steps=min_steps, skip_bad_stores=skip_bad_stores
+            path,
+            schema,
+            nan=nan,
+            min_steps=min_steps,
+            gaps=gaps,
+            business_days=business_days,
+            skip_bad_stores=skip_bad_stores,
         )
 
     @classmethod

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from causalmmm.data.columns import Column, ColumnCheck, Rule
 from causalmmm.data.keys import Keys, read_keys
+from causalmmm.data.layout import LISTED, Layout, describe_freq
 from causalmmm.data.panel import Panel
-from causalmmm.data.readers import Readable, Source, open_source
-from causalmmm.data.rows import LISTED, Layout, describe_freq, lay_out
+from causalmmm.data.readers import Readable, open_source
+from causalmmm.data.rows import lay_out
 from causalmmm.data.schema import Channel
+from causalmmm.data.sources import Source
 from causalmmm.dates import next_steps
 from causalmmm.findings import (
     Finding,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalmmm.data.columns import Column, ColumnCheck
-from causalmmm.data.rows import Layout
+from causalmmm.data.layout import Layout
 from causalmmm.findings import Finding, counted, first_few
 
 _ROWS = 50_000  # of whole stores, on which channels are compared

@@ -5,57 +5,27 @@ Looks only at stores and dates, never at values.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
+from causalmmm.data.gaps import Gaps, close_gaps
 from causalmmm.data.keys import Keys
-from causalmmm.dates import WEEKDAYS, Days, is_month_end, next_steps, on_step, step_number, weekday
-from causalmmm.findings import Finding, Severity, counted, first_few
-
-# Of findings about several stores this many are named in the message.
-LISTED = 5
-
-PERIOD_WORDS = {"D": "daily", "MS": "monthly"}
+from causalmmm.data.layout import Layout, about_stores, describe_freq
+from causalmmm.dates import WEEKDAYS, is_month_end, on_step, weekday
+from causalmmm.findings import Finding, counted
 
 
-@dataclass
-class Layout:
-    """The rows of a table in store and date order.
-
-    stores    str [S], sorted.
-    order     int64 [rows]: file row of each sorted row; None if the file is in order already.
-    offsets   int64 [S + 1] into the sorted rows.
-    days      datetime64[D] [rows], sorted like the rows.
-    freq      frequency detected or declared; None if neither.
-    """
-
-    stores: NDArray[np.str_]
-    order: NDArray[np.int64] | None
-    offsets: NDArray[np.int64]
-    days: Days
-    freq: str | None = None
-    findings: list[Finding] = field(default_factory=list)
-
-    def sort(self, column: NDArray[np.generic]) -> NDArray[np.generic]:
-        """A column of the file, in store and date order."""
-        return column if self.order is None else column[self.order]
-
-    def store_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Index of the store that owns each sorted row."""
-        return np.searchsorted(self.offsets, rows, side="right") - 1
-
-    @property
-    def first_days(self) -> Days:
-        return self.days[self.offsets[:-1]]
-
-
-def lay_out(keys: Keys, declared: str | None, min_steps: int, date_column: str) -> Layout:
+def lay_out(
+    keys: Keys,
+    declared: str | None,
+    min_steps: int,
+    date_column: str,
+    gaps: Gaps = Gaps(),  # noqa: B008  (frozen)
+) -> Layout:
     """Sort the rows and check that every store has each step of its span exactly once.
 
     declared  the frequency in the schema or of the panel, if any.
+    gaps      what becomes of steps that are missing.
 
     Rows without store or date are ignored here: they already have a finding of their own.
     """
@@ -80,37 +50,13 @@ def lay_out(keys: Keys, declared: str | None, min_steps: int, date_column: str) 
     if not len(days):
         return layout
     layout.findings += _repeated_rows(layout, key, date_column)
+    if np.diff(layout.offsets).max() >= min_steps:  # enough steps to detect a frequency
+        odd = _detect_frequency(layout, declared, date_column)
+        if layout.freq is not None:
+            layout.findings += _off_grid(layout, odd, date_column)
+            layout.findings += close_gaps(layout, gaps, odd, date_column)
     layout.findings += _short_histories(layout, min_steps)
-    if np.diff(layout.offsets).max() < min_steps:
-        return layout  # too few steps to detect a frequency
-    odd = _detect_frequency(layout, declared, date_column)
-    if layout.freq is not None:
-        layout.findings += _off_grid(layout, odd, date_column)
-        layout.findings += _gaps(layout, odd, date_column)
     return layout
-
-
-def about_stores(
-    layout: Layout,
-    stores: NDArray[np.integer[Any]],
-    code: str,
-    message: str,
-    remedy: str,
-    *,
-    severity: Severity = "error",
-    column: str | None = None,
-    date: object = None,
-    rows: int | None = None,
-) -> Finding:
-    """One finding about these stores (positions, sorted); {where} in the message names them."""
-    names = tuple(layout.stores[stores].tolist())
-    where = f"store '{names[0]}'"
-    if len(names) > 1:
-        where = f"{len(names)} stores ({first_few(names, LISTED)})"
-    day = None if date is None else str(date)
-    text = message.replace("{where}", where).replace("{date}", day or "")
-    text = text[0].upper() + text[1:]
-    return Finding(severity, code, text, remedy, column, names[0], day, rows, names)
 
 
 def _repeated_rows(layout: Layout, key: NDArray[np.int64], column: str) -> list[Finding]:
@@ -256,30 +202,6 @@ def _off_grid(layout: Layout, odd: NDArray[np.bool_], column: str) -> list[Findi
     ]
 
 
-def _gaps(layout: Layout, odd: NDArray[np.bool_], column: str) -> list[Finding]:
-    freq = layout.freq or "D"
-    jump = np.diff(step_number(layout.days, freq, layout.days.min()))
-    jump[layout.offsets[1:-1] - 1] = 1
-    before = np.flatnonzero(jump > 1)
-    before = before[~odd[layout.store_of(before)]]
-    if not len(before):
-        return []
-    missing = int((jump[before] - 1).sum())
-    return [
-        about_stores(
-            layout,
-            np.unique(layout.store_of(before)),
-            "gap",
-            f"{{where}}: {counted(missing, 'missing date')}, first {{date}}.",
-            "Add the missing rows, with zeros where nothing was spent or sold; or start the "
-            "store's history after the gap; or correct an outlying date.",
-            column=column,
-            date=next_steps(layout.days[before[:1]], freq)[0],
-            rows=missing,
-        )
-    ]
-
-
 def _short_histories(layout: Layout, min_steps: int) -> list[Finding]:
     lengths = np.diff(layout.offsets)
     short = np.flatnonzero(lengths < min_steps)
@@ -299,12 +221,3 @@ def _short_histories(layout: Layout, min_steps: int) -> list[Finding]:
             rows=int(lengths[short[0]]),
         )
     ]
-
-
-def describe_freq(freq: str | None) -> str:
-    """``daily``, ``weekly (MON)`` or ``monthly``."""
-    if freq is None:
-        return "of unknown frequency"
-    if freq == "W":
-        return "weekly"
-    return PERIOD_WORDS.get(freq) or f"weekly ({freq[2:]})"

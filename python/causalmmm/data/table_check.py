@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from causalmmm.data.arrays import Content
 from causalmmm.data.collinearity import Collinearity
 from causalmmm.data.columns import Column, ColumnCheck, Rule
+from causalmmm.data.gaps import Gaps
 from causalmmm.data.keys import read_keys
+from causalmmm.data.layout import Layout
 from causalmmm.data.plausibility import Plausibility
-from causalmmm.data.readers import Source
-from causalmmm.data.rows import Layout, lay_out
+from causalmmm.data.rows import lay_out
 from causalmmm.data.schema import Channel, Schema
+from causalmmm.data.sources import Source
 from causalmmm.dates import step_number, steps_from
 from causalmmm.engine.spec.series import SeriesData
 from causalmmm.findings import Finding, Report, Severity, closest, counted, first_few
@@ -40,11 +42,17 @@ class TableCheck:
     """One pass over a table: stores and dates first, then one column after the other."""
 
     def __init__(
-        self, source: Source, schema: Schema, policies: dict[str, str], findings: list[Finding]
+        self,
+        source: Source,
+        schema: Schema,
+        policies: dict[str, str],
+        findings: list[Finding],
+        gaps: Gaps,
     ) -> None:
         self.source = source
         self.schema = schema
         self.policies = policies
+        self.gaps = gaps
         self.findings = [*source.notices, *findings]
         self.guessed = bool(findings)
 
@@ -117,7 +125,7 @@ class TableCheck:
         self.findings += keys.findings
         if not keys.trusted:
             return None
-        layout = lay_out(keys, self.schema.freq, min_steps, date)
+        layout = lay_out(keys, self.schema.freq, min_steps, date, self.gaps)
         repeated = [f for f in layout.findings if f.code == "duplicate-row"]
         self.findings += layout.findings
         if store is None and repeated:
@@ -202,7 +210,7 @@ class TableCheck:
     ) -> Column | None:
         block = np.empty((check.rows, len(names)), np.float32) if keep else None
         for j, name in enumerate(names):
-            rule = Rule(role, self.policies[policy], flags=True)
+            rule = Rule(role, self.policies[policy], flags=True, amount=False)
             numbers = self._column(check, name, rule)
             if numbers is None:
                 continue
@@ -213,7 +221,7 @@ class TableCheck:
 
     def _context(self, check: ColumnCheck, keep: bool) -> Column | None:
         """float32 [S, C] if every column is constant within every store, else [rows, C]."""
-        rule = Rule("context", self.policies["context"], flags=True)
+        rule = Rule("context", self.policies["context"], flags=True, amount=False)
         columns: list[Column] = []
         moving: dict[str, NDArray[np.bool_]] = {}
         for name in self.schema.context:
@@ -266,14 +274,13 @@ class TableCheck:
         )
 
     def _revenue(self, check: ColumnCheck) -> Column | None:
-        rule = Rule("revenue per target", "required", ("negative-revenue", "error"))
+        rule = Rule("revenue per target", "required", ("negative-revenue", "error"), amount=False)
         return self._column(check, self.schema.revenue_per_target, rule)
 
     def _population(self, check: ColumnCheck) -> Column | None:
         name = self.schema.population
-        numbers = self._column(
-            check, name, Rule("population", "required", ("negative-population", "error"))
-        )
+        rule = Rule("population", "required", ("negative-population", "error"), amount=False)
+        numbers = self._column(check, name, rule)
         if numbers is None or check.layout is None:
             return None
         least, most = check.span(numbers)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from causalmmm.data.columns import POLICIES
+from causalmmm.data.gaps import Gaps
 from causalmmm.data.guess import is_key
 from causalmmm.data.keys import without_stores
 from causalmmm.data.readers import Policies, Readable, open_source
@@ -27,12 +28,22 @@ def validate(
     *,
     nan: Policies = None,
     min_steps: int = 8,
+    gaps: str = "error",
+    business_days: bool = False,
 ) -> Report:
-    """Check a table, or a CSV or Parquet file, and report all findings.
+    """Check a table, a file or a folder of files, and report all findings.
 
     Never raises for errors in the data; see ``Panel.from_frame`` for the arguments.
     """
-    return check_table(data, schema, nan=nan, min_steps=min_steps, keep=False).report
+    return check_table(
+        data,
+        schema,
+        nan=nan,
+        min_steps=min_steps,
+        gaps=gaps,
+        business_days=business_days,
+        keep=False,
+    ).report
 
 
 def check_table(
@@ -41,6 +52,8 @@ def check_table(
     *,
     nan: Policies = None,
     min_steps: int = 8,
+    gaps: str = "error",
+    business_days: bool = False,
     keep: bool = True,
     skip_bad_stores: bool = False,
 ) -> Checked:
@@ -51,6 +64,7 @@ def check_table(
     findings: list[Finding] = []
     try:
         policies = check_policies(nan)
+        closing = Gaps(gaps, business_days)
         roles = None if schema is None else Schema.check(schema)
         keys = () if roles is None else (roles.store, roles.date)
         source = open_source(data, is_key if roles is None else keys.__contains__)
@@ -63,7 +77,7 @@ def check_table(
         return Checked(Report.of([*findings, *error.report]), None)
     left_out: dict[str, list[str]] = {}  # code of the error -> stores
     while True:
-        checked = TableCheck(source, roles, policies, findings).run(min_steps, keep)
+        checked = TableCheck(source, roles, policies, findings, closing).run(min_steps, keep)
         bad = {name for found in checked.report.errors for name in found.stores}
         if not skip_bad_stores or roles.store is None or not bad:
             break
