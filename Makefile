@@ -18,6 +18,8 @@ RELEASE := $(abspath build/release/bin)
 PIP := $(BIN)/python -m pip
 export PIP_CONSTRAINT := $(abspath constraints.txt)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The first process that imports a module keeps its byte code; without it each one compiles torch again (3 s).
+export PYTHONDONTWRITEBYTECODE :=
 export CAUSALMMM_CUDA := $(CUDA)
 
 SOURCES := CMakeLists.txt pyproject.toml \
