@@ -5,6 +5,7 @@ Checks that a plan continues the history. How a forecast uses it belongs to the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +30,8 @@ from causalmmm.findings import (
     first_few,
     refusal,
 )
+
+_BEYOND = 2.0  # times the largest value of a history
 
 
 @dataclass(frozen=True)
@@ -276,3 +279,21 @@ def _block(columns: list[Column], stores: int, horizon: int) -> Column:
     if not columns:
         return np.zeros((stores, horizon, 0), np.float32)
     return np.stack(columns, axis=-1).reshape(stores, horizon, len(columns))
+
+
+def beyond_history(plan: Plan, panel: Panel) -> Iterator[str]:
+    """Planned series that lie far beyond anything their store has seen."""
+    data = panel.data
+    columns = [panel.nodes.index(name) for name in plan.series]
+    largest = np.maximum.reduceat(data.values[:, columns], data.offsets[:-1], axis=0)  # [S, K]
+    planned = np.nanmax(plan.values, axis=1)  # [S, K]
+    beyond = planned > _BEYOND * np.maximum(largest, np.finfo(np.float32).tiny)
+    for k in np.flatnonzero(beyond.any(0)):
+        stores = panel.stores[beyond[:, k]].tolist()
+        first = int(np.flatnonzero(beyond[:, k])[0])
+        yield (
+            f"the plan of '{plan.series[k]}' lies beyond twice its largest value in "
+            f"{counted(len(stores), 'store')} ({first_few(stores, 3)}): {planned[first, k]:,.6g} "
+            f"where at most {largest[first, k]:,.6g} was seen. Saturation there is a guess from "
+            "the shape of the curve, and intervals are too narrow"
+        )

@@ -1,4 +1,4 @@
-"""Warnings of a fit and of a plan: what to know before believing effects and forecasts.
+"""Warnings of a fit: what to know before believing effects and forecasts.
 
 Each is a sentence with a remedy; nothing here changes a result. Where training diverged, the store.
 """
@@ -19,7 +19,6 @@ from causalmmm.findings import counted, first_few
 
 if TYPE_CHECKING:
     from causalmmm.data.panel import Panel
-    from causalmmm.data.plan import Plan
     from causalmmm.model.predictor import Predictor
 
 _STORES = 60  # at most, spread over the panel
@@ -27,7 +26,6 @@ _STORES_AT_ONCE = 20
 _EDGE = 0.5
 _STEP_SHARE = 0.5  # of a target's variance around its calendar, explained by one step
 _MARGIN = 7  # rows at either end of a history where no step is looked for
-_PLAN_BEYOND = 2.0  # times the largest value of a history
 _LEAST_BASELINE = 0.1  # of a target, beyond which nearly all is booked to other series
 _SHARE = 0.5  # of stores or edges, beyond which a warning is due
 _CORRELATION, _Z_SCORE = 0.15, 6.0  # of errors within a step, both exceeded before a warning
@@ -134,24 +132,6 @@ def _level_shift(model: Predictor, panel: Panel) -> Iterator[str]:
             f"{panel.n_stores}, around {np.sort(dates)[len(dates) // 2]}, and no control says why: "
             "effects may be many times too large. Add a 0/1 control with future_known, or fit with "
             "regime='regression', which finds level shifts"
-        )
-
-
-def beyond_history(plan: Plan, panel: Panel) -> Iterator[str]:
-    """Planned series that lie far beyond anything their store has seen."""
-    data = panel.data
-    columns = [panel.nodes.index(name) for name in plan.series]
-    largest = np.maximum.reduceat(data.values[:, columns], data.offsets[:-1], axis=0)  # [S, K]
-    planned = np.nanmax(plan.values, axis=1)  # [S, K]
-    beyond = planned > _PLAN_BEYOND * np.maximum(largest, np.finfo(np.float32).tiny)
-    for k in np.flatnonzero(beyond.any(0)):
-        stores = panel.stores[beyond[:, k]].tolist()
-        first = int(np.flatnonzero(beyond[:, k])[0])
-        yield (
-            f"the plan of '{plan.series[k]}' lies beyond twice its largest value in "
-            f"{counted(len(stores), 'store')} ({first_few(stores, 3)}): {planned[first, k]:,.6g} "
-            f"where at most {largest[first, k]:,.6g} was seen. Saturation there is a guess from "
-            "the shape of the curve, and intervals are too narrow"
         )
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from causalmmm.data.panel import Panel
-from causalmmm.data.plan import validate_plan
+from causalmmm.data.plan import beyond_history, validate_plan
 from causalmmm.data.schema import Schema
 from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.model import CausalModel
@@ -25,7 +25,6 @@ from causalmmm.findings import first_few
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_names
 from causalmmm.inference.frames import levels_of, steps_of, store_graph
 from causalmmm.model.answers import AmortisedAnswers, RegressionAnswers, StoreAnswers
-from causalmmm.model.diagnostics import beyond_history
 from causalmmm.model.tables import (
     adstock_table,
     contribution_table,
