@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from causalmmm.data.panel import Panel
 from causalmmm.data.readers import Readable, open_source
+from causalmmm.dates import Days, parse_dates
 from causalmmm.findings import Finding, PanelError, Report, closest, first_few, refusal
 
 ALL = "ALL"
@@ -76,8 +77,14 @@ def read_experiments(table: Readable, panel: Panel) -> list[Experiment]:
         raise refusal("no-rows", "The experiments have no rows.", "Add them.", kind=PanelError)
     columns = {n: source.column(n) for n in (*NEEDED, *OPTIONAL) if n in source.names}
     check = _Check(panel)
+    days = {name: check.days(columns[name], name) for name in ("start", "end")}
     read = [
-        check.row(number + 1, {name: values.iloc[number] for name, values in columns.items()})
+        check.row(
+            number + 1,
+            {name: values.iloc[number] for name, values in columns.items()},
+            days["start"][number],
+            days["end"][number],
+        )
         for number in range(source.rows)
     ]
     Report.of(check.findings).raise_for_errors()
@@ -93,7 +100,27 @@ class _Check:
         self.paid = panel.schema.channels
         self.findings: list[Finding] = []
 
-    def row(self, number: int, row: dict[str, Any]) -> Experiment | None:
+    def days(self, series: pd.Series[Any], column: str) -> Days:
+        """datetime64[D] of every row, read as the dates of a panel are."""
+        parsed = parse_dates(series, column)
+        self.findings += parsed.findings
+        for wrong in np.flatnonzero(np.isnat(parsed.days)):
+            value = series.iloc[int(wrong)]
+            what = "is empty" if pd.isna(value) else f"contains '{value}' instead of a date"
+            self.findings.append(
+                Finding(
+                    "error",
+                    "missing-date" if pd.isna(value) else "unparsable-date",
+                    f"Column '{column}' of the experiments {what} in row {wrong + 1}.",
+                    "Write dates as YYYY-MM-DD.",
+                    column=column,
+                )
+            )
+        return parsed.days
+
+    def row(
+        self, number: int, row: dict[str, Any], first: np.datetime64, last: np.datetime64
+    ) -> Experiment | None:
         before = len(self.findings)
         store, channel = str(row["store"]), str(row["channel"])
         if store != ALL and store not in self.names:
@@ -102,7 +129,6 @@ class _Check:
             self._wrong(
                 number, "channel", f"has no paid channel '{channel}'", channel, list(self.paid)
             )
-        days = [self._day(number, row, name) for name in ("start", "end")]
         lift = self._number(number, row, "lift")
         error = self._number(number, row, "lift_se", above=0.0)
         spend = row.get("spend", np.nan)
@@ -114,33 +140,29 @@ class _Check:
             words[name] = str(OPTIONAL[name] if pd.isna(value) else value)
             if words[name] not in known:
                 self._wrong(number, name, f"has {name} '{value}'; it is one of {', '.join(known)}")
-        if len(self.findings) > before:
+        if len(self.findings) > before or np.isnat(first) or np.isnat(last):
             return None
         chosen = range(len(self.names)) if store == ALL else [self.names.index(store)]
         stores = np.array(chosen, np.int64)
-        self._window(number, stores, days)
-        start, end = (str(day) for day in days)
-        return Experiment(store, stores, channel, start, end, lift, error, float(spend), **words)
+        self._window(number, stores, first, last)
+        return Experiment(
+            store, stores, channel, str(first), str(last), lift, error, float(spend), **words
+        )
 
-    def _window(self, number: int, stores: NDArray[np.int64], days: list[Any]) -> None:
+    def _window(
+        self, number: int, stores: NDArray[np.int64], start: np.datetime64, end: np.datetime64
+    ) -> None:
         """Whether the window lies in the histories of the stores; a last step may be cut."""
         grid = self.panel.data.grid
         first = grid[self.panel.data.start[stores].max()]
         last = grid[(self.panel.data.start[stores] + self.panel.lengths[stores]).min() - 1]
         step = grid[1] - grid[0]
-        inside = (grid >= days[0]) & (grid <= days[1])
-        if days[0] > days[1]:
-            self._wrong(number, "end", f"ends on {days[1]}, before it starts on {days[0]}")
-        elif days[0] <= first - step or days[1] >= last + step or not inside.any():
-            span = f"is from {days[0]} to {days[1]}; the panel has {first} to {last} there"
+        inside = (grid >= start) & (grid <= end)
+        if start > end:
+            self._wrong(number, "end", f"ends on {end}, before it starts on {start}")
+        elif start <= first - step or end >= last + step or not inside.any():
+            span = f"is from {start} to {end}; the panel has {first} to {last} there"
             self._wrong(number, "start", span)
-
-    def _day(self, number: int, row: dict[str, Any], name: str) -> Any:
-        try:
-            return np.datetime64(pd.Timestamp(row[name]).date(), "D")
-        except (ValueError, TypeError):
-            self._wrong(number, name, f"has {name} '{row[name]}', which is no date as 2024-12-31")
-            return None
 
     def _number(self, number: int, row: dict[str, Any], name: str, above: float = -np.inf) -> float:
         try:
