@@ -1,8 +1,9 @@
-"""One small exported model and panels that it can answer for: tests of serving and of the installed
-package share them."""
+"""What tests of several folders share: one small exported model and panels that it can answer for,
+and the instruction sets of compiled operators."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,15 @@ def panel() -> Panel:
 @pytest.fixture(scope="session")
 def many() -> Panel:
     return draw(120, seed=9)
+
+
+@pytest.fixture(params=["portable", "avx2", "avx512"])
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The compiled operators by each instruction set of this processor in turn."""
+    extension = pytest.importorskip("causalmmm._C", reason="needs the compiled extension")
+    try:
+        before = extension.set_cpu_level(request.param)
+    except ValueError:
+        pytest.skip(f"this processor has no {request.param}")
+    yield request.param
+    extension.set_cpu_level(before)

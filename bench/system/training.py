@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +24,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import causalmmm.engine.nn.decoder as decoder
 import causalmmm.engine.nn.encoder as encoder
-import causalmmm.kernels.autoregression as autoregression
+import causalmmm.kernels.calendar as calendar
 import causalmmm.kernels.evidence as evidence
+import causalmmm.kernels.likelihood as likelihood
+import causalmmm.kernels.posterior as posterior
+import causalmmm.kernels.response as responses
 from bench.kernels.edge_epoch import plain_mean, plain_sample
 from bench.lib.record import Row, record, table
 from causalmmm import CausalMMM, simulate
@@ -45,15 +49,23 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-class Launches(TorchDispatchMode):
-    """Counts operators that compute something."""
+# Operators that return memory or mark a time without computing anything.
+_FREE = ("aten._unsafe_view", "aten.empty", "aten.new_empty", "profiler.")
 
-    count = 0
+
+class Launches(TorchDispatchMode):
+    """Counts operators that compute something, as on a GPU each is at least one kernel; views and
+    fresh memory are free."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None):
         returned = function._schema.returns
         views = any(r.alias_info is not None and not r.alias_info.is_write for r in returned)
-        self.count += not views
+        if not views and not str(function).startswith(_FREE):
+            self.counts[str(function)] += 1
         return function(*args, **(kwargs or {}))
 
 
@@ -64,8 +76,8 @@ def plain_pytorch() -> Iterator[None]:
         (encoder, "edge_mean", plain_mean),
         (encoder, "edge_sample", plain_sample),
         (decoder, "adstock_hill", response.adstock_hill),
-        (evidence, "_COMPILED", False),
-        (autoregression, "_COMPILED", False),
+        *((module, "_COMPILED", False) for module in (calendar, evidence, likelihood, posterior)),
+        (responses, "_DELAYS", False),
     ]
     before = [getattr(module, name) for module, name, _ in places]
     for module, name, value in places:
@@ -127,7 +139,7 @@ def measure(nodes: int, steps: int, hidden: int, rounds: int, compiled: bool) ->
         if name != "torch.compile of it":
             with Launches() as counted:
                 way()
-            launches[name] = counted.count
+            launches[name] = counted.counts.total()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     draws: list[float] = []
     for _ in range(rounds):

@@ -29,8 +29,8 @@ struct ResponseTermsProblem {
   const float* residual = nullptr;    // [B, N, T]
   const float* ar_weights = nullptr;  // [N, ar_lags], lag 1 first
   const float* responses = nullptr;   // [B, N D, T - 1]
-  const float* solver = nullptr;      // [B, terms, T - 1], calendar's coefficients of a series
-  const float* basis = nullptr;       // [B, T - 1, terms]
+  const float* solver = nullptr;      // [B, terms, T], calendar's coefficients of a series
+  const float* basis = nullptr;       // [B, T, terms]; row t + 1 is the calendar of response t
   const float* beta = nullptr;        // [N, N, D]
   const float* log_noise = nullptr;   // [B, N]
   const float* active = nullptr;      // [B, N, T]

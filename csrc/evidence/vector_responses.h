@@ -16,6 +16,7 @@ struct ResponseTerms {
   float *residual;          // [T, lanes]
   float *ar_weights;        // [P, lanes]
   float *beta;              // [N, D, lanes]
+  float *solver;            // [terms, T - 1], on the rows that are used
   float *calendar;          // [terms, stride], coefficients of the responses
   float *full;              // [wide, stride], Gram matrix, both triangles
   float *size;              // [wide], standard deviation of a response
@@ -31,6 +32,7 @@ struct ResponseTerms {
     residual = pieces.take(p.steps * lanes);
     ar_weights = pieces.take(p.ar_lags * lanes);
     beta = pieces.take(fit.wide * lanes);
+    solver = pieces.take(p.terms * rows);
     calendar = pieces.take(p.terms * fit.stride);
     full = pieces.take(fit.wide * fit.stride);
     size = pieces.take(fit.wide);
@@ -73,12 +75,16 @@ struct ResponseTerms {
   // Responses in time, less their calendar, on the rows that are used.
   void centre_responses(std::int64_t b) {
     transpose(p.responses + b * fit.wide * rows, fit.wide, rows, rows, fit.design, fit.row);
-    matmul({p.solver + b * p.terms * rows, rows, 1}, p.terms, fit.design, fit.row, rows, calendar,
-           fit.stride, fit.stride, false);
+    for (std::int64_t q = 0; q < p.terms; ++q) {
+      const float* from = p.solver + (b * p.terms + q) * p.steps + 1;
+      for (std::int64_t t = 0; t < rows; ++t) solver[q * rows + t] = from[t] * used[t];
+    }
+    matmul({solver, rows, 1}, p.terms, fit.design, fit.row, rows, calendar, fit.stride, fit.stride,
+           false);
     for (std::int64_t k = 0; k < p.terms * fit.stride; k += kWidth) {
       store(calendar + k, -load(calendar + k, kWidth), kWidth);
     }
-    matmul({p.basis + b * rows * p.terms, p.terms, 1}, rows, calendar, fit.stride, p.terms, fit.design,
+    matmul({p.basis + (b * p.steps + 1) * p.terms, p.terms, 1}, rows, calendar, fit.stride, p.terms, fit.design,
            fit.row, fit.stride, true);
     for (std::int64_t t = 0; t < rows; ++t) {
       if (used[t] == 0.0f) clear(fit.design + t * fit.row, 1, fit.stride, fit.row);
@@ -235,11 +241,6 @@ void response_terms(const ResponseTermsProblem& p, float* scratch, std::int64_t 
 }
 
 // --- mean field --------------------------------------------------------------------------------------
-
-CAUSALMMM_INLINE Floats sigmoid(Floats v) {
-  const Floats small = exp2_of_negative(magnitude(v) * -1.44269504f);
-  return (v > 0.0f ? splat(1.0f) : small) / (small + 1.0f);
-}
 
 std::int64_t mean_field_scratch(const MeanFieldProblem& p) { return 2 * p.nodes * kWidth; }
 

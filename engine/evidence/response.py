@@ -13,7 +13,7 @@ from causalmmm.engine.evidence.mean_field import mean_field
 from causalmmm.engine.ops.export_switch import exporting
 from causalmmm.engine.ops.linalg import diagonal_blocks, inverse_blocks, ridged, whitening
 from causalmmm.kernels import evidence as compiled
-from causalmmm.kernels.autoregression import ar_prediction
+from causalmmm.kernels.likelihood import ar_prediction
 
 
 @dataclass
@@ -73,8 +73,9 @@ def response_terms(
     residual      [B, N, T], every receiver after its calendar.
     ar_weights    [N, P], shared autoregressive weights, lag 1 first.
     responses     [B, N, D, T - 1], responses of every sender, one step earlier.
-    solver        [B, Q, T - 1], maps a response to its calendar coefficients.
-    basis         [B, T - 1, Q], the calendar.
+    solver        [B, Q, T], maps a series to its calendar coefficients; responses are taken as
+                  acting one step later.
+    basis         [B, T, Q], the calendar.
     beta          [N, N, D], shared effects.
     log_noise     [B, N], log standard deviation of the receivers' errors.
     active        0 or 1, [B, N, T], rows on which a receiver is explained.
@@ -107,7 +108,8 @@ def _response_terms(
     errors = residual[..., 1:] - ar_prediction(ar_weights, residual)
     rows = has_full_lags(context_mask, 1).to(errors.dtype).unsqueeze(1)
     series = responses.flatten(1, 2)
-    flat = (series - series @ solver.mT @ basis.mT) * rows  # [B, N D, T - 1], centred
+    calendar = series @ (solver[..., 1:] * rows).mT @ basis[:, 1:].mT
+    flat = (series - calendar) * rows  # [B, N D, T - 1], centred
     counted = rows * active[..., 1:]
     share = counted.sum(-1) / rows.sum(-1).clamp_min(1.0)  # active rows represent all rows
     scaled = (errors * (-log_noise).exp().unsqueeze(-1)).clamp(-CLIP, CLIP) * counted

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from causalmmm.engine.batches.masks import has_full_lags
+from causalmmm.engine.batches.batch import Batch
+from causalmmm.engine.batches.masks import as_receivers, has_full_lags
+from causalmmm.engine.ops.export_switch import exporting
 from causalmmm.engine.ops.linalg import spd_inverse
+from causalmmm.kernels import calendar as compiled
 
 # Prior standard deviation of a store's coefficient around the shared one, in units of the series'
 # level.
@@ -27,6 +30,7 @@ _PRIOR_STD = {
     "control": 0.3,
 }
 _INITIAL_NOISE_STD = 0.2
+_MAX_LOG_RIDGE = 12.0  # as in csrc/calendar/calendar.h
 
 
 @dataclass
@@ -60,6 +64,25 @@ class Projection:
         return Projection(self.basis[:, 1:], solver, self.spread, context_mask)
 
 
+@dataclass
+class Residuals:
+    """Series of a batch after their calendar.
+
+    projection    regression of the calendar on the context rows.
+    coefficients  [B, N, Q], baseline coefficients.
+    received      [B, N, T], residuals of series as receivers; zero on padding and where a series is
+                  not active.
+    sent          [B, N, T], residuals of series as senders; without gradient.
+    active        0 or 1, [B, N, T], see ``as_receivers``.
+    """
+
+    projection: Projection
+    coefficients: Tensor
+    received: Tensor
+    sent: Tensor
+    active: Tensor
+
+
 class CalendarBaseline(nn.Module):
     """Shared baseline coefficients [N, Q] and learned shrinkage [Q] of the stores towards them."""
 
@@ -71,6 +94,23 @@ class CalendarBaseline(nn.Module):
         prior_std = torch.tensor([_PRIOR_STD[g] for g in groups])
         self.log_ridge = nn.Parameter(2 * torch.log(_INITIAL_NOISE_STD / prior_std))
 
+    def explain(self, batch: Batch, spend: Tensor) -> Residuals:
+        """What the calendar leaves of a batch; ``spend``, bool [N], are series for which zero means
+        no spend."""
+        if compiled.supported(batch.x) and not exporting():
+            received, sent, active, coefficients, solver, spread = compiled.calendar_residuals(
+                *(batch.x, batch.basis, batch.context_mask, batch.target_mask, spend),
+                *(self.shared, self.log_ridge),
+            )
+            projection = Projection(batch.basis, solver, spread, batch.context_mask)
+            return Residuals(projection, coefficients, received, sent.detach(), active.detach())
+        projection = self.project(batch.basis, batch.context_mask)
+        series, active = as_receivers(batch.x, spend, batch.context_mask)
+        coefficients, received = self(series, projection)
+        received = received * active * batch.valid.unsqueeze(1)
+        sent = self(batch.x, projection)[1].detach()
+        return Residuals(projection, coefficients, received, sent, active)
+
     def project(self, basis: Tensor, context_mask: Tensor) -> Projection:
         """Projection on a basis [B, T, Q] over context rows, bool [B, T].
 
@@ -78,7 +118,7 @@ class CalendarBaseline(nn.Module):
         controls that agree, and float32 loses it in the sums that it is added to.
         """
         context_basis = (basis * context_mask.unsqueeze(-1)).double()
-        ridge = self.log_ridge.clamp(-12, 12).double().exp()
+        ridge = self.log_ridge.clamp(-_MAX_LOG_RIDGE, _MAX_LOG_RIDGE).double().exp()
         gram = context_basis.mT @ context_basis + torch.diag(ridge)
         spread = spd_inverse(gram)
         solver = (spread @ context_basis.mT).to(basis.dtype)

@@ -6,9 +6,6 @@ the gate at zero the sender's response is multiplied by exact zeros.
 
 from __future__ import annotations
 
-from itertools import groupby
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +13,8 @@ from torch.nn import functional as F
 from causalmmm.engine.ops.export_switch import exporting
 from causalmmm.engine.spec.config import ModelConfig
 from causalmmm.kernels import adstock_hill
+from causalmmm.kernels.likelihood import effect_weights, message
+from causalmmm.kernels.response import delayed, reference
 
 _LINEAR_HALF_SATURATION = 1e6  # far above the data, in units of a series' mean size
 _PRIOR_ROWS = 5.0  # weight, in rows, of the pooled standard deviation of a series
@@ -107,28 +106,23 @@ class ResponseDecoder(nn.Module):
         )
         return response * _LINEAR_HALF_SATURATION, final
 
-    def delayed(self, response: Tensor) -> Tensor:
-        """Response [B, N, D, T], component d shifted by its delay and padded by its first value."""
+    def delayed(self, response: Tensor, rows: int | None = None) -> Tensor:
+        """The first ``rows`` rows (None: all) of the response [B, N, D, T], component d shifted by
+        its delay and padded by its first value."""
+        rows = response.shape[-1] if rows is None else rows
         if not any(self.config.delays):
-            return response
-        begin, blocks = 0, []
-        for delay, same in groupby(self.config.delays):  # components of equal delay shift together
-            end = begin + len(list(same))
-            blocks.append((begin, end, delay))
-            begin = end
-        if response.requires_grad and not exporting():
-            delayed: Tensor = _Delay.apply(response, blocks)
-            return delayed
-        return _delayed(response, blocks)
+            return response[..., :rows]
+        if exporting():
+            return reference.delayed(response, self.config.delays, rows)
+        return delayed(response, self.config.delays, rows)
 
     def weights(self, gate: Tensor, log_effect: Tensor) -> Tensor:
         """[B, N, D, N]: gate_ij exp(log_effect_ij) beta_ijd, gates and log effects [B, N, N]."""
-        scale = gate * log_effect.exp()
-        return scale.unsqueeze(2) * self.beta.transpose(1, 2)
+        return effect_weights(gate, log_effect, self.beta)
 
     def message(self, response: Tensor, weights: Tensor) -> Tensor:
         """[B, N, T]: sum of the effects of responses [B, N, D, T] on every receiver."""
-        return weights.flatten(1, 2).mT @ response.flatten(1, 2)
+        return message(response, weights)
 
     def store_ar_weights(self, state: Tensor) -> Tensor:
         """[B, N, P]: autoregressive weights of stores with states [B, N, H], lag 1 first."""
@@ -144,43 +138,3 @@ class ResponseDecoder(nn.Module):
         pooled = (2 * self.log_pooled).exp()
         shrunk = (rows * spread.square() + _PRIOR_ROWS * pooled) / (rows + _PRIOR_ROWS)
         return 0.5 * shrunk.log() + self.log_noise
-
-
-Blocks = list[tuple[int, int, int]]  # first component, end, their delay in steps
-
-
-def _delayed(response: Tensor, blocks: Blocks) -> Tensor:
-    """Response [B, N, D, T] with each block of components later by its delay."""
-    shifted = []
-    for begin, end, delay in blocks:
-        block = response[:, :, begin:end, : response.shape[-1] - delay]
-        if delay:
-            padding = block[..., :1].expand(*block.shape[:-1], delay)
-            block = torch.cat([padding, block], dim=-1)
-        shifted.append(block)
-    return torch.cat(shifted, dim=2)
-
-
-class _Delay(torch.autograd.Function):
-    """:func:`_delayed` with a backward that writes every gradient once.
-
-    That of the slices would fill and add a tensor of all responses for each of them.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, response: Tensor, blocks: Blocks) -> Tensor:
-        ctx.blocks = blocks
-        return _delayed(response, blocks)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        (later,) = grad_outputs
-        grad = torch.empty_like(later)
-        for begin, end, delay in ctx.blocks:
-            come, gone = later[:, :, begin:end], grad[:, :, begin:end]
-            steps = come.shape[-1] - delay
-            gone[..., :steps] = come[..., delay:]
-            if delay:
-                gone[..., steps:] = 0
-                gone[..., 0] += come[..., :delay].sum(-1)
-        return grad, None

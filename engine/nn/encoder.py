@@ -16,8 +16,10 @@ from causalmmm.engine.evidence.features import (
     node_width,
 )
 from causalmmm.engine.nn.posterior import EdgePrior, Posterior, edge_probability, log_odds
+from causalmmm.engine.ops.export_switch import exporting
 from causalmmm.engine.spec.config import ModelConfig
 from causalmmm.kernels import edge_mean, edge_sample
+from causalmmm.kernels import posterior as compiled
 
 EDGE_TYPES = 2  # none, causal
 _EFFECT_RANK = 8
@@ -183,6 +185,13 @@ class RelationalEncoder(nn.Module):
         over edges and KL(r || mixture weights). ``factor`` [B, N, N] is log e; without it r are the
         mixture weights.
         """
+        if factor is not None and compiled.supported(factor) and not exporting():
+            return EdgePrior(
+                *compiled.mixture_prior(
+                    *(self.prototypes, self.mixture, factor, self.log_prior),
+                    _MAX_LEARNED_LOG_ODDS,
+                )
+            )
         odds = self.prototypes.clamp(-_MAX_LEARNED_LOG_ODDS, _MAX_LEARNED_LOG_ODDS)
         log_weight = self.mixture.log_softmax(-1).expand(batch, -1)
         log_share = log_weight
@@ -205,4 +214,5 @@ class RelationalEncoder(nn.Module):
 
     def prototype_penalty(self) -> Tensor:
         """Negative log hyperprior of the prototypes, normal around the user's log odds."""
-        return 0.5 * ((self.prototypes - self.log_odds) / _HYPERPRIOR_STD).square().sum()
+        odds = self.log_odds.expand_as(self.prototypes)
+        return F.mse_loss(self.prototypes, odds, reduction="sum") / (2 * _HYPERPRIOR_STD**2)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from causalmmm.engine.batches.batch import Batch
-from causalmmm.engine.batches.masks import as_receivers
 from causalmmm.engine.evidence.ard import ard_evidence
 from causalmmm.engine.evidence.mean_field import mean_field
 from causalmmm.engine.evidence.response import (
@@ -33,7 +32,8 @@ from causalmmm.engine.nn.posterior import (
 )
 from causalmmm.engine.nn.pretrained import PretrainedGraphs
 from causalmmm.engine.spec.config import ModelConfig
-from causalmmm.kernels.autoregression import ar_nll, ar_prediction
+from causalmmm.kernels import posterior as compiled
+from causalmmm.kernels.likelihood import ar_prediction, response_nll
 
 
 @dataclass
@@ -101,20 +101,17 @@ class CausalModel(nn.Module):
         ``store_log_bf`` [B, N, N] are log Bayes factors of each store alone, if computed already;
         only the structures "pretrained" and "evidence" use them.
         """
-        projection = self.baseline.project(batch.basis, batch.context_mask)
-        received, active = as_receivers(batch.x, self.spend, batch.context_mask)
-        coefficients, residual = self.baseline(received, projection)
-        residual = residual * active * batch.valid.unsqueeze(1)  # [B, N, T]
+        left = self.baseline.explain(batch, self.spend)
+        residual, active, sent = left.received, left.active, left.sent  # [B, N, T] each
         detached = residual.detach()
-        sent = self.baseline(batch.x, projection)[1].detach()  # [B, N, T]
         lags = max(self.config.lags, 1)
         statistics = window_statistics(sent, detached, active, batch.context_mask, lags)
         log_noise = self.decoder.noise(statistics.spread, statistics.rows)
-        responses, ahead = self._responses(batch), projection.ahead()
+        responses = self._responses(batch)
         evidence: ResponseEvidence | None = None
         edges: Tensor | None = None
         if self.config.lags:
-            terms = self._terms(batch, detached, responses, ahead, log_noise, active)
+            terms = self._terms(batch, detached, responses, left.projection, log_noise, active)
             marginal, spread = self.encoder.marginal_log_odds(), self.config.effect_spread
             factor, _ = mean_field(terms.xty, terms.overlap, marginal, spread)
             prior = self.encoder.prior(factor, factor.shape[0])
@@ -143,9 +140,8 @@ class CausalModel(nn.Module):
                 store=batch.store,
             )
         return Inference(
-            projection=projection,
-            ahead=ahead,
-            coefficients=coefficients,
+            projection=left.projection,
+            coefficients=left.coefficients,
             residual=residual,
             responses=responses,
             posterior=posterior,
@@ -190,12 +186,17 @@ class CausalModel(nn.Module):
         """The losses of :meth:`forward` for graphs that have been sampled already."""
         posterior = inferred.posterior
         effect, kl_effect = self._draw_effects(posterior, noise)
-        weights = self.decoder.weights(edge_gates(posterior.edges), effect)
-        nll = ar_nll(
+        nll = response_nll(
             inferred.residual,
-            self._message(inferred, weights),
+            inferred.responses,
+            edge_gates(posterior.edges),
+            effect,
+            self.decoder.beta,
+            inferred.projection.solver,
+            inferred.projection.basis,
             inferred.ar_weights,
             inferred.log_noise,
+            batch.context_mask,
             batch.target_mask,
             inferred.active,
         )
@@ -216,14 +217,9 @@ class CausalModel(nn.Module):
         on, under the effects ``weights`` [B, N, D, N] of the responses.
         """
         own = ar_prediction(inferred.ar_weights, inferred.residual)
-        return inferred.residual[..., 1:] - self._message(inferred, weights) - own
-
-    def _message(self, inferred: Inference, weights: Tensor) -> Tensor:
-        """[B, N, T - 1]: effects of the responses on every receiver, less their calendar.
-
-        Removed from the sum of N D effects, which equals the sum of effects without calendar.
-        """
-        return inferred.ahead.residual(self.decoder.message(inferred.responses, weights))
+        # the calendar is taken off the sum of N D effects, not off each of them
+        message = inferred.ahead.residual(self.decoder.message(inferred.responses, weights))
+        return inferred.residual[..., 1:] - message - own
 
     @contextmanager
     def mixed_precision(self, enabled: bool) -> Iterator[None]:
@@ -240,7 +236,7 @@ class CausalModel(nn.Module):
         batch: Batch,
         residual: Tensor,
         responses: Tensor,
-        ahead: Projection,
+        projection: Projection,
         log_noise: Tensor,
         active: Tensor,
     ) -> ResponseTerms:
@@ -248,8 +244,8 @@ class CausalModel(nn.Module):
             residual,
             self.decoder.ar_weights,
             responses,
-            ahead.solver,
-            ahead.basis,
+            projection.solver,
+            projection.basis,
             self.decoder.beta,
             log_noise,
             active,
@@ -259,7 +255,7 @@ class CausalModel(nn.Module):
     def _responses(self, batch: Batch) -> Tensor:
         """[B, N, D, T - 1]: delayed responses of rows 0 .. T - 2, which act on the next row."""
         response, _ = self.decoder.respond(batch.x, batch.context, batch.level)
-        return self.decoder.delayed(response)[..., :-1]
+        return self.decoder.delayed(response, response.shape[-1] - 1)
 
     def _draw_effects(self, posterior: Posterior, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Log effects [B, N, N] sampled from their posterior, and their KL [B].
@@ -271,6 +267,8 @@ class CausalModel(nn.Module):
         if not self.config.store_effects:
             return torch.zeros_like(mean), mean.new_zeros(len(mean))
         prior_sd = self.config.effect_spread
+        if compiled.supported(mean):
+            return compiled.sampled_effects(mean, log_sd, posterior.edges.logits, noise, prior_sd)
         log_ratio = log_sd - math.log(prior_sd)
         kl = 0.5 * ((2 * log_ratio).exp() + (mean / prior_sd).square() - 1) - log_ratio
         probability = causal_probability(posterior.edges)

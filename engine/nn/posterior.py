@@ -53,10 +53,10 @@ class Inference:
     """Posterior and intermediate quantities inferred from one window per store (B stores).
 
     projection    regression of the calendar on the context rows.
-    ahead         the same for responses, which act one step later.
     coefficients  [B, N, Q], baseline coefficients.
     residual      [B, N, T], series less baseline; zero on padding and where a series is not active.
-    responses     [B, N, D, T - 1], responses of all senders, from zero; ``ahead`` centres them.
+    responses     [B, N, D, T - 1], responses of all senders, from zero; ``ahead`` centres
+                  them.
     log_noise     [B, N], log standard deviation of one-step errors, in scaled units.
     ar_weights    [B, N, P], autoregressive weights, lag 1 first.
     evidence      of every edge under the decoder; None for the raw-window encoder.
@@ -66,7 +66,6 @@ class Inference:
     """
 
     projection: Projection
-    ahead: Projection
     coefficients: Tensor
     residual: Tensor
     responses: Tensor
@@ -76,6 +75,11 @@ class Inference:
     evidence: ResponseEvidence | None
     store_log_bf: Tensor | None
     active: Tensor
+
+    @property
+    def ahead(self) -> Projection:
+        """The regression of responses, which act one step later."""
+        return self.projection.ahead()
 
 
 def edge_gates(edges: EdgeSample) -> Tensor:

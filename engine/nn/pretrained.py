@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from causalmmm.engine.batches.batch import Batch
-from causalmmm.engine.batches.masks import as_receivers
 from causalmmm.engine.nn.baseline import CalendarBaseline
 from causalmmm.engine.prior import (
     Familiarity,
@@ -61,13 +60,11 @@ class PretrainedGraphs(nn.Module):
     def statistics(self, batch: Batch) -> PairStatistics:
         """What the network reads of a batch."""
         spend = torch.tensor(self.kind.spend, device=batch.x.device)
-        projection = self.calendar.project(batch.basis, batch.context_mask)
-        series, active = as_receivers(batch.x, spend, batch.context_mask)
-        sent = self.calendar(batch.x, projection)[1]
-        received = self.calendar(series, projection)[1] * active * batch.valid.unsqueeze(1)
+        left = self.calendar.explain(batch, spend)
         kind = replace(self.kind, positive=self.positive)  # loaded weights bring their own signs
         return pair_statistics(
-            batch.x, sent, received, active, batch.context_mask, projection.residual, kind
+            *(batch.x, left.sent, left.received, left.active, batch.context_mask),
+            *(left.projection.residual, kind),
         )
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from causalmmm.engine.batches.batch import Batch
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import Inference
 from causalmmm.engine.predict.effects import ar_filter, expected_weights
-from causalmmm.kernels.autoregression import ar_prediction
+from causalmmm.kernels.likelihood import ar_prediction
 
 
 @dataclass

@@ -15,7 +15,7 @@ if find_spec("causalmmm._C") is not None:
     from causalmmm import _C
     from causalmmm.kernels.evidence.op import coordinate_ascent, response_terms, window_statistics
 
-    _COMPILED = hasattr(_C, "window_statistics")  # False for a build older than this source
+    _COMPILED = hasattr(_C, "CALENDAR_RUN")  # False for a build older than this source
 else:  # a source tree without a build
     _COMPILED = False
 

@@ -72,8 +72,8 @@ def response_terms(
     scales: Sequence[float],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The fields of ``ResponseTerms``, in their order, from residuals and ``active`` [B, N, T],
-    weights [N, P], responses [B, N, D, T - 1], solver [B, Q, T - 1], basis [B, T - 1, Q], beta
-    [N, N, D], log noise [B, N] and the mask [B, T]."""
+    weights [N, P], responses [B, N, D, T - 1], solver [B, Q, T], basis [B, T, Q], beta [N, N, D],
+    log noise [B, N] and the mask [B, T]."""
     outputs = _terms(responses)
     inputs = dense(
         *(residual, ar_weights, responses, solver, basis),

@@ -6,6 +6,7 @@ that is not built or cannot take the device or dtype, the plain PyTorch form in 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Literal
 
@@ -16,13 +17,14 @@ from causalmmm.kernels.response import reference
 
 if find_spec("causalmmm._C") is not None:
     from causalmmm import _C
-    from causalmmm.kernels.response import op
+    from causalmmm.kernels.response import delay, op
 
+    _DELAYS = hasattr(_C, "delay_forward")  # False for a build older than this source
     _COMPILED = {"cpu": True, "cuda": _C.build_info()["cuda"]}
 else:  # a source tree without a build
-    _COMPILED = {}
+    _COMPILED, _DELAYS = {}, False
 
-__all__ = ["adstock_hill", "backend"]
+__all__ = ["adstock_hill", "backend", "delayed"]
 
 
 def adstock_hill(
@@ -75,6 +77,19 @@ def adstock_hill(
         None if initial is None else initial.to(compute),
     )
     return response, final
+
+
+def delayed(response: Tensor, delays: Sequence[int], rows: int) -> Tensor:
+    """The first ``rows`` rows [B, N, D, rows] of responses [B, N, D, T] with component d later by
+    ``delays[d]`` steps; before its first value a component has that value.
+
+    Example:
+        >>> delayed(torch.arange(4.0).view(1, 1, 1, 4), [2], rows=4).flatten().tolist()
+        [0.0, 0.0, 0.0, 1.0]
+    """
+    if _DELAYS and response.device.type == "cpu" and response.dtype == torch.float32:
+        return delay.delayed(response, delays, rows)
+    return reference.delayed(response, delays, rows)
 
 
 def backend(x: Tensor) -> Literal["compiled", "reference"]:

@@ -5,6 +5,10 @@ Only ordinary differentiable tensor operations live here: no dispatch, no extens
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -64,3 +68,59 @@ def hill(state: Tensor, slope: Tensor, half_saturation: Tensor) -> Tensor:
 def compute_dtype(x: Tensor) -> torch.dtype:
     """float64 stays float64; everything narrower is computed in float32."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def delayed(response: Tensor, delays: Sequence[int], rows: int) -> Tensor:
+    """See :func:`causalmmm.kernels.response.delayed`."""
+    if response.requires_grad:
+        later: Tensor = _Delay.apply(response, delays, rows)
+        return later
+    return _delayed(response, delays, rows)
+
+
+def _delayed(response: Tensor, delays: Sequence[int], rows: int) -> Tensor:
+    shifted = []
+    for begin, end, delay in _blocks(delays):
+        delay = min(delay, rows)
+        block = response[:, :, begin:end, : rows - delay]
+        if delay:
+            padding = response[:, :, begin:end, :1].expand(*block.shape[:-1], delay)
+            block = torch.cat([padding, block], dim=-1)
+        shifted.append(block)
+    return torch.cat(shifted, dim=2)
+
+
+def _blocks(delays: Sequence[int]) -> list[tuple[int, int, int]]:
+    """First component, end and delay of components of equal delay, which shift together."""
+    begin, blocks = 0, []
+    for delay, same in groupby(delays):
+        end = begin + len(list(same))
+        blocks.append((begin, end, delay))
+        begin = end
+    return blocks
+
+
+class _Delay(torch.autograd.Function):
+    """:func:`_delayed` with a backward that writes every gradient once.
+
+    That of the slices would fill and add a tensor of all responses for each of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, response: Tensor, delays: Sequence[int], rows: int) -> Tensor:
+        ctx.delays, ctx.steps = delays, response.shape[-1]
+        return _delayed(response, delays, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (later,) = grad_outputs
+        rows = later.shape[-1]
+        grad = later.new_empty(*later.shape[:-1], ctx.steps)
+        for begin, end, delay in _blocks(ctx.delays):
+            delay = min(delay, rows)
+            come, gone = later[:, :, begin:end], grad[:, :, begin:end]
+            gone[..., : rows - delay] = come[..., delay:]
+            gone[..., rows - delay :] = 0
+            if delay:
+                gone[..., 0] += come[..., :delay].sum(-1)
+        return grad, None, None

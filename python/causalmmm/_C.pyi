@@ -8,6 +8,9 @@ EDGE_WIDTH_STEP: int
 MAX_EDGE_TYPES: int
 
 RESPONSE_STATISTICS: int
+CALENDAR_RUN: int
+LIKELIHOOD_RUN: int
+POSTERIOR_RUN: int
 
 class CudaError(RuntimeError): ...
 
@@ -53,6 +56,60 @@ def mean_field(
     /,
 ) -> None: ...
 
+# Calendar, delays, likelihood and posterior: sizes and addresses in the order of their headers
+def calendar_forward(
+    sizes: _Sizes, inputs: tuple[int, ...], outputs: tuple[int, ...], threads: int, /
+) -> None: ...
+def calendar_backward(
+    sizes: _Sizes,
+    inputs: tuple[int, ...],
+    kept: tuple[int, ...],
+    incoming: tuple[int, ...],
+    gradients: tuple[int, ...],
+    threads: int,
+    /,
+) -> None: ...
+def delay_forward(
+    sizes: _Sizes, delays: list[int], earlier: int, later: int, threads: int, /
+) -> None: ...
+def delay_backward(
+    sizes: _Sizes, delays: list[int], later: int, earlier: int, threads: int, /
+) -> None: ...
+def prior_forward(
+    sizes: _Sizes,
+    bound: float,
+    inputs: tuple[int, ...],
+    outputs: tuple[int, ...],
+    threads: int,
+    /,
+) -> None: ...
+def prior_backward(
+    sizes: _Sizes,
+    bound: float,
+    inputs: tuple[int, ...],
+    log_share: int,
+    incoming: tuple[int, ...],
+    gradients: tuple[int, ...],
+    threads: int,
+    /,
+) -> None: ...
+def effects_forward(
+    sizes: _Sizes,
+    prior_sd: float,
+    inputs: tuple[int, ...],
+    outputs: tuple[int, ...],
+    threads: int,
+    /,
+) -> None: ...
+def effects_backward(
+    sizes: _Sizes,
+    prior_sd: float,
+    inputs: tuple[int, ...],
+    incoming: tuple[int, ...],
+    gradients: tuple[int, ...],
+    threads: int,
+    /,
+) -> None: ...
 def likelihood_forward(
     sizes: _Sizes, inputs: tuple[int, ...], nll: int, threads: int, /
 ) -> None: ...

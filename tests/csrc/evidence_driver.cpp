@@ -2,7 +2,6 @@
 // exactly the size it needs. Compares the 16-wide code with the portable one, and three threads with
 // one, on the way. Prints the number of cases; exits 1 on a difference.
 #include <cstdio>
-#include <random>
 #include <vector>
 
 // The 16-wide code on vectors that any processor has; the entry points take it for AVX-512's.
@@ -11,6 +10,7 @@
 #include "evidence/vector_evidence.h"
 
 #include "agreement.h"
+#include "random.h"
 
 namespace causalmmm {
 const EvidenceKernels kAvx2Evidence = kAvx512Evidence;
@@ -19,23 +19,6 @@ const EvidenceKernels kAvx2Evidence = kAvx512Evidence;
 using namespace causalmmm;
 
 namespace {
-
-struct Random {
-  std::mt19937 engine{7};
-  std::vector<float> normal(std::int64_t count) {
-    std::normal_distribution<float> law;
-    std::vector<float> values(count);
-    for (float& v : values) v = law(engine);
-    return values;
-  }
-  template <class T>
-  std::vector<T> coins(std::int64_t count) {
-    std::bernoulli_distribution law(0.8);
-    std::vector<T> values(count);
-    for (T& v : values) v = law(engine);
-    return values;
-  }
-};
 
 struct Sizes {
   std::int64_t stores, nodes, steps, lags, components, terms;
@@ -59,7 +42,7 @@ std::vector<float> results(const Sizes& s, int threads, CpuLevel level) {
   window_statistics_cpu(w, threads, level);
 
   const auto ar = random.normal(n * 3), responses = random.normal(b * wide * (t - 1));
-  const auto solver = random.normal(b * s.terms * (t - 1)), basis = random.normal(b * s.terms * (t - 1));
+  const auto solver = random.normal(b * s.terms * t), basis = random.normal(b * s.terms * t);
   const auto beta = random.normal(n * wide), log_noise = random.normal(b * n);
   std::vector<float> statistics(b * n * n * kResponseStatistics), xty(b * n * n), square(b * n * n);
   std::vector<float> overlap(b * n * n * n), gram(b * wide * wide), cross(b * wide * n), share(b * n);

@@ -32,11 +32,21 @@ CORES = {
     ),
     "likelihood_driver": (
         [
-            *("common/cpu_level", "autoregression/likelihood_cpu"),
-            "autoregression/portable_likelihood",
+            *("common/cpu_level", "likelihood/likelihood_cpu"),
+            *("likelihood/portable_likelihood", "response/delay_cpu"),
         ],
         ["-DCAUSALMMM_X86"],
-        "20 cases",
+        "12 cases",
+    ),
+    "calendar_driver": (
+        ["common/cpu_level", "calendar/calendar_cpu", "calendar/portable_calendar"],
+        ["-DCAUSALMMM_X86"],
+        "27 cases",
+    ),
+    "posterior_driver": (
+        ["common/cpu_level", "posterior/posterior_cpu", "posterior/portable_posterior"],
+        ["-DCAUSALMMM_X86"],
+        "8 cases",
     ),
 }
 FLAGS = [

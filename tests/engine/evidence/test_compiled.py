@@ -12,10 +12,9 @@ from causalmmm.engine.evidence import mean_field, response, window_stats
 from causalmmm.engine.evidence.features import CLIP, FLAT, RIDGE
 from causalmmm.kernels import evidence as compiled
 
-_C = pytest.importorskip("causalmmm._C", reason="needs the compiled extension")
+pytest.importorskip("causalmmm._C", reason="needs the compiled extension")
 
 STORES = 5
-LEVELS = ("portable", "avx2", "avx512")
 SHAPES = [
     *((2, 20, 1, 1, 0), (3, 40, 3, 2, 3), (8, 100, 7, 6, 9)),
     *((9, 60, 7, 6, 15), (17, 90, 5, 6, 8)),
@@ -64,8 +63,8 @@ def window(nodes: int, steps: int, components: int, terms: int) -> Window:
     x[2, 0], x[3, 1, steps // 2] = 0.0, 1e3
     active = (torch.rand(STORES, nodes, steps, generator=rng) > 0.2).double()
     active[4] = 1.0
-    basis = torch.cat([torch.ones(STORES, steps - 1, 1), normal(STORES, steps - 1, terms)], -1)
-    rows = mask[:, 1:, None] * basis
+    basis = torch.cat([torch.ones(STORES, steps, 1), normal(STORES, steps, terms)], -1)
+    rows = mask[..., None] * basis
     solver = torch.linalg.solve(rows.mT @ rows + torch.eye(terms + 1), rows.mT)
     responses = torch.sigmoid(x[:, :, None, :-1] + normal(STORES, nodes, components, steps - 1))
     return Window(
@@ -80,16 +79,6 @@ def window(nodes: int, steps: int, components: int, terms: int) -> Window:
         beta=0.3 * normal(nodes, nodes, components),
         log_noise=0.3 * normal(STORES, nodes) - 1,
     )
-
-
-@pytest.fixture(params=LEVELS)
-def level(request: pytest.FixtureRequest):
-    try:
-        before = _C.set_cpu_level(request.param)
-    except ValueError:
-        pytest.skip(f"this processor has no {request.param}")
-    yield request.param
-    _C.set_cpu_level(before)
 
 
 def assert_as_exact(found: object, plain: object, exact: object) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from small import alike, rounded
 
+from causalmmm.engine.batches.batch import Batch
 from causalmmm.engine.evidence.mean_field import mean_field
 from causalmmm.engine.evidence.response import ResponseEvidence, response_evidence, response_terms
 from causalmmm.engine.evidence.window_stats import WindowStatistics, window_statistics
@@ -107,8 +108,8 @@ def evidence_of(
         residual,
         errors.new_zeros(nodes, 1),
         responses,
-        errors.new_zeros(stores, 1, steps),
-        errors.new_zeros(stores, steps, 1),
+        errors.new_zeros(stores, 1, steps + 1),
+        errors.new_zeros(stores, steps + 1, 1),
         beta,
         log_noise,
         torch.ones_like(residual),
@@ -253,11 +254,13 @@ def test_rounding_does_not_change_what_a_calendar_explains(
 
     def explained(basis: torch.Tensor) -> tuple[torch.Tensor, ...]:
         baseline.to(basis.dtype)
-        projection = baseline.project(basis, seen)
-        _, residual = baseline(x.to(basis.dtype), projection)
-        ahead = projection.ahead().residual(x.to(basis.dtype)[..., :-1])
-        wobble = basis.double() @ cholesky(projection.spread.double())
-        return residual.double(), ahead.double(), wobble.square().sum(-1).sqrt()
+        series = x.to(basis.dtype)
+        context, store = basis[:, 0, :0], torch.zeros(1, dtype=torch.int64)
+        batch = Batch(series, basis, context, seen, torch.zeros_like(seen), store)
+        left = baseline.explain(batch, torch.zeros(2, dtype=torch.bool))  # compiled in float32
+        ahead = left.projection.ahead().residual(series[..., :-1])
+        wobble = basis.double() @ cholesky(left.projection.spread.double())
+        return left.received.double(), ahead.double(), wobble.square().sum(-1).sqrt()
 
     with torch.no_grad():
         expected = explained(basis)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from small import CONTEXT, NODES, build
 
-from causalmmm.kernels.autoregression import ar_prediction
+from causalmmm.kernels.likelihood import ar_prediction
 
 STORES, STEPS = 3, 20
 

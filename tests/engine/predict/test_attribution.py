@@ -12,7 +12,7 @@ from causalmmm.engine.nn.posterior import causal_probability
 from causalmmm.engine.predict.attribution import contributions
 from causalmmm.engine.predict.curves import response_curves
 from causalmmm.engine.predict.graphs import store_graphs
-from causalmmm.kernels.autoregression import ar_prediction
+from causalmmm.kernels.likelihood import ar_prediction
 
 
 @pytest.mark.parametrize(

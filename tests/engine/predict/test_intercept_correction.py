@@ -12,7 +12,7 @@ from causalmmm.engine.nn.posterior import Inference
 from causalmmm.engine.predict.future import Future
 from causalmmm.engine.predict.intercept_correction import intercept_correction
 from causalmmm.engine.predict.rollout import simulate_futures
-from causalmmm.kernels.autoregression import ar_prediction
+from causalmmm.kernels.likelihood import ar_prediction
 
 EMPTY = torch.zeros(NODES, NODES)
 

@@ -15,7 +15,7 @@ from causalmmm.engine.predict.noise import draw_noise
 from causalmmm.engine.predict.rollout import forecast, simulate_futures
 from causalmmm.engine.spec.calendar import Calendar, extend_grid
 from causalmmm.engine.spec.series import SeriesData
-from causalmmm.kernels.autoregression import ar_prediction
+from causalmmm.kernels.likelihood import ar_prediction
 
 
 def future_of(windows: Windows, data: SeriesData, steps: int) -> Future:
