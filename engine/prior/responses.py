@@ -7,13 +7,13 @@ step. A few responses of each sender stand for all shapes; relevance priors choo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from causalmmm.engine.batches.masks import has_full_lags
-from causalmmm.engine.ops.linalg import diagonal_blocks, ridged, spd_inverse, whitening
+from causalmmm.engine.ops.linalg import diagonal_blocks, ridged, whitening
 from causalmmm.kernels import adstock_hill
 
 RESPONSE_FEATURES = 6  # three statistics of each of two alignments
@@ -47,15 +47,24 @@ def response_features(
     used = used.double()  # [B, N, T']
     outcome = received[..., first:].double() * used
     own = torch.stack([received[..., first - k : steps - k] for k in _OWN_LAGS], -1).double()
-    before, now = bank[:, first - 1 : steps - 1].unsqueeze(1), bank[:, first:].unsqueeze(1)
-    earlier = (rank.unsqueeze(1) > rank).to(x.device)  # [receivers, senders]
-    within = torch.where(earlier[:, None, :, None], now, before)  # [B, N, T', N, D]
-    after = before.expand_as(within)
-    parts = [
-        _edge_statistics(senders.flatten(3), own, outcome, used, positive)
-        for senders in (after, within)
+    before, now = bank[:, first - 1 : steps - 1], bank[:, first:]  # [B, T', N, D]
+    earlier = rank.unsqueeze(1) > rank  # [receivers, senders]
+    # where no series is settled earlier, both alignments are the same regression
+    ordered = [j for j, some in enumerate(earlier.any(1).tolist()) if some]
+    regressions = [
+        _regression(senders, own[:, j], outcome[:, j], used[:, j])
+        for j, senders in [
+            *((j, before) for j in range(len(rank))),
+            *((j, torch.where(earlier[j, :, None].to(x.device), now, before)) for j in ordered),
+        ]
     ]
-    return torch.cat(parts, dim=-1).to(x.dtype)
+    gram, xty, count = (torch.stack(part, dim=1) for part in zip(*regressions, strict=True))
+    receivers = [*range(len(rank)), *ordered]
+    statistics = _edge_statistics(gram, xty, count, positive, receivers)  # [B, R, N, 3]
+    after = statistics[:, : len(rank)]
+    within = after.clone()
+    within[:, ordered] = statistics[:, len(rank) :]
+    return torch.cat([after, within], dim=-1).transpose(1, 2).to(x.dtype)
 
 
 def _responses(x: Tensor, sent: Tensor, residual: Callable[[Tensor], Tensor]) -> Tensor:
@@ -67,69 +76,82 @@ def _responses(x: Tensor, sent: Tensor, residual: Callable[[Tensor], Tensor]) ->
     return torch.cat([sent.unsqueeze(2), left], dim=2)
 
 
+def _regression(
+    senders: Tensor, own: Tensor, outcome: Tensor, used: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gram matrix [B, M, M], products with the outcome [B, M] and number of rows [B] of one
+    receiver's regression; columns and outcome have unit mean square.
+
+    senders [B, T', N, D], own lags [B, T', P], outcome and used rows [B, T'].
+    """
+    design = torch.cat([senders.flatten(2), own], dim=-1) * used.unsqueeze(-1)  # [B, T', M]
+    count = used.sum(-1).clamp_min(2.0)
+    gram, xty = design.mT @ design, (outcome.unsqueeze(1) @ design).squeeze(1)
+    mean_square = gram.diagonal(dim1=-2, dim2=-1) / count.unsqueeze(-1)
+    size = mean_square.sqrt().clamp_min(1e-4)  # [B, M]
+    level = (outcome.square().sum(-1) / count).sqrt().clamp_min(1e-6)
+    gram = gram / size.unsqueeze(-1) / size.unsqueeze(-2)
+    return gram, xty / size / level.unsqueeze(-1), count
+
+
 def _edge_statistics(
-    senders: Tensor, own: Tensor, outcome: Tensor, used: Tensor, positive: Tensor
+    gram: Tensor, xty: Tensor, count: Tensor, positive: Tensor, receivers: Sequence[int]
 ) -> Tensor:
-    """[B, N, N, 3], sender first: log Bayes factor of the edge (logarithmic far from zero), root of
-    the share of variance it explains, and its total effect over that effect's deviation.
+    """[B, R, N, 3] of R regressions on N senders: log Bayes factor of the edge (logarithmic far
+    from zero), root of the share of variance it explains, and its total effect over that effect's
+    deviation.
 
-    All with receivers first: senders [B, N, T', N D], own lags [B, N, T', P], outcome and used rows
-    [B, N, T'], ``positive`` [N, N].
+    gram [B, R, M, M], xty [B, R, M], rows [B, R], ``positive`` [N, N], receiver of each regression.
 
-    A regression of every receiver on all responses of all senders and on its own lags. The
-    coefficients of a sender share a prior variance, own lags have one each; variances and noise
+    The coefficients of a sender share a prior variance, own lags have one each; variances and noise
     maximise the marginal likelihood by fixed-point updates (MacKay, 1992). Bayes factors are
     Savage-Dickey ratios, as in ``evidence.ard``.
     """
-    nodes, width, lags = senders.shape[1], senders.shape[-1], own.shape[-1]
-    design = torch.cat([senders, own], dim=-1) * used.unsqueeze(-1)  # [B, N, T', M]
-    count = used.sum(-1).clamp_min(2.0)  # [B, N]
-    scale = (design.square().sum(2) / count.unsqueeze(-1)).sqrt()
-    design = design / scale.clamp_min(1e-4).unsqueeze(2)
-    level = (outcome.square().sum(-1) / count).sqrt().clamp_min(1e-6)
-    target = outcome / level.unsqueeze(-1)
-    gram, xty = design.mT @ design, (target.unsqueeze(2) @ design).squeeze(2)  # [B, N, M, M]
+    nodes, lags = len(positive), len(_OWN_LAGS)
+    width = nodes * _COMPONENTS
     sizes = torch.tensor([_COMPONENTS] * nodes + [1] * lags)
     group = torch.arange(nodes + lags).repeat_interleave(sizes, output_size=width + lags)
     member = torch.eye(nodes + lags, dtype=gram.dtype)[group].to(gram.device)  # [M, groups]
-    allowed = 1 - member[:, :nodes].mT  # [N, M], a series is not its own sender
+    other = 1 - torch.eye(nodes, dtype=gram.dtype, device=gram.device)[list(receivers)]  # [R, N]
+    allowed = 1 - (1 - other) @ member[:, :nodes].mT  # [R, M], a series is not its own sender
     variance = (allowed / width + _MIN_VARIANCE).expand_as(xty)
     freedom = (1 - _CALENDAR_SHARE) * count
     noise = 0.5 * count / freedom
     for _ in range(_ITERATIONS):
-        sigma, coef = _posterior(gram, xty, variance, noise)
-        gamma = (1 - sigma.diagonal(dim1=-2, dim2=-1)).clamp_min(1e-8)
+        white, coef = _posterior(gram, xty, variance, noise)
+        gamma = (1 - white.square().sum(-2)).clamp_min(1e-8)
         explained = (variance.sqrt() * coef * xty).sum(-1) + noise * coef.square().sum(-1)
         left = torch.maximum(freedom - gamma.sum(-1), 0.2 * freedom)
         noise = ((count - explained) / left).clamp_min(_MIN_NOISE)
         ratio = (coef.square() @ member) / (gamma @ member)
         variance = (variance * (ratio @ member.mT)).clamp(_MIN_VARIANCE, _MAX_VARIANCE)
         variance = variance * allowed + _MIN_VARIANCE * (1 - allowed)
-    sigma, coef = _posterior(gram, xty, variance, noise)
-    blocks = diagonal_blocks(sigma[..., :width, :width], nodes)  # [B, N, N, D, D]
+    white, coef = _posterior(gram, xty, variance, noise)
+    columns = white[..., :width].mT.unflatten(-2, (nodes, _COMPONENTS))  # [B, R, N, D, M]
+    blocks = columns @ columns.mT  # [B, R, N, D, D], covariance of each sender's coefficients
     mean, unit = (
         v[..., :width].unflatten(-1, (nodes, _COMPONENTS)) for v in (coef, variance.sqrt())
     )
-    white = whitening(blocks)
-    distance = (white @ mean.unsqueeze(-1)).square().sum((-2, -1))
-    log_bf = 0.5 * distance - white.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    whitened = whitening(blocks)
+    distance = (whitened @ mean.unsqueeze(-1)).square().sum((-2, -1))
+    log_bf = 0.5 * distance - whitened.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     weight = unit * mean
     deviation = (unit * (blocks @ unit.unsqueeze(-1)).squeeze(-1)).sum(-1).clamp_min(1e-12).sqrt()
     z_score = weight.sum(-1) / deviation
     sign = torch.nn.functional.logsigmoid(_LOGISTIC_SCALE * z_score) + math.log(2)
-    log_bf = log_bf + sign * positive.mT
+    log_bf = log_bf + sign * positive.mT[list(receivers)]
     size = (weight.unsqueeze(-2) @ diagonal_blocks(gram[..., :width, :width], nodes)).squeeze(-2)
     share = ((size * weight).sum(-1) / count.unsqueeze(-1)).clamp(0.0, 2.0).sqrt()
     squashed = log_bf.sign() * log_bf.abs().log1p()
     found = torch.stack([squashed, share, z_score.clamp(-16.0, 16.0) / 4], -1)
-    off = 1 - torch.eye(nodes, dtype=found.dtype, device=found.device).unsqueeze(-1)
-    return (found * off).transpose(1, 2)
+    return found * other.unsqueeze(-1)
 
 
 def _posterior(gram: Tensor, xty: Tensor, variance: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Covariance [B, N, M, M] and mean [B, N, M] of the coefficients, in units of their prior
-    standard deviation."""
+    """Whitening W [B, R, M, M] of the precision (W'W is the covariance) and mean [B, R, M] of the
+    coefficients, in units of their prior standard deviation."""
     std = variance.sqrt()
-    scaled = std.unsqueeze(-1) * gram * std.unsqueeze(-2) / noise[..., None, None]
-    sigma = spd_inverse(ridged(scaled, 1.0))
-    return sigma, (sigma @ (std * xty / noise.unsqueeze(-1)).unsqueeze(-1)).squeeze(-1)
+    scaled_std = std / noise.sqrt().unsqueeze(-1)
+    white = whitening(ridged(scaled_std.unsqueeze(-1) * gram * scaled_std.unsqueeze(-2), 1.0))
+    half = white @ (std * xty / noise.unsqueeze(-1)).unsqueeze(-1)
+    return white, (white.mT @ half).squeeze(-1)
