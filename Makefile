@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage lint typecheck hooks docs results bench gpu-check gpu-python triton-check foreign-check accessibility-check runtime-check engines-check peers sdist wheel package-check clean
+.PHONY: help run test coverage lint typecheck hooks docs results bench gpu-check gpu-python triton-check foreign-check accessibility-check runtime-check engines-check peers external sdist wheel package-check clean
 
 PYTHON  ?= python3
 CUDA    ?= OFF# ON or AUTO compiles the CUDA kernels too (needs nvcc)
@@ -133,6 +133,9 @@ engines-check: .venv/.installed-$(CUDA) build/engines/.installed ## score on Ray
 peers: .venv/.installed-$(CUDA) build/peers/pymc/.installed build/peers/meridian/.installed ## measure PyMC-Marketing and Meridian on the same draws (hours)
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.peers.compare $(ARGS)
 
+external: .venv/.installed-$(CUDA) build/external/.installed ## measure the prior on laws of others, beside PCMCI+, VARLiNGAM and DYNOTEARS
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.external.run --out bench/results $(ARGS)
+
 sdist: build/sdist/.built ## pack the sources (build/sdist/); needs no network
 
 # Each interpreter builds the sdist in isolation; auditwheel then adds what the module links to, and names the
@@ -217,4 +220,12 @@ build/peers/%/.installed: bench/peers/requirements-%.txt
 	@echo "== installing $* into build/peers/$*"
 	test -x build/peers/$*/bin/python || $(PYTHON) -m venv build/peers/$*
 	PIP_CONSTRAINT= build/peers/$*/bin/python -m pip install -q --no-compile -r $<
+	@touch $@
+
+build/external/.installed: bench/external/requirements.txt bench/external/requirements-alone.txt
+	@echo "== installing laws and methods of others into build/external"
+	test -x build/external/bin/python || $(PYTHON) -m venv build/external
+	PIP_CONSTRAINT= build/external/bin/python -m pip install -q --no-compile -r $<
+	PIP_CONSTRAINT= build/external/bin/python -m pip install -q --no-compile --no-deps \
+	  -r bench/external/requirements-alone.txt
 	@touch $@
