@@ -61,10 +61,13 @@ def response_features(
     gram, xty, count = (torch.stack(part, dim=1) for part in zip(*regressions, strict=True))
     receivers = [*range(len(rank)), *ordered]
     statistics = _edge_statistics(gram, xty, count, positive, receivers)  # [B, R, N, 3]
-    after = statistics[:, : len(rank)]
-    within = after.clone()
-    within[:, ordered] = statistics[:, len(rank) :]
-    return torch.cat([after, within], dim=-1).transpose(1, 2).to(x.dtype)
+    after = [statistics[:, j] for j in range(len(rank))]
+    within = [
+        statistics[:, len(rank) + ordered.index(j)] if j in ordered else after[j]
+        for j in range(len(rank))
+    ]
+    both = torch.cat([torch.stack(after, dim=2), torch.stack(within, dim=2)], dim=-1)
+    return both.to(x.dtype)
 
 
 def _responses(x: Tensor, sent: Tensor, residual: Callable[[Tensor], Tensor]) -> Tensor:
