@@ -30,7 +30,8 @@ from bench.lib.options import with_defaults
 from bench.lib.record import Row, table
 from bench.lib.result_log import ResultLog
 from causalmmm import CausalMMM, Panel
-from causalmmm.decisions.budgets import limits_of, money_ahead
+from causalmmm.decisions.ahead import money_ahead
+from causalmmm.decisions.bounds import limits_of
 from causalmmm.engine.decisions.allocation import allocate
 from causalmmm.simulation import Truth, simulate
 
@@ -131,7 +132,7 @@ class TrueReturns:
         ahead = money_ahead(self.train, None, WEEKS, None)
         current = torch.from_numpy(ahead.money).transpose(1, 2)
         plan = torch.tensor(money.reshape(self.stores, WEEKS, channels)).transpose(1, 2)
-        limits = limits_of(self.train, ahead, None, None)
+        limits = limits_of(self.train, ahead, []).limits
         usual = current.mean(2, keepdim=True).clamp_min(1e-3 * float(current.mean()))
         reference = float(_True.apply(current, self))
         outcome = partial(_true_outcome, self)

@@ -5,7 +5,6 @@ One system of equations serves all decisions; nothing here knows dates, names or
 
 from causalmmm.engine.decisions.allocation import (
     Allocation,
-    Limits,
     Prices,
     allocate,
     planned_change,
@@ -14,6 +13,7 @@ from causalmmm.engine.decisions.allocation import (
 from causalmmm.engine.decisions.experiments import Agreement, agree
 from causalmmm.engine.decisions.from_regression import regression_system
 from causalmmm.engine.decisions.goals import Goal, OutOfReachError, budget_for
+from causalmmm.engine.decisions.limits import Limits, StoreSums, Sums
 from causalmmm.engine.decisions.paths import PathEffects, path_effects
 from causalmmm.engine.decisions.system import Equation, System
 
@@ -26,6 +26,8 @@ __all__ = [
     "Agreement",
     "agree",
     "Limits",
+    "Sums",
+    "StoreSums",
     "Allocation",
     "allocate",
     "planned_change",

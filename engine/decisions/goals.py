@@ -9,7 +9,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from causalmmm.engine.decisions.allocation import Allocation, Limits, allocate, prices
+from causalmmm.engine.decisions.allocation import Allocation, allocate, prices
+from causalmmm.engine.decisions.limits import Limits
 
 Goal = Literal["outcome", "roi", "mroi"]
 _HALVINGS = 10
@@ -39,7 +40,7 @@ def budget_for(
     :func:`allocate`. The limits' own budget is not used. Halving, as a best plan's outcome rises
     with the budget and its returns fall; the budget is exact to a thousandth of its range.
     """
-    low, high = float(limits.channel_lower.sum()), float(limits.channel_upper.sum())
+    low, high = limits.range()
     low = max(low, 1e-3 * high)  # no money returns nothing
     rising = goal == "outcome"
 
@@ -50,7 +51,7 @@ def budget_for(
     def score(answer: tuple[Limits, Allocation]) -> float:
         within, found = answer
         if goal == "mroi":
-            price = prices(found, within).budget
+            price = prices(found, within, usual).budget
             return -math.inf if math.isnan(price) else price
         brought = found.value - nothing
         return brought if rising else brought / within.budget

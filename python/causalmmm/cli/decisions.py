@@ -31,12 +31,17 @@ from causalmmm.cli.output import (
     write_table,
     wrote,
 )
+from causalmmm.data.records import read_groups
 from causalmmm.findings import counted, first_few
 from causalmmm.model.header import check_place
 
 StartOption = Annotated[str | None, typer.Option("--start", help="First date of the period.")]
 EndOption = Annotated[str | None, typer.Option("--end", help="Last date of the period.")]
 TotalOption = Annotated[bool, typer.Option("--total", help="All stores as one, not each.")]
+GroupsOption = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Groups of stores: a table of store, group."),
+]
 PlanOption = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, help="Current plan: CSV or Parquet.")
 ]
@@ -48,6 +53,7 @@ def roi(
     start: StartOption = None,
     end: EndOption = None,
     total: TotalOption = False,
+    groups: GroupsOption = None,
     data: DataOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -64,10 +70,11 @@ def roi(
 
     \b
     causalmmm roi runs/a --total
+    causalmmm roi runs/a --groups regions.csv
     causalmmm roi runs/a --start 2024-01-01 --end 2024-12-30 -o roi.csv
     """
-    _effects("roi", model, store, start, end, total, data, config, overrides, out, format, force,
-             quiet, json)  # fmt: skip
+    _effects("roi", model, store, start, end, total, groups, data, config, overrides, out,
+             format, force, quiet, json)  # fmt: skip
 
 
 def paths(
@@ -76,6 +83,7 @@ def paths(
     start: StartOption = None,
     end: EndOption = None,
     total: TotalOption = False,
+    groups: GroupsOption = None,
     data: DataOption = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -93,8 +101,8 @@ def paths(
     causalmmm paths runs/a --total
     causalmmm paths runs/a --store north -o paths.csv
     """
-    _effects("paths", model, store, start, end, total, data, config, overrides, out, format, force,
-             quiet, json)  # fmt: skip
+    _effects("paths", model, store, start, end, total, groups, data, config, overrides, out,
+             format, force, quiet, json)  # fmt: skip
 
 
 def optimize(
@@ -112,6 +120,11 @@ def optimize(
             help="Total of a channel relative to the current plan, as in tv=0.8:1.2.",
         ),
     ] = None,
+    bounds: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Table of bounds: CSV or Parquet."),
+    ] = None,
+    groups: GroupsOption = None,
     quantile: Annotated[
         float | None, typer.Option(help="Maximise this quantile instead of the mean, as in 0.1.")
     ] = None,
@@ -139,16 +152,25 @@ def optimize(
     Prints the change by channel; -o writes the plan: store, date, a column per channel.
     Columns printed: channel, current, spend, change, outcome_current, outcome, marginal, limit.
 
+    Columns of --bounds, all optional but one of min and max: store (a store, a group or ALL),
+    channel (or ALL), start, end, min, max, unit (money, or share of the current plan), per (words
+    of store, channel, step: each by itself, not their sum). Those that bind are printed with their
+    price: what one more unit of the budget there would add.
+
     \b
     causalmmm optimize runs/a --horizon 13 -o plan.csv
     causalmmm optimize runs/a --horizon 13 --budget 250000 --bound tv=0.8:1.2
+    causalmmm optimize runs/a --horizon 13 --bounds bounds.csv --groups regions.csv -o plan.csv
     causalmmm optimize runs/a --horizon 13 --reach mroi=1 -o plan.csv
     """
     terminal.start(quiet=quiet, json=json)
     kind = format_of(out, format, TABLES, json=json)
     if out is not None:
         fresh(out, force)
-    bounds = dict(map(_bound, bound or ()))
+    if bound and bounds:
+        raise typer.BadParameter("pass --bound or a table of --bounds; not both")
+    relative = dict(map(_bound, bound or ()))
+    regions = None if groups is None else read_groups(groups)
     goal = None if reach is None else _goal(reach)
     fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
     with terminal.working(f"planning {counted(panel.n_stores, 'store')}"):
@@ -157,7 +179,8 @@ def optimize(
             budget,
             panel=panel,
             plan=plan,
-            bounds=bounds,
+            bounds=bounds or relative,
+            groups=regions,
             quantile=quantile,
             reach=goal,
         )
@@ -165,6 +188,9 @@ def optimize(
         return write_table(found.channels, None, kind, force=force)
     write_table(found.plan, out, kind, force=force)
     terminal.say(readable(found.channels))
+    binding = found.bounds[(found.bounds["limit"] != "") & (found.bounds["price"] != 0)]
+    if len(binding):
+        terminal.say(f"\nbounds that bind:\n{readable(binding)}")
     missing = [name for name in panel.schema.known_controls if name not in found.plan]
     if missing:
         terminal.say(f"for 'predict --plan' add what is known of {first_few(missing)} to {out}")
@@ -250,6 +276,7 @@ def _effects(
     start: str | None,
     end: str | None,
     total: bool,
+    groups: Path | None,
     data: Path | None,
     config: Path | None,
     overrides: list[str] | None,
@@ -263,10 +290,13 @@ def _effects(
     kind = format_of(out, format, TABLES, json=json)
     if out is not None:
         fresh(out, force)
+    if total and groups is not None:
+        raise typer.BadParameter("pass --total or --groups; not both")
+    by: Any = "total" if total else "store" if groups is None else read_groups(groups)
     fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
     with terminal.working(f"asking {counted(panel.n_stores, 'store')}"):
         ask: Any = getattr(fitted, question)
-        frame = ask(panel, start=start, end=end, by="total" if total else "store")
+        frame = ask(panel, start=start, end=end, by=by)
     return write_answer(frame, out, kind, force=force)
 
 

@@ -10,11 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalmmm.data.panel import Panel
-from causalmmm.data.readers import Readable, open_source
-from causalmmm.dates import Days, parse_dates
-from causalmmm.findings import Finding, PanelError, Report, closest, first_few, refusal
+from causalmmm.data.readers import Readable
+from causalmmm.data.records import ALL, RecordCheck, read_records
+from causalmmm.findings import Report
 
-ALL = "ALL"
 NEEDED = ("store", "channel", "start", "end", "lift", "lift_se")
 OPTIONAL = {"spend": np.nan, "scope": "total", "design": "holdback"}
 SCOPES = ("total", "immediate")
@@ -62,84 +61,41 @@ def read_experiments(table: Readable, panel: Panel) -> list[Experiment]:
 
     Raises ``PanelError`` that lists everything wrong, by row.
     """
-    source = open_source(table, lambda name: name not in ("lift", "lift_se", "spend"))
-    missing = [name for name in NEEDED if name not in source.names]
-    if missing:
-        hint = closest(missing[0], source.names)
-        raise refusal(
-            "missing-column",
-            f"The experiments have no column {first_few(missing)}.",
-            f"{hint}Needed are {', '.join(NEEDED)}; optional {', '.join(OPTIONAL)}.",
-            kind=PanelError,
-            column=missing[0],
-        )
-    if not source.rows:
-        raise refusal("no-rows", "The experiments have no rows.", "Add them.", kind=PanelError)
-    columns = {n: source.column(n) for n in (*NEEDED, *OPTIONAL) if n in source.names}
+    frame = read_records(table, "experiments", NEEDED, tuple(OPTIONAL))
     check = _Check(panel)
-    days = {name: check.days(columns[name], name) for name in ("start", "end")}
-    read = [
-        check.row(
-            number + 1,
-            {name: values.iloc[number] for name, values in columns.items()},
-            days["start"][number],
-            days["end"][number],
-        )
-        for number in range(source.rows)
-    ]
+    days = zip(*(check.days(frame[name], name) for name in ("start", "end")), strict=True)
+    rows = zip(frame.to_dict("records"), days, strict=True)
+    read = [check.row(number, row, *span) for number, (row, span) in enumerate(rows, 1)]
     Report.of(check.findings).raise_for_errors()
     return [experiment for experiment in read if experiment is not None]
 
 
-class _Check:
+class _Check(RecordCheck):
     """Reads rows one by one and remembers what is wrong with them."""
 
     def __init__(self, panel: Panel) -> None:
-        self.panel = panel
-        self.names = panel.stores.tolist()
-        self.paid = panel.schema.channels
-        self.findings: list[Finding] = []
-
-    def days(self, series: pd.Series[Any], column: str) -> Days:
-        """datetime64[D] of every row, read as the dates of a panel are."""
-        parsed = parse_dates(series, column)
-        self.findings += parsed.findings
-        for wrong in np.flatnonzero(np.isnat(parsed.days)):
-            value = series.iloc[int(wrong)]
-            what = "is empty" if pd.isna(value) else f"contains '{value}' instead of a date"
-            self.findings.append(
-                Finding(
-                    "error",
-                    "missing-date" if pd.isna(value) else "unparsable-date",
-                    f"Column '{column}' of the experiments {what} in row {wrong + 1}.",
-                    "Write dates as YYYY-MM-DD.",
-                    column=column,
-                )
-            )
-        return parsed.days
+        super().__init__(panel, "experiments", "bad-experiment")
 
     def row(
-        self, number: int, row: dict[str, Any], first: np.datetime64, last: np.datetime64
+        self, number: int, row: dict[Any, Any], first: np.datetime64, last: np.datetime64
     ) -> Experiment | None:
         before = len(self.findings)
         store, channel = str(row["store"]), str(row["channel"])
         if store != ALL and store not in self.names:
-            self._wrong(number, "store", f"has no store '{store}' of the panel", store, self.names)
+            self.wrong(number, "store", f"has no store '{store}' of the panel", store, self.names)
         if channel not in self.paid:
-            self._wrong(
+            self.wrong(
                 number, "channel", f"has no paid channel '{channel}'", channel, list(self.paid)
             )
-        lift = self._number(number, row, "lift")
-        error = self._number(number, row, "lift_se", above=0.0)
+        lift = self.number(number, row, "lift")
+        error = self.number(number, row, "lift_se", above=0.0)
         spend = row.get("spend", np.nan)
         if not pd.isna(spend):
-            spend = self._number(number, row, "spend", above=0.0)
-        words: dict[str, str] = {}
-        for name, known in (("scope", SCOPES), ("design", DESIGNS)):
-            value = row.get(name, np.nan)
-            words[name] = str(OPTIONAL[name] if pd.isna(value) else value)
-            if words[name] not in known:
-                self._wrong(number, name, f"has {name} '{value}'; it is one of {', '.join(known)}")
+            spend = self.number(number, row, "spend", above=0.0)
+        words = {
+            name: self.word(number, row, name, str(OPTIONAL[name]), known)
+            for name, known in (("scope", SCOPES), ("design", DESIGNS))
+        }
         if len(self.findings) > before or np.isnat(first) or np.isnat(last):
             return None
         chosen = range(len(self.names)) if store == ALL else [self.names.index(store)]
@@ -159,31 +115,7 @@ class _Check:
         step = grid[1] - grid[0]
         inside = (grid >= start) & (grid <= end)
         if start > end:
-            self._wrong(number, "end", f"ends on {end}, before it starts on {start}")
+            self.wrong(number, "end", f"ends on {end}, before it starts on {start}")
         elif start <= first - step or end >= last + step or not inside.any():
             span = f"is from {start} to {end}; the panel has {first} to {last} there"
-            self._wrong(number, "start", span)
-
-    def _number(self, number: int, row: dict[str, Any], name: str, above: float = -np.inf) -> float:
-        try:
-            value = float(row[name])
-        except (ValueError, TypeError):
-            value = np.nan
-        if not (np.isfinite(value) and value > above):
-            bound = "" if above == -np.inf else f" above {above:g}"
-            self._wrong(number, name, f"has {name} '{row[name]}', which is no number{bound}")
-        return value
-
-    def _wrong(
-        self, number: int, column: str, what: str, name: str = "", known: list[str] | None = None
-    ) -> None:
-        remedy = closest(name, known) if known else ""
-        self.findings.append(
-            Finding(
-                "error",
-                "bad-experiment",
-                f"Row {number} of the experiments {what}.",
-                f"{remedy}Correct the row.",
-                column=column,
-            )
-        )
+            self.wrong(number, "start", span)

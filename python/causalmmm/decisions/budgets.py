@@ -2,48 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from causalmmm.data.bounds import Bound
 from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan
+from causalmmm.decisions.ahead import Ahead, following, plan_frame
+from causalmmm.decisions.bounds import Bounded, bounds_frame, limits_of
 from causalmmm.decisions.effects import INTERVAL, summary
-from causalmmm.decisions.period import (
-    EVERYTHING,
-    Floats,
-    Stores,
-    Systems,
-    tail_of,
-    usual_input,
-    usual_money,
-    worth,
-)
+from causalmmm.decisions.period import EVERYTHING, Floats, Stores, Systems, tail_of, worth
 from causalmmm.engine.decisions import (
     Allocation,
     Goal,
     Limits,
     OutOfReachError,
+    Prices,
     System,
     allocate,
     budget_for,
     planned_change,
     prices,
 )
-from causalmmm.findings import closest, first_few, refusal
+from causalmmm.findings import refusal
 
-Bounds = Mapping[str, tuple[float, float]]
 _MOST_VALUES = 12_000_000  # cells x draws that an answer holds; more stores get fewer draws
 _LEAST_DRAWS = 32
 _SEARCHED_VALUES = 1_500_000  # the same for the search itself, which needs the mean alone
 _LEAST_SEARCHED = 12
-_SMALL = 1e-9
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,6 +52,9 @@ class Budget:
     plan        the optimised plan as ``compare`` and ``predict`` take it; where no plan was given,
                 without the controls that ``predict`` needs to know.
     price       what one more unit of the whole budget would add (its shadow price).
+    bounds      bound, store, channel, start, end, min, max, current, spend, limit, price: every sum
+                that was bounded, in money, which of its bounds binds, and what one more unit of the
+                budget in it would add.
     """
 
     allocation: pd.DataFrame
@@ -66,24 +62,11 @@ class Budget:
     gain: dict[str, float]
     plan: pd.DataFrame
     price: float
+    bounds: pd.DataFrame
 
     def __repr__(self) -> str:
         gain = ", ".join(f"{name} {value:,.4g}" for name, value in self.gain.items())
         return f"Budget(gain: {gain}; price {self.price:.4g})\n{self.channels.to_string()}"
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """Money of every store's paid channels over W steps, and what turns it into input.
-
-    money [S, W, C], of the current plan;  per_money [S, C], the model's input per unit of money;
-    seen [S, C], the most money of a step;  dates datetime64 [S, W].
-    """
-
-    money: Floats
-    per_money: Floats
-    seen: Floats
-    dates: Any
 
 
 def optimized(
@@ -92,29 +75,31 @@ def optimized(
     ahead: Ahead,
     *,
     budget: float | None,
-    bounds: Bounds | None,
-    totals: Bounds | None,
+    bounds: Sequence[Bound],
     quantile: float | None,
     plan: Plan | None,
     reach: Mapping[str, float] | None,
 ) -> Budget:
     """See ``CausalMMM.optimize``."""
-    limits = limits_of(panel, ahead, bounds, totals)
+    bounded = limits_of(panel, ahead, bounds)
     model = _Model(systems, panel, ahead, tail_of(panel))
     usual = torch.from_numpy(_usual(ahead)).transpose(1, 2)  # [S, C, 1]
     current = torch.from_numpy(ahead.money).transpose(1, 2)  # [S, C, W]
     value = model.outcome(quantile)
     if reach is None:
-        limits = funded(limits, limits.budget if budget is None else budget)
+        bounded = bounded.funded(bounded.limits.budget if budget is None else budget)
+        limits = bounded.limits
         whole = float(current.sum())
         begin = current * (limits.budget / whole) if whole > 0 else limits.lower
         if quantile is not None:  # bends where draws change places: begun near its best
             mean = allocate(model.outcome(None), limits, begin, usual).money
-            begin = max((begin, mean), key=lambda money: float(value(limits.project(money, usual))))
+            inside = [limits.priced(money, usual)[0] for money in (begin, mean)]
+            begin = max(inside, key=lambda money: float(value(money)))
         found = allocate(value, limits, begin, usual)
     else:
-        limits, found = _reaching(reach, budget, value, limits, current, usual)
-    return _result(panel, ahead, limits, found, model, plan)
+        limits, found = _reaching(reach, budget, value, bounded.limits, current, usual)
+        bounded = replace(bounded, limits=limits)
+    return _result(panel, ahead, bounded, found, model, plan, prices(found, limits, usual))
 
 
 def _reaching(
@@ -145,54 +130,6 @@ def _reaching(
             f"{error.most:,.6g}. No step gets more than a store has spent in one before.",
             "Lower the goal, widen the bounds or plan more steps.",
         ) from None
-
-
-def limits_of(panel: Panel, ahead: Ahead, bounds: Bounds | None, totals: Bounds | None) -> Limits:
-    """Bounds relative to the current plan, whose total is the budget, and totals in money; refused
-    where they cannot be met.
-
-    A step's spend stays within what the store has spent in one before (or plans to).
-    """
-    names = list(panel.schema.channels)
-    for name in [*(bounds or {}), *(totals or {})]:
-        if name not in names:
-            raise ValueError(f"no channel '{name}' is paid for. {closest(name, names)}".strip())
-    money = torch.from_numpy(ahead.money).transpose(1, 2)  # [S, C, W]
-    most = torch.maximum(torch.from_numpy(ahead.seen).unsqueeze(-1), money)
-    total = money.sum((0, 2))
-    lower, upper = torch.zeros_like(total), most.sum((0, 2))
-    for c, name in enumerate(names):
-        low, high = (bounds or {}).get(name, (0.0, torch.inf))
-        least, last = (totals or {}).get(name, (0.0, torch.inf))
-        if not (0 <= low <= high and 0 <= least <= last):
-            raise ValueError(f"bounds of channel '{name}' are (lower, upper), 0 <= lower <= upper")
-        if low == high == 1:
-            most[:, c] = money[:, c]
-        lower[c] = max(float(low * total[c]), least)
-        upper[c] = min(float(high * total[c]) if total[c] > 0 else torch.inf, last, float(upper[c]))
-        if lower[c] > upper[c] * (1 + _SMALL):
-            raise refusal(
-                "infeasible-bounds",
-                f"Channel '{name}' must get {lower[c]:,.6g} but can take {upper[c]:,.6g} at most: "
-                "a step's spend stays within what each store has spent in one before.",
-                "Lower its lower bound, or plan more steps.",
-                column=name,
-            )
-    cells = torch.where((lower == upper).view(1, -1, 1) & (most == money), money, 0.0)
-    return Limits(cells, most, lower, upper, float(total.sum()))
-
-
-def funded(limits: Limits, budget: float) -> Limits:
-    """The limits with a budget; refused where bounds do not allow it."""
-    low, high = float(limits.channel_lower.sum()), float(limits.channel_upper.sum())
-    if not low * (1 - _SMALL) <= budget <= high * (1 + _SMALL):
-        side = "less than the lower" if budget < low else "more than the upper"
-        raise refusal(
-            "infeasible-budget",
-            f"The budget {budget:,.6g} is {side} bounds allow ({low:,.6g} to {high:,.6g}).",
-            "Change the budget or the bounds.",
-        )
-    return replace(limits, budget=min(max(budget, low), high))
 
 
 class _Model:
@@ -242,45 +179,6 @@ class _Model:
         return total
 
 
-def following(panel: Panel, ahead: Ahead, stores: Stores, tail: int) -> Floats:
-    """[B, W + tail, senders]: input under the current plan; afterwards, and for organic channels
-    all along, what the last steps had on average."""
-    steps, paid = ahead.money.shape[1:]
-    given = usual_input(panel, stores, steps + tail, 4 * tail)
-    given[:, :steps, :paid] = ahead.money[stores] * ahead.per_money[stores][:, None]
-    return given
-
-
-def money_ahead(panel: Panel, plan: Plan | None, steps: int, dates: Any) -> Ahead:
-    """The current plan: what ``plan`` says, else each channel's mean over the last year."""
-    channels = list(panel.schema.channels)
-    data, paid = panel.data, len(channels)
-    unpriced = [n for n, c in enumerate(panel.schema.channels.values()) if c.spend is None]
-    if unpriced:
-        names = first_few(channels[n] for n in unpriced)
-        raise refusal(
-            "no-spend",
-            f"Budgets need the money of every channel; {names} have only exposure.",
-            "Name their spend columns in the schema, or make them organic channels.",
-        )
-    if not paid:
-        raise refusal("no-channel", "The panel has no paid channel to plan.", "Name one.")
-    begin = data.offsets[:-1]
-    input_sum = np.add.reduceat(data.values[:, :paid].astype(np.float64), begin)
-    money_sum = np.add.reduceat(panel.spend.astype(np.float64), begin)
-    common = input_sum.sum(0) / np.where(money_sum.sum(0) > 0, money_sum.sum(0), 1)
-    per_money = np.where(money_sum > 0, input_sum / np.where(money_sum > 0, money_sum, 1), common)
-    money = np.repeat(usual_money(panel)[:, None], steps, 1)
-    if plan is not None:
-        for k, name in enumerate(plan.series):
-            if name in channels:
-                c = channels.index(name)
-                rate = np.where(per_money[:, c] > 0, per_money[:, c], 1)
-                money[..., c] = plan.values[:, :steps, k] / rate[:, None]
-    seen = np.maximum.reduceat(panel.spend.astype(np.float64), begin)
-    return Ahead(money, per_money, seen, dates)
-
-
 def _usual(ahead: Ahead) -> Floats:
     """[S, 1, C]: size of a cell's steps, above zero."""
     mean = ahead.money.mean(1, keepdims=True)
@@ -292,10 +190,11 @@ def _usual(ahead: Ahead) -> Floats:
 def _result(
     panel: Panel,
     ahead: Ahead,
-    limits: Limits,
+    bounded: Bounded,
     found: Allocation,
     model: _Model,
     plan: Plan | None,
+    price: Prices,
 ) -> Budget:
     names = list(panel.schema.channels)
     stores, steps, paid = ahead.money.shape
@@ -303,8 +202,8 @@ def _result(
     with torch.no_grad():
         gain = model.drawn(found.money).numpy()
         brought = [_brought(model, ahead.money), _brought(model, money)]
-    price = prices(found, limits)
-    held = np.where(price.lower, "lower", np.where(price.upper, "upper", ""))
+    lower, upper = (ends[-1 - paid : -1] for ends in (price.lower, price.upper))  # of channels
+    held = np.where(lower, "lower", np.where(upper, "upper", ""))
     current, spend = (np.append(m.sum((0, 1)), m.sum()) for m in (ahead.money, money))
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.where(current > 0, spend / current - 1, np.nan)
@@ -331,7 +230,8 @@ def _result(
     }
     ends = {name: float(value) for name, value in summary(gain).items()}
     best = plan_frame(panel, ahead, money, plan)
-    return Budget(pd.DataFrame(cells), channels, ends, best, price.budget)
+    limiting = bounds_frame(panel, ahead, bounded, found, price)
+    return Budget(pd.DataFrame(cells), channels, ends, best, price.budget, limiting)
 
 
 def _brought(model: _Model, money: Floats) -> Floats:
@@ -344,25 +244,6 @@ def _brought(model: _Model, money: Floats) -> Floats:
         without[:, slice(None) if c is None else c] = 0
         parts.append(float((drawn - model.drawn(without, model.searched)).mean()))
     return np.array(parts)
-
-
-def plan_frame(panel: Panel, ahead: Ahead, money: Floats, plan: Plan | None) -> pd.DataFrame:
-    """The money [S, W, C] as a plan: a row per store and date, with the known controls of the
-    current plan."""
-    schema, steps = panel.schema, money.shape[1]
-    columns: dict[str, Any] = {}
-    if schema.store is not None:
-        columns[schema.store] = np.repeat(panel.stores.astype(object), steps)
-    columns[schema.date] = ahead.dates.astype("datetime64[s]").ravel()
-    for c, channel in enumerate(schema.channels.values()):
-        assert channel.spend is not None
-        columns[channel.spend] = money[..., c].ravel()
-    if plan is not None:
-        for r, name in enumerate(schema.control_names):
-            values = plan.controls[:, :steps, r]
-            if name in schema.known_controls and not np.isnan(values).any():
-                columns[name] = values.ravel()
-    return pd.DataFrame(columns)
 
 
 def compared(systems: Systems, panel: Panel, plans: Mapping[str, Ahead]) -> pd.DataFrame:

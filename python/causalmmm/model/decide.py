@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from causalmmm.data.bounds import channel_bounds, read_bounds
 from causalmmm.data.experiments import read_experiments
 from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan, validate_plan
 from causalmmm.data.readers import Readable
-from causalmmm.decisions.budgets import Bounds, Budget, compared, money_ahead, optimized
+from causalmmm.decisions.ahead import money_ahead
+from causalmmm.decisions.budgets import Budget, compared, optimized
 from causalmmm.decisions.calibration import experiments_frame, findings_of, lifts_of
 from causalmmm.decisions.effects import Returns, paths_frame, returns, roi_frame
 from causalmmm.decisions.period import By, Period, tail_of
@@ -116,8 +118,8 @@ class Decisions(Predictor):
         *,
         panel: PanelLike | None = None,
         plan: Any | None = None,
-        bounds: Bounds | None = None,
-        totals: Bounds | None = None,
+        bounds: Mapping[str, tuple[float, float]] | Readable | None = None,
+        groups: Mapping[str, str] | None = None,
         quantile: float | None = None,
         reach: Mapping[str, float] | None = None,
     ) -> Budget:
@@ -128,8 +130,11 @@ class Decisions(Predictor):
         plan      the current plan, as ``predict`` takes it; default: each store goes on with each
                   channel's mean of the last year.
         bounds    (lower, upper) of a channel's total relative to the current plan, as in
-                  ``{"tv": (0.8, 1.2)}``; (1, 1) keeps the channel as it is.
-        totals    (lower, upper) of a channel's total in money.
+                  ``{"tv": (0.8, 1.2)}``; (1, 1) keeps the channel as it is. Or a table (or a path
+                  to one) that bounds any sums: store (a store, a group or ALL), channel (or ALL),
+                  start, end, min, max, unit ("money", or "share" of the current plan), per (words
+                  of "store channel step": each by itself, not their sum); what is left out is ALL.
+        groups    store -> group, names for the table of bounds.
         quantile  maximise this quantile of the outcome instead of its mean, as in 0.1: safer.
         reach     a goal instead of a budget: {"outcome": 50000} spends the least that brings so
                   much in all; {"roi": 2} and {"mroi": 1} the most that still returns so much, on
@@ -152,6 +157,10 @@ class Decisions(Predictor):
         panel = self._known(panel)
         future = None if plan is None else validate_plan(plan, panel, controls=False)
         steps = steps_of(horizon, future, self.horizon)
+        if bounds is None or isinstance(bounds, Mapping):
+            limits = channel_bounds(bounds or {}, panel)
+        else:
+            limits = read_bounds(bounds, panel, groups)
         if quantile is not None and not 0 < quantile < 1:
             raise ValueError(f"quantile is between 0 and 1, got {quantile}")
         systems = self._systems(panel, steps + tail_of(panel))
@@ -161,8 +170,7 @@ class Decisions(Predictor):
             panel,
             ahead,
             budget=budget,
-            bounds=bounds,
-            totals=totals,
+            bounds=limits,
             quantile=quantile,
             plan=future,
             reach=reach,

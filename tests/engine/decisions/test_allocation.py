@@ -45,7 +45,7 @@ def test_a_projection_is_the_nearest_plan_within_the_limits(
     rng = np.random.default_rng(seed + 1)
     point = torch.from_numpy(rng.uniform(-1, 4, (S, C, W)))
     metric = torch.from_numpy(rng.uniform(0.5, 2, (S, C, W)))
-    found = bounds.project(point, metric)
+    found, _ = bounds.priced(point, metric)
     assert (found >= bounds.lower - 1e-9).all()
     assert (found <= bounds.upper + 1e-9).all()
     np.testing.assert_allclose(float(found.sum()), bounds.budget, rtol=1e-9)
@@ -84,7 +84,7 @@ def test_the_optimum_of_concave_responses_is_that_of_scipy() -> None:
             powered = money.clamp_min(1e-12) ** slope
             return (size * powered / (powered + half**slope)).sum()
 
-        begin = bounds.project((bounds.lower + bounds.upper) / 2, torch.ones(S, C, W).double())
+        begin, _ = bounds.priced((bounds.lower + bounds.upper) / 2, torch.ones(S, C, W).double())
         found = allocate(outcome, bounds, begin, torch.ones(S, C, 1).double())
         box = list(
             zip(bounds.lower.flatten().tolist(), bounds.upper.flatten().tolist(), strict=True)
@@ -109,7 +109,7 @@ def test_a_plan_never_becomes_worse_even_where_responses_are_not_concave() -> No
         def outcome(money: torch.Tensor, half: torch.Tensor = half) -> torch.Tensor:
             return (money**3 / (money**3 + half**3)).sum()
 
-        begin = bounds.project(bounds.upper / 2, torch.ones(S, C, W).double())
+        begin, _ = bounds.priced(bounds.upper / 2, torch.ones(S, C, W).double())
         found = allocate(outcome, bounds, begin, torch.ones(S, C, 1).double())
         np.testing.assert_allclose(found.start, float(outcome(begin)), rtol=1e-12)
         assert found.value >= found.start

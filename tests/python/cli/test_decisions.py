@@ -64,6 +64,26 @@ def test_an_optimised_plan_goes_into_predict_and_compare(run: Path, tmp_path: Pa
     assert table.loc["careful", "outcome_change"] == 0
 
 
+def test_bounds_and_groups_come_from_tables(run: Path, tmp_path: Path) -> None:
+    groups, bounds, best = (tmp_path / f"{name}.csv" for name in ("groups", "bounds", "best"))
+    groups.write_text("store,group\ns0000001,north\n")
+    bounds.write_text("store,channel,min,max,unit\nnorth,x1,0.5,0.5,share\n,x0,,1,share\n")
+    said = ok("optimize", run, "--horizon", WEEKS, "--bounds", bounds, "--groups", groups,
+              "-o", best).output  # fmt: skip
+    assert "bounds that bind" in said
+    assert "north" in said
+    table = pd.read_csv(best)
+    assert (table.groupby("store").size() == WEEKS).all()
+    both = call("optimize", run, "--bounds", bounds, "--bound", "x0=0:1")
+    assert both.exit_code == 2
+    returns = tmp_path / "roi.csv"
+    ok("roi", run, "--groups", groups, "-o", returns, "-q")
+    assert set(pd.read_csv(returns)["store"]) == {"north"}
+    groups.write_text("store,group\ns0000001,north\ns0000001,south\n")
+    refused = call("roi", run, "--groups", groups)
+    assert "in the groups 'north' and 'south'" in " ".join(refused.stderr.split())
+
+
 def test_experiments_make_a_model_of_their_own(run: Path, tmp_path: Path) -> None:
     table = tmp_path / "experiments.csv"
     table.write_text(

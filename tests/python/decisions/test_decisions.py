@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -136,6 +137,45 @@ def test_a_budget_is_spent_exactly_within_its_bounds_and_brings_more(
     assert after > before, "the plan brings more under the truth too"
 
 
+def test_a_table_bounds_any_sums_and_tells_which_bind(
+    weekly: tuple[CausalMMM, Panel, Truth], tmp_path: Path
+) -> None:
+    model, train, _ = weekly
+    first, second, *rest = train.stores.tolist()
+    free = model.optimize(AFTER)
+    days = np.sort(free.plan[train.schema.date].unique())
+    early = free.allocation[free.allocation["date"].isin(days[:3])]["current"].sum()
+    table = pd.DataFrame(
+        [
+            {"min": 0.9, "max": 1.1, "unit": "share", "per": "store"},
+            {"store": "north", "channel": "x0", "max": 0.5, "unit": "share"},
+            {"end": str(days[2])[:10], "max": float(0.8 * early)},
+            {"store": second, "channel": "x1", "min": 1, "max": 1, "unit": "share", "per": "step"},
+        ]
+    )
+    path = tmp_path / "bounds.csv"
+    table.to_csv(path, index=False)
+    groups = {first: "north", second: "north"} | dict.fromkeys(rest, "south")
+    found = model.optimize(AFTER, bounds=str(path), groups=groups)
+    cells, told = found.allocation, found.bounds
+    np.testing.assert_allclose(cells["spend"].sum(), cells["current"].sum(), rtol=1e-9)
+    change = cells.groupby("store")["spend"].sum() / cells.groupby("store")["current"].sum()
+    assert change.between(0.9 - 1e-9, 1.1 + 1e-9).all()
+    north = cells[cells["store"].isin([first, second]) & (cells["channel"] == "x0")]
+    assert north["spend"].sum() <= 0.5 * north["current"].sum() * (1 + 1e-9)
+    assert cells[cells["date"].isin(days[:3])]["spend"].sum() <= 0.8 * early * (1 + 1e-9)
+    fixed = cells[(cells["store"] == second) & (cells["channel"] == "x1")]
+    np.testing.assert_allclose(fixed["spend"], fixed["current"], rtol=1e-9)
+    assert told["bound"].value_counts().to_dict() == {"row 1": 4, "row 2": 1, "row 3": 1,
+                                                      "row 4": AFTER}  # fmt: skip
+    binding = told[told["limit"] != ""]
+    assert ((binding["price"] >= -1e-9) | (binding["limit"] == "lower")
+            | (binding["min"] == binding["max"])).all()  # fmt: skip
+    assert (told.loc[told["limit"] == "", "price"] == 0).all()
+    assert 0 < found.gain["mean"] < free.gain["mean"]
+    assert found.price > 0
+
+
 def test_a_larger_budget_brings_more_and_a_careful_one_risks_less(
     weekly: tuple[CausalMMM, Panel, Truth],
 ) -> None:
@@ -153,13 +193,34 @@ def test_a_larger_budget_brings_more_and_a_careful_one_risks_less(
 def test_what_cannot_be_met_is_refused_with_its_reason(
     weekly: tuple[CausalMMM, Panel, Truth],
 ) -> None:
-    model, _, _ = weekly
+    model, train, _ = weekly
     with pytest.raises(RefusedInput, match=r"budget .* is more than the upper bounds allow"):
         model.optimize(AFTER, budget=1e12)
     with pytest.raises(RefusedInput, match="Channel 'x0' must get"):
         model.optimize(AFTER, bounds={"x0": (1000.0, 2000.0)})
     with pytest.raises(ValueError, match="no channel 'x99' is paid for"):
         model.optimize(AFTER, bounds={"x99": (0.5, 1.0)})
+    for rows, words in (
+        ([{"channel": "x0", "min": 1e12}], "Channel 'x0' must get"),
+        ([{"store": "s9", "max": 1}], "no store or group 's9'"),
+        ([{"channel": "tv", "max": 1}], "no channel 'tv' is paid for"),
+        ([{"max": 1, "per": "week"}], "'week' in per"),
+        ([{"max": 1, "unit": "euro"}], "unit 'euro'"),
+        ([{"max": -1}], "number of 0 or more"),
+        ([{"start": "2020-01-01", "end": "2020-02-01", "max": 1}], "No step of the plan lies"),
+        ([{"most": 1}], "column 'most' that means nothing"),
+        ([{"min": 1e12, "per": "store channel step"}], "row 1 of the bounds.* but can take"),
+    ):
+        with pytest.raises(RefusedInput, match=words):
+            model.optimize(AFTER, bounds=pd.DataFrame(rows))
+    store = str(train.stores[0])
+    clash = [
+        {"store": store, "min": 0.9, "unit": "share"},
+        {"channel": "x1", "max": 9e9},
+        {"store": store, "max": 0.3, "unit": "share", "per": "channel"},
+    ]
+    with pytest.raises(RefusedInput, match=r"kept together: row 1 \(all .*at least.* row 3"):
+        model.optimize(AFTER, bounds=pd.DataFrame(clash))
     with pytest.raises(ValueError, match="quantile is between 0 and 1"):
         model.optimize(AFTER, quantile=10)
 
