@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage lint typecheck hooks docs results bench gpu-check gpu-python triton-check foreign-check accessibility-check runtime-check engines-check peers external sdist wheel package-check clean
+.PHONY: help run test coverage lint typecheck hooks docs results bench gpu-check gpu-python triton-check walkthrough foreign-check accessibility-check runtime-check engines-check peers external sdist wheel package-check clean
 
 PYTHON  ?= python3
 CUDA    ?= OFF# ON or AUTO compiles the CUDA kernels too (needs nvcc)
@@ -104,6 +104,9 @@ gpu-graphs:
 
 gpu-small:
 	$(GPU_PYTHON) -m pytest -m gpu bench/kernels/edge_speed.py
+
+walkthrough: .venv/.installed-$(CUDA) ## run the commands of README.md and the tutorial as they are written
+	$(BIN)/python -m bench.pages.walkthrough
 
 triton-check: .venv/.installed-$(CUDA) ## test the Triton kernels on another Triton as well (TRITON=3.6.0)
 	@echo "== Triton $(TRITON), with the numpy that its interpreter needs, in build/triton-$(TRITON)"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import typer.main
-from bench.pages import commands, results
+from bench.pages import commands, results, walkthrough
 
 from causalmmm.cli import app
 
@@ -63,3 +63,26 @@ def test_the_page_of_commands_has_every_command_and_option() -> None:
             if parameter.name != "help" and parameter.param_type_name == "option":
                 assert f"`{parameter.opts[0]}`" in text
     assert "\b" not in text
+
+
+def test_a_page_is_walked_as_written_and_its_output_compared(tmp_path: Path) -> None:
+    page = (
+        "```console\n$ source .venv/bin/activate\n$ echo a b c > made   # a comment\n"
+        "$ cat made\na c\n```\n\n```python\nopen('more', 'w').write(open('made').read())\n```\n"
+    )
+    walkthrough.walk(page, tmp_path)
+    assert (tmp_path / "more").read_text() == "a b c\n"
+    page = page.replace("echo a b c", "echo a 99,900 c").replace("\na c\n", "\na 1e5 c\n")
+    walkthrough.walk(page, tmp_path)  # numbers are the same within 5 %
+    with pytest.raises(SystemExit, match=r"without\na 1\.1e5"):
+        walkthrough.walk(page.replace("1e5", "1.1e5"), tmp_path)
+    with pytest.raises(SystemExit, match="without\nc a"):
+        walkthrough.walk(page.replace("\na 1e5 c\n", "\nc a\n"), tmp_path)
+    with pytest.raises(SystemExit, match="ended with 3"):
+        walkthrough.walk("```console\n$ exit 3\n```\n", tmp_path)
+
+
+def test_pages_that_are_walked_have_commands() -> None:
+    for path in walkthrough.PAGES:
+        written = [*walkthrough.steps((ROOT / path).read_text("utf-8"))]
+        assert sum(step.code.startswith("causalmmm ") for step in written) >= 7

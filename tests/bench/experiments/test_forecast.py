@@ -60,7 +60,7 @@ def test_no_baseline_reads_past_its_origin(method, task):
 
 @pytest.mark.parametrize("method", [lstm, wide_deep, btvc])
 def test_what_learns_beats_the_mean_and_covers_about_as_often_as_it_says(method, monkeypatch):
-    monkeypatch.setattr(forecast_neural, "QUICK", (((32, 3e-3, 14),), 10))
+    monkeypatch.setattr(forecast_neural, "QUICK", (((32, 3e-3, 14),), 5))
     history = panel_with_week(trend=0.0)
     task = Task(history, DAYS, np.zeros((3, 0)), (340, 350, 370), horizon=30, quick=True)
     learnt, naive = (forecast_rows(task, m(task))[-1] for m in (method, store_mean))
