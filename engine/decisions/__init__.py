@@ -10,7 +10,7 @@ from causalmmm.engine.decisions.allocation import (
     planned_change,
     prices,
 )
-from causalmmm.engine.decisions.experiments import Agreement, agree
+from causalmmm.engine.decisions.experiments import Agreement, agree, removed_variance
 from causalmmm.engine.decisions.from_regression import regression_system
 from causalmmm.engine.decisions.goals import Goal, OutOfReachError, budget_for
 from causalmmm.engine.decisions.limits import Limits, StoreSums, Sums
@@ -25,6 +25,7 @@ __all__ = [
     "path_effects",
     "Agreement",
     "agree",
+    "removed_variance",
     "Limits",
     "Sums",
     "StoreSums",

@@ -140,8 +140,8 @@ def _slope(outcome: Callable[[Tensor], Tensor], money: Tensor, least: Tensor) ->
 def planned_change(
     system: System, channels: Sequence[int], per_money: Tensor, worth: Tensor, money: Tensor
 ) -> Tensor:
-    """[D]: what money [B, C, W] in the first steps after row one adds to the reference plan's
-    outcome, summed over stores.
+    """[D, B]: what money [B, C, W] in the first steps after row one adds to the reference plan's
+    outcome in every store.
 
     per_money  [B, C], scaled series per unit of money;  worth  [B], value of a scaled unit of the
     target. The system's first step is the last of the history.
@@ -152,4 +152,4 @@ def planned_change(
         series = system.series[:1, :, channel]  # planned, so the same in all draws
         parts = [series[..., :1], x[:, place].unsqueeze(0), series[..., 1 + steps :]]
         spend[channel] = torch.cat(parts, -1)
-    return system.change(spend).sum(-1).to(money.dtype) @ worth
+    return system.change(spend).sum(-1).to(money.dtype) * worth

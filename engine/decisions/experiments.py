@@ -65,6 +65,22 @@ def agree(
     return Agreement(index, torch.stack(factor, -1), effective, torch.stack(wrong))
 
 
+def removed_variance(gain: Tensor, lifts: Tensor, errors: Tensor) -> Tensor:
+    """[T]: the variance of a gain [D] that each of T tests would remove by itself.
+
+    lifts  [D, T], what the draws say of each test;  errors  [T], its standard error. With joint
+    normal draws what is left after a test is var(gain) - cov(gain, lift)^2 / (var(lift) + error^2)
+    (the posterior of a linear Gaussian model). The square of a covariance of D draws is too large
+    by chance: what independent draws would have is taken off.
+    """
+    draws = len(gain)
+    gain, lifts = gain - gain.mean(), lifts - lifts.mean(0)
+    variance, spread = gain.square().sum() / (draws - 1), lifts.square().sum(0) / (draws - 1)
+    shared = (gain @ lifts / (draws - 1)).square()
+    shared = (shared - (variance * spread - shared).clamp_min(0) / (draws - 1)).clamp_min(0)
+    return shared / (spread + errors.square()).clamp_min(torch.finfo(spread.dtype).tiny)
+
+
 def _factors(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Logarithms [G] of a factor, zero in the middle, and their log prior probabilities."""
     grid = torch.linspace(-_LARGEST, _LARGEST, _GRID, dtype=dtype)

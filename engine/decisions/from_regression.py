@@ -53,6 +53,7 @@ def _equation(known: Known, drawn: Draws, instant: Tensor, past: Tensor) -> Equa
         stock=stock,
         last=last,
         own=drawn.own,
+        noise=drawn.noise,
     )
 
 

@@ -27,6 +27,7 @@ class Equation:
     unit                 [B, n], turns a sender's scaled series into exposure.
     stock, last          [D, B, n] and [B, n]: carry-over and exposure just before the first step.
     own                  [D, B], share of a change that is still there a step later.
+    noise                [D, B], standard deviation of what else moves the series in a step.
     """
 
     senders: tuple[int, ...]
@@ -39,6 +40,7 @@ class Equation:
     stock: Tensor
     last: Tensor
     own: Tensor
+    noise: Tensor
 
     def added(self, places: Sequence[int], x: Tensor) -> Tensor:
         """[D, B, T]: what senders in these places add, x [1 or D, B, p, T] being their series."""
@@ -57,7 +59,7 @@ class Equation:
 
     def draws(self, some: slice) -> Equation:
         """The equation in some of its draws."""
-        parts = ("decay", "slope", "half", "effect", "stock", "own")
+        parts = ("decay", "slope", "half", "effect", "stock", "own", "noise")
         return replace(self, **{name: getattr(self, name)[some] for name in parts})
 
     def to(self, dtype: torch.dtype) -> Equation:

@@ -15,7 +15,7 @@ import typer
 from causalmmm.cli.answers import graph, predict
 from causalmmm.cli.common import Commands
 from causalmmm.cli.data import init, simulate, validate
-from causalmmm.cli.decisions import calibrate, compare, optimize, paths, roi
+from causalmmm.cli.decisions import calibrate, compare, next_experiment, optimize, paths, roi
 from causalmmm.cli.demo import demo
 from causalmmm.cli.effects import curves, decompose
 from causalmmm.cli.evaluation import evaluate
@@ -37,7 +37,7 @@ app = typer.Typer(
 )
 for command in (
     *(init, validate, simulate, fit, predict, graph),
-    *(roi, paths, optimize, compare, calibrate, report),
+    *(roi, paths, optimize, compare, calibrate, next_experiment, report),
     *(decompose, curves, evaluate, export, score, serve, info, demo, pretrain),
 ):
     app.command()(command)
@@ -64,6 +64,7 @@ def about(
     causalmmm predict runs/a -o next.csv      forecasts of every series
     causalmmm roi runs/a --total              return on spend by channel
     causalmmm optimize runs/a -o plan.csv     the best plan for a budget
+    causalmmm next-experiment runs/a          which test would tell most
     causalmmm calibrate runs/a tests.csv -o runs/b   take experiments into a model
     causalmmm report runs/a -o report.html    all of it on one page, to read and forward
     causalmmm export runs/a -o model.onnx     one file that runs without torch

@@ -1,4 +1,5 @@
-"""``roi``, ``paths``, ``optimize``, ``compare``, ``calibrate``: spend, and where to put it."""
+"""``roi``, ``paths``, ``optimize``, ``next-experiment``, ``compare``, ``calibrate``: spend, and
+where to put it."""
 
 from __future__ import annotations
 
@@ -41,6 +42,21 @@ TotalOption = Annotated[bool, typer.Option("--total", help="All stores as one, n
 GroupsOption = Annotated[
     Path | None,
     typer.Option(exists=True, dir_okay=False, help="Groups of stores: a table of store, group."),
+]
+BoundOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--bound",
+        metavar="CHANNEL=LOW:HIGH",
+        help="Total of a channel relative to the current plan, as in tv=0.8:1.2.",
+    ),
+]
+BoundsOption = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Table of bounds: CSV or Parquet."),
+]
+BudgetOption = Annotated[
+    float | None, typer.Option(min=0, help="Money in all; default: what the current plan has.")
 ]
 PlanOption = Annotated[
     Path | None, typer.Option(exists=True, dir_okay=False, help="Current plan: CSV or Parquet.")
@@ -108,22 +124,10 @@ def paths(
 def optimize(
     model: ModelArgument,
     horizon: HorizonOption = None,
-    budget: Annotated[
-        float | None, typer.Option(min=0, help="Money in all; default: what the current plan has.")
-    ] = None,
+    budget: BudgetOption = None,
     plan: PlanOption = None,
-    bound: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--bound",
-            metavar="CHANNEL=LOW:HIGH",
-            help="Total of a channel relative to the current plan, as in tv=0.8:1.2.",
-        ),
-    ] = None,
-    bounds: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Table of bounds: CSV or Parquet."),
-    ] = None,
+    bound: BoundOption = None,
+    bounds: BoundsOption = None,
     groups: GroupsOption = None,
     quantile: Annotated[
         float | None, typer.Option(help="Maximise this quantile instead of the mean, as in 0.1.")
@@ -167,10 +171,7 @@ def optimize(
     kind = format_of(out, format, TABLES, json=json)
     if out is not None:
         fresh(out, force)
-    if bound and bounds:
-        raise typer.BadParameter("pass --bound or a table of --bounds; not both")
-    relative = dict(map(_bound, bound or ()))
-    regions = None if groups is None else read_groups(groups)
+    limits = _limits(bound, bounds, groups)
     goal = None if reach is None else _goal(reach)
     fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
     with terminal.working(f"planning {counted(panel.n_stores, 'store')}"):
@@ -179,8 +180,7 @@ def optimize(
             budget,
             panel=panel,
             plan=plan,
-            bounds=bounds or relative,
-            groups=regions,
+            **limits,
             quantile=quantile,
             reach=goal,
         )
@@ -200,6 +200,55 @@ def optimize(
         f"{gain['upper']:,.4g})"
     )
     return wrote(out, rows=len(found.plan), gain=gain)
+
+
+def next_experiment(
+    model: ModelArgument,
+    horizon: HorizonOption = None,
+    budget: BudgetOption = None,
+    plan: PlanOption = None,
+    bound: BoundOption = None,
+    bounds: BoundsOption = None,
+    groups: GroupsOption = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Length of a test; default: 8 weeks or 28 days.")
+    ] = None,
+    error: Annotated[
+        float | None,
+        typer.Option(help="Standard error as a share of the lift; default: by the target's noise."),
+    ] = None,
+    store: StoreOption = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    out: OutOption = None,
+    format: FormatOption = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Which test of a channel would tell most about what the best plan brings.
+
+    Tests hold back the current plan's spend in one store or in ALL; they are ranked by the share of
+    the variance of the plan's gain that they would remove. Options of the budget as in 'optimize'.
+    Columns: store, channel, start, end, spend, lift, lift_sd, lift_se, gain_sd, gain_sd_after,
+    removed.
+
+    \b
+    causalmmm next-experiment runs/a --horizon 13
+    causalmmm next-experiment runs/a --horizon 13 --steps 4 --bounds bounds.csv -o tests.csv
+    """
+    terminal.start(quiet=quiet, json=json)
+    kind = format_of(out, format, TABLES, json=json)
+    if out is not None:
+        fresh(out, force)
+    limits = _limits(bound, bounds, groups)
+    fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
+    with terminal.working(f"planning {counted(panel.n_stores, 'store')}"):
+        frame = fitted.next_experiment(
+            horizon, budget, panel=panel, plan=plan, **limits, steps=steps, error=error
+        )
+    return write_answer(frame, out, kind, force=force)
 
 
 def compare(
@@ -298,6 +347,14 @@ def _effects(
         ask: Any = getattr(fitted, question)
         frame = ask(panel, start=start, end=end, by=by)
     return write_answer(frame, out, kind, force=force)
+
+
+def _limits(bound: list[str] | None, bounds: Path | None, groups: Path | None) -> dict[str, Any]:
+    """Bounds of a budget and their groups, as Python takes them."""
+    if bound and bounds:
+        raise typer.BadParameter("pass --bound or a table of --bounds; not both")
+    regions = None if groups is None else read_groups(groups)
+    return {"bounds": bounds or dict(map(_bound, bound or ())), "groups": regions}
 
 
 def _bound(text: str) -> tuple[str, tuple[float, float]]:

@@ -24,7 +24,6 @@ from causalmmm.engine.decisions import (
     Goal,
     Limits,
     OutOfReachError,
-    Prices,
     System,
     allocate,
     budget_for,
@@ -81,8 +80,33 @@ def optimized(
     reach: Mapping[str, float] | None,
 ) -> Budget:
     """See ``CausalMMM.optimize``."""
+    best = best_plan(systems, panel, ahead, budget, bounds, quantile, reach)
+    return _result(panel, ahead, best, plan)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The plan that brings the most within its bounds, and the model that says so; ``usual`` as
+    ``allocate`` takes it."""
+
+    bounded: Bounded
+    found: Allocation
+    model: Outcome
+    usual: Tensor
+
+
+def best_plan(
+    systems: Systems,
+    panel: Panel,
+    ahead: Ahead,
+    budget: float | None,
+    bounds: Sequence[Bound],
+    quantile: float | None = None,
+    reach: Mapping[str, float] | None = None,
+) -> Best:
+    """Arguments as of ``CausalMMM.optimize``."""
     bounded = limits_of(panel, ahead, bounds)
-    model = _Model(systems, panel, ahead, tail_of(panel))
+    model = Outcome(systems, panel, ahead, tail_of(panel))
     usual = torch.from_numpy(_usual(ahead)).transpose(1, 2)  # [S, C, 1]
     current = torch.from_numpy(ahead.money).transpose(1, 2)  # [S, C, W]
     value = model.outcome(quantile)
@@ -99,7 +123,7 @@ def optimized(
     else:
         limits, found = _reaching(reach, budget, value, bounded.limits, current, usual)
         bounded = replace(bounded, limits=limits)
-    return _result(panel, ahead, bounded, found, model, plan, prices(found, limits, usual))
+    return Best(bounded, found, model, usual)
 
 
 def _reaching(
@@ -132,7 +156,7 @@ def _reaching(
         ) from None
 
 
-class _Model:
+class Outcome:
     """Outcome of money over all stores: groups of equal history, evaluated one after another."""
 
     def __init__(self, systems: Systems, panel: Panel, ahead: Ahead, tail: int) -> None:
@@ -175,8 +199,34 @@ class _Model:
             self.groups, systems or self.systems, self.rate, self.worth, strict=True
         ):
             chosen = money[torch.from_numpy(stores)]
-            total = total + planned_change(system, self.senders, rate, value, chosen)
+            total = total + planned_change(system, self.senders, rate, value, chosen).sum(1)
         return total
+
+    def lifts(self, money: Tensor, channel: int, steps: slice) -> Tensor:
+        """[D, S]: what the channel's money [S, C, W] of these steps brings in every store."""
+        parts = []
+        less = money[:, channel : channel + 1].clone()
+        less[..., steps] = 0
+        for stores, system, rate, value in zip(
+            self.groups, self.systems, self.rate, self.worth, strict=True
+        ):
+            rate = rate[:, channel : channel + 1]
+            chosen = less[torch.from_numpy(stores)]
+            parts.append(-planned_change(system, [channel], rate, value, chosen))
+        order = np.argsort(np.concatenate(self.groups))
+        return torch.cat(parts, 1)[:, torch.from_numpy(order)]
+
+    def noise(self) -> Tensor:
+        """[S]: standard deviation of what else moves the target in the long run, for a step."""
+        parts = [
+            (system.equations[system.target].noise / (1 - system.equations[system.target].own))
+            .mean(0)
+            .to(value.dtype)
+            * value
+            for system, value in zip(self.systems, self.worth, strict=True)
+        ]
+        order = np.argsort(np.concatenate(self.groups))
+        return torch.cat(parts)[torch.from_numpy(order)]
 
 
 def _usual(ahead: Ahead) -> Floats:
@@ -190,12 +240,11 @@ def _usual(ahead: Ahead) -> Floats:
 def _result(
     panel: Panel,
     ahead: Ahead,
-    bounded: Bounded,
-    found: Allocation,
-    model: _Model,
+    best: Best,
     plan: Plan | None,
-    price: Prices,
 ) -> Budget:
+    found, model = best.found, best.model
+    price = prices(found, best.bounded.limits, best.usual)
     names = list(panel.schema.channels)
     stores, steps, paid = ahead.money.shape
     money = found.money.transpose(1, 2).numpy()  # [S, W, C]
@@ -229,12 +278,12 @@ def _result(
         "seen": np.repeat(ahead.seen[:, None], steps, 1).ravel(),
     }
     ends = {name: float(value) for name, value in summary(gain).items()}
-    best = plan_frame(panel, ahead, money, plan)
-    limiting = bounds_frame(panel, ahead, bounded, found, price)
-    return Budget(pd.DataFrame(cells), channels, ends, best, price.budget, limiting)
+    planned = plan_frame(panel, ahead, money, plan)
+    limiting = bounds_frame(panel, ahead, best.bounded, found, price)
+    return Budget(pd.DataFrame(cells), channels, ends, planned, price.budget, limiting)
 
 
-def _brought(model: _Model, money: Floats) -> Floats:
+def _brought(model: Outcome, money: Floats) -> Floats:
     """[C + 1]: expected outcome of each channel's money [S, W, C] alone, and of all of it."""
     full = torch.from_numpy(np.ascontiguousarray(money)).transpose(1, 2)
     drawn = model.drawn(full, model.searched)
@@ -249,7 +298,7 @@ def _brought(model: _Model, money: Floats) -> Floats:
 def compared(systems: Systems, panel: Panel, plans: Mapping[str, Ahead]) -> pd.DataFrame:
     """See ``CausalMMM.compare``."""
     first = next(iter(plans))
-    model = _Model(systems, panel, plans[first], tail_of(panel))
+    model = Outcome(systems, panel, plans[first], tail_of(panel))
     money = {name: torch.from_numpy(ahead.money).transpose(1, 2) for name, ahead in plans.items()}
     with torch.no_grad():
         outcome = {name: model.drawn(spent).numpy() for name, spent in money.items()}

@@ -14,15 +14,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from causalmmm.data.bounds import channel_bounds, read_bounds
+from causalmmm.data.bounds import Bound, channel_bounds, read_bounds
 from causalmmm.data.experiments import read_experiments
 from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan, validate_plan
 from causalmmm.data.readers import Readable
-from causalmmm.decisions.ahead import money_ahead
+from causalmmm.decisions.ahead import Ahead, money_ahead
 from causalmmm.decisions.budgets import Budget, compared, optimized
 from causalmmm.decisions.calibration import experiments_frame, findings_of, lifts_of
 from causalmmm.decisions.effects import Returns, paths_frame, returns, roi_frame
+from causalmmm.decisions.next_experiment import STEPS, ranked_tests
 from causalmmm.decisions.period import By, Period, tail_of
 from causalmmm.engine.decisions import agree
 from causalmmm.engine.regression import Calibration
@@ -154,17 +155,10 @@ class Decisions(Predictor):
         >>> bool(found.gain["mean"] >= 0)
         True
         """
-        panel = self._known(panel)
-        future = None if plan is None else validate_plan(plan, panel, controls=False)
-        steps = steps_of(horizon, future, self.horizon)
-        if bounds is None or isinstance(bounds, Mapping):
-            limits = channel_bounds(bounds or {}, panel)
-        else:
-            limits = read_bounds(bounds, panel, groups)
         if quantile is not None and not 0 < quantile < 1:
             raise ValueError(f"quantile is between 0 and 1, got {quantile}")
-        systems = self._systems(panel, steps + tail_of(panel))
-        ahead = money_ahead(panel, future, steps, self._dates(panel, steps))
+        panel, future, ahead, limits = self._asked(panel, plan, horizon, bounds, groups)
+        systems = self._systems(panel, ahead.money.shape[1] + tail_of(panel))
         return optimized(
             systems,
             panel,
@@ -174,6 +168,56 @@ class Decisions(Predictor):
             quantile=quantile,
             plan=future,
             reach=reach,
+        )
+
+    def next_experiment(
+        self,
+        horizon: int | None = None,
+        budget: float | None = None,
+        *,
+        panel: PanelLike | None = None,
+        plan: Any | None = None,
+        bounds: Mapping[str, tuple[float, float]] | Readable | None = None,
+        groups: Mapping[str, str] | None = None,
+        steps: int | None = None,
+        error: float | None = None,
+    ) -> pd.DataFrame:
+        """Tests of a channel, ranked by how much they would tell about what the budget brings.
+
+        A test holds back the current plan's spend on a channel for some steps, in one store or in
+        ALL. Its lift is uncertain, and so is the gain of the best plan (:meth:`optimize`) over the
+        current one; where both depend on the same effects, measuring the one narrows the other:
+        var(gain) falls by cov(gain, lift)^2 / (var(lift) + lift_se^2) under the joint draws.
+
+        store, channel, start, end  the test;  spend  money held back.
+        lift, lift_sd   expected lift and its standard deviation in the draws, carry-over included;
+        lift_se         standard error that the test is assumed to have.
+        gain_sd, gain_sd_after  standard deviation of the gain now, and after the test;
+        removed         share of its variance that the test removes; rows are sorted by it.
+
+        horizon, budget, plan, bounds, groups  of the budget, as in :meth:`optimize`.
+        steps  of a test; default: 8 weeks, 28 days or 3 months, the horizon at most.
+        error  lift_se as a share of the expected lift; default: what the noise of the target makes
+               of a comparison with as long a period without the test.
+
+        >>> from causalmmm import CausalMMM
+        >>> from causalmmm.simulation import simulate
+        >>> panel, _ = simulate("weekly-mmm", seed=0, stores=2, steps=80)
+        >>> model = CausalMMM(seed=0).fit(panel, progress=False)
+        >>> tests = model.next_experiment(8)
+        >>> bool(tests["removed"].is_monotonic_decreasing)
+        True
+        """
+        panel, _, ahead, limits = self._asked(panel, plan, horizon, bounds, groups)
+        horizon = ahead.money.shape[1]
+        steps = min(STEPS[panel.freq[0]], horizon) if steps is None else steps
+        if not 1 <= steps <= horizon:
+            raise ValueError(f"a test has 1 to {horizon} steps (the horizon), got {steps}")
+        if error is not None and not error > 0:
+            raise ValueError(f"error is a share of the lift above 0, got {error}")
+        systems = self._systems(panel, horizon + tail_of(panel))
+        return ranked_tests(
+            systems, panel, ahead, budget=budget, bounds=limits, steps=steps, error=error
         )
 
     def compare(self, plans: Mapping[str, Any], panel: PanelLike | None = None) -> pd.DataFrame:
@@ -255,6 +299,24 @@ class Decisions(Predictor):
         for finding in findings_of(read, frame, found.effective):
             warnings.warn(f"{finding.message} {finding.remedy}", UserWarning, stacklevel=2)
         return frame
+
+    def _asked(
+        self,
+        panel: PanelLike | None,
+        plan: Any | None,
+        horizon: int | None,
+        bounds: Mapping[str, tuple[float, float]] | Readable | None,
+        groups: Mapping[str, str] | None,
+    ) -> tuple[Panel, Plan | None, Ahead, list[Bound]]:
+        """The panel, the current plan and its money, and the bounds of a budget."""
+        known = self._known(panel)
+        future = None if plan is None else validate_plan(plan, known, controls=False)
+        steps = steps_of(horizon, future, self.horizon)
+        if bounds is None or isinstance(bounds, Mapping):
+            limits = channel_bounds(bounds or {}, known)
+        else:
+            limits = read_bounds(bounds, known, groups)
+        return known, future, money_ahead(known, future, steps, self._dates(known, steps)), limits
 
     def _systems(self, panel: Panel, steps: int) -> RegressionAnswers:
         answers = self._answers(self._windows(panel.data, ahead=steps), panel)

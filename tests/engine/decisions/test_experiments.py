@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from causalmmm.engine.decisions import agree
+from causalmmm.engine.decisions import agree, removed_variance
 
 DRAWS = 4000
 
@@ -58,6 +58,32 @@ def test_a_draw_without_the_edge_gives_way_to_a_clear_lift() -> None:
     lifts[: DRAWS // 2] = 0.0
     found = agree(lifts, value, error, torch.tensor([0]), DRAWS, seed=0)
     assert float((lifts[found.index] == 0).double().mean()) < 0.001
+
+
+def test_the_variance_that_a_test_removes_is_that_of_the_linear_gaussian_posterior() -> None:
+    generator = torch.Generator().manual_seed(4)
+    drawn = torch.randn(DRAWS, 3, generator=generator, dtype=torch.float64)
+    drawn = drawn - drawn.mean(0)  # whitened: the sample has the moments of the law to the bit
+    drawn = drawn @ torch.linalg.inv(torch.linalg.cholesky(drawn.T.cov()).T)
+    root = torch.tensor([[1.0, 0.0, 0.0], [0.8, 0.6, 0.0], [0.3, -0.2, 2.0]]).double()
+    effects, prior = drawn @ root.T, root @ root.T
+    gain, tests = torch.tensor([1.0, 2.0, 0.5]).double(), torch.eye(3).double()
+    errors = torch.tensor([0.5, 1.0, 3.0]).double()
+    found = removed_variance(effects @ gain, effects @ tests, errors)
+    for t in range(3):
+        precision = torch.linalg.inv(prior) + tests[:, t].outer(tests[:, t]) / errors[t] ** 2
+        left = gain @ torch.linalg.inv(precision) @ gain  # conjugate posterior
+        removed = float(gain @ prior @ gain - left)
+        assert float(found[t]) == pytest.approx(removed, rel=2e-3, abs=1e-3)
+
+
+def test_a_test_of_what_does_not_matter_removes_nothing() -> None:
+    generator = torch.Generator().manual_seed(5)
+    gain = torch.randn(100, generator=generator, dtype=torch.float64)
+    lifts = torch.randn(100, 400, generator=generator, dtype=torch.float64)
+    found = removed_variance(gain, lifts, torch.zeros(400, dtype=torch.float64))
+    assert float(found.mean() / gain.var()) < 0.01  # 1 % by chance, were it not taken off
+    assert float((found == 0).double().mean()) > 0.5
 
 
 def test_the_same_seed_chooses_the_same_draws() -> None:

@@ -35,6 +35,7 @@ def equation(seed: int, senders: tuple[int, ...], late: tuple[bool, ...]) -> Equ
         stock=numbers(seed + 5, D, B, n),
         last=numbers(seed + 6, B, n),
         own=numbers(seed + 7, D, B, high=0.6),
+        noise=numbers(seed + 8, D, B),
     )
 
 

@@ -84,6 +84,15 @@ def test_bounds_and_groups_come_from_tables(run: Path, tmp_path: Path) -> None:
     assert "in the groups 'north' and 'south'" in " ".join(refused.stderr.split())
 
 
+def test_the_next_experiment_is_a_ranked_table(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tests.csv"
+    ok("next-experiment", run, "--horizon", WEEKS, "--steps", 3, "--bound", "x0=1:1", "-o", out,
+       "-q")  # fmt: skip
+    table = pd.read_csv(out)
+    assert table["removed"].is_monotonic_decreasing
+    assert len(table) == 3 * 3 * 2  # ALL and two stores, three channels, two windows
+
+
 def test_experiments_make_a_model_of_their_own(run: Path, tmp_path: Path) -> None:
     table = tmp_path / "experiments.csv"
     table.write_text(

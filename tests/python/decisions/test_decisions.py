@@ -225,6 +225,34 @@ def test_what_cannot_be_met_is_refused_with_its_reason(
         model.optimize(AFTER, quantile=10)
 
 
+def test_the_test_that_tells_most_about_the_gain_comes_first(
+    weekly: tuple[CausalMMM, Panel, Truth],
+) -> None:
+    model, train, _ = weekly
+    tests = model.next_experiment(AFTER, steps=4, error=0.05)
+    assert tests["removed"].is_monotonic_decreasing
+    assert tests["removed"].between(0, 1).all()
+    assert set(tests["store"]) == {"ALL", *train.stores.tolist()}
+    np.testing.assert_allclose(
+        tests["gain_sd_after"], tests["gain_sd"] * np.sqrt(1 - tests["removed"]), atol=1e-6
+    )
+    np.testing.assert_allclose(tests["lift_se"], 0.05 * tests["lift"].abs())
+    both = tests[(tests["store"] != "ALL") & (tests["start"] == tests["start"].min())]
+    all_stores = tests[(tests["store"] == "ALL") & (tests["start"] == tests["start"].min())]
+    for name in ("spend", "lift"):
+        single = both.groupby("channel")[name].sum()
+        np.testing.assert_allclose(all_stores.set_index("channel")[name][single.index], single)
+    assert (tests["end"] - tests["start"]).unique() == np.timedelta64(21, "D")
+    noisy = model.next_experiment(AFTER, steps=4, error=5.0)
+    assert noisy["removed"].max() < tests["removed"].max()
+    usual = model.next_experiment(AFTER, steps=4)
+    assert (usual["lift_se"] > 0).all()
+    with pytest.raises(ValueError, match="a test has 1 to 8 steps"):
+        model.next_experiment(AFTER, steps=9)
+    with pytest.raises(ValueError, match="error is a share"):
+        model.next_experiment(AFTER, error=0)
+
+
 def test_plans_are_compared_with_the_first(weekly: tuple[CausalMMM, Panel, Truth]) -> None:
     model, train, _ = weekly
     plan = model.optimize(AFTER).plan
