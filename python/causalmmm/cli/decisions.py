@@ -32,7 +32,6 @@ from causalmmm.cli.output import (
     write_table,
     wrote,
 )
-from causalmmm.data.records import read_groups
 from causalmmm.findings import counted, first_few
 from causalmmm.model.header import check_place
 
@@ -341,7 +340,7 @@ def _effects(
         fresh(out, force)
     if total and groups is not None:
         raise typer.BadParameter("pass --total or --groups; not both")
-    by: Any = "total" if total else "store" if groups is None else read_groups(groups)
+    by: Any = "total" if total else "store" if groups is None else _groups(groups)
     fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
     with terminal.working(f"asking {counted(panel.n_stores, 'store')}"):
         ask: Any = getattr(fitted, question)
@@ -353,8 +352,14 @@ def _limits(bound: list[str] | None, bounds: Path | None, groups: Path | None) -
     """Bounds of a budget and their groups, as Python takes them."""
     if bound and bounds:
         raise typer.BadParameter("pass --bound or a table of --bounds; not both")
-    regions = None if groups is None else read_groups(groups)
+    regions = None if groups is None else _groups(groups)
     return {"bounds": bounds or dict(map(_bound, bound or ())), "groups": regions}
+
+
+def _groups(table: Path) -> dict[str, str]:
+    from causalmmm.data.records import read_groups
+
+    return read_groups(table)
 
 
 def _bound(text: str) -> tuple[str, tuple[float, float]]:
