@@ -1,6 +1,6 @@
 """What a report costs: seconds, peak memory and size of the page.
 
-    python -m bench.system.report --out bench/results    # 50 weekly, 50 and 1,000 daily stores
+    python -m bench.system.report --out bench/results    # 50 and 1,000 stores, weekly and daily
 
 Weekly panels have the response regression (returns, paths and intervals), daily ones the amortised
 model. Models are fitted beforehand; a row is one ``write_report`` in a new process, with the last
@@ -25,6 +25,7 @@ from bench.lib.record import Row, record, table
 HIDDEN = 13
 CASES = {
     "weekly-50": ("weekly-mmm", 50, 156),
+    "weekly-1000": ("weekly-mmm", 1000, 156),
     "daily-50": ("airmmm", 50, 365),
     "daily-1000": ("airmmm", 1000, 365),
 }

@@ -17,7 +17,7 @@ from causalmmm.engine.regression.config import RegressionConfig
 from causalmmm.engine.regression.contributions import Contributions, contributions
 from causalmmm.engine.regression.design import Layout, Observed, layout, observe
 from causalmmm.engine.regression.fit import fit
-from causalmmm.engine.regression.predict import Ahead, forecast, simulate
+from causalmmm.engine.regression.predict import Ahead, forecast, simulate, summary
 from causalmmm.engine.regression.state import Calibration, Receiver, Regression
 
 __all__ = [
@@ -41,5 +41,6 @@ __all__ = [
     "Contributions",
     "forecast",
     "simulate",
+    "summary",
     "Ahead",
 ]

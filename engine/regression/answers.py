@@ -77,13 +77,16 @@ class CurveTable:
     """[B, N, G] each: steady response of the target to constant amounts, in the long run.
 
     effect, lower, upper  while the edge is present, with its central 90 % interval;
-    expected              the mean over graphs.
+    expected              the mean over graphs;
+    total                 [D, N, G] draws of the effects of all stores together, in units of
+                          ``unit``, where that was given.
     """
 
     effect: Tensor
     lower: Tensor
     upper: Tensor
     expected: Tensor
+    total: Tensor | None = None
 
 
 def store_posterior(
@@ -135,8 +138,11 @@ def graphs(stores: StorePosterior, seed: int = 1) -> PairTable:
 
 
 @torch.no_grad()
-def curves(stores: StorePosterior, amounts: Tensor, seed: int = 1) -> CurveTable:
+def curves(
+    stores: StorePosterior, amounts: Tensor, seed: int = 1, unit: Tensor | None = None
+) -> CurveTable:
     """Response of the target to scaled ``amounts`` [B, N, G] per step of every sender, directly.
+    ``unit`` [B], what one of the target's scaled units is worth, asks for the stores' total too.
 
     Carry-over sums to one, so it does not change what constant spend comes to.
     """
@@ -149,6 +155,7 @@ def curves(stores: StorePosterior, amounts: Tensor, seed: int = 1) -> CurveTable
     exposure = amounts[:, senders].to(torch.float64) * known.unit.unsqueeze(-1)  # [B, n, G]
     wide = [torch.zeros_like(amounts, dtype=torch.float64) for _ in range(4)]
     first = torch.zeros((), dtype=torch.float64)
+    total = None
     for name, source in (("present", drawn), ("mixed", mixed)):
         slope, half = (s[:, None, :, None] for s in (source.shapes.slope, source.shapes.half))
         response = adstock_hill(exposure, first.view(1, 1, 1, 1), slope, half)[0]  # [D, B, n, G]
@@ -160,4 +167,7 @@ def curves(stores: StorePosterior, amounts: Tensor, seed: int = 1) -> CurveTable
         ends = added.quantile(torch.tensor([0.05, 0.95], dtype=torch.float64), 0)
         wide[0][:, senders] = added.mean(0)
         wide[1][:, senders], wide[2][:, senders] = ends[0], ends[1]
-    return CurveTable(*wide)
+        if unit is not None:
+            total = added.new_zeros(len(added), *amounts.shape[1:])
+            total[:, senders] = torch.einsum("dbng,b->dng", added, unit.to(added.dtype))
+    return CurveTable(wide[0], wide[1], wide[2], wide[3], total)

@@ -63,9 +63,13 @@ def simulate(stores: StorePosterior, ahead: Ahead, seed: int = 0) -> Tensor:
 def forecast(
     stores: StorePosterior, ahead: Ahead, levels: Tensor, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Mean [B, N, H], and ends [B, N, H, 2 L] of the central intervals with shares ``levels`` [L]:
-    lower, upper, lower, upper and so on."""
-    values = simulate(stores, ahead, seed)
+    """:func:`summary` of :func:`simulate`."""
+    return summary(simulate(stores, ahead, seed), levels)
+
+
+def summary(values: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Of draws [D, B, N, H] the mean [B, N, H], and ends [B, N, H, 2 L] of the central intervals
+    with shares ``levels`` [L]: lower, upper, lower, upper and so on."""
     level = levels.to(torch.float64)
     shares = torch.stack([(1 - level) / 2, (1 + level) / 2], -1).flatten()
     return values.mean(0), values.quantile(shares, 0).movedim(0, -1)

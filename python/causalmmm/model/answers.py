@@ -37,9 +37,11 @@ from causalmmm.engine.regression import (
 )
 from causalmmm.engine.regression import contributions as regression_contributions
 from causalmmm.engine.regression import curves as regression_curves
-from causalmmm.engine.regression import forecast as regression_forecast
 from causalmmm.engine.regression import graphs as regression_graphs
+from causalmmm.engine.regression import simulate as regression_futures
+from causalmmm.engine.regression import summary as regression_summary
 from causalmmm.inference import frames
+from causalmmm.model.fleet import Fleet
 
 Floats = NDArray[np.float32]
 Stores = NDArray[np.int64]
@@ -133,9 +135,16 @@ class RegressionAnswers:
     """Answers of the response regression: coefficients in closed form from a store's own rows."""
 
     def __init__(
-        self, regression: Regression, windows: Windows, panel: Panel, *, seed: int
+        self,
+        regression: Regression,
+        windows: Windows,
+        panel: Panel,
+        *,
+        seed: int,
+        fleet: Fleet | None = None,
     ) -> None:
         self.regression, self.windows, self.panel, self.seed = regression, windows, panel, seed
+        self.fleet = fleet
 
     @property
     def copies(self) -> int:
@@ -152,7 +161,10 @@ class RegressionAnswers:
         future = known_future(self.windows, self.panel, plan, stores, batch, steps)
         ahead = Ahead(future.basis, future.control_std, future.given, future.floor[:, 0])
         share = torch.tensor(levels, dtype=torch.float64) / 100
-        mean, ends = regression_forecast(self._posterior(stores), ahead, share, self.seed)
+        futures = regression_futures(self._posterior(stores), ahead, self.seed)  # [D, B, N, H]
+        if self.fleet is not None:
+            self.fleet.add("forecast", np.tensordot(futures[:, :, -1], self._unit(stores), (1, 0)))
+        mean, ends = regression_summary(futures, share)
         return _numpy(torch.cat([mean.unsqueeze(-1), ends], dim=-1))
 
     def contributions(self, stores: Stores) -> Floats:
@@ -173,8 +185,12 @@ class RegressionAnswers:
 
     def curves(self, stores: Stores, amounts: Tensor) -> dict[str, Floats]:
         posterior = self._posterior(stores, [len(self.panel.nodes) - 1])
-        table = regression_curves(posterior, amounts)
-        return {name: _numpy(tensor) for name, tensor in vars(table).items()}
+        unit = None if self.fleet is None else torch.from_numpy(self._unit(stores))
+        table = {**vars(regression_curves(posterior, amounts, unit=unit))}
+        total = table.pop("total")
+        if self.fleet is not None:
+            self.fleet.add("curves", total.numpy())
+        return {name: _numpy(tensor) for name, tensor in table.items()}
 
     def system(
         self,
@@ -200,6 +216,10 @@ class RegressionAnswers:
     def scale(self, stores: Stores) -> NDArray[np.float64]:
         """[B, N]: a unit of the equations' series in the user's units."""
         return self.windows.scale[stores].astype(np.float64)
+
+    def _unit(self, stores: Stores) -> NDArray[np.float64]:
+        """[B]: a unit of the target."""
+        return self.scale(stores)[:, -1]
 
     def groups(self, steps: int) -> list[Stores]:
         """Positions of stores answered for together when ``steps`` follow their history."""

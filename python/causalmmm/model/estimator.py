@@ -211,7 +211,7 @@ class CausalMMM(Fitting):
         self.schema_ = panel.schema
         self.calendar_ = calendar_spec(panel.data, self.yearly, self.holidays)
         self.panel_ = panel
-        self.trained_on_ = training_record(panel)
+        self.trained_on_, self.warnings_ = training_record(panel), []
         self.source_: dict[str, Any] | None = None  # where the command line read the panel
         self.config_ = model_config
         if self.regime_ == "regression":
@@ -228,7 +228,8 @@ class CausalMMM(Fitting):
                 checkpoint=None if checkpoint is None else Path(checkpoint),
                 resume=resume,
             )
-        for message in doubts(self):
+        self.warnings_ += doubts(self)
+        for message in self.warnings_:
             warnings.warn(message, UserWarning, stacklevel=2)
         return self
 
@@ -359,7 +360,7 @@ class CausalMMM(Fitting):
             model.model_ = saved.model.to(model.device_)
         model.regime_ = saved.regime
         model.history_, model.trained_on_ = saved.history, saved.trained_on
-        model.source_, model.panel_ = saved.source, None
+        model.source_, model.panel_, model.warnings_ = saved.source, None, saved.warnings
         return model
 
 

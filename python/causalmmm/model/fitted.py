@@ -25,7 +25,8 @@ class FittedModel(Protocol):
     """Settings, names and tensors of a fitted model, and the questions that it answers.
 
     ``nodes_`` are the series in order and ``roles_`` their roles; ``trained_on_`` is the record of
-    the training panel (``storage.training_record``), ``source_`` where the command line read it.
+    the training panel (``data.fingerprint.training_record``), ``warnings_`` what the fit warned of,
+    ``source_`` where the command line read the panel.
     """
 
     horizon: int
@@ -43,6 +44,7 @@ class FittedModel(Protocol):
     control_names_: list[str]
     history_: pd.DataFrame
     trained_on_: dict[str, Any]
+    warnings_: list[str]
     source_: dict[str, Any] | None
     device_: torch.device
 

@@ -5,7 +5,6 @@ Here parameters become configurations, priors and a model; training is in ``caus
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +49,7 @@ class Fitting(Decisions):
     lags: int
     structure: str
     trained_on_: dict[str, Any]
+    warnings_: list[str]  # of the fit
     history_: pd.DataFrame
 
     if TYPE_CHECKING:
@@ -105,12 +105,10 @@ class Fitting(Decisions):
             if gain < 0:
                 history = self._train(panel, alone, train_config, progress, on_epoch, checkpoint)
         if judged and self.config_ is alone:
-            warnings.warn(
+            self.warnings_.append(
                 "the stores of this panel do not share effects: a regression of each store alone "
                 "predicts hidden steps better. Graphs now come from each store's own evidence "
-                "(structure='evidence')",
-                UserWarning,
-                stacklevel=3,
+                "(structure='evidence')"
             )
         self.history_ = pd.DataFrame([vars(r) for r in history])
 

@@ -25,6 +25,7 @@ from causalmmm.findings import first_few
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_names
 from causalmmm.inference.frames import levels_of, steps_of, store_graph
 from causalmmm.model.answers import AmortisedAnswers, RegressionAnswers, StoreAnswers
+from causalmmm.model.fleet import Fleet
 from causalmmm.model.tables import (
     adstock_table,
     contribution_table,
@@ -89,6 +90,8 @@ class Predictor:
         horizon: int | None = None,
         plan: Any | None = None,
         level: Sequence[int] = (80, 95),
+        *,
+        fleet: Fleet | None = None,
     ) -> pd.DataFrame:
         """Forecast every series of every store: store, date, series, mean, lower_80, upper_80, ...
 
@@ -100,6 +103,7 @@ class Predictor:
                  without a plan go back to their mean as fast as they used to, and intervals allow
                  for that; context that moves stays at its last value.
         level    central intervals in percent.
+        fleet    takes the sum over stores of the target's joint draws, for bounds of the total.
 
         ``mean`` and bounds are those of ``draws`` simulated futures, of which every step's value is
         integrated in closed form given the steps before. Equal seeds give equal bits.
@@ -123,7 +127,7 @@ class Predictor:
         steps = steps_of(horizon, future_plan, self.horizon)
         windows = self._windows(panel.data, ahead=steps)
         return forecast_table(
-            self._answers(windows, panel),
+            self._answers(windows, panel, fleet),
             windows,
             panel,
             future_plan,
@@ -173,6 +177,7 @@ class Predictor:
         panel: PanelLike | None = None,
         *,
         points: int = 50,
+        fleet: Fleet | None = None,
     ) -> pd.DataFrame:
         """What constant spend adds to the target per step in the long run.
 
@@ -180,13 +185,13 @@ class Predictor:
         the largest of the store's window, in the channel's units (exposure where it has one);
         ``effect`` is the direct effect while the edge is present, once carry-over and the target's
         own past have settled, with its central 90 % interval; ``expected`` is the effect times the
-        probability of the edge, as in :meth:`decompose`.
+        probability of the edge, as in :meth:`decompose`. ``fleet`` is as in :meth:`predict`.
         """
         panel = self._known(panel)
         if store is not None:
             panel = panel.select([store])
         windows = self._windows(panel.data)
-        return curve_table(self._answers(windows, panel), windows, panel, channel, points)
+        return curve_table(self._answers(windows, panel, fleet), windows, panel, channel, points)
 
     def adstock(self, lags: int = 12) -> pd.DataFrame:
         """Adstock curves: when a step's spend acts on the target, channel by channel.
@@ -218,10 +223,12 @@ class Predictor:
             check_lengths(panel, self.config_)
         return panel
 
-    def _answers(self, windows: Windows, panel: Panel) -> StoreAnswers:
+    def _answers(
+        self, windows: Windows, panel: Panel, fleet: Fleet | None = None
+    ) -> StoreAnswers:
         """Answers of the fitted model for a panel, whichever its regime."""
         if isinstance(self.model_, Regression):
-            return RegressionAnswers(self.model_, windows, panel, seed=self.seed)
+            return RegressionAnswers(self.model_, windows, panel, seed=self.seed, fleet=fleet)
         return AmortisedAnswers(
             self.model_, windows, panel, draws=self.draws, seed=self.seed, device=self.device_
         )

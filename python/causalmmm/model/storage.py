@@ -99,6 +99,7 @@ class SavedModel:
     model: CausalModel | Regression
     history: pd.DataFrame
     trained_on: dict[str, Any]
+    warnings: list[str]  # none in a model saved before they were kept
     source: dict[str, Any] | None
 
     @property
@@ -171,6 +172,7 @@ def _assembled(folder: Path, header: dict[str, Any]) -> SavedModel:
         model=model,
         history=pd.DataFrame(header["history"]),
         trained_on=header["trained_on"],
+        warnings=[str(text) for text in header.get("warnings", [])],
         source=_located(header.get("source"), folder),
     )
 
@@ -213,6 +215,7 @@ def _header(
         "controls": list(model.control_names_),
         "calendar": dataclasses.asdict(model.calendar_),
         "trained_on": dict(model.trained_on_),
+        "warnings": list(model.warnings_),
         "source": model.source_,
         "regression": regression,
         "history": history,

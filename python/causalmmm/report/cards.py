@@ -125,15 +125,15 @@ def _fit(tables: Tables) -> Card:
 
 def _trust(tables: Tables) -> Card:
     metrics = tables.frames.get("metrics")
-    title = "Calibration and trust"
+    title, told = "Calibration and trust", list(sentences.doubts(tables))
     if metrics is None:
         text = (
             "No tests were passed to this report: run causalmmm evaluate RUN --tests "
             "holdout,cv,refresh,perturbation,placebo -o tests.csv, then report with "
             "--metrics tests.csv."
         )
-        return _card("trust", title, [], missing=text)
-    told = [f"Tests: {', '.join(dict.fromkeys(map(str, metrics['test'])))}."]
+        return _card("trust", title, told, missing=text)
+    told += [f"Tests: {', '.join(dict.fromkeys(map(str, metrics['test'])))}."]
     figures = []
     if "passed" in metrics:
         known = metrics[metrics["passed"].notna()]

@@ -18,6 +18,7 @@ import pandas as pd
 from causalmmm.decisions.period import last_year, store_means, tail_of
 from causalmmm.extras import package_version
 from causalmmm.findings import first_few
+from causalmmm.model.fleet import Fleet
 from causalmmm.report.accuracy import Accuracy
 from causalmmm.report.budgets import plan_beside_usual
 from causalmmm.report.clusters import clustered
@@ -129,6 +130,7 @@ class _Gathering:
         self.rows: list[dict[str, Any]] = []
         self.accuracy = Accuracy(panel, self.hidden)
         self.usual = np.zeros(len(panel.nodes))
+        self.fleet = Fleet()
 
     def ask_stores(self) -> None:
         """Graphs, decompositions, curves and forecasts of every block."""
@@ -136,10 +138,9 @@ class _Gathering:
         for block in _blocks(self.panel):
             parts = self.model.decompose(block)
             edges = self.model.graphs(block)
-            curves = self.model.response_curves(panel=block, points=POINTS)
-            forecast = self.model.predict(
-                block, self.steps, plan=self._plan_of(block), level=_LEVELS
-            )
+            curves = self.model.response_curves(panel=block, points=POINTS, fleet=self.fleet)
+            plan = self._plan_of(block)
+            forecast = self.model.predict(block, self.steps, plan, _LEVELS, fleet=self.fleet)
             forecast = forecast[forecast["series"] == block.nodes[-1]]
             fitted = self._add_parts(block, parts)
             self._add_edges(block, edges)
@@ -208,6 +209,7 @@ class _Gathering:
         self.frames["graphs"] = graphs
         self.frames["parts"] = self._fleet_parts()
         self.frames["fit"], self.frames["accuracy"] = self.accuracy.tables()
+        self._bound_sums()
         if self.curves is not None and self.forecast is not None:
             self.frames["curves"] = self.curves.assign(store=ALL_STORES)
             self.frames["forecast"] = self.forecast.assign(store=ALL_STORES, series=nodes[-1])
@@ -217,6 +219,19 @@ class _Gathering:
         fleet = {name: self.frames.get(name) for name in ("parts", "forecast", "curves", "roi")}
         self.records.close(fleet, self.frames.get("roi_stores"), panel.stores, label)
         return self.frames
+
+    def _bound_sums(self) -> None:
+        """Bounds of all stores' forecast and curves, from sums of joint draws where there are some;
+        else they stay the sums of the stores' bounds."""
+        if self.forecast is not None and "forecast" in self.fleet:
+            for level in _LEVELS:
+                shares = (0.5 - level / 200, 0.5 + level / 200)
+                ends = self.fleet.quantiles("forecast", shares)
+                self.forecast[f"lower_{level}"], self.forecast[f"upper_{level}"] = ends
+        if self.curves is not None and "curves" in self.fleet:
+            channels = [self.panel.nodes.index(c) for c in self.curves["channel"].iloc[::POINTS]]
+            ends = self.fleet.quantiles("curves", (0.05, 0.95))[:, channels]  # [2, C, G]
+            self.curves["lower"], self.curves["upper"] = ends.reshape(2, -1)
 
     def _fleet_parts(self) -> pd.DataFrame:
         seen = np.flatnonzero(np.abs(self.parts).sum(1) > 0)
@@ -300,6 +315,7 @@ def _facts(model: CausalMMM, panel: Panel) -> dict[str, Any]:
         "context": panel.context_names,
         "regime": model.regime_,
         "trained_on": dict(model.trained_on_),
+        "doubts": list(model.warnings_),
         "settings": settings,
         "findings": findings[:50],
         "findings_left": max(0, len(findings) - 50),

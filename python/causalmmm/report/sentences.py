@@ -110,9 +110,16 @@ def confidence(tables: Tables) -> Iterator[str]:
                 f"Not known well: {_listed([*map(str, loose)])} (the 90 % interval is wider than "
                 "the return itself). An experiment would tell."
             )
+    yield from doubts(tables)
     errors = [f for f in tables.facts["findings"] if f["severity"] == "warning"]
     if errors:
         yield f"The data have {counted(len(errors), 'warning')}: see Data."
+
+
+def doubts(tables: Tables) -> Iterator[str]:
+    """What the fit warned of."""
+    for text in tables.facts["doubts"]:
+        yield f"The fit warns: {text}."
 
 
 def accuracy(tables: Tables) -> Iterator[str]:

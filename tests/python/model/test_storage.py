@@ -57,6 +57,7 @@ def test_a_loaded_model_gives_the_same_bits(fitted: Fitted, saved: Path) -> None
     )
     assert again.get_params() == fitted.model.get_params()
     assert again.trained_on_ == fitted.model.trained_on_
+    assert again.warnings_ == fitted.model.warnings_
     pd.testing.assert_frame_equal(again.history_, fitted.model.history_)
 
 

@@ -17,7 +17,9 @@ import pandas as pd
 import pytest
 
 from causalmmm import CausalMMM, Panel
-from causalmmm.report import Tables, write_page, write_report
+from causalmmm.model.fleet import Fleet
+from causalmmm.report import Tables, sentences, write_page, write_report
+from causalmmm.report.cards import cards_of
 
 if TYPE_CHECKING:
     from conftest import Fitted
@@ -104,6 +106,36 @@ def test_fleet_tables_are_sums_over_stores(
     assert fit["hidden"].sum() == HIDDEN
     actual = panel.to_frame().groupby(panel.schema.date)[panel.nodes[-1]].sum()
     np.testing.assert_allclose(fit["actual"], actual[fit["date"]], rtol=1e-5)
+
+
+def test_bounds_of_all_stores_are_quantiles_of_their_summed_draws(
+    weekly: tuple[CausalMMM, Panel], tables: Tables
+) -> None:
+    model, panel = weekly
+    one, fleet = panel.select(panel.stores[:1].tolist()), Fleet()
+    forecast = model.predict(one, 4, level=(80,), fleet=fleet)
+    own = forecast.loc[forecast["series"] == "gmv", ["lower_80", "upper_80"]].to_numpy()
+    np.testing.assert_allclose(fleet.quantiles("forecast", (0.1, 0.9)).T, own, rtol=1e-5)
+    curves = model.response_curves(panel=one, points=3, fleet=fleet)
+    ends = fleet.quantiles("curves", (0.05, 0.95))[:, :8].reshape(2, -1)
+    np.testing.assert_allclose(ends.T, curves[["lower", "upper"]], rtol=1e-4, atol=1e-3)
+    stores = model.response_curves(panel=panel, points=13).assign(width=lambda t: t.upper - t.lower)
+    widths = stores[stores["amount"] > 0].groupby("channel")["width"].sum()
+    fleets = tables.frames["curves"].assign(width=lambda t: t.upper - t.lower)
+    together = fleets.groupby("channel")["width"].sum()[widths.index]
+    assert (together < widths).all()
+    assert (together > widths / 3).all()
+
+
+def test_what_the_fit_warned_of_is_in_the_summary_and_the_card_of_trust(
+    weekly: tuple[CausalMMM, Panel], tables: Tables
+) -> None:
+    assert tables.facts["doubts"] == weekly[0].warnings_
+    doubted = replace(tables, facts={**tables.facts, "doubts": ["the baseline is below zero"]})
+    told = "The fit warns: the baseline is below zero."
+    assert told in sentences.summary(doubted)
+    trust = next(card for card in cards_of(doubted) if card.id == "trust")
+    assert trust.sentences == (told,)
 
 
 def test_scores_are_those_of_the_forecasts_of_hidden_steps(
