@@ -17,15 +17,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among ``count``; ``Ranks(0, 1)`` trains alone."""
+    """This process among ``count``, ``local`` among those of its machine; ``Ranks(0, 1)`` trains
+    alone."""
 
     rank: int = 0
     count: int = 1
+    local: int = 0
 
     @staticmethod
     def of_environment() -> Ranks:
         """As ``torchrun`` says; alone where nothing does."""
-        return Ranks(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+        rank, count, local = ("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")
+        return Ranks(*(int(os.environ.get(*variable)) for variable in (rank, count, local)))
 
     def join(self, device: torch.device) -> None:
         """Meet the other ranks: by NCCL for a GPU and gloo for a CPU."""

@@ -22,6 +22,8 @@ _REFIT_AT = (0.25, 0.35, 0.45)  # of all epochs
 _MAX_WARMUP_UPDATES = 50
 _MIN_LR_SCALE = 0.02
 _KL_STARTS_AT, _KL_RAMP = 0.1, 0.3  # of all updates
+# A fit that continues an earlier one: share of its updates, and of its learning rate.
+_CONTINUED_SHARE, _CONTINUED_LR_SCALE = 0.2, 0.2
 
 
 def stores_per_update(windows: Windows) -> int:
@@ -35,14 +37,19 @@ def values_per_store(windows: Windows) -> int:
     return steps * windows.data.n_nodes
 
 
-def epoch_count(target_updates: int, nodes: int, updates_per_epoch: int) -> int:
+def epoch_count(
+    target_updates: int, nodes: int, updates_per_epoch: int, *, continued: bool = False
+) -> int:
     """Epochs that give about ``target_updates``, or more on a large panel.
 
     Updates are added in proportion to the series beyond 8, because an update then holds fewer
     stores, and where they would pass over the stores less than 50 times, up to four times as many.
+    A ``continued`` fit takes a fifth.
     """
     updates = target_updates * max(1.0, nodes / _FEW_SERIES)
     updates = min(max(updates, _MIN_PASSES * updates_per_epoch), _MAX_EXTENSION * updates)
+    if continued:
+        updates *= _CONTINUED_SHARE
     return max(_MIN_EPOCHS, round(updates / updates_per_epoch))
 
 
@@ -73,25 +80,32 @@ def parameter_groups(model: CausalModel, config: TrainConfig) -> list[dict[str, 
 
 
 class Schedule:
-    """Learning-rate factor, Gumbel-Softmax temperature and KL weight of every update."""
+    """Learning-rate factor, Gumbel-Softmax temperature and KL weight of every update.
 
-    def __init__(self, config: TrainConfig, total: int) -> None:
-        self.total = max(total, 1)
+    A fit that is ``continued`` goes on as the earlier one ended: at the final temperature and the
+    whole KL, with a fifth of the learning rate.
+    """
+
+    def __init__(self, config: TrainConfig, total: int, *, continued: bool = False) -> None:
+        self.total, self.continued = max(total, 1), continued
         self.warmup = max(1, min(_MAX_WARMUP_UPDATES, total // 10))
         self.initial, self.final = config.temperature
 
     def rate(self, update: int) -> float:
         """Linear warm-up to 1, then a cosine down to ``_MIN_LR_SCALE``."""
+        scale = _CONTINUED_LR_SCALE if self.continued else 1.0
         if update < self.warmup:
-            return (update + 1) / self.warmup
+            return scale * (update + 1) / self.warmup
         cosine = 0.5 * (1 + math.cos(math.pi * update / self.total))
-        return cosine * (1 - _MIN_LR_SCALE) + _MIN_LR_SCALE
+        return scale * (cosine * (1 - _MIN_LR_SCALE) + _MIN_LR_SCALE)
 
     def temperature(self, update: int) -> float:
         """Geometric decay to the final temperature, reached after 60 % of all updates."""
-        share = min(1.0, update / (0.6 * self.total))
+        share = 1.0 if self.continued else min(1.0, update / (0.6 * self.total))
         return self.initial * (self.final / self.initial) ** share
 
     def kl(self, update: int) -> float:
         """0 while effects are learned behind open gates, then linear up to 1."""
+        if self.continued:
+            return 1.0
         return min(1.0, max(0.0, (update / self.total - _KL_STARTS_AT) / _KL_RAMP))

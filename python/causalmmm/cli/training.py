@@ -52,6 +52,13 @@ def fit(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the checkpoint of a run that ended.")
     ] = False,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Model directory to go on from, fitted on an earlier state of these data.",
+        ),
+    ] = None,
     absolute: Annotated[
         bool,
         typer.Option(
@@ -73,10 +80,12 @@ def fit(
     causalmmm fit -c causalmmm.yml -o runs/a
     causalmmm fit -c causalmmm.yml -o runs/a --resume
     causalmmm fit -c causalmmm.yml -o runs/b --holdout 28 --set model.epochs=50
+    causalmmm fit -c causalmmm.yml -o runs/c --from runs/a
     """
     terminal.start(quiet=quiet, json=json)
     from causalmmm import CausalMMM
     from causalmmm.inference.compatibility import steps_needed
+    from causalmmm.model.demand import least_memory
     from causalmmm.model.header import check_place
     from causalmmm.model.parameters import check_parameters, model_config
 
@@ -92,12 +101,12 @@ def fit(
     panel = read_panel(settings, min_steps=least, skip_bad_stores=skip_bad_stores)
     if holdout:
         panel, _ = panel.split(holdout)
-    terminal.say(repr(panel))
     model = CausalMMM(**parameters)
+    terminal.say(f"{panel!r}, at least {least_memory(model, panel)} of memory")
     own = out.with_name(f"{out.name}.checkpoint")
     with exclusive(out):
         check_place(out, force)  # another run may just have ended there
-        _fit(model, panel, checkpoint, own, resume=resume, progress=not quiet)
+        _fit(model, panel, checkpoint, own, start, resume=resume, progress=not quiet)
         read = settings.data.model_dump(mode="json")
         model.source_ = {**read, "path": str(path.resolve()), "holdout": holdout}
         model.source_ |= {"absolute": absolute, "least": least, "skip_bad_stores": skip_bad_stores}
@@ -111,6 +120,7 @@ def _fit(
     panel: Panel,
     checkpoint: Path | None,
     own: Path,
+    start: Path | None,
     *,
     resume: bool,
     progress: bool,
@@ -118,14 +128,15 @@ def _fit(
     """Fit, with a checkpoint where the regime has them; a signal ends it with what to do next."""
     from causalmmm.model.regimes import chosen_regime
 
-    closed_form = chosen_regime(model.regime, model.structure, panel) == "regression"
+    regime = chosen_regime(model.regime, model.structure, panel)
+    closed_form = regime == "regression" and start is None
     file = checkpoint or (None if closed_form else own)
     if file == own and own.exists() and not resume:
         terminal.say(f"'{own}' of a run that did not end is replaced; --resume goes on", "yellow")
     began = time.time()
     try:
         with _terminable():
-            model.fit(panel, progress=progress, checkpoint=file, resume=resume)
+            model.fit(panel, progress=progress, checkpoint=file, resume=resume, init_model=start)
     except KeyboardInterrupt as stop:
         number = stop.args[0] if stop.args else signal.SIGINT
         said = f"stopped by {signal.Signals(number).name}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,10 @@ import torch
 from causalmmm.data.panel import Panel
 from causalmmm.engine.spec.config import ModelConfig, TrainConfig
 from causalmmm.findings import PanelError, refusal
+from causalmmm.model.regimes import chosen_regime
+
+if TYPE_CHECKING:
+    from causalmmm.model.estimator import CausalMMM
 
 _VALUES_PER_UPDATE = 100_000  # as ``engine.training.schedule`` chooses batches
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
@@ -38,6 +43,13 @@ def memory_needed(panel: Panel, regime: str, config: ModelConfig, training: Trai
     if config.structure == "learned":
         needed += 4 * config.prototypes * nodes * responses**2
     return needed
+
+
+def least_memory(model: CausalMMM, panel: Panel) -> str:
+    """What ``check_memory`` will compare with the memory there is, as text such as "12.3 MB"."""
+    regime = chosen_regime(model.regime, model.structure, panel)
+    config, training = model.model_config(panel.n_stores), model.train_config()
+    return _size(memory_needed(panel, regime, config, training))
 
 
 def memory_available(device: torch.device) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +21,7 @@ from causalmmm.engine.spec.calendar import calendar_spec
 from causalmmm.engine.spec.config import ModelConfig, TrainConfig
 from causalmmm.engine.training.checkpoint import EpochReport
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_window
+from causalmmm.model.continuing import check_start
 from causalmmm.model.demand import check_memory
 from causalmmm.model.diagnostics import doubts
 from causalmmm.model.fitting import Fitting, device_named
@@ -183,6 +185,7 @@ class CausalMMM(Fitting):
         checkpoint: str | Path | None = None,
         resume: bool = False,
         on_epoch: Callable[[EpochReport], None] | None = None,
+        init_model: CausalMMM | str | Path | None = None,
     ) -> Self:
         """Fit one model for all stores of the panel; returns self.
 
@@ -191,6 +194,10 @@ class CausalMMM(Fitting):
         checkpoint  file that is rewritten after every epoch; with ``resume`` the run continues
                     from it and ends with the same bits as a run that was never interrupted.
         on_epoch    called with an ``EpochReport`` after every epoch.
+        init_model  a model, or the directory of one, to go on from: fitted on an earlier state of
+                    this panel, with the same series and parameters; stores and dates may differ. A
+                    fifth of the updates then does, and effects stay where the data do not move
+                    them. The amortised model only.
 
         Raises ``PanelError`` when a store's history is too short for the model's lags, or when the
         fit would need more memory than there is, and ``ModelError`` for a checkpoint that cannot be
@@ -198,8 +205,15 @@ class CausalMMM(Fitting):
         what differs.
         """
         panel = as_panel(panel)
+        if isinstance(init_model, (str, Path)):
+            init_model = type(self).load(init_model)
         self.regime_ = chosen_regime(self.regime, self.structure, panel)
         model_config, train_config = self.model_config(panel.n_stores), self.train_config()
+        if init_model is not None:
+            if self.structure == "auto" and init_model.regime_ == "amortised":
+                model_config = replace(model_config, structure=init_model.config_.structure)
+            check_start(init_model, model_config, self.holidays, panel)
+            self.regime_ = "amortised"
         check_window(train_config.window, model_config)
         check_lengths(panel, model_config)
         self.device_ = device_named(self.device)
@@ -209,7 +223,10 @@ class CausalMMM(Fitting):
         self.context_names_ = list(panel.context_names)
         self.control_names_ = list(panel.control_names)
         self.schema_ = panel.schema
-        self.calendar_ = calendar_spec(panel.data, self.yearly, self.holidays)
+        if init_model is None:
+            self.calendar_ = calendar_spec(panel.data, self.yearly, self.holidays)
+        else:  # weights keep their meaning under the terms and scales that they were fitted with
+            self.calendar_ = init_model.calendar_
         self.panel_ = panel
         self.trained_on_, self.warnings_ = training_record(panel), []
         self.source_: dict[str, Any] | None = None  # where the command line read the panel
@@ -227,6 +244,7 @@ class CausalMMM(Fitting):
                 on_epoch,
                 checkpoint=None if checkpoint is None else Path(checkpoint),
                 resume=resume,
+                start=_network(init_model),
             )
         self.warnings_ += doubts(self)
         for message in self.warnings_:
@@ -362,6 +380,13 @@ class CausalMMM(Fitting):
         model.history_, model.trained_on_ = saved.history, saved.trained_on
         model.source_, model.panel_, model.warnings_ = saved.source, None, saved.warnings
         return model
+
+
+def _network(init_model: CausalMMM | None) -> CausalModel | None:
+    if init_model is None:
+        return None
+    assert isinstance(init_model.model_, CausalModel)  # ``check_start`` has seen to it
+    return init_model.model_
 
 
 def load(directory: str | Path, *, device: str | None = None) -> CausalMMM:

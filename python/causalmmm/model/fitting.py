@@ -24,6 +24,7 @@ from causalmmm.engine.training.loop import train
 from causalmmm.engine.training.ranks import Ranks
 from causalmmm.engine.training.sharing import gain_of_sharing
 from causalmmm.model.checkpoints import check_checkpoint, check_checkpoint_place, run_identity
+from causalmmm.model.continuing import take_weights, weights_digest
 from causalmmm.model.decide import Decisions
 from causalmmm.model.diagnostics import divergence_message
 from causalmmm.model.header import refuse
@@ -80,19 +81,24 @@ class Fitting(Decisions):
         on_epoch: Callable[[EpochReport], None] | None,
         checkpoint: Path | None,
         resume: bool,
+        start: CausalModel | None,
     ) -> None:
-        """Train the amortised model, a second time where stores prove to share no effects."""
+        """Train the amortised model, a second time where stores prove to share no effects; or on
+        from ``start``."""
         judged = self.structure == "auto" and model_config.structure == "learned" and self.lags > 0
+        judged = judged and start is None
         alone = replace(model_config, structure="evidence") if judged else model_config
         configs = [model_config, alone] if judged else [model_config]
         first = model_config
         if checkpoint is not None:
-            identities = [self._identity(config) for config in configs]
+            identities = [self._identity(config, start) for config in configs]
             if resume:
                 first = configs[identities.index(check_checkpoint(checkpoint, identities))]
             else:
                 check_checkpoint_place(checkpoint)
-        history = self._train(panel, first, train_config, progress, on_epoch, checkpoint, resume)
+        history = self._train(
+            panel, first, train_config, progress, on_epoch, checkpoint, resume, start
+        )
         if judged and first is model_config:
             assert isinstance(self.model_, CausalModel)
             gain = gain_of_sharing(
@@ -112,8 +118,9 @@ class Fitting(Decisions):
             )
         self.history_ = pd.DataFrame([vars(r) for r in history])
 
-    def _identity(self, config: ModelConfig) -> dict[str, Any]:
-        return run_identity(self.get_params(), self.trained_on_, self.nodes_, config.structure)
+    def _identity(self, config: ModelConfig, start: CausalModel | None) -> dict[str, Any]:
+        identity = run_identity(self.get_params(), self.trained_on_, self.nodes_, config.structure)
+        return identity if start is None else {**identity, "start": weights_digest(start)}
 
     def _train(
         self,
@@ -124,8 +131,9 @@ class Fitting(Decisions):
         on_epoch: Callable[[EpochReport], None] | None,
         checkpoint: Path | None = None,
         resume: bool = False,
+        start: CausalModel | None = None,
     ) -> list[EpochReport]:
-        """Give ``model_`` a fresh model and train it."""
+        """Give ``model_`` a fresh model, or one with the weights of ``start``, and train it."""
         from causalmmm.model.progress import training_progress
 
         self.config_ = model_config
@@ -143,6 +151,8 @@ class Fitting(Decisions):
                 spend_series(self.roles_),
                 graphs,
             ).to(self.device_)
+        if start is not None:
+            take_weights(self.model_, start)
         with training_progress(enabled=progress and Ranks.of_environment().rank == 0) as bar:
 
             def report(epoch: EpochReport) -> None:
@@ -159,8 +169,9 @@ class Fitting(Decisions):
                     device=self.device_,
                     on_epoch=report,
                     checkpoint=checkpoint,
-                    identity=self._identity(model_config),
+                    identity=self._identity(model_config, start),
                     resume=resume,
+                    continued=start is not None,
                 )
             except DivergenceError as error:
                 raise FloatingPointError(divergence_message(error, panel)) from error
@@ -190,11 +201,14 @@ def _config(kind: Any, params: Mapping[str, Any]) -> Any:
 def device_named(name: str) -> torch.device:
     """The device of that name; "auto" is a GPU where there is one."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise refuse(
             "no-device",
             f"There is no device '{name}' on this machine.",
             'Use device="cpu" or device="auto".',
         )
+    ranks = Ranks.of_environment()
+    if name == "cuda" and ranks.count > 1:  # every process of a machine has a GPU of its own
+        return torch.device("cuda", ranks.local % torch.cuda.device_count())
     return torch.device(name)

@@ -259,6 +259,20 @@ def test_a_run_goes_on_from_its_own_checkpoint_only(simulated: Path, tmp_path: P
     assert not (tmp_path / "m").exists()
 
 
+def test_a_fit_goes_on_from_an_earlier_model(
+    simulated: Path, fitted_folder: Path, here: Path
+) -> None:
+    run = ["fit", "-c", simulated / "causalmmm.yml", "-o", here / "m", "-q", *TINY]
+    ok(*run, "--from", fitted_folder)
+    before, after = (
+        json.loads((folder / "model.json").read_text()) for folder in (fitted_folder, here / "m")
+    )
+    assert after["calendar"] == before["calendar"]
+    said = refused(*run, "--force", "--from", fitted_folder, "--set", "model.hidden=12")
+    assert "other-model" in said
+    assert "hidden" in said
+
+
 def test_a_run_that_is_stopped_says_how_to_go_on_and_does(
     simulated: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
