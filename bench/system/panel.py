@@ -3,7 +3,8 @@
     python -m bench.system.panel --out bench/results     # 100,000 stores x 180 days x 16 series
 
 Every row is measured in a new process; peak memory is its largest resident set, of which
-``held_gib`` is what the panel's arrays take.
+``held_gib`` is what the panel's arrays take; ``arrow_cpu_seconds`` is what reading the file alone
+takes afterwards.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             size = path.stat().st_size / 2**30
             rows.append({"order": order, "file_gib": size, **json.loads(done.stdout)})
-    print(table(rows, ["order", "rows"], ["seconds", "rows_per_second", "held_gib", "peak_gib"]))
+    print(table(rows, ["order", "rows"], ["cpu_seconds", "arrow_cpu_seconds", "peak_gib"]))
     if options.out is not None:
         record(options.out, "panel", rows, {k: str(v) for k, v in vars(options).items()})
     return rows
@@ -57,10 +58,10 @@ def write(path: Path, stores: int, steps: int, series: int, *, shuffled: bool) -
     for begin in range(0, stores, STORES_AT_ONCE):
         block = order[begin : begin + STORES_AT_ONCE]
         rows = len(block) * steps
-        order = rng.permutation(rows) if shuffled else np.arange(rows)
+        mixed = rng.permutation(rows) if shuffled else np.arange(rows)
         store = np.char.add("shop_", np.char.zfill(block.astype(str), 6))
-        text = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(block)), steps)[order], store)
-        columns = {"shop_id": text.cast(pa.string()), "ds": np.tile(days, len(block))[order]}
+        text = pa.DictionaryArray.from_arrays(np.repeat(np.arange(len(block)), steps)[mixed], store)
+        columns = {"shop_id": text.cast(pa.string()), "ds": np.tile(days, len(block))[mixed]}
         columns |= {name: rng.random(rows) * 100 for name in names}
         table_part = pa.table(columns)
         writer = writer or pq.ParquetWriter(path, table_part.schema)
@@ -73,17 +74,23 @@ def measure(path: Path) -> Row:
     """Load the file once in this process."""
     from causalmmm import Panel
 
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     panel = Panel.read(path)
-    seconds = time.perf_counter() - begin
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    arrow = time.process_time()
+    pq.read_table(path)
+    arrow = time.process_time() - arrow
     rows = len(panel.data.values)
     return {
         "rows": rows,
         "series": len(panel.nodes),
         "seconds": seconds,
         "rows_per_second": rows / seconds,
+        "cpu_seconds": cpu,
+        "arrow_cpu_seconds": arrow,
         "held_gib": panel.data.values.nbytes / 2**30,
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_gib": peak,
     }
 
 

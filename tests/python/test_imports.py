@@ -24,7 +24,7 @@ TREES = {
 ORDER = (
     *("findings", "extras", "files", "dates"),
     *("data", "config", "simulation", "inference", "evaluation", "plots", "decisions"),
-    *("runtime", "scoring", "serving", "model", "report", "cli"),
+    *("runtime", "scoring", "serving", "tracking", "model", "report", "cli"),
 )
 BELOW = ("engine", "kernels", "_C")  # of these any room may import
 TORCH_FREE = ("data", "inference", "runtime", "scoring", "serving")

@@ -98,14 +98,15 @@ class Plausibility:
 def far_outside(values: Column, layout: Layout) -> NDArray[np.int64]:
     """Rows whose value is far above what is usual in their store, on a logarithmic scale too."""
     starts, ends = layout.offsets[:-1], layout.offsets[1:]
-    above = np.where(values > 0, values, 0).astype(np.float64)
+    above = np.maximum(values, np.float32(0))
     count = np.add.reduceat(above > 0, starts, dtype=np.int64)
-    most, total = np.maximum.reduceat(above, starts), np.add.reduceat(above, starts)
+    most = np.maximum.reduceat(above, starts)
+    total = np.add.reduceat(above, starts, dtype=np.float64)
     # a cheap look first: unless a slip is frequent, it is far above the mean that it is part of
     suspicious = (count >= _LEAST_VALUES) & (most * count > _ABOVE_MEAN * total)
     rows = []
     for store in np.flatnonzero(suspicious):
-        own = above[starts[store] : ends[store]]
+        own = above[starts[store] : ends[store]].astype(np.float64)
         logs = np.log(own[own > 0])
         usual = np.median(logs)
         width = 1.4826 * np.median(np.abs(logs - usual))
@@ -116,7 +117,7 @@ def far_outside(values: Column, layout: Layout) -> NDArray[np.int64]:
 
 def repeated_in_all_stores(values: Column, layout: Layout) -> bool:
     """Whether all stores of a date have the same value, on most dates with several stores."""
-    if len(layout.stores) < 2 or np.ptp(values) == 0:
+    if len(layout.stores) < 2 or _differs_early(values, layout) or np.ptp(values) == 0:
         return False
     dates, place = np.unique(layout.days, return_inverse=True)
     least, most = np.full(len(dates), np.inf), np.full(len(dates), -np.inf)
@@ -124,6 +125,15 @@ def repeated_in_all_stores(values: Column, layout: Layout) -> bool:
     np.maximum.at(most, place, values)
     shared = np.bincount(place) > 1
     return bool(shared.sum() >= _LEAST_VALUES) and bool((least == most)[shared].all())
+
+
+def _differs_early(values: Column, layout: Layout) -> bool:
+    """Whether the first two stores differ on a date that both have, as nearly all columns do."""
+    first, second, end = layout.offsets[:3]
+    _, here, there = np.intersect1d(
+        layout.days[first:second], layout.days[second:end], return_indices=True
+    )
+    return bool((values[first + here] != values[second + there]).any())
 
 
 def _around_store_means(values: Column, layout: Layout) -> NDArray[np.float64]:
