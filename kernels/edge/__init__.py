@@ -30,6 +30,11 @@ class EdgeMean(NamedTuple):
 
     mean    [B, N, H], one row per receiver j.
     states  e [B, N, N, H] for :func:`edge_sample`, if they were asked for and there is room.
+
+    >>> import torch
+    >>> x = torch.zeros(1, 3, 16)
+    >>> edge_mean(x, x, torch.eye(16), torch.zeros(16)).mean.shape
+    torch.Size([1, 3, 16])
     """
 
     mean: Tensor

@@ -28,6 +28,9 @@ class Finding:
     column, store and date; ``remedy`` says what to change. ``date`` is ISO text, ``rows`` the
     number of rows affected. There is one finding per kind: ``store`` is the first of ``stores``,
     all that are affected (empty where the finding is about no store in particular).
+
+    >>> Finding("warning", "outlier", "Sales of 900 on 2024-05-01.", "Check the day.").severity
+    'warning'
     """
 
     severity: Severity
@@ -51,7 +54,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings about one input, most severe first. ``str(report)`` is readable text."""
+    """All findings about one input, most severe first. ``str(report)`` is readable text.
+
+    >>> report = Report.of([Finding("error", "no-date", "There is no date.", "Name a column.")])
+    >>> len(report.errors), report.ok
+    (1, False)
+    """
 
     findings: tuple[Finding, ...] = field(default_factory=tuple)
 
@@ -119,7 +127,14 @@ class Report:
 
 
 class RefusedInput(ValueError):
-    """Input that cannot be used. ``.report`` holds all findings; the message lists them."""
+    """Input that cannot be used. ``.report`` holds all findings; the message lists them.
+
+    >>> try:
+    ...     raise RefusedInput([Finding("error", "no-date", "There is no date.", "Name a column.")])
+    ... except ValueError as error:
+    ...     print(error.report.findings[0].code)
+    no-date
+    """
 
     def __init__(self, report: Report | Sequence[Finding]) -> None:
         self.report = report if isinstance(report, Report) else Report.of(report)
@@ -127,15 +142,36 @@ class RefusedInput(ValueError):
 
 
 class PanelError(RefusedInput):
-    """A panel or a plan that cannot be used."""
+    """A panel or a plan that cannot be used.
+
+    >>> try:
+    ...     Panel.from_frame(pd.DataFrame({"day": ["2024-01-01"]}))
+    ... except PanelError as error:
+    ...     print([finding.code for finding in error.report.errors])
+    ['no-target', 'no-channel']
+    """
 
 
 class ConfigError(RefusedInput):
-    """A configuration file or an override that cannot be used."""
+    """A configuration file or an override that cannot be used.
+
+    >>> try:
+    ...     Config.parse("data: {path: [}")
+    ... except ConfigError as error:
+    ...     print(len(error.report.errors))
+    1
+    """
 
 
 class ModelError(RefusedInput):
-    """A model directory or an exported file that cannot be read or written."""
+    """A model directory or an exported file that cannot be read or written.
+
+    >>> try:
+    ...     load("nowhere")
+    ... except ModelError as error:
+    ...     print(error.report.findings[0].code)
+    no-such-model
+    """
 
 
 def refusal(

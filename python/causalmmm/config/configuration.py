@@ -93,6 +93,10 @@ class Config:
     schema  None if the roles of the columns are to be guessed.
     data    see ``DataConfig``; the path is absolute or relative to the working directory.
     model   parameters of ``CausalMMM`` by name.
+
+    >>> config = Config.parse("schema: {date: day, target: sales, channels: [tv]}")
+    >>> config.schema.channels["tv"].spend
+    'tv'
     """
 
     schema: Schema | None = None

@@ -41,6 +41,12 @@ class Panel:
     notices             findings of loading: guesses, conversions, filled values, doubts.
     revenue_per_target  float32 [rows] or None.
     population          float32 [S] or None.
+
+    >>> panel.n_stores, panel.freq, panel.nodes[-1]
+    (2, 'W-MON', 'gmv')
+    >>> history, future = panel.split(13)
+    >>> len(future.to_frame()) == 13 * panel.n_stores
+    True
     """
 
     schema: Schema
@@ -81,6 +87,10 @@ class Panel:
                    that names them and why; errors of the whole table still refuse it.
 
         Raises ``PanelError``, whose report lists all errors, not only the first.
+
+        >>> frame = panel.to_frame()
+        >>> Panel.from_frame(frame, panel.schema).n_stores
+        2
         """
         from causalmmm.data.validation import check_table
 
@@ -113,6 +123,10 @@ class Panel:
 
         A ``TableFile`` says how text is written (decimal comma, encoding, sheet). Parquet is read
         one column at a time; Excel needs the extra ``excel``.
+
+        >>> panel.to_frame().to_csv("panel.csv", index=False)
+        >>> Panel.read("panel.csv", panel.schema).n_stores
+        2
         """
         if not isinstance(path, str | PathLike):
             raise refusal(
@@ -160,6 +174,11 @@ class Panel:
         spend       [S, T, n_paid] or [rows, n_paid]; default: the channels' own values.
 
         Raises ``ValueError`` for inconsistent shapes, names or dates, and values not finite.
+
+        >>> schema = Schema(date="day", target="sales", channels=["tv"])
+        >>> values = np.ones((1, 30, 2))
+        >>> Panel.from_arrays(values, schema=schema, first_date="2024-05-06", freq="W-MON").nodes
+        ['tv', 'sales']
         """
         from causalmmm.data.arrays import content_of_arrays
 

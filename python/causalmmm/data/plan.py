@@ -44,6 +44,12 @@ class Plan:
     controls  float32 [S, H, R] as ``panel.control_names``; NaN where the future is unknown.
     horizon   H, the number of steps; the same for all stores.
     notices   conversions and unused columns.
+
+    >>> ahead = pd.date_range(panel.dates(panel.stores[0])[-1], periods=5, freq=panel.freq)[1:]
+    >>> keys = pd.MultiIndex.from_product([panel.stores, ahead]).to_frame(index=False)
+    >>> frame = keys.set_axis([panel.schema.store, panel.schema.date], axis=1).assign(x0=50.0)
+    >>> validate_plan(frame, panel, controls=False).horizon
+    4
     """
 
     series: tuple[str, ...]
@@ -63,6 +69,12 @@ def validate_plan(plan: Readable, panel: Panel, *, controls: bool = True) -> Pla
     If a channel is modelled by its exposure and the plan has only spend, spend is converted at the
     store's past ratio of exposure to spend, with a notice. Raises ``PanelError`` listing all
     errors.
+
+    >>> ahead = pd.date_range(panel.dates(panel.stores[0])[-1], periods=5, freq=panel.freq)[1:]
+    >>> keys = pd.MultiIndex.from_product([panel.stores, ahead]).to_frame(index=False)
+    >>> frame = keys.set_axis([panel.schema.store, panel.schema.date], axis=1).assign(x0=50.0)
+    >>> validate_plan(frame, panel, controls=False).series
+    ('x0',)
     """
     schema = panel.schema
     names = (schema.store, schema.date)

@@ -87,6 +87,10 @@ class Schema(_Strict):
     freq                "D", "W", "W-MON" ... "W-SUN" or "MS"; None: detected from the dates.
     revenue_per_target  column of money per unit of target.
     population          column of store sizes, one value per store.
+
+    >>> schema = Schema(date="day", target="sales", channels=["tv", "web"], controls=["price"])
+    >>> schema.nodes
+    ['tv', 'web', 'sales']
     """
 
     store: str | None = None
@@ -217,6 +221,10 @@ class Schema(_Strict):
         ``data`` is a table, a path to one, or just its column names. Returns the schema and one
         notice per column with its guessed role and the reason. Raises ``PanelError`` if no date,
         target or channel is recognisable.
+
+        >>> schema, reasons = Schema.guess(["shop", "date", "tv_spend", "web_spend", "sales"])
+        >>> schema.target, list(schema.channels)
+        ('sales', ['tv_spend', 'web_spend'])
         """
         from causalmmm.data.guess import guess_roles
 

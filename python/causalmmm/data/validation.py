@@ -34,6 +34,11 @@ def validate(
     """Check a table, a file or a folder of files, and report all findings.
 
     Never raises for errors in the data; see ``Panel.from_frame`` for the arguments.
+
+    >>> frame = panel.to_frame()
+    >>> frame.loc[3, "gmv"] = float("nan")
+    >>> [finding.column for finding in validate(frame, panel.schema).errors]
+    ['gmv']
     """
     return check_table(
         data,

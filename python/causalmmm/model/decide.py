@@ -65,10 +65,6 @@ class Decisions(Predictor):
         by          "store", "total" (all stores as one), or a mapping from store to group, whose
                     sums have intervals of their own.
 
-        >>> from causalmmm import CausalMMM
-        >>> from causalmmm.simulation import simulate
-        >>> panel, _ = simulate("weekly-mmm", seed=0, stores=2, steps=80)
-        >>> model = CausalMMM(seed=0).fit(panel, progress=False)
         >>> list(model.paths(by="total"))
         ['store', 'channel', 'path', 'mean', 'lower', 'upper']
         """
@@ -95,6 +91,10 @@ class Decisions(Predictor):
         effectiveness        outcome per unit of exposure, where the channel has exposure.
 
         ``lower`` and ``upper`` bound central 90 % intervals of joint draws.
+
+        >>> roi = model.roi(by="total").set_index("channel")
+        >>> bool(roi.loc["x0", "roi_lower"] <= roi.loc["x0", "roi"] <= roi.loc["x0", "roi_upper"])
+        True
         """
         panel = self._known(panel)
         systems = self._systems(panel, tail_of(panel))
@@ -107,6 +107,10 @@ class Decisions(Predictor):
 
         ``.stores`` and ``.total`` are frames as ``roi`` gives them by "store" and by "total",
         ``.paths`` as ``paths`` gives it by "total"; asking for the three takes a third of the time.
+
+        >>> found = model.returns()
+        >>> set(found.stores["store"]) == set(panel.stores), found.total["store"].unique().tolist()
+        (True, ['all stores'])
         """
         panel = self._known(panel)
         systems = self._systems(panel, tail_of(panel))
@@ -147,10 +151,6 @@ class Decisions(Predictor):
         and no step of it makes the outcome worse under the model. ``RefusedInput`` where the
         bounds cannot be met.
 
-        >>> from causalmmm import CausalMMM
-        >>> from causalmmm.simulation import simulate
-        >>> panel, _ = simulate("weekly-mmm", seed=0, stores=2, steps=80)
-        >>> model = CausalMMM(seed=0).fit(panel, progress=False)
         >>> found = model.optimize(8, bounds={"x0": (0.9, 1.1)})
         >>> bool(found.gain["mean"] >= 0)
         True
@@ -200,10 +200,6 @@ class Decisions(Predictor):
         error  lift_se as a share of the expected lift; default: what the noise of the target makes
                of a comparison with as long a period without the test.
 
-        >>> from causalmmm import CausalMMM
-        >>> from causalmmm.simulation import simulate
-        >>> panel, _ = simulate("weekly-mmm", seed=0, stores=2, steps=80)
-        >>> model = CausalMMM(seed=0).fit(panel, progress=False)
         >>> tests = model.next_experiment(8)
         >>> bool(tests["removed"].is_monotonic_decreasing)
         True
@@ -226,6 +222,11 @@ class Decisions(Predictor):
         plan, spend, spend_change, outcome_change, lower, upper, better: ``better`` is the
         probability that the plan brings more than the first. All plans span the same steps; a
         channel that a plan leaves out goes on with its mean of the last year.
+
+        >>> best = model.optimize(4)
+        >>> usual = best.plan.assign(**{c: panel.to_frame()[c].mean() for c in ["x0", "x1"]})
+        >>> model.compare({"usual": usual, "best": best.plan})["plan"].tolist()
+        ['usual', 'best']
         """
         panel = self._known(panel)
         if not plans:
@@ -259,10 +260,8 @@ class Decisions(Predictor):
         counterfactual through all paths; the factor is of all stores. A second call replaces the
         first; a warning tells of conflicts. Edge probabilities stay as they are.
 
-        >>> from causalmmm import CausalMMM
-        >>> from causalmmm.simulation import simulate
-        >>> panel, _ = simulate("weekly-mmm", seed=0, stores=2, steps=80)
-        >>> model = CausalMMM(seed=0).fit(panel, progress=False)
+        >>> import copy
+        >>> model = copy.copy(model)  # the original stays without experiments
         >>> days = panel.dates(panel.stores[0])
         >>> test = {"store": "ALL", "channel": "x0", "start": days[40], "end": days[47]}
         >>> found = model.calibrate(pd.DataFrame([test | {"lift": 900.0, "lift_se": 300.0}]))

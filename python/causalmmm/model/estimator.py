@@ -63,6 +63,12 @@ class CausalMMM(Fitting):
     After ``fit``: ``regime_``, ``nodes_`` (series in order), ``history_`` (losses per epoch, or
     what the evidence chose for every series), ``model_`` (the torch module or the regression),
     ``panel_`` (the training panel; not saved).
+
+    >>> from causalmmm import CausalMMM, simulate
+    >>> panel, _ = simulate("weekly-mmm", seed=0, stores=2, steps=80)
+    >>> model = CausalMMM(seed=0).fit(panel, progress=False)
+    >>> model.regime_
+    'regression'
     """
 
     def __init__(
@@ -153,11 +159,19 @@ class CausalMMM(Fitting):
         return [p for p in inspect.signature(cls.__init__).parameters if p != "self"]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's parameters by name."""
+        """The constructor's parameters by name.
+
+        >>> CausalMMM(horizon=13).get_params()["horizon"]
+        13
+        """
         return {name: getattr(self, name) for name in self._names()}
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters by name; unknown names raise ``ValueError``."""
+        """Set parameters by name; unknown names raise ``ValueError``.
+
+        >>> CausalMMM().set_params(horizon=13).horizon
+        13
+        """
         unknown = sorted(set(params) - set(self._names()))
         if unknown:
             raise ValueError(f"unknown parameters {unknown}; known are {self._names()}")
@@ -203,6 +217,10 @@ class CausalMMM(Fitting):
         fit would need more memory than there is, and ``ModelError`` for a checkpoint that cannot be
         written, is damaged, or belongs to a run with other data, parameters or versions; it names
         what differs.
+
+        >>> model = CausalMMM(seed=0).fit(panel, progress=False)
+        >>> model.nodes_ == panel.nodes
+        True
         """
         panel = as_panel(panel)
         if isinstance(init_model, (str, Path)):
@@ -280,6 +298,9 @@ class CausalMMM(Fitting):
 
         ``tests`` is by default "holdout", and "structure" where a truth is given. ``ValueError``
         for a test that does not exist or lacks what it needs.
+
+        >>> list(model.evaluate(panel, tests=["holdout"], horizon=4, origins=1))
+        ['test', 'method', 'series', 'horizon', 'metric', 'value']
         """
         from causalmmm.evaluation.evaluate import evaluate
 
@@ -322,6 +343,9 @@ class CausalMMM(Fitting):
 
         The training panel is not saved. An existing directory is refused (``ModelError``), unless
         it is a model and ``overwrite`` is given.
+
+        >>> model.save("saved").name
+        'saved'
         """
         from causalmmm.model.storage import save
 
@@ -362,6 +386,9 @@ class CausalMMM(Fitting):
         It holds no data: pass a panel to ``graphs``, ``predict`` and ``evaluate``. Raises
         ``ModelError`` naming the file and everything in it that is missing, cut off, of another
         shape, or written by a newer version.
+
+        >>> CausalMMM.load(model.save("kept")).nodes_ == model.nodes_
+        True
         """
         from causalmmm.model.storage import read
 
@@ -390,5 +417,9 @@ def _network(init_model: CausalMMM | None) -> CausalModel | None:
 
 
 def load(directory: str | Path, *, device: str | None = None) -> CausalMMM:
-    """The model of a directory; see :meth:`CausalMMM.load`."""
+    """The model of a directory; see :meth:`CausalMMM.load`.
+
+    >>> load(model.save("again")).nodes_ == model.nodes_
+    True
+    """
     return CausalMMM.load(directory, device=device)

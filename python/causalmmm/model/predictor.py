@@ -71,6 +71,9 @@ class Predictor:
         ``lower`` and ``upper`` bound it with 90 % posterior probability. They allow for what a
         window leaves open about the shape of the response curve. Rows with a probability below
         ``threshold`` are left out.
+
+        >>> list(model.graphs(threshold=0.5))
+        ['store', 'source', 'target', 'probability', 'effect', 'lower', 'upper']
         """
         panel = self._known(panel)
         windows = self._windows(panel.data)
@@ -79,7 +82,12 @@ class Predictor:
     def graph(
         self, store: str, *, threshold: float = 0.5, panel: PanelLike | None = None
     ) -> nx.DiGraph[str]:
-        """The graph of one store: nodes with role; edges with probability, effect, lower, upper."""
+        """The graph of one store: nodes with role; edges with probability, effect, lower, upper.
+
+        >>> graph = model.graph(panel.stores[0])
+        >>> graph.nodes["gmv"]["role"]
+        'target'
+        """
         panel = self._known(panel).select([store])
         edges = self.graphs(panel, threshold=threshold)
         return store_graph(store, threshold, self.nodes_, self.roles_, edges)
@@ -107,6 +115,10 @@ class Predictor:
 
         ``mean`` and bounds are those of ``draws`` simulated futures, of which every step's value is
         integrated in closed form given the steps before. Equal seeds give equal bits.
+
+        >>> forecast = model.predict(horizon=13, level=(80,))
+        >>> list(forecast), len(forecast) == 13 * len(panel.nodes) * panel.n_stores
+        (['store', 'date', 'series', 'mean', 'lower_80', 'upper_80'], True)
         """
         panel = self._known(panel)
         levels = levels_of(level)
@@ -146,6 +158,12 @@ class Predictor:
         date sum to the observed value; without the remainder they sum to the model's one-step
         prediction. Covers the last ``window`` steps of each history but the first, which has no
         past.
+
+        >>> parts = model.decompose()
+        >>> sums = parts.groupby(["store", "date"])["value"].sum()
+        >>> sales = panel.to_frame().groupby([panel.schema.store, panel.schema.date])["gmv"].sum()
+        >>> bool(np.allclose(sums, sales[sums.index], rtol=1e-4))
+        True
         """
         panel = self._known(panel)
         windows = self._windows(panel.data)
@@ -159,6 +177,9 @@ class Predictor:
         the mediators anew (Jin et al., 2017, eq. 10, rolled through mediators). Bounds are central
         90 % intervals of joint posterior draws. Only the response regression has such draws:
         ``ValueError`` for an amortised model.
+
+        >>> list(model.contributions())[:5]
+        ['store', 'series', 'direct', 'direct_lower', 'direct_upper']
         """
         panel = self._known(panel)
         windows = self._windows(panel.data)
@@ -186,6 +207,9 @@ class Predictor:
         ``effect`` is the direct effect while the edge is present, once carry-over and the target's
         own past have settled, with its central 90 % interval; ``expected`` is the effect times the
         probability of the edge, as in :meth:`decompose`. ``fleet`` is as in :meth:`predict`.
+
+        >>> list(model.response_curves("x0", points=5))
+        ['store', 'channel', 'amount', 'expected', 'effect', 'lower', 'upper']
         """
         panel = self._known(panel)
         if store is not None:
@@ -199,6 +223,10 @@ class Predictor:
         channel, lag, share, lower, upper: ``share`` of the direct effect that arrives ``lag`` steps
         after the spend; all stores have these. Bounds are central 90 % intervals; the amortised
         model has none. The target's own past carries effects on beyond these curves.
+
+        >>> shares = model.adstock(lags=3).groupby("channel")["share"].sum()
+        >>> bool((shares <= 1 + 1e-6).all())
+        True
         """
         self._known_fitted()
         if lags < 0:

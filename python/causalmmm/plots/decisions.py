@@ -36,6 +36,8 @@ def plot_roi(
 
     ``store`` is a store or a group of the frame, as in "all stores". A line marks an ROI of one,
     where money comes back. ``KeyError`` if the store is not in the frame.
+
+    >>> plot_roi(model.roi(by="total"), store="all stores").savefig("roi.png")
     """
     rows = _of_store(roi, store, "returns").dropna(subset=["roi"])
     colours = series_colours(map(str, roi["channel"])) | {_EVERYTHING: INK}
@@ -74,6 +76,8 @@ def plot_shares(
     """Share of spend beside share of incremental outcome by channel, from ``CausalMMM.roi``.
 
     ``KeyError`` if the store is not in the frame.
+
+    >>> plot_shares(model.roi(by="total"), store="all stores").savefig("shares.png")
     """
     rows = _of_store(roi, store, "returns")
     rows = rows[rows["channel"] != _EVERYTHING].fillna({"spend_share": 0.0, "outcome_share": 0.0})
@@ -112,6 +116,9 @@ def plot_paths(
 
     Parts of a bar are the paths; the line is the 90 % interval of their total. ``KeyError`` if the
     store is not in the frame.
+
+    >>> paths = model.paths(by="total")
+    >>> plot_paths(paths, store="all stores", target="gmv").savefig("paths.png")
     """
     rows = _of_store(paths, store, "paths")
     ways = rows[~rows["channel"].isin([_EVERYTHING, "interaction"])]
@@ -152,6 +159,10 @@ def plot_budget(
     """Spend by channel before and after, from ``CausalMMM.optimize(...).channels``.
 
     ``gain`` is that of the budget: what the plan adds to the outcome, with a 90 % interval.
+
+    >>> rows = [("x0", 100.0, 80.0, -0.2), ("x1", 50.0, 70.0, 0.4)]
+    >>> channels = pd.DataFrame(rows, columns=["channel", "current", "spend", "change"])
+    >>> plot_budget(channels).savefig("budget.png")
     """
     rows = channels[channels["channel"] != _EVERYTHING]
     names = [str(name) for name in rows["channel"]]
@@ -184,6 +195,8 @@ def plot_stores(
     """How stores or regions differ: every one's ROI by channel, from ``CausalMMM.roi``.
 
     A dot per store, and a line at their median.
+
+    >>> plot_stores(model.roi()).savefig("stores.png")
     """
     rows = roi.dropna(subset=["roi"])
     names = list(dict.fromkeys(rows["channel"].astype(str)))
@@ -220,6 +233,9 @@ def plot_errors(
     """Errors on hidden steps beside naive forecasts, from ``CausalMMM.evaluate``.
 
     Bars are wMAPE (``wape``) of every method at the longest horizon that was scored.
+
+    >>> metrics = model.evaluate(panel, tests=["holdout"], horizon=4, origins=1)
+    >>> plot_errors(metrics, series="gmv").savefig("errors.png")
     """
     rows = metrics[(metrics["series"] == series) & (metrics["metric"] == "wape")]
     if rows.empty:

@@ -22,6 +22,7 @@ from causalmmm.plots.style import (
     headline,
     legend,
     number,
+    percent,
     series_colours,
     style_axes,
     style_date_axes,
@@ -61,6 +62,9 @@ def plot_curves(
     measured  what the amounts of a channel are, as in {"tv": "spend", "web": "impressions"}.
 
     ``KeyError`` if there are no curves of the store.
+
+    >>> curves = model.response_curves(points=5)
+    >>> plot_curves(curves, store=panel.stores[0], target="gmv").savefig("curves.png")
     """
     selected = curves[curves["store"] == store]
     if selected.empty:
@@ -163,6 +167,8 @@ def plot_adstock(
     """Adstock curves, as returned by ``CausalMMM.adstock``: what of a step's spend acts when.
 
     One line per channel with its 90 % interval: the share of the effect that arrives at each lag.
+
+    >>> plot_adstock(model.adstock(lags=6)).savefig("adstock.png")
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -199,6 +205,8 @@ def plot_decomposition(
     Components stacked over time, negative ones below zero, with the observed values as a line;
     beside it each component's share of the total. Beyond eight series the smallest are combined.
     ``store`` None adds all stores of the frame up. ``KeyError`` if the store is not in the frame.
+
+    >>> plot_decomposition(model.decompose(), target="gmv").savefig("parts.png")
     """
     wide = _by_date(parts, store)
     observed = wide.sum(axis=1)
@@ -235,6 +243,8 @@ def plot_waterfall(
     """From baseline to total: what each component of ``CausalMMM.decompose`` adds over all dates.
 
     ``store`` None adds all stores of the frame up. ``KeyError`` if the store is not in the frame.
+
+    >>> plot_waterfall(model.decompose(), target="gmv").savefig("waterfall.png")
     """
     wide = _by_date(parts, store)
     sums = _combine_small(wide.drop(columns=REMAINDER)).sum()
@@ -253,7 +263,7 @@ def plot_waterfall(
     span = max(float(ends.max()), 0.0) - min(float(begins.min()), 0.0) or 1.0
     for row, (name, begin, value) in enumerate(zip(names, begins, sums, strict=True)):
         axes.barh(row, value, left=begin, color=colours[name], height=0.66)
-        label = f"{number(value)} ({value / total:.1%})" if total else number(value)
+        label = f"{number(value)} ({percent(value / total)})" if total else number(value)
         right = max(begin, begin + value) + 0.01 * span
         axes.text(right, row, label, va="center", fontsize=8.5, color=INK)
     axes.barh(len(names), total, color=INK, height=0.66)
@@ -312,7 +322,7 @@ def _draw_shares(axes: Axes, stacked: pd.DataFrame, total: float, colours: list[
     for y, share in enumerate(shares):
         x = max(share, 0.0) + 0.03 * span
         colour = NEGATIVE if share < 0 else INK
-        axes.text(x, y, f"{share:.1%}", va="center", fontsize=8.5, color=colour)
+        axes.text(x, y, percent(share), va="center", fontsize=8.5, color=colour)
     axes.set_yticks(position, [str(name) for name in stacked], **PLAIN)
     axes.tick_params(axis="y", length=0, labelsize=9, labelcolor=INK)
     axes.set_xticks([])

@@ -49,6 +49,9 @@ def plot_forecast(
     dates. ``planned`` labels a forecast made under a plan of spend. The title says how the forecast
     compares with as many steps before it. ``KeyError`` if there is no forecast of the store or
     series.
+
+    >>> forecast = model.predict(horizon=8)
+    >>> plot_forecast(forecast, store=panel.stores[0], series="gmv").savefig("forecast.png")
     """
     selected = forecast[(forecast["store"] == store) & (forecast["series"] == series)]
     if selected.empty:
@@ -132,6 +135,12 @@ def plot_fit(
 
     ``hidden`` marks the steps that the model was not fitted on; they have a grey ground. The title
     gives the wMAPE (sum of absolute errors over sum of actual values) of either part.
+
+    >>> parts = model.decompose(panel).query("store == @panel.stores[0]")
+    >>> wide = parts.pivot(index="date", columns="component", values="value")
+    >>> fit = pd.DataFrame({"actual": wide.sum(axis=1), "hidden": False}).reset_index()
+    >>> fit["expected"] = wide.drop(columns="remainder").sum(axis=1).to_numpy()
+    >>> plot_fit(fit, target="gmv").savefig("fit.png")
     """
     hidden = fit["hidden"].to_numpy(bool)
     error = (fit["actual"] - fit["expected"]).abs().to_numpy(float)
@@ -167,6 +176,12 @@ def plot_residuals(
 
     The title says how much of a residual is still there a step later (its autocorrelation), or that
     there is no such pattern.
+
+    >>> parts = model.decompose(panel).query("store == @panel.stores[0]")
+    >>> wide = parts.pivot(index="date", columns="component", values="value")
+    >>> fit = pd.DataFrame({"actual": wide.sum(axis=1), "hidden": False}).reset_index()
+    >>> fit["expected"] = wide.drop(columns="remainder").sum(axis=1).to_numpy()
+    >>> plot_residuals(fit, target="gmv").savefig("residuals.png")
     """
     rest = (fit["actual"] - fit["expected"]).to_numpy(float)[~fit["hidden"].to_numpy(bool)]
     dates = fit["date"].to_numpy()[~fit["hidden"].to_numpy(bool)]

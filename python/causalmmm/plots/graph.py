@@ -31,6 +31,7 @@ _ROW = 0.4  # inches between nodes of a layer
 _HALF_WIDTH, _HALF_HEIGHT = 0.72, 0.13
 _SLOT = 0.1  # inches between arrows that end at one node
 _LONGEST_NAME = 17
+_LIKELY = 0.5  # probability from which an edge counts as one in the title
 _WEAK = 0.3  # edges of a lower mean probability are left out of a mean over stores
 
 
@@ -59,6 +60,9 @@ def plot_graph(
     Arrows have the colour of their source, are wide and opaque where probable, thin and faint where
     not, and dashed where the source lowers its target. Every arrow into a node ends at a place of
     its own. A graph without edges says what to do next.
+
+    >>> figure = plot_graph(model.graph(panel.stores[0]))
+    >>> figure.savefig("graph.png")
     """
     boxes = _layout(graph)
     tall = max(b.y + b.half_height for b in boxes.values())
@@ -91,6 +95,10 @@ def mean_graph(
 
     The graphs must hold all edges (``threshold=0``); ``share`` of an edge is the share of stores
     in which its probability is one half or more.
+
+    >>> graphs = [model.graph(store, threshold=0) for store in panel.stores]
+    >>> mean_graph(graphs, "all stores").graph["stores"]
+    2
     """
     import networkx as nx
 
@@ -126,7 +134,7 @@ def _finding(graph: nx.DiGraph[Any]) -> str:
     of = "" if not graph.graph.get("store") else f" of {_who(graph)}"
     if not targets or not channels:
         return f"Causal graph{of}"
-    direct = [n for n in channels if graph.has_edge(n, targets[0])]
+    direct = [n for n in channels if _is_likely(graph, n, targets[0])]
     ways = graph.subgraph([n for n in graph if n not in channels])
     through = [
         n
@@ -134,8 +142,16 @@ def _finding(graph: nx.DiGraph[Any]) -> str:
         if n not in direct
         and any(m in ways and nx.has_path(ways, m, targets[0]) for m in graph.successors(n))
     ]
+    if not direct and not through:
+        return f"No channel is seen to drive {targets[0]}{of}"
     text = f"{len(direct)} of {len(channels)} channels drive {targets[0]}{of} directly"
     return text + (f", {len(through)} more through mediators" if through else "")
+
+
+def _is_likely(graph: nx.DiGraph[Any], source: str, target: str) -> bool:
+    """Whether there is such an edge, and it is more likely than not."""
+    edge = graph.get_edge_data(source, target)
+    return edge is not None and float(edge.get("probability", 1.0)) >= _LIKELY
 
 
 def _who(graph: nx.DiGraph[Any]) -> str:

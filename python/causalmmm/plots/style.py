@@ -53,6 +53,15 @@ def number(value: float, digits: int = 3) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def percent(share: float) -> str:
+    """A share in per cent with one decimal, without a sign where it rounds to zero.
+
+    >>> percent(0.0342), percent(-0.0002)
+    ('3.4%', '0.0%')
+    """
+    return f"{share:z.1%}"
+
+
 def tick_labels(values: Sequence[float]) -> list[str]:
     """Labels of evenly spaced ticks: one unit for all, and as many decimals as their steps need.
 

@@ -32,6 +32,10 @@ def plot_trust(
 
     A point per measure with a threshold, left of the line where it keeps it. Tests that were not
     run say so. ``ValueError`` for a frame without rows to draw.
+
+    >>> columns = ["test", "measure", "value", "at_least", "at_most", "passed", "meaning"]
+    >>> row = ("placebo", "copies", 0.2, np.nan, 0.5, True, "")
+    >>> plot_trust(pd.DataFrame([row], columns=columns)).savefig("trust.png")
     """
     rows = trust[trust["passed"].notna() | (trust["measure"] == "not run")]
     if rows.empty:

@@ -42,10 +42,6 @@ def write_report(
     nobody passed, say what to run. ``ImportError`` names the extra to install where matplotlib,
     jinja2 or plotly is missing.
 
-    >>> from causalmmm import CausalMMM
-    >>> from causalmmm.simulation import simulate
-    >>> panel, _ = simulate("weekly-mmm", seed=0, stores=2, steps=80)
-    >>> model = CausalMMM(seed=0).fit(panel.split(8)[0], progress=False)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_report(model, panel, Path(folder) / "report.html").name
     'report.html'

@@ -46,6 +46,11 @@ class Tables:
     frames   fleet tables by name, and tables with a row per store; those that the model cannot
              answer, or that nobody asked for, are missing.
     records  file of one JSON line per store for the store picker, after one of all stores (gzip).
+
+    >>> from pathlib import Path
+    >>> tables = gather(model, panel, Path("stores.jsonl.gz"), horizon=4)
+    >>> tables.facts["target"], "roi" in tables.frames
+    ('gmv', True)
     """
 
     facts: dict[str, Any]
@@ -82,6 +87,10 @@ def gather(
     metrics      what ``evaluate`` or ``trust`` returned, to be shown.
 
     Experiments are those that ``calibrate`` took into the model.
+
+    >>> from pathlib import Path
+    >>> gather(model, panel, Path("records.jsonl.gz"), horizon=4).facts["horizon"]
+    4
     """
     asked = _Gathering(model, panel, records, horizon, plan)
     with warnings.catch_warnings(record=True) as caught:

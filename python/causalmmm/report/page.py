@@ -58,7 +58,10 @@ def write_page(tables: Tables, out: Path, title: str) -> Path:
 
 
 def check_packages() -> None:
-    """``ImportError`` naming the extra, where a package that the page needs is missing."""
+    """``ImportError`` naming the extra, where a package that the page needs is missing.
+
+    >>> check_packages()
+    """
     with needing("a report"):
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401

@@ -40,7 +40,15 @@ _check: ContextVar[Callable[[], None] | None] = ContextVar("check", default=None
 @contextmanager
 def interruptible(check: Callable[[], None]) -> Iterator[None]:
     """Within the block ``check`` is called before every batch of stores; what it raises ends the
-    question, so that nothing is computed for those who no longer wait."""
+    question, so that nothing is computed for those who no longer wait.
+
+    >>> def stop():
+    ...     raise TimeoutError("nobody waits any more")
+    >>> with interruptible(stop):
+    ...     OnnxModel("model.onnx").graphs(daily)
+    Traceback (most recent call last):
+    TimeoutError: nobody waits any more
+    """
     token = _check.set(check)
     try:
         yield
@@ -57,6 +65,12 @@ class OnnxModel:
 
     Raises ``ModelError`` for a file that is not there, cut off, changed or not ours. May be shared
     between threads, and pickled: a copy opens the file again.
+
+    >>> answers = OnnxModel("model.onnx", threads=1)
+    >>> list(answers.graphs(daily))
+    ['store', 'source', 'target', 'probability', 'effect', 'lower', 'upper']
+    >>> len(answers.predict(daily, 3)) == 3 * len(daily.nodes) * daily.n_stores
+    True
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None, batch: int = 16) -> None:

@@ -29,6 +29,12 @@ def score(
     horizon  steps to forecast; default: the model's.
 
     The columns are always those of ``answer_schema``. Raises ``PanelError``.
+
+    >>> import pyarrow as pa
+    >>> from causalmmm.runtime import OnnxModel
+    >>> table = pa.Table.from_pandas(daily.to_frame(), preserve_index=False)
+    >>> score(table, OnnxModel("model.onnx"), what="graphs").num_rows > 0
+    True
     """
     steps = steps_ahead(model, what, horizon)
     if not table.num_rows:
@@ -37,7 +43,11 @@ def score(
 
 
 def answer_schema(what: What) -> pa.Schema:
-    """Columns and types of the answers; engines such as Spark need them in advance."""
+    """Columns and types of the answers; engines such as Spark need them in advance.
+
+    >>> answer_schema("graphs").names[:3]
+    ['store', 'source', 'target']
+    """
     if what == "graphs":
         text, numbers = ["store", "source", "target"], ["probability", "effect", "lower", "upper"]
     else:

@@ -50,6 +50,9 @@ class Scored:
 
     ``changed`` of those scored now had been scored before, from other data; ``left_out`` are the
     stores that ``skip_bad_stores`` left out of them.
+
+    >>> Scored(done=3, kept=5, rows=1200).changed
+    0
     """
 
     done: int
@@ -82,6 +85,10 @@ def score_dataset(
     on_partition  called with name and rows of every finished file.
 
     Files that cannot be scored do not stop the others: ``PanelError`` at the end names them.
+
+    >>> daily.to_frame().to_parquet("daily.parquet")
+    >>> score_dataset("model.onnx", "daily.parquet", "scores", workers=1).done
+    1
     """
     model, data, out = Path(model), Path(data), Path(out)
     opened = OnnxModel(model, threads=1)

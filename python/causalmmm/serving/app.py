@@ -95,6 +95,11 @@ def create_app(
     model    opened with ``threads=1``, it uses one core per request.
     at_once  requests computed concurrently; others wait, within ``limits``.
     hosts    names by which requests may call this server (without port); None: any.
+
+    >>> from causalmmm.runtime import OnnxModel
+    >>> app = create_app(OnnxModel("model.onnx", threads=1), Limits(stores=50))
+    >>> "/predict" in {route.path for route in app.routes}
+    True
     """
     app = FastAPI(
         title="causalmmm",

@@ -28,6 +28,9 @@ class Limits:
     steps    maximum number of steps in a store's history.
     seconds  maximum time from the first byte of a request to its answer.
     waiting  maximum number of requests that wait while others are computed.
+
+    >>> Limits(stores=50).stores
+    50
     """
 
     bytes: int = 32_000_000

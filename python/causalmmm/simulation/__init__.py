@@ -37,6 +37,10 @@ def simulate(
     archetypes and global parameters however many stores are asked for, and store k is the same
     store in a small and in a large draw of equal length. ValueError for a preset or field that does
     not exist.
+
+    >>> panel, truth = simulate("weekly-mmm", seed=0, stores=2, steps=80)
+    >>> panel.n_stores, truth.edges.shape[0]
+    (2, 2)
     """
     # The loader brings pandas and pydantic; drawing arrays needs neither.
     from causalmmm.data.panel import Panel
@@ -76,7 +80,12 @@ def simulate_series(
     steps: int | None = None,
     **changes: Any,
 ) -> tuple[SeriesData, Truth]:
-    """As ``simulate``, as the engine's plain container instead of a Panel."""
+    """As ``simulate``, as the engine's plain container instead of a Panel.
+
+    >>> data, truth = simulate_series("paper-small", seed=0, stores=2, steps=60)
+    >>> data.n_stores
+    2
+    """
     config = resolve(preset, stores=stores, steps=steps, **changes)
     shared = draw_shared(config, seed)
     s, t, n = config.stores, config.steps, config.n_nodes

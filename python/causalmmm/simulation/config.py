@@ -86,6 +86,10 @@ class SimulationConfig:
     pairs are close and archetypes avoid each other's edges, so that neither the receiver (0.4-0.7)
     nor how common an edge is (0.7-0.86) tells the graph. The values were set by these figures,
     never by a score of this package's own model; ``bench/results`` holds the measured ones.
+
+    >>> from causalmmm.simulation import PRESETS
+    >>> PRESETS["weekly-mmm"].changed(stores=5).stores
+    5
     """
 
     name: str = "custom"

@@ -56,6 +56,11 @@ class Truth:
     own_memory       float32 [N]; how much of the effects and noise of a step remains at the next
     levels           float32 [S, N]; typical level of each series in the panel's units
     context          float32 [S, context]
+
+    >>> from causalmmm.simulation import simulate_series
+    >>> _, truth = simulate_series("paper-small", seed=0, stores=2, steps=60)
+    >>> list(truth.edges_frame())[:3]
+    ['store', 'source', 'target']
     """
 
     config: SimulationConfig
