@@ -92,13 +92,15 @@ class Calendar:
 
     def __init__(self, spec: CalendarSpec, grid: NDArray[np.datetime64]) -> None:
         self.spec, self.grid = spec, grid
-        self._table = _table(spec, grid)
+        self.table = _table(spec, grid)  # [G, Q0], the trend's column is zero
+        self.control_mean = np.asarray(spec.control_mean, np.float32)
+        self.control_scale = np.asarray(spec.control_scale, np.float32)
         self.steps_per_year = STEPS_PER_YEAR[period_of(spec.freq)]
 
     def rows(self, position: NDArray[np.int64]) -> NDArray[np.float32]:
         """float32 [B, T, Q0] at grid positions [B, T]; the trend, in years, ends at 0."""
         on_grid = np.clip(position, 0, len(self.grid) - 1)
-        basis = self._table[on_grid]
+        basis = self.table[on_grid]
         basis[..., 1] = (position - position[:, -1:]) / self.steps_per_year
         return basis
 
@@ -112,9 +114,8 @@ class Calendar:
 
     def standardise(self, controls: NDArray[np.float32]) -> NDArray[np.float32]:
         """Controls standardised by the training panel's mean and standard deviation."""
-        mean = np.asarray(self.spec.control_mean, np.float32)
-        scale = np.asarray(self.spec.control_scale, np.float32)
-        standardised: NDArray[np.float32] = (controls - mean) / scale
+        centred = controls - self.control_mean
+        standardised: NDArray[np.float32] = centred / self.control_scale
         return standardised
 
 

@@ -111,6 +111,7 @@ class _Run:
         ranks: Ranks,
         continued: bool,
     ) -> None:
+        windows = windows.on(device)
         self.model, self.windows, self.config = model, windows, config
         self.seed, self.device, self.ranks = seed, device, ranks
         stores = windows.data.n_stores
@@ -214,11 +215,11 @@ class _Run:
         batches = np.array_split(rng.permutation(self.training_stores), self.updates)
         if 0 < count < len(batches[update]):  # all of them: the weights were lost before
             for stores in batches[: update + 1]:
-                frame = self.windows.draw(
+                draw = self.windows.draw(
                     np.sort(stores), self.config.target_share, rng, same=self.config.same_window
-                ).frame
-            error.store, error.begin = int(frame.stores[first]), int(frame.begin[first])
-            error.end = error.begin + int(frame.lengths[first])
+                )
+            error.store, error.begin = int(draw.stores[first]), int(draw.begin[first])
+            error.end = error.begin + int(draw.lengths[first])
         return error
 
     def validate(self, state: TrainState) -> None:

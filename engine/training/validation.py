@@ -58,7 +58,7 @@ def validation_loss(
     """Negative ELBO per store at the final temperature, always on the same target blocks; the
     ranks take turns with the batches."""
     model.eval()
-    total, count = 0.0, 0
+    sums = torch.zeros(2, dtype=torch.float64, device=device)  # of losses and of stores
     for index, batch in enumerate(_batches(windows, stores, stores_per_batch, config, seed)):
         if index % ranks.count != ranks.rank:
             continue
@@ -72,9 +72,8 @@ def validation_loss(
             stores=training_stores,
             store_log_bf=None if store_log_bf is None else store_log_bf[batch.store],
         )
-        total += loss.total.item() * len(batch.store)
-        count += len(batch.store)
-    sums = torch.tensor([total, count], dtype=torch.float64, device=device)
+        sums[0] += loss.total.double() * len(batch.store)
+        sums[1] += len(batch.store)
     total, count = ranks.sum(sums).tolist()
     return total / count
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causalmmm.engine.batches.windows import Windows, series_scale
-from causalmmm.engine.spec.calendar import Calendar, CalendarSpec, extend_grid, usual_harmonics
+from causalmmm.engine.spec.calendar import (
+    Calendar,
+    CalendarSpec,
+    calendar_spec,
+    extend_grid,
+    usual_harmonics,
+)
 from causalmmm.engine.spec.series import SeriesData
 
 
@@ -73,6 +81,37 @@ def test_a_full_window_holds_the_latest_rows_divided_by_the_store_scale() -> Non
         batch.x[1, :, 10:].numpy() * scale[1][:, None], data.values[50:80].T, rtol=1e-6
     )
     assert batch.context_mask.sum(1).tolist() == [40, 30]
+
+
+def test_a_part_of_a_draw_is_that_part_of_its_batch() -> None:
+    """In as many columns as the whole batch, also where its own windows are shorter."""
+    windows, stores = windows_of(ragged([50, 30, 20])), np.arange(3)
+    draw = windows.draw(stores, 0.4, np.random.default_rng(0))
+    whole, part = windows.batch(draw), windows.batch(draw.part(slice(1, 3)))
+    for name, value in vars(part).items():
+        assert (value == getattr(whole, name)[1:]).all(), name
+
+
+def test_calendar_and_controls_of_a_batch_are_those_of_its_dates() -> None:
+    data = ragged([40, 25])
+    controls = np.random.default_rng(0).normal(3.0, 2.0, (65, 2)).astype(np.float32)
+    data = dataclasses.replace(data, controls=controls, context=controls[:, :1])
+    spec = calendar_spec(data, yearly=1, country=None)
+    calendar = Calendar(spec, data.grid)
+    windows = Windows(data, calendar, 30, 7)
+    batch = windows.cross(np.arange(2), 0.4, np.random.default_rng(1))
+    for store, (begin, length) in enumerate(((0, 40), (40, 25))):
+        rows = np.arange(begin, begin + length)
+        found = batch.basis[store, batch.valid[store]].numpy()
+        at = next(
+            k
+            for k in range(length - len(found) + 1)
+            if np.allclose(found[:, -2:], calendar.standardise(controls[rows[k : k + len(found)]]))
+        )
+        position = data.start[store] + np.arange(at, at + len(found))
+        np.testing.assert_array_equal(found[:, :-2], calendar.rows(position[None])[0])
+        moving = batch.context[store][:, batch.valid[store]].numpy()
+        np.testing.assert_array_equal(moving.T, controls[rows[at : at + len(found)], :1])
 
 
 def test_padding_holds_the_mean_of_the_context_rows() -> None:

@@ -7,12 +7,14 @@ import math
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from bench.system.training import Launches
 from small import build
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.spec.config import TrainConfig
@@ -36,6 +38,27 @@ def test_an_update_is_few_operators(windows: Windows) -> None:
         update(batch, **options, store_log_bf=None)
     total = launches.counts.total()
     assert total <= 300, f"{total}: {launches.counts.most_common(12)}"
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes the host wait for a GPU: numbers that are read from tensors."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None):
+        self.count += str(function).startswith(("aten._local_scalar_dense", "aten.nonzero"))
+        return function(*args, **(kwargs or {}))
+
+
+def test_the_host_waits_once_an_epoch_however_many_updates_it_has(windows: Windows) -> None:
+    """And once a validation, however many batches that has."""
+    counts = []
+    for batch_stores in (3, 1):
+        config = TrainConfig(epochs=2, batch_stores=batch_stores)
+        with Waits() as waits:
+            train(build(hidden=16), windows, config, seed=0, device=CPU)
+        counts.append(waits.count)
+    assert counts[0] == counts[1]
 
 
 def test_the_history_holds_the_norm_of_the_gradient(windows: Windows) -> None:
