@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage lint typecheck hooks docs results bench gpu-check gpu-python triton-check walkthrough foreign-check accessibility-check runtime-check engines-check peers external sdist wheel package-check clean
+.PHONY: help run test coverage lint typecheck hooks docs results bench gpu-check gpu-python triton-check walkthrough fuzz foreign-check accessibility-check runtime-check engines-check peers external lock audit sdist wheel package-check clean
 
 PYTHON  ?= python3
 CUDA    ?= OFF# ON or AUTO compiles the CUDA kernels too (needs nvcc)
@@ -11,6 +11,8 @@ ARGS    ?=# further arguments for pytest
 PART    ?= tests response edges graphs small# what gpu-check does; each part takes under 5 minutes
 VENV    ?= on# off: gpu-check takes the packages of PYTHON as they are, and needs no network
 WHEEL_PYTHONS ?= $(PYTHON)# one wheel for each of these interpreters, such as python3.11 python3.12
+EXTRAS  := torch,triton,parquet,excel,report,holidays,onnx,serve
+FUZZ    ?= 5000# examples of every kind for fuzz; make test takes 20
 TRITON  ?= 3.6.0# the version that triton-check tests
 
 BIN := .venv/bin
@@ -116,6 +118,10 @@ triton-check: .venv/.installed-$(CUDA) ## test the Triton kernels on another Tri
 	  tests/kernels/edge/test_launch_budgets.py tests/kernels/edge/test_triton.py
 	PYTHONPATH=$(CURDIR)/build/triton-$(TRITON) $(BIN)/python -m bench.kernels.edge_compile --check
 
+# With no bound on time of a single example; FUZZ is the number of examples of every kind.
+fuzz: .venv/.installed-$(CUDA) ## feed random tables, settings, models, checkpoints and exported files to their readers (FUZZ=5000)
+	CAUSALMMM_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest tests/python/test_fuzz.py $(ARGS)
+
 foreign-check: .venv/.installed-$(CUDA) ## run an exported model in onnxruntime-web under Node.js
 	npm install --silent --ignore-scripts --no-audit --no-fund --prefix build/node onnxruntime-web@1.30.0
 	$(BIN)/python -P -m pytest tests/python/runtime/test_runtime.py -k onnxruntime_web $(ARGS)
@@ -138,6 +144,20 @@ peers: .venv/.installed-$(CUDA) build/peers/pymc/.installed build/peers/meridian
 
 external: .venv/.installed-$(CUDA) build/external/.installed ## measure the prior on laws of others, beside PCMCI+, VARLiNGAM and DYNOTEARS
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.external.run --out bench/results $(ARGS)
+
+# For the platform and index of this machine: a CPU build of torch has another index, and other hashes,
+# than the one on PyPI (PIP_EXTRA_INDEX_URL names it).
+lock: .venv/.tools ## what an install takes, with hashes (build/lock/requirements.txt) and licences (sbom.cdx.json)
+	@mkdir -p build/lock
+	$(PIP) install -q --dry-run --ignore-installed --report build/lock/report.json '.[$(EXTRAS)]'
+	$(BIN)/python -m bench.system.dependencies build/lock/report.json --out build/lock
+
+audit: lock ## ask the advisories on pypi.org about what an install takes (needs network)
+	@$(PYTHON) -c "import urllib.request as u; u.urlopen('https://pypi.org/pypi/pip/json', timeout=20)" \
+	  || { echo "audit: pypi.org cannot be reached from here; nothing was checked"; exit 1; }
+	test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit \
+	  && PIP_CONSTRAINT= $(PIP) --python build/audit install -q pip-audit; }
+	build/audit/bin/pip-audit --disable-pip --require-hashes -r build/lock/requirements.txt
 
 sdist: build/sdist/.built ## pack the sources (build/sdist/); needs no network
 
@@ -179,7 +199,7 @@ clean: ## remove builds and results, keep .venv
 
 .venv/.installed-$(CUDA): .venv/.tools $(SOURCES)
 	@echo "== building and installing causalmmm (CUDA $(CUDA))"
-	$(PIP) install -q --no-compile --no-build-isolation '.[torch,triton,parquet,excel,report,holidays,onnx,serve]'
+	$(PIP) install -q --no-compile --no-build-isolation '.[$(EXTRAS)]'
 	@rm -f .venv/.installed-*
 	@touch $@
 

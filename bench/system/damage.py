@@ -1,23 +1,21 @@
 """The matrix of damage: what was tried, what was refused, what was answered, and what went wrong.
 
-Flipped bits of checkpoints and models, weights of another fit, kills of ``fit`` on the way, fuzzed
-panels, and requests to a server under a memory limit. "lost" is a model or a checkpoint that was
-there and is not, or a resumed run that ends with other bits; "silent" is damage that was accepted
-and changes an answer, or an answer that is not finite; "tracebacks" are exceptions that are none of
-the package's refusals. All three must be zero: the exit code says so.
+    python -m bench.system.damage --out bench/results    # as root or in unshare -rm: mounts disks
+
+Flipped bits of checkpoints, models and exported files, fuzzed panels, ``fit`` and ``score`` killed
+or out of disk on the way (``interrupted``), and requests to a server under a memory limit
+(``generated``). "lost" is a result that was there and is not, or a run that goes on to other bits;
+"silent" is damage that was accepted and changes an answer, or an answer that is not finite;
+"tracebacks" are exceptions that are none of the package's refusals. All three must be zero: the
+exit code says so.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -27,21 +25,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.lib.record import record, table
+from bench.lib.record import Row, record, table
+from bench.system import generated, interrupted
+from bench.system.interrupted import GOLDEN
 from causalmmm import CausalMMM, Panel, load, validate
 from causalmmm.findings import RefusedInput
+from causalmmm.runtime import OnnxModel
 from causalmmm.simulation import simulate
 
-GOLDEN = Path("tests/golden/format-1")
 SETTINGS: dict[str, Any] = {"structure": "learned", "epochs": 3, "hidden": 8, "draws": 8}
-_CLI = "from causalmmm.cli import main; main()"
-_ODD = (None, "", "x", -1.0, 0.0, 1e30, -1e20, 1e-40, float("inf"), float("nan"), "1.234,5", True)
+LIMIT_MB = 512  # of the server
+_ENDS = ("refused", "answered", "lost", "silent", "tracebacks")
+_DIGEST = "refused by a digest before anything was used"
+_AGAIN = "the same command went on to the same bytes, and left no partial file"
 
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--flips", type=int, default=200)
     options.add_argument("--kills", type=int, default=50)
+    options.add_argument("--disks", type=int, default=20)
     options.add_argument("--panels", type=int, default=500)
     options.add_argument("--requests", type=int, default=10_000)
     options.add_argument("--seed", type=int, default=0)
@@ -50,47 +53,89 @@ def main() -> int:
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
         rows = matrix(Path(folder), asked)
-    print(
-        table(rows, ("tried",), ("number", "refused", "answered", "lost", "silent", "tracebacks"))
-    )
+    print(table(rows, ("tried", "then"), ("number", *_ENDS)))
     if asked.out is not None:
         record(asked.out, "damage", rows, vars(asked))
     return int(any(row[bad] for row in rows for bad in ("lost", "silent", "tracebacks")))
 
 
-def matrix(folder: Path, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for every kind of damage."""
+def matrix(folder: Path, asked: argparse.Namespace) -> list[Row]:
+    """A row for every kind of damage that was asked for."""
     panel = simulate("paper-small", seed=3, stores=8, steps=40, channels=2)[0]
+    rng = random.Random(asked.seed)
+    rows = [*_flipped(folder, panel, asked.flips, rng)] if asked.flips else []
+    fuzz = [lambda: fuzzed(panel, rng)] * asked.panels
+    rows += [_row("fuzzed panels", fuzz, "validate and fit agree; finite values, or findings")]
+    rows += _interrupted(folder, panel, asked.kills, asked.disks, rng)
+    if asked.requests:
+        with generated.serving(GOLDEN / "model.onnx", GOLDEN / "panel.csv", LIMIT_MB) as server:
+            ask = generated.requests(server, asked.requests, rng)
+            row = _row(f"requests to a server in {LIMIT_MB} MiB", ask, "")
+            row["then"] = (
+                f"the server still answers; at most {server.peak_mb():.0f} MiB were resident"
+            )
+        rows.append(row)
+    return [row for row in rows if row["number"]]
+
+
+def _row(tried: str, tries: list[Callable[[], str]], then: str) -> Row:
+    ends = Counter(one() for one in tries)
+    row = {"tried": tried, "number": len(tries), **{end: ends[end] for end in _ENDS}, "then": then}
+    print(table([row], ("tried",), ("number", *_ENDS)), file=sys.stderr)
+    return row
+
+
+def _flipped(folder: Path, panel: Panel, number: int, rng: random.Random) -> list[Row]:
     model = CausalMMM(**SETTINGS, device="cpu")
     model.fit(panel, progress=False, checkpoint=folder / "run.pt")
     model.save(folder / "model")
-    rng = random.Random(asked.seed)
+    exported = folder / "model.onnx"
+    exported.write_bytes((GOLDEN / "model.onnx").read_bytes())
 
     def resume() -> None:
         again = CausalMMM(**SETTINGS, device="cpu")
         again.fit(panel, progress=False, checkpoint=folder / "run.pt", resume=True)
 
-    kinds: dict[str, list[Callable[[], str]]] = {
-        "flipped bits of a checkpoint": flips(folder / "run.pt", resume, asked.flips // 3, rng),
-        "flipped bits of weights": flips(
-            folder / "model/model.safetensors",
-            lambda: load(folder / "model"),
-            asked.flips // 3,
-            rng,
-        ),
-        "flipped bits of model.json": flips(
-            folder / "model/model.json", lambda: load(folder / "model"), asked.flips // 3, rng
-        ),
-        "fuzzed panels": [lambda: fuzzed(panel, rng) for _ in range(asked.panels)],
-        "killed fits": [lambda: killed(folder, panel, rng) for _ in range(asked.kills)],
-        "requests": requests(asked.requests, rng),
+    places: dict[str, tuple[Path, Callable[[], object]]] = {
+        "a checkpoint": (folder / "run.pt", resume),
+        "weights": (folder / "model/model.safetensors", lambda: load(folder / "model")),
+        "model.json": (folder / "model/model.json", lambda: load(folder / "model")),
+        "an exported file": (exported, lambda: OnnxModel(exported, threads=1)),
     }
-    rows = []
-    for kind, tries in kinds.items():
-        ends = Counter(one() for one in tries)
-        names = ("refused", "answered", "lost", "silent", "tracebacks")
-        rows.append({"tried": kind, "number": len(tries), **{name: ends[name] for name in names}})
-    return rows
+    return [
+        _row(f"flipped bits of {what}", flips(path, use, number // len(places), rng), _DIGEST)
+        for what, (path, use) in places.items()
+    ]
+
+
+def _interrupted(
+    folder: Path, panel: Panel, kills: int, disks: int, rng: random.Random
+) -> list[Row]:
+    if not kills and not disks:
+        return []
+    commands = [
+        interrupted.fit_command(folder, panel, SETTINGS | {"epochs": 6}),
+        interrupted.score_command(folder),
+    ]
+    rows = [
+        _row(
+            f"kills of {command.name}",
+            [lambda c=command: interrupted.killed(c, rng)] * (kills // 2),  # type: ignore[misc]
+            _AGAIN,
+        )
+        for command in commands
+    ]
+    if disks and not interrupted.may_mount(folder / "disk"):
+        print("no full disks: mounting one takes root, or unshare -rm", file=sys.stderr)
+        return rows
+    return rows + [
+        _row(
+            f"full disks under {command.name}",
+            [lambda c=command: interrupted.out_of_disk(c, rng)] * (disks // 2),  # type: ignore[misc]
+            f"refused without a partial file; with space {_AGAIN}",
+        )
+        for command in commands
+    ]
 
 
 def flips(
@@ -131,10 +176,10 @@ def fuzzed(panel: Panel, rng: random.Random) -> str:
         match rng.randrange(6):
             case 0:
                 frame.iloc[rng.randrange(len(frame)), rng.randrange(frame.shape[1])] = rng.choice(
-                    _ODD
+                    generated.ODD
                 )
             case 1:
-                frame[frame.columns[rng.randrange(frame.shape[1])]] = rng.choice(_ODD)
+                frame[frame.columns[rng.randrange(frame.shape[1])]] = rng.choice(generated.ODD)
             case 2:
                 frame = frame.drop(index=frame.index[rng.randrange(len(frame))])
             case 3:
@@ -155,83 +200,6 @@ def fuzzed(panel: Panel, rng: random.Random) -> str:
         if not np.isfinite(read.data.values).all():
             return "silent"
     return end if (end == "answered") == report.ok or end == "tracebacks" else "silent"
-
-
-def killed(folder: Path, panel: Panel, rng: random.Random) -> str:
-    """``fit`` killed at some moment, then resumed: the weights of a run that was never killed."""
-    data, out = folder / "panel.csv", folder / "killed"
-    if not data.exists():
-        panel.to_frame().to_csv(data, index=False)
-    command = [sys.executable, "-c", _CLI, "fit", str(data), "-o", str(out), "-q"]
-    command += [
-        part for name, value in SETTINGS.items() for part in ("--set", f"model.{name}={value}")
-    ]
-    if not (folder / "whole").exists():
-        whole = [str(folder / "whole") if part == str(out) else part for part in command]
-        began = time.monotonic()
-        subprocess.run(whole, check=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
-        (folder / "seconds").write_text(str(time.monotonic() - began))
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as run:
-        time.sleep(rng.random() * float((folder / "seconds").read_text()))
-        run.send_signal(rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
-    checkpoint = folder / "killed.checkpoint"
-    if not out.exists():
-        more = ["--resume"] if checkpoint.exists() else []
-        done = subprocess.run([*command, *more], capture_output=True, text=True, check=False)
-        if done.returncode:
-            print(done.stderr, file=sys.stderr)
-            return "tracebacks" if "Traceback" in done.stderr else "lost"
-    ours, theirs = (folder / name / "model.safetensors" for name in ("killed", "whole"))
-    same = ours.read_bytes() == theirs.read_bytes()
-    left = [path.name for path in folder.iterdir() if path.name.startswith(".killed")]
-    subprocess.run(["rm", "-r", str(out)], check=True)
-    checkpoint.unlink(missing_ok=True)
-    return "answered" if same and not left else "lost"
-
-
-def requests(number: int, rng: random.Random) -> list[Callable[[], str]]:
-    """Requests to a server of the exported model in ``tests/golden``, most of them damaged."""
-    if not number:
-        return []
-    from fastapi.testclient import TestClient
-
-    from causalmmm.runtime import OnnxModel
-    from causalmmm.serving import create_app
-
-    model = OnnxModel(GOLDEN / "model.onnx", threads=1)
-    client = TestClient(create_app(model), raise_server_exceptions=False)
-    frame = pd.read_csv(GOLDEN / "panel.csv")
-    good = {str(name): frame[name].tolist() for name in frame}
-
-    def ask() -> str:
-        columns = {name: list(cells) for name, cells in good.items()}
-        for _ in range(rng.randrange(3)):
-            name = rng.choice(list(columns))
-            match rng.randrange(4):
-                case 0:
-                    columns[name][rng.randrange(len(columns[name]))] = rng.choice(_ODD)
-                case 1:
-                    columns[name] = columns[name][: rng.randrange(len(columns[name]) + 1)] or [1]
-                case 2:
-                    columns[rng.choice(("x" * rng.randrange(1, 400), "y"))] = columns.pop(name)
-                case _:
-                    columns |= {f"c{k}": [1] for k in range(rng.choice((1, 2000)))}
-            columns = columns or dict(good)
-        body = json.dumps({"panel": columns}).encode()
-        if rng.random() < 0.1:
-            body = body[: rng.randrange(len(body))]
-        path = rng.choice(("/graph", "/predict", "/decompose"))
-        answer = client.post(path, content=body, headers={"content-type": "application/json"})
-        if answer.status_code >= 500:
-            return "tracebacks"
-        if answer.status_code != 200:
-            return "refused" if answer.json()["findings"] else "silent"
-        finite = all(
-            cell is not None for column in answer.json()["columns"].values() for cell in column
-        )
-        return "answered" if finite else "silent"
-
-    return [ask] * number
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tarfile
@@ -59,6 +60,8 @@ def test_a_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     beside = {name.split("/")[0] for name in names - package}
     assert beside <= {f"causalmmm-{VERSION}.dist-info", "causalmmm.libs"}
     assert f"causalmmm-{VERSION}.dist-info/licenses/LICENSE" in names
+    materials = ZipFile(wheel).read(f"causalmmm-{VERSION}.dist-info/sboms/causalmmm.cdx.json")
+    assert json.loads(materials)["components"][0]["name"] == "pybind11"
 
 
 @every_wheel

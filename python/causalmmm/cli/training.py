@@ -66,6 +66,12 @@ def fit(
             help="Store where the data are as an absolute path, not relative to the model.",
         ),
     ] = False,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic", help="One thread: the number of threads changes no bit of the model."
+        ),
+    ] = False,
     skip_bad_stores: SkipOption = False,
     force: ForceOption = False,
     quiet: QuietOption = False,
@@ -96,6 +102,8 @@ def fit(
         parameters["seed"] = seed
     if device is not None:
         parameters["device"] = device
+    if deterministic:
+        parameters["deterministic"] = True
     check_device(parameters.get("device"))
     least = holdout + steps_needed(model_config(parameters))
     panel = read_panel(settings, min_steps=least, skip_bad_stores=skip_bad_stores)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -20,11 +21,13 @@ from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.spec.calendar import calendar_spec
 from causalmmm.engine.spec.config import ModelConfig, TrainConfig
 from causalmmm.engine.training.checkpoint import EpochReport
+from causalmmm.engine.training.threads import threads_for
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_window
 from causalmmm.model.continuing import check_start
 from causalmmm.model.demand import check_memory
 from causalmmm.model.diagnostics import doubts
 from causalmmm.model.fitting import Fitting, device_named
+from causalmmm.model.header import refuse
 from causalmmm.model.predictor import NotFittedError as NotFittedError
 from causalmmm.model.priors import Pair
 from causalmmm.model.regimes import chosen_regime
@@ -59,6 +62,7 @@ class CausalMMM(Fitting):
     horizon     steps that ``predict`` forecasts by default.
     draws       futures drawn per store for forecasts.
     seed, device   the same seed on the same device gives the same bits; device "auto" takes a GPU.
+    deterministic  fit with one thread of a CPU, so that the number of threads changes no bit.
 
     After ``fit``: ``regime_``, ``nodes_`` (series in order), ``history_`` (losses per epoch, or
     what the evidence chose for every series), ``model_`` (the torch module or the regression),
@@ -112,6 +116,7 @@ class CausalMMM(Fitting):
         draws: int = 32,
         seed: int = 0,
         device: str = "auto",
+        deterministic: bool = False,
     ) -> None:
         self.horizon = horizon
         self.prior = prior
@@ -151,6 +156,7 @@ class CausalMMM(Fitting):
         self.draws = draws
         self.seed = seed
         self.device = device
+        self.deterministic = deterministic
 
     # ---- scikit-learn's contract -------------------------------------------------------------
 
@@ -235,6 +241,9 @@ class CausalMMM(Fitting):
         check_window(train_config.window, model_config)
         check_lengths(panel, model_config)
         self.device_ = device_named(self.device)
+        if self.deterministic and self.device_.type != "cpu":
+            told = f"deterministic=True fits on a CPU, and the device is {self.device_}"
+            raise refuse("not-deterministic", f"{told}.", "Set device='cpu' (--device cpu).")
         check_memory(panel, self.regime_, model_config, train_config, self.device_)
         self.nodes_ = list(panel.nodes)
         self.roles_ = panel.data.roles
@@ -249,21 +258,22 @@ class CausalMMM(Fitting):
         self.trained_on_, self.warnings_ = training_record(panel), []
         self.source_: dict[str, Any] | None = None  # where the command line read the panel
         self.config_ = model_config
-        if self.regime_ == "regression":
-            if checkpoint is not None:
-                raise ValueError("the response regression has no checkpoints: it takes seconds")
-            self._fit_regression(panel)
-        else:
-            self._fit_amortised(
-                panel,
-                model_config,
-                train_config,
-                progress,
-                on_epoch,
-                checkpoint=None if checkpoint is None else Path(checkpoint),
-                resume=resume,
-                start=_network(init_model),
-            )
+        with threads_for(0) if self.deterministic else nullcontext():
+            if self.regime_ == "regression":
+                if checkpoint is not None:
+                    raise ValueError("the response regression has no checkpoints: it takes seconds")
+                self._fit_regression(panel)
+            else:
+                self._fit_amortised(
+                    panel,
+                    model_config,
+                    train_config,
+                    progress,
+                    on_epoch,
+                    checkpoint=None if checkpoint is None else Path(checkpoint),
+                    resume=resume,
+                    start=_network(init_model),
+                )
         self.warnings_ += doubts(self)
         for message in self.warnings_:
             warnings.warn(message, UserWarning, stacklevel=2)

@@ -28,6 +28,7 @@ _OWN: dict[str, Any] = {
     "draws": int,
     "seed": int,
     "device": str,
+    "deterministic": bool,
 }
 
 
