@@ -13,7 +13,8 @@ import causalmmm.engine
 
 ROOT = Path(causalmmm.engine.__file__).parent
 # Each room may import itself and the rooms before it; training and predict not each other.
-ROOMS = ("spec", "ops", "batches", "evidence", "prior", "nn", "training", "predict", "export")
+ROOMS = ("spec", "ops", "batches", "evidence", "prior", "nn", "training", "predict", "export",
+         "regression", "decisions")  # fmt: skip
 
 
 def imported(file: Path) -> set[str]:
@@ -25,6 +26,10 @@ def imported(file: Path) -> set[str]:
         elif isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
     return {name for name in names if name.split(".")[0] == "causalmmm"}
+
+
+def test_every_room_has_its_place() -> None:
+    assert {path.parent.name for path in ROOT.glob("*/*.py")} == set(ROOMS)
 
 
 @pytest.mark.parametrize("room", ROOMS)

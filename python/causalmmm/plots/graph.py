@@ -134,13 +134,14 @@ def _finding(graph: nx.DiGraph[Any]) -> str:
     of = "" if not graph.graph.get("store") else f" of {_who(graph)}"
     if not targets or not channels:
         return f"Causal graph{of}"
-    direct = [n for n in channels if _is_likely(graph, n, targets[0])]
-    ways = graph.subgraph([n for n in graph if n not in channels])
+    likely = _likely(graph)
+    direct = [n for n in channels if likely.has_edge(n, targets[0])]
+    ways = likely.subgraph([n for n in graph if n not in channels])
     through = [
         n
         for n in channels
         if n not in direct
-        and any(m in ways and nx.has_path(ways, m, targets[0]) for m in graph.successors(n))
+        and any(m in ways and nx.has_path(ways, m, targets[0]) for m in likely.successors(n))
     ]
     if not direct and not through:
         return f"No channel is seen to drive {targets[0]}{of}"
@@ -148,10 +149,12 @@ def _finding(graph: nx.DiGraph[Any]) -> str:
     return text + (f", {len(through)} more through mediators" if through else "")
 
 
-def _is_likely(graph: nx.DiGraph[Any], source: str, target: str) -> bool:
-    """Whether there is such an edge, and it is more likely than not."""
-    edge = graph.get_edge_data(source, target)
-    return edge is not None and float(edge.get("probability", 1.0)) >= _LIKELY
+def _likely(graph: nx.DiGraph[Any]) -> nx.DiGraph[Any]:
+    """The nodes of a graph, and its edges that are more likely than not."""
+    likely = graph.copy()
+    edges = likely.edges(data="probability", default=1.0)
+    likely.remove_edges_from([(a, b) for a, b, p in edges if float(p) < _LIKELY])
+    return likely
 
 
 def _who(graph: nx.DiGraph[Any]) -> str:
