@@ -75,7 +75,9 @@ def _some(
         split = paths and bool(system.mediators)
         straight = lost(moved, []) if split else whole
         direct.append(straight if paths else torch.full_like(whole, torch.nan))
-        single = [lost(moved, [m]) - straight for m in system.mediators] if split else []
+        alone = len(system.mediators) == 1  # then through it is through all
+        by = [whole] if alone else [lost(moved, [m]) for m in system.mediators] if split else []
+        single = [through - straight for through in by] if split else []
         empty = straight.new_zeros(*straight.shape, 0)
         via.append(torch.stack(single, -1) if single else empty)
     return torch.stack(total, -1), torch.stack(direct, -1), torch.stack(via, 2)
