@@ -62,7 +62,7 @@ def train(
     """Fit ``model`` in place and leave it with the weights of its best epoch.
 
     A ``continued`` fit starts from the weights of an earlier one: it takes a fifth of the updates
-    at a fifth of the learning rate, and keeps the weights it began with where none are better.
+    at a twentieth of the learning rate, and keeps the weights it began with where none are better.
 
     Every random choice of epoch e depends on (seed, e) alone, so a run resumed from ``checkpoint``
     takes the same steps as one that was never interrupted; it must have the ``identity`` (JSON

@@ -23,7 +23,7 @@ _MAX_WARMUP_UPDATES = 50
 _MIN_LR_SCALE = 0.02
 _KL_STARTS_AT, _KL_RAMP = 0.1, 0.3  # of all updates
 # A fit that continues an earlier one: share of its updates, and of its learning rate.
-_CONTINUED_SHARE, _CONTINUED_LR_SCALE = 0.2, 0.2
+_CONTINUED_SHARE, _CONTINUED_LR_SCALE = 0.2, 0.05
 
 
 def stores_per_update(windows: Windows) -> int:
@@ -83,7 +83,7 @@ class Schedule:
     """Learning-rate factor, Gumbel-Softmax temperature and KL weight of every update.
 
     A fit that is ``continued`` goes on as the earlier one ended: at the final temperature and the
-    whole KL, with a fifth of the learning rate.
+    whole KL, with a twentieth of the learning rate.
     """
 
     def __init__(self, config: TrainConfig, total: int, *, continued: bool = False) -> None:

@@ -78,7 +78,7 @@ def test_it_takes_a_fifth_of_the_updates_where_the_earlier_fit_ended() -> None:
     assert schedule.kl(0) == 1.0
     assert schedule.temperature(0) == config.temperature[1]
     fastest = max(map(schedule.rate, range(240)))
-    assert fastest == pytest.approx(0.2 * max(map(first.rate, range(1200))))
+    assert fastest == pytest.approx(0.05 * max(map(first.rate, range(1200))))
 
 
 def test_an_interrupted_fit_resumes_from_the_same_start_alone(
