@@ -41,6 +41,7 @@ from causalmmm.engine.regression import graphs as regression_graphs
 from causalmmm.engine.regression import simulate as regression_futures
 from causalmmm.engine.regression import summary as regression_summary
 from causalmmm.inference import frames
+from causalmmm.model.combined_edges import CombinedEdges
 from causalmmm.model.fleet import Fleet
 
 Floats = NDArray[np.float32]
@@ -132,7 +133,10 @@ class AmortisedAnswers:
 
 
 class RegressionAnswers:
-    """Answers of the response regression: coefficients in closed form from a store's own rows."""
+    """Answers of the response regression: coefficients in closed form from a store's own rows.
+
+    ``edges`` combine its probabilities of edges with the pretrained prior's.
+    """
 
     def __init__(
         self,
@@ -142,17 +146,21 @@ class RegressionAnswers:
         *,
         seed: int,
         fleet: Fleet | None = None,
+        edges: CombinedEdges | None = None,
     ) -> None:
         self.regression, self.windows, self.panel, self.seed = regression, windows, panel, seed
-        self.fleet = fleet
+        self.fleet, self.edges = fleet, edges
 
     @property
     def copies(self) -> int:
         return self.regression.config.draws
 
     def graphs(self, stores: Stores) -> dict[str, Floats]:
-        table = regression_graphs(self._posterior(stores))
-        return {name: _numpy(tensor) for name, tensor in vars(table).items()}
+        table = vars(regression_graphs(self._posterior(stores)))
+        if self.edges is not None:
+            combined = self.edges(table["probability"], self.windows, stores)
+            table = table | {"probability": combined}
+        return {name: _numpy(tensor) for name, tensor in table.items()}
 
     def forecast(
         self, stores: Stores, plan: Plan | None, steps: int, levels: Sequence[float]

@@ -5,7 +5,7 @@ Here parameters become configurations, priors and a model; training is in ``caus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ from causalmmm.model.decide import Decisions
 from causalmmm.model.diagnostics import divergence_message
 from causalmmm.model.header import refuse
 from causalmmm.model.pretrained import panel_graphs
-from causalmmm.model.priors import Pair, edge_probability, positive_effects, spend_series
+from causalmmm.model.priors import edge_probability, positive_effects, spend_series
 from causalmmm.model.regimes import fit_record, fit_regression
 
 # Fewer teach each other less than the pretrained prior knows (docs/measurements.md, few stores).
@@ -43,10 +43,6 @@ class Fitting(Decisions):
     """
 
     prior: float
-    edge_prior: Mapping[Pair, float] | None
-    forbidden: Sequence[Pair]
-    required: Sequence[Pair]
-    signed: Sequence[Pair]
     lags: int
     structure: str
     trained_on_: dict[str, Any]

@@ -6,7 +6,7 @@ The mathematics lives in ``causalmmm.engine``, fitting in ``fitting``.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -25,7 +25,9 @@ from causalmmm.findings import first_few
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_names
 from causalmmm.inference.frames import levels_of, steps_of, store_graph
 from causalmmm.model.answers import AmortisedAnswers, RegressionAnswers, StoreAnswers
+from causalmmm.model.combined_edges import CombinedEdges, combined_edges
 from causalmmm.model.fleet import Fleet
+from causalmmm.model.priors import Pair
 from causalmmm.model.tables import (
     adstock_table,
     contribution_table,
@@ -50,6 +52,10 @@ class Predictor:
     draws: int
     seed: int
     window: int
+    edge_prior: Mapping[Pair, float] | None
+    forbidden: Sequence[Pair]
+    required: Sequence[Pair]
+    signed: Sequence[Pair]
     reactive: Sequence[str]
     device_: torch.device
     model_: CausalModel | Regression
@@ -70,14 +76,19 @@ class Predictor:
         with what the target's own past keeps of it from step to step (its long-run effect);
         ``lower`` and ``upper`` bound it with 90 % posterior probability. They allow for what a
         window leaves open about the shape of the response curve. Rows with a probability below
-        ``threshold`` are left out.
+        ``threshold`` are left out. Of weekly panels under the response regression, probabilities
+        are its own and the pretrained prior's together; effects are its own.
 
         >>> list(model.graphs(threshold=0.5))
         ['store', 'source', 'target', 'probability', 'effect', 'lower', 'upper']
         """
         panel = self._known(panel)
         windows = self._windows(panel.data)
-        return graph_table(self._answers(windows, panel), windows, panel, threshold)
+        edges = None
+        if isinstance(self.model_, Regression):
+            given = self.edge_prior, self.forbidden, self.required
+            edges = combined_edges(panel, self.calendar_, self.signed, self.reactive, given)
+        return graph_table(self._answers(windows, panel, edges=edges), windows, panel, threshold)
 
     def graph(
         self, store: str, *, threshold: float = 0.5, panel: PanelLike | None = None
@@ -139,7 +150,7 @@ class Predictor:
         steps = steps_of(horizon, future_plan, self.horizon)
         windows = self._windows(panel.data, ahead=steps)
         return forecast_table(
-            self._answers(windows, panel, fleet),
+            self._answers(windows, panel, fleet=fleet),
             windows,
             panel,
             future_plan,
@@ -215,7 +226,7 @@ class Predictor:
         if store is not None:
             panel = panel.select([store])
         windows = self._windows(panel.data)
-        return curve_table(self._answers(windows, panel, fleet), windows, panel, channel, points)
+        return curve_table(self._answers(windows, panel, fleet=fleet), windows, panel, channel, points)
 
     def adstock(self, lags: int = 12) -> pd.DataFrame:
         """Adstock curves: when a step's spend acts on the target, channel by channel.
@@ -252,11 +263,18 @@ class Predictor:
         return panel
 
     def _answers(
-        self, windows: Windows, panel: Panel, fleet: Fleet | None = None
+        self,
+        windows: Windows,
+        panel: Panel,
+        *,
+        fleet: Fleet | None = None,
+        edges: CombinedEdges | None = None,
     ) -> StoreAnswers:
         """Answers of the fitted model for a panel, whichever its regime."""
         if isinstance(self.model_, Regression):
-            return RegressionAnswers(self.model_, windows, panel, seed=self.seed, fleet=fleet)
+            return RegressionAnswers(
+                self.model_, windows, panel, seed=self.seed, fleet=fleet, edges=edges
+            )
         return AmortisedAnswers(
             self.model_, windows, panel, draws=self.draws, seed=self.seed, device=self.device_
         )

@@ -1,0 +1,91 @@
+"""Edges of weekly panels come from the response regression and the pretrained prior together."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from causalmmm import CausalMMM, Panel, simulate
+from causalmmm.model import combined_edges
+from causalmmm.model.combined_edges import CombinedEdges
+from causalmmm.simulation import Truth
+
+Fit = tuple[CausalMMM, Panel, Truth]
+
+
+@pytest.fixture(scope="module")
+def fit() -> Fit:
+    panel, truth = simulate("weekly-mmm", seed=2, stores=2, steps=60, channels=3)
+    spend, target = panel.nodes[0], panel.nodes[-1]
+    model = CausalMMM(
+        forbidden=[(target, spend)], required=[(panel.nodes[1], target)], reactive=[panel.nodes[2]]
+    )
+    return model.fit(panel, progress=False), panel, truth
+
+
+def weighed(fit: Fit, weight: float, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """Graphs with that weight of the regression."""
+    monkeypatch.setattr(combined_edges, "REGRESSION_WEIGHT", weight)
+    return fit[0].graphs().set_index(["store", "source", "target"])
+
+
+def test_probabilities_lie_between_those_of_both(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = fit[0].graphs().set_index(["store", "source", "target"])
+    alone, prior = (weighed(fit, w, monkeypatch) for w in (1.0, 0.0))
+    low = np.minimum(alone["probability"], prior["probability"]) - 1e-6
+    high = np.maximum(alone["probability"], prior["probability"]) + 1e-6
+    assert ((low <= usual["probability"]) & (usual["probability"] <= high)).all()
+    assert np.abs(alone["probability"] - prior["probability"]).max() > 0.1
+
+
+def test_effects_stay_those_of_the_regression(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = ["effect", "lower", "upper"]
+    alone, prior = (weighed(fit, w, monkeypatch)[columns] for w in (1.0, 0.0))
+    pd.testing.assert_frame_equal(alone, prior)
+
+
+def test_what_the_user_gave_stays_and_reactive_channels_are_the_regressions(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = fit[1].nodes
+    alone, prior = (weighed(fit, w, monkeypatch)["probability"].unstack(0) for w in (1.0, 0.0))
+    assert (prior.loc[(names[-1], names[0])] == 0).all()
+    assert (prior.loc[(names[1], names[-1])] == 1).all()
+    pd.testing.assert_frame_equal(alone.loc[[names[2]]], prior.loc[[names[2]]])
+
+
+def test_a_store_has_the_same_graph_in_other_company(fit: Fit) -> None:
+    model, panel, _ = fit
+    both = model.graphs().set_index("store")
+    for store in panel.stores.tolist():
+        single = model.graphs(panel.select([store])).set_index("store")
+        found, expected = (frame.loc[[store], "probability"] for frame in (single, both))
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_short_or_unlike_histories_keep_what_the_regression_says(fit: Fit) -> None:
+    model, panel, _ = fit
+    windows = model._windows(panel.data)
+    edges = combined_edges.combined_edges(panel, model.calendar_, (), (), (None, (), ()))
+    assert isinstance(edges, CombinedEdges)
+    nodes = len(panel.nodes)
+    probability = torch.full((2, nodes, nodes), 0.5, dtype=torch.float64)
+    stores = np.arange(2)
+    assert not torch.equal(edges(probability, windows, stores), probability)
+    short = model._windows(panel.split(60 - combined_edges.LEAST_STEPS + 1)[0].data)
+    assert torch.equal(edges(probability, short, stores), probability)
+    edges.graphs.familiarity = deepcopy(edges.graphs.familiarity)  # the shipped one is shared
+    edges.graphs.familiarity.farthest.fill_(1e-9)
+    assert torch.equal(edges(probability, windows, stores), probability)
+
+
+def test_months_are_in_no_law(fit: Fit) -> None:
+    panel = fit[1]
+    values = panel.data.values.reshape(panel.n_stores, -1, len(panel.nodes))
+    schema = panel.schema.model_copy(update={"freq": "MS", "controls": []})
+    monthly = Panel.from_arrays(values, schema=schema, first_date="2020-01-01", freq="MS")
+    assert combined_edges.combined_edges(monthly, fit[0].calendar_, (), (), (None, (), ())) is None
