@@ -226,7 +226,9 @@ class Predictor:
         if store is not None:
             panel = panel.select([store])
         windows = self._windows(panel.data)
-        return curve_table(self._answers(windows, panel, fleet=fleet), windows, panel, channel, points)
+        return curve_table(
+            self._answers(windows, panel, fleet=fleet), windows, panel, channel, points
+        )
 
     def adstock(self, lags: int = 12) -> pd.DataFrame:
         """Adstock curves: when a step's spend acts on the target, channel by channel.
