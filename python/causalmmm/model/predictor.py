@@ -68,7 +68,9 @@ class Predictor:
     control_names_: list[str]
     panel_: Panel | None  # of a loaded model: none
 
-    def graphs(self, panel: PanelLike | None = None, *, threshold: float = 0.0) -> pd.DataFrame:
+    def graphs(
+        self, panel: PanelLike | None = None, *, threshold: float = 0.0, prior: bool = False
+    ) -> pd.DataFrame:
         """Posterior graphs: store, source, target, probability, effect, lower, upper.
 
         A new store is scored without training. ``effect`` is what the source adds to the target per
@@ -76,8 +78,9 @@ class Predictor:
         with what the target's own past keeps of it from step to step (its long-run effect);
         ``lower`` and ``upper`` bound it with 90 % posterior probability. They allow for what a
         window leaves open about the shape of the response curve. Rows with a probability below
-        ``threshold`` are left out. Of weekly panels under the response regression, probabilities
-        are its own and the pretrained prior's together; effects are its own.
+        ``threshold`` are left out. With ``prior``, probabilities of the response regression on
+        weekly panels are its own and the pretrained prior's together, which are better calibrated;
+        effects stay its own. Exported files answer without.
 
         >>> list(model.graphs(threshold=0.5))
         ['store', 'source', 'target', 'probability', 'effect', 'lower', 'upper']
@@ -85,7 +88,7 @@ class Predictor:
         panel = self._known(panel)
         windows = self._windows(panel.data)
         edges = None
-        if isinstance(self.model_, Regression):
+        if prior and isinstance(self.model_, Regression):
             given = self.edge_prior, self.forbidden, self.required
             edges = combined_edges(panel, self.calendar_, self.signed, self.reactive, given)
         return graph_table(self._answers(windows, panel, edges=edges), windows, panel, threshold)

@@ -30,16 +30,23 @@ def fit() -> Fit:
 def weighed(fit: Fit, weight: float, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     """Graphs with that weight of the regression."""
     monkeypatch.setattr(combined_edges, "REGRESSION_WEIGHT", weight)
-    return fit[0].graphs().set_index(["store", "source", "target"])
+    return fit[0].graphs(prior=True).set_index(["store", "source", "target"])
 
 
 def test_probabilities_lie_between_those_of_both(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = fit[0].graphs().set_index(["store", "source", "target"])
+    usual = fit[0].graphs(prior=True).set_index(["store", "source", "target"])
     alone, prior = (weighed(fit, w, monkeypatch) for w in (1.0, 0.0))
     low = np.minimum(alone["probability"], prior["probability"]) - 1e-6
     high = np.maximum(alone["probability"], prior["probability"]) + 1e-6
     assert ((low <= usual["probability"]) & (usual["probability"] <= high)).all()
     assert np.abs(alone["probability"] - prior["probability"]).max() > 0.1
+
+
+def test_without_the_prior_edges_are_the_regressions(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = fit[0].graphs().set_index(["store", "source", "target"])
+    pd.testing.assert_frame_equal(plain, weighed(fit, 1.0, monkeypatch), rtol=0, atol=1.1e-4)
 
 
 def test_effects_stay_those_of_the_regression(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,9 +67,9 @@ def test_what_the_user_gave_stays_and_reactive_channels_are_the_regressions(
 
 def test_a_store_has_the_same_graph_in_other_company(fit: Fit) -> None:
     model, panel, _ = fit
-    both = model.graphs().set_index("store")
+    both = model.graphs(prior=True).set_index("store")
     for store in panel.stores.tolist():
-        single = model.graphs(panel.select([store])).set_index("store")
+        single = model.graphs(panel.select([store]), prior=True).set_index("store")
         found, expected = (frame.loc[[store], "probability"] for frame in (single, both))
         np.testing.assert_array_equal(found, expected)
 
