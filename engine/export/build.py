@@ -13,19 +13,25 @@ from causalmmm.engine.export.clean import clean
 from causalmmm.engine.export.graph import (
     CURVES,
     FORECASTS,
+    GRAPHS,
     INPUTS,
     MIN_HORIZON,
     OUTPUTS,
     ExportedModel,
 )
 from causalmmm.engine.export.nodes import ELEMENT, Value
+from causalmmm.engine.export.regression import ExportedRegression
 from causalmmm.engine.export.trace import Trace
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.ops.export_switch import while_exporting
+from causalmmm.engine.regression import Regression
 from causalmmm.engine.spec.calendar import CalendarSpec
 
 OPSETS = (18, 20, 21)
 SWITCH = "with_contributions"  # bool scalar
+GRAPH_SWITCH = "with_graphs"  # bool scalar, of regressions
+_EXAMPLE_STEPS = 25
+_WHOLE = ("date", "future_date", "store")
 _IR_VERSION = {18: 8, 20: 9, 21: 10}  # the first that has the opset, for the sake of old runtimes
 
 
@@ -45,12 +51,50 @@ def build(
     draws    futures per forecast; with ``seed`` they are those of ``simulate_futures``.
     horizon  maximum number of steps ahead.
     """
-    if opset not in OPSETS:
-        raise ValueError(f"opset must be one of {OPSETS}, got {opset}")
+    _check(opset)
     module = ExportedModel(model, calendar, window=window, draws=draws, seed=seed, horizon=horizon)
-    first, other = _examples(model, len(calendar.control_mean), window)
+    first, other = _examples(
+        {
+            "series": len(model.baseline.shared),
+            "control": len(calendar.control_mean),
+            "feature": model.decoder.context_slope.shape[1],
+        },
+        INPUTS,
+        min(model.config.memory + 30, window),  # longer ones would be cut to one length
+    )
     graph = trace(module.eval(), first, other, INPUTS, OUTPUTS)
     _make_outputs_optional(graph)
+    return _model(graph, opset)
+
+
+def build_regression(
+    model: Regression,
+    calendar: CalendarSpec,
+    *,
+    window: int,
+    seed: int,
+    opset: int = OPSETS[0],
+) -> onnx.ModelProto:
+    """The ONNX model of a fitted regression, without metadata; see ``regression``."""
+    _check(opset)
+    inputs = {name: axes for name, axes in INPUTS.items() if name != "context"}
+    inputs["store"] = ("batch",)
+    module = ExportedRegression(model, calendar, window=window, seed=seed)
+    sizes = {"series": model.layout.nodes, "control": len(calendar.control_mean)}
+    first, other = _examples(sizes, inputs, min(_EXAMPLE_STEPS, window))
+    graph = trace(module, first, other, inputs, OUTPUTS)
+    graph.input.append(helper.make_tensor_value_info(GRAPH_SWITCH, onnx.TensorProto.BOOL, []))
+    make_optional(graph, GRAPH_SWITCH, GRAPHS)
+    _make_outputs_optional(graph)
+    return _model(graph, opset)
+
+
+def _check(opset: int) -> None:
+    if opset not in OPSETS:
+        raise ValueError(f"opset must be one of {OPSETS}, got {opset}")
+
+
+def _model(graph: onnx.GraphProto, opset: int) -> onnx.ModelProto:
     clean(graph)
     return helper.make_model(
         graph,
@@ -100,29 +144,23 @@ def _declared(
 
 
 def _examples(
-    model: CausalModel, controls: int, window: int
+    fixed: dict[str, int], inputs: dict[str, tuple[str, ...]], steps: int
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Inputs in two sizes of every dynamic axis; no two axes share both."""
-    steps = min(model.config.memory + 30, window)  # longer ones would be cut to one length
-    fixed = {
-        "series": len(model.baseline.shared),
-        "control": controls,
-        "feature": model.decoder.context_slope.shape[1],
-    }
     first = {"batch": 2, "time": steps, "horizon": 5, "level": 2, "point": 4}
     other = {"batch": 5, "time": steps - 1, "horizon": MIN_HORIZON, "level": 3, "point": 7}
-    return _example(first | fixed), _example(other | fixed)
+    return _example(first | fixed, inputs), _example(other | fixed, inputs)
 
 
-def _example(sizes: dict[str, int]) -> dict[str, Tensor]:
+def _example(sizes: dict[str, int], inputs: dict[str, tuple[str, ...]]) -> dict[str, Tensor]:
     """Ones for every input that has columns: only their shapes matter."""
-    inputs = {}
-    for name, axes in INPUTS.items():
+    given = {}
+    for name, axes in inputs.items():
         shape = [sizes[axis] for axis in axes]
         if 0 not in shape:
-            dtype = torch.int64 if name.endswith("date") else torch.float32
-            inputs[name] = torch.ones(shape, dtype=dtype)
-    return inputs
+            dtype = torch.int64 if name in _WHOLE else torch.float32
+            given[name] = torch.ones(shape, dtype=dtype)
+    return given
 
 
 def _make_outputs_optional(graph: onnx.GraphProto) -> None:

@@ -133,7 +133,8 @@ def _getitem(op: Nodes, out: Result, x: Any, index: Any) -> Value:
         if isinstance(part, int):
             x = op.Gather(x, np.array(part), axis=axis)
         elif not isinstance(part, slice):
-            x = op.Gather(x, np.array(part) if isinstance(part, list) else part, axis=axis)
+            chosen = np.array(part, np.int64) if isinstance(part, list) else part
+            x = op.Gather(x, chosen, axis=axis)
     new, axis = [], 0
     for part in index:
         if part is None:
@@ -212,9 +213,10 @@ def _new_ones(op: Nodes, out: Result, x: Any, *dimensions: Any) -> Value:
 
 
 def _arange(op: Nodes, out: Result, *span: Any, **_: Any) -> Value:
-    begin, end = span if len(span) == 2 else (0, *span)
-    begin, end = (op.Squeeze(sizes(op, [bound]), [0]) for bound in (begin, end))
-    steps = op.Range(begin, end, np.array(1))
+    begin, end = span[:2] if len(span) > 1 else (0, *span)
+    stride = span[2] if len(span) > 2 else 1
+    begin, end, stride = (op.Squeeze(sizes(op, [x]), [0]) for x in (begin, end, stride))
+    steps = op.Range(begin, end, stride)
     return steps if out.dtype == torch.int64 else op.Cast(steps, to=ELEMENT[out.dtype])
 
 
@@ -258,9 +260,23 @@ def _flip(op: Nodes, out: Result, x: Any, dim: int) -> Value:
 def _pad(
     op: Nodes, out: Result, x: Any, pad: Sequence[int], mode: str = "constant", value: Any = None
 ) -> Value:
-    """Pads are given from the last axis on, before and after each."""
-    axes = [len(out.shape) - 1 - k for k in range(len(pad) // 2)]
-    return op.Pad(x, [*pad[::2], *pad[1::2]], cast(op, value or 0, out.dtype), axes)
+    """Pads are given from the last axis on, before and after each; all axes are written, since
+    onnxruntime's optimiser of transpositions takes no notice of a choice of axes."""
+    others = [0] * (len(out.shape) - len(pad) // 2)
+    pads = [*others, *pad[-2::-2], *others, *pad[-1::-2]]
+    return op.Pad(x, pads, cast(op, value or 0, out.dtype))
+
+
+def _split(op: Nodes, out: Sequence[Result], x: Any, parts: Sequence[int], dim: int) -> list[Value]:
+    return op.add("Split", [x, list(parts)], {"axis": dim}, len(out))
+
+
+def _argmax(op: Nodes, out: Result, x: Any, dim: int) -> Value:
+    return op.ArgMax(x, axis=dim, keepdims=0)
+
+
+def _index_select(op: Nodes, out: Result, x: Any, dim: int, index: Any) -> Value:
+    return op.Gather(x, index, axis=dim)
 
 
 def _gather(op: Nodes, out: Result, x: Any, dim: int, index: Any) -> Value:
@@ -337,11 +353,33 @@ def _normal_cdf(op: Nodes, out: Result, x: Any) -> Value:
     return op.Add(half, op.Mul(half, op.Erf(op.Mul(x, root))))
 
 
+# erfc(z) = t exp(-z^2 + polynomial(t)), t = 1 / (1 + z / 2), to 1.2e-7 of its value (Numerical
+# Recipes, 6.2.2): its logarithm is exact in the far tail, where ONNX's Erf has nothing left.
+_ERFC = (
+    *(-1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806),
+    *(0.27886807, -1.13520398, 1.48851587, -0.82215223, 0.17087277),
+)
+
+
+def _log_normal_cdf(op: Nodes, out: Result, x: Any) -> Value:
+    def number(value: float) -> Value:
+        return op.constant(value, out.dtype)
+
+    z = op.Mul(op.Abs(x), number(math.sqrt(0.5)))
+    t = op.Reciprocal(op.Add(number(1.0), op.Mul(z, number(0.5))))
+    series = number(_ERFC[-1])
+    for coefficient in _ERFC[-2::-1]:
+        series = op.Add(number(coefficient), op.Mul(t, series))
+    tail = op.Add(op.Log(op.Mul(t, number(0.5))), op.Sub(series, op.Mul(z, z)))  # log of P(Z > |x|)
+    above = op.Log(op.Sub(number(1.0), op.Exp(tail)))
+    return op.Where(op.Less(x, number(0.0)), tail, above)
+
+
 _ELEMENTWISE = {
     "Add": "add __radd__",
     "Sub": "sub",
     "Mul": "mul __rmul__",
-    "Div": "div true_divide",
+    "Div": "div true_divide floor_divide __floordiv__",  # of whole numbers >= 0, as C divides
     "Pow": "pow __pow__",
     "Mod": "remainder",
     "Max": "maximum clamp_min",
@@ -381,6 +419,7 @@ _OTHERS: dict[str, Translation] = {
     "ne": lambda op, out, x, y: op.Not(_comparison("Equal")(op, out, x, y)),
     "any": _any,
     "arange": _arange,
+    "argmax": _argmax,
     "cat": _cat,
     "clamp": _clamp,
     "clamp_max": _clamp_max,
@@ -398,6 +437,7 @@ _OTHERS: dict[str, Translation] = {
     "full_like": _full_like,
     "gather": _gather,
     "__getitem__": _getitem,
+    "index_select": _index_select,
     "isinf": lambda op, out, x: op.IsInf(x),
     "isnan": lambda op, out, x: op.IsNaN(x),
     "layer_norm": _layer_norm,
@@ -417,7 +457,9 @@ _OTHERS: dict[str, Translation] = {
     "silu": lambda op, out, x, inplace=False: op.Mul(x, sigmoid(op, out, x)),
     "softmax": _softmax,
     "softplus": softplus,
+    "special_log_ndtr": _log_normal_cdf,
     "special_ndtr": _normal_cdf,
+    "split": _split,
     "square": _square,
     "squeeze": _squeeze,
     "stack": _stack,

@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.evidence.mean_field import coordinate_ascent
-from causalmmm.engine.export.nodes import LAST, Nodes, Value
+from causalmmm.engine.export.nodes import ELEMENT, LAST, Nodes, Value
 from causalmmm.engine.ops import linalg
+from causalmmm.engine.regression.answers import ascending
+from causalmmm.engine.regression.contributions import kept
+from causalmmm.engine.regression.edges import below
 from causalmmm.kernels.edge import reference
 from causalmmm.kernels.edge.records import Draw, FirstPass, SecondPass
 
@@ -32,6 +35,19 @@ def translations() -> dict[Any, Callable[..., Any]]:
         linalg.spd_inverse: spd_inverse,
         linalg.whitening: whitening,
         linalg.cholesky: cholesky,
+        linalg.factor: factor,
+        linalg.solve_factor: lambda op, out, white, right: op.MatMul(white, right),
+        linalg.solve_factor_transposed: lambda op, out, white, right: op.MatMul(
+            _turned(op, white), right
+        ),
+        linalg.solve_matrix: lambda op, out, white, right: op.MatMul(
+            _turned(op, white), op.MatMul(white, right)
+        ),
+        linalg.inverse_of: lambda op, out, white: op.MatMul(_turned(op, white), white),
+        linalg.log_determinant: _log_determinant,
+        below: _below,
+        ascending: _ascending,
+        kept: _kept,
         coordinate_ascent: mean_field,
         torch.ops.causalmmm.adstock_hill.default: adstock_hill,
     }
@@ -43,6 +59,12 @@ def examples() -> dict[Any, Callable[..., Any]]:
         linalg.spd_inverse: torch.ones_like,
         linalg.whitening: torch.ones_like,
         linalg.cholesky: torch.ones_like,
+        linalg.factor: torch.ones_like,
+        linalg.solve_factor: lambda white, right: torch.ones_like(white @ right),
+        linalg.solve_factor_transposed: lambda white, right: torch.ones_like(white @ right),
+        linalg.solve_matrix: lambda white, right: torch.ones_like(white @ right),
+        linalg.inverse_of: torch.ones_like,
+        linalg.log_determinant: lambda white: torch.ones_like(white[..., 0, 0]),
         coordinate_ascent: lambda xty, *_: (torch.ones_like(xty), torch.ones_like(xty)),
     }
 
@@ -82,6 +104,55 @@ def whitening(op: Nodes, out: Any, matrix: Any) -> Value:
     size, rank = matrix.shape[-1], len(matrix.shape)
     looped = size > _MAX_UNROLLED or (rank > 3 and size > _LEAF)
     return _by_halves(op, matrix, size, rank, looped, matrix.dtype)
+
+
+def factor(op: Nodes, out: Any, matrix: Any) -> Value:
+    """What stands for a matrix [..., M, M] in ``linalg``: here the inverse of its Cholesky factor.
+
+    As one batch of matrices, whatever its axes: they are eliminated side by side.
+    """
+    size, rank = matrix.shape[-1], len(matrix.shape)
+    flat = matrix if rank == 3 else op.Reshape(matrix, [-1, size, size])
+    white = _by_halves(op, flat, size, 3, size > _MAX_UNROLLED, matrix.dtype)
+    return white if rank == 3 else op.Reshape(white, op.Shape(matrix))
+
+
+def _turned(op: Nodes, white: Any) -> Value:
+    return op.Transpose(white, perm=_flip(len(white.shape)))
+
+
+def _log_determinant(op: Nodes, out: Any, white: Any) -> Value:
+    size = white.shape[-1]
+    inside = np.eye(size, dtype=_NUMPY[white.dtype])
+    on = op.ReduceSum(op.Mul(white, inside), [-1], keepdims=0)
+    return op.Mul(op.ReduceSum(op.Log(on), [-1], keepdims=0), op.constant(-2.0, white.dtype))
+
+
+def _below(op: Nodes, out: Any, ends: Any, value: Any) -> Value:
+    less = op.Less(op.Unsqueeze(ends, [1]), op.Unsqueeze(value, [2]))
+    count = op.ReduceSum(op.Cast(less, to=ELEMENT[torch.float32]), [-1], keepdims=0)
+    return op.Cast(count, to=ELEMENT[torch.int64])
+
+
+def _ascending(op: Nodes, out: Any, values: Any) -> Value:
+    return op.add("TopK", [values, [values.shape[0]]], {"axis": 0, "largest": 0}, 2)[0]
+
+
+def _kept(op: Nodes, out: Any, part: Any, own: Any) -> Value:
+    """``regression.contributions.kept``: c(t) + own c(t - 1) + own^2 c(t - 2) + ..."""
+    rank = len(part.shape)
+    missing = [*range(len(own.shape), rank - 1)]
+    weight = op.Unsqueeze(own, missing) if missing else own
+    moved = op.Transpose(part, perm=[rank - 1, *range(rank - 1)])
+    first = op.Gather(moved, np.array(0), axis=0)
+    zero = op.Sub(first, first)
+
+    def body(op: Nodes, states: Sequence[Value], rows: Sequence[Value]) -> Any:
+        after = _of(op.Add(rows[0], op.Mul(weight, states[0])), part.dtype, rank - 1)
+        return [after], [after]
+
+    path = op.scan(body, [(zero, part.dtype, rank - 1)], [(moved, part.dtype, rank)])[1]
+    return op.Transpose(path, perm=[*range(1, rank), 0])
 
 
 def _by_halves(
@@ -248,27 +319,30 @@ def _block_starts(op: Nodes, initial: Any, rate: Value, gained: Value) -> Value:
 def _plain_adstock_hill(
     op: Nodes, x: Any, decay: Any, slope: Any, half: Any, initial: Any
 ) -> tuple[Value, Value]:
-    """The same, step by step, for any leading axes."""
-    rank = len(x.shape)
+    """The same, step by step, for any leading axes and in the dtype of x."""
+    inside, rank, dtype = len(x.shape), max(len(x.shape), len(decay.shape)), x.dtype
     rate = op.Squeeze(decay, [-1])
+    moved = op.Transpose(x, perm=[inside - 1, *range(inside - 1)])
+    zero = op.Sub(op.Gather(moved, np.array(0), axis=0), op.Gather(moved, np.array(0), axis=0))
+    stock = op.Add(op.Add(initial, zero), op.Mul(rate, op.constant(0.0, dtype)))  # all axes
 
     def body(op: Nodes, states: Sequence[Value], rows: Sequence[Value]) -> Any:
         (stock,), (now,) = states, rows
         after = op.Add(now, op.Mul(rate, op.Sub(stock, now)))
-        return [_of(after, torch.float32, rank - 1)], [_of(after, torch.float32, rank - 1)]
+        return [_of(after, dtype, rank - 1)], [_of(after, dtype, rank - 1)]
 
-    moved = op.Transpose(x, perm=[rank - 1, *range(rank - 1)])
-    states = [(initial, torch.float32, rank - 1)]
-    final, stock = op.scan(body, states, [(moved, torch.float32, rank)])
+    final, stock = op.scan(body, [(stock, dtype, rank - 1)], [(moved, dtype, inside)])
     stock = op.Transpose(stock, perm=[*range(1, rank), 0])
-    return _hill(op, stock, slope, half), final
+    return _hill(op, stock, slope, half, dtype), final
 
 
-def _hill(op: Nodes, stock: Value, slope: Any, half: Any) -> Value:
+def _hill(
+    op: Nodes, stock: Value, slope: Any, half: Any, dtype: torch.dtype = torch.float32
+) -> Value:
     """stock / size is the sign and costs less than ``Sign``; zero stays zero."""
-    size = op.Max(op.Abs(stock), op.constant(1.1754943508222875e-38))
+    size = op.Max(op.Abs(stock), op.constant(torch.finfo(dtype).tiny, dtype))
     ratio = op.Mul(slope, op.Sub(op.Log(half), op.Log(size)))
-    return op.Div(stock, op.Mul(size, op.Add(op.constant(1.0), op.Exp(ratio))))
+    return op.Div(stock, op.Mul(size, op.Add(op.constant(1.0, dtype), op.Exp(ratio))))
 
 
 def mean_field(

@@ -74,6 +74,11 @@ class Axis(int):
             return NotImplemented
         return self._combined("Mul", self, x, int(self) * int(x), self.other * second(x))
 
+    def __floordiv__(self, x: Any) -> Any:
+        if not isinstance(x, int):
+            return NotImplemented
+        return self._combined("Div", self, x, int(self) // int(x), self.other // second(x))
+
     __radd__, __rmul__ = __add__, __mul__
 
     def _compared(self, x: Any, test: str) -> Any:
@@ -106,7 +111,7 @@ class Axis(int):
         raise TypeError("the size of a dynamic axis cannot enter the graph as a number")
 
     __hash__ = int.__hash__
-    __float__ = __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = _no_number
+    __float__ = __truediv__ = __rtruediv__ = __rfloordiv__ = __mod__ = _no_number
 
 
 def second(size: int) -> int:

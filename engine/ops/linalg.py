@@ -32,6 +32,48 @@ def whitening(matrix: Tensor) -> Tensor:
     return _whitening(matrix)
 
 
+# What follows works on a factor that nothing else reads: the Cholesky factor of a matrix or, in an
+# exported graph, where triangular systems cannot be solved, the inverse of that.
+
+
+@exports_whole
+def factor(matrix: Tensor) -> Tensor:
+    """A factor of [..., M, M] for the functions below."""
+    return _cholesky(matrix)
+
+
+@exports_whole
+def solve_factor(root: Tensor, right: Tensor) -> Tensor:
+    """L^-1 right [..., M, K], for the matrix L L'."""
+    solved: Tensor = torch.linalg.solve_triangular(root, right, upper=False)
+    return solved
+
+
+@exports_whole
+def solve_factor_transposed(root: Tensor, right: Tensor) -> Tensor:
+    """L'^-1 right [..., M, K]: of the covariance (L L')^-1 where right has that of the identity."""
+    solved: Tensor = torch.linalg.solve_triangular(root.mT, right, upper=True)
+    return solved
+
+
+@exports_whole
+def solve_matrix(root: Tensor, right: Tensor) -> Tensor:
+    """(L L')^-1 right [..., M, K]."""
+    return torch.cholesky_solve(right, root)
+
+
+@exports_whole
+def inverse_of(root: Tensor) -> Tensor:
+    """(L L')^-1 [..., M, M]."""
+    return torch.cholesky_inverse(root)
+
+
+@exports_whole
+def log_determinant(root: Tensor) -> Tensor:
+    """[...]: log |L L'|."""
+    return 2 * root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
 def ridged(gram: Tensor, ridge: float) -> Tensor:
     """gram + ridge I of [..., M, M]."""
     return gram + ridge * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)

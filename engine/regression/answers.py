@@ -12,14 +12,16 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from causalmmm.engine.ops.export_switch import exports_whole
 from causalmmm.engine.regression.calibration import draw_calibrated
 from causalmmm.engine.regression.design import Observed
 from causalmmm.engine.regression.posterior import Draws, Known, chunks, know
 from causalmmm.engine.regression.problem import in_single
 from causalmmm.engine.regression.state import Regression
-from causalmmm.kernels import adstock_hill
+from causalmmm.engine.regression.theta import saturated
 
 Value = TypeVar("Value")
+_ENDS = torch.tensor([0.05, 0.95], dtype=torch.float64)  # of central 90 % intervals
 
 
 class Lazily(Mapping[int, Value], Generic[Value]):
@@ -114,27 +116,53 @@ def responses_of(known: Known, drawn: Draws, some: slice) -> Tensor:
 @torch.no_grad()
 def graphs(stores: StorePosterior, seed: int = 1) -> PairTable:
     """Edges and effects of every pair."""
-    nodes, observed = stores.regression.layout.nodes, stores.observed
+    observed = stores.observed
     rows = observed.mask.to(torch.float64)
-    table = [torch.zeros(len(rows), nodes, nodes, dtype=torch.float64) for _ in range(4)]
-    for receiver, known in stores.known.items():
-        if not known.fitted.senders:
+    columns: list[list[Tensor]] = []
+    for receiver in range(stores.regression.layout.nodes):
+        known = stores.known.get(receiver)
+        if known is None or not known.fitted.senders:
+            columns.append([torch.zeros_like(observed.x[..., 0])] * 4)
             continue
-        place = (slice(None), list(known.fitted.senders), receiver)
         drawn = draw_calibrated(
             stores.regression, known, observed, min(stores.draws, 100), seed, everything=True
         )
-        ranges = chunks(len(drawn.own), observed.x.numel()) if known.shaped else [(0, 1)]
+        ranges = chunks(len(drawn.shapes.decay), observed.x) if known.shaped else [(0, 1)]
         sums = [
             (responses_of(known, drawn, slice(*some)) @ rows.unsqueeze(-1)).squeeze(-1)
             for some in ranges
         ]
-        mean = torch.cat(sums) / rows.sum(-1, keepdim=True)  # [D or 1, B, n]
+        mean = torch.cat(sums, 0) / rows.sum(-1, keepdim=True)  # [D or 1, B, n]
         added = mean * drawn.effects / (1 - drawn.own).unsqueeze(-1)  # [D, B, n]
-        ends = added.quantile(torch.tensor([0.05, 0.95], dtype=torch.float64), 0)
-        table[0][place] = known.inclusion.probability
-        table[1][place], table[2][place], table[3][place] = added.mean(0), ends[0], ends[1]
-    return PairTable(*table)
+        ends = quantiles(added, _ENDS)
+        parts = (known.inclusion.probability, added.mean(0), ends[0], ends[1])
+        columns.append([of_nodes(part, known, observed.x.shape[1]) for part in parts])
+    return PairTable(*(torch.stack(parts, -1) for parts in zip(*columns, strict=True)))
+
+
+def of_nodes(part: Tensor, known: Known, nodes: int, dim: int = -1) -> Tensor:
+    """Values of all ``nodes`` along an axis, from those of a receiver's senders; zero elsewhere."""
+    senders = known.fitted.senders
+    none = torch.zeros_like(part.sum(dim, keepdim=True))
+    place = [senders.index(j) if j in senders else len(senders) for j in range(nodes)]
+    return torch.cat([part, none], dim).index_select(dim, torch.tensor(place))
+
+
+@exports_whole
+def ascending(values: Tensor) -> Tensor:
+    """Values [D, ...] in ascending order along the first axis."""
+    return values.sort(0).values
+
+
+def quantiles(values: Tensor, shares: Tensor) -> Tensor:
+    """Quantiles [L, ...] of draws [D, ...] at ``shares`` [L] in [0, 1], interpolated linearly."""
+    ordered = ascending(values)
+    last = values.shape[0] - 1
+    place = shares.to(values.dtype) * last
+    below = place.to(torch.int64).clamp_max(last - 1) if last else place.to(torch.int64)
+    share = (place - below.to(values.dtype)).view(-1, *[1] * (values.dim() - 1))
+    low = ordered[below]
+    return low + share * (ordered[below + 1] - low) if last else low
 
 
 @torch.no_grad()
@@ -146,28 +174,28 @@ def curves(
 
     Carry-over sums to one, so it does not change what constant spend comes to.
     """
-    target = stores.regression.layout.nodes - 1
+    target, nodes = stores.regression.layout.nodes - 1, amounts.shape[1]
     known, mixed = stores.known[target], stores.drawn[target]
     senders = list(known.fitted.senders)
+    if not senders:
+        none = torch.zeros_like(amounts, dtype=torch.float64)
+        total = None if unit is None else torch.zeros(stores.draws, *amounts.shape[1:]).double()
+        return CurveTable(none, none, none, none, total)
     drawn = draw_calibrated(
         stores.regression, known, stores.observed, stores.draws, seed, everything=True
     )
     exposure = amounts[:, senders].to(torch.float64) * known.unit.unsqueeze(-1)  # [B, n, G]
-    wide = [torch.zeros_like(amounts, dtype=torch.float64) for _ in range(4)]
-    first = torch.zeros((), dtype=torch.float64)
-    total = None
-    for name, source in (("present", drawn), ("mixed", mixed)):
-        slope, half = (s[:, None, :, None] for s in (source.shapes.slope, source.shapes.half))
-        response = adstock_hill(exposure, first.view(1, 1, 1, 1), slope, half)[0]  # [D, B, n, G]
+    added = []
+    for source in (drawn, mixed):
+        shapes = (source.shapes.slope, source.shapes.half)
+        slope, half = (s.unsqueeze(1).unsqueeze(-1) for s in shapes)
         gain = (source.effects / (1 - source.own).unsqueeze(-1)).unsqueeze(-1)
-        added = gain * response
-        if name == "mixed":
-            wide[3][:, senders] = added.mean(0)
-            continue
-        ends = added.quantile(torch.tensor([0.05, 0.95], dtype=torch.float64), 0)
-        wide[0][:, senders] = added.mean(0)
-        wide[1][:, senders], wide[2][:, senders] = ends[0], ends[1]
-        if unit is not None:
-            total = added.new_zeros(len(added), *amounts.shape[1:])
-            total[:, senders] = torch.einsum("dbng,b->dng", added, unit.to(added.dtype))
-    return CurveTable(wide[0], wide[1], wide[2], wide[3], total)
+        added.append(gain * saturated(exposure, slope, half))  # [D, B, n, G]
+    ends = quantiles(added[0], _ENDS)
+    parts = (added[0].mean(0), ends[0], ends[1], added[1].mean(0))
+    total = None
+    if unit is not None:
+        summed = (added[0] * unit.to(torch.float64).view(-1, 1, 1)).sum(1)  # [D, n, G]
+        total = of_nodes(summed, known, nodes, -2)
+    effect, lower, upper, expected = (of_nodes(part, known, nodes, -2) for part in parts)
+    return CurveTable(effect, lower, upper, expected, total)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from causalmmm.engine.regression.answers import StorePosterior, responses_of
-from causalmmm.engine.regression.posterior import Known, chunks
+from causalmmm.engine.ops.export_switch import exports_whole
+from causalmmm.engine.regression.answers import StorePosterior, of_nodes, responses_of
+from causalmmm.engine.regression.posterior import chunks
 from causalmmm.kernels import adstock_hill
 
 
@@ -44,8 +45,10 @@ def contributions(stores: StorePosterior) -> Contributions:
     target = stores.regression.layout.nodes - 1
     observed, rows = stores.observed, stores.observed.mask.to(torch.float64)
     parts, sums, total_sums = None, [], []
-    for begin, end in chunks(stores.draws, observed.x.numel()):
-        found = _parts(stores, target, slice(begin, end))
+    for begin, end in chunks(stores.draws, observed.x):
+        some = slice(begin, end)
+        found = _parts(stores, target, some)
+        found.append(_through_mediators(stores, target, some, found[3]))
         sums.append((found[3] * rows.unsqueeze(1)).sum(-1))
         total_sums.append((found[4] * rows.unsqueeze(1)).sum(-1))
         added = [part.sum(0) for part in found]
@@ -60,7 +63,7 @@ def contributions(stores: StorePosterior) -> Contributions:
 
 
 def _parts(stores: StorePosterior, receiver: int, some: slice) -> list[Tensor]:
-    """Draws of baseline, level, own [d, B, T], and direct and total parts [d, B, N, T]."""
+    """Draws of baseline, level, own [d, B, T], and direct parts [d, B, N, T]."""
     known, drawn = stores.known[receiver], stores.drawn[receiver]
     observed = stores.observed
     own, rho = drawn.own[some], known.fitted.rho
@@ -77,8 +80,18 @@ def _parts(stores: StorePosterior, receiver: int, some: slice) -> list[Tensor]:
         rest = predicted - baseline - level - added.sum(-2)
     else:
         rest = rho * _lagged((y - fitted) * observed.mask)
-    direct = _spread_out(added, known, observed.x.shape[1])
-    return [baseline, level, rest, direct, _through_mediators(stores, receiver, some, direct)]
+    return [baseline, level, rest, of_nodes(added, known, observed.x.shape[1], -2)]
+
+
+@torch.no_grad()
+def mean_parts(stores: StorePosterior) -> Tensor:
+    """[B, 2 + N, T]: baseline with level shifts, own past, and what every series added to the
+    target directly: posterior means (``contributions`` has the rest)."""
+    target = stores.regression.layout.nodes - 1
+    baseline, level, own, direct = (
+        part.mean(0) for part in _parts(stores, target, slice(0, stores.draws))
+    )
+    return torch.cat([torch.stack([baseline + level, own], 1), direct], 1)
 
 
 def _through_mediators(
@@ -102,11 +115,13 @@ def _through_mediators(
     for mediator in between:
         known, drawn = stores.known[mediator], stores.drawn[mediator]
         added = drawn.effects[some].unsqueeze(-1) * responses_of(known, drawn, some)
-        change = _spread_out(added, known, plan.nodes)[:, :, channels]
+        change = of_nodes(added, known, plan.nodes, -2)[:, :, channels]
         change = change + _carried(stores, mediator, some, lost)
-        lost[mediator] = kept(change, drawn.own[some].unsqueeze(-1))
+        own = drawn.own[some].unsqueeze(-1)
+        lost[mediator] = kept(change, own) if known.fitted.own_lag else change
     indirect = _carried(stores, receiver, some, lost)
-    indirect = kept(indirect, stores.drawn[receiver].own[some].unsqueeze(-1))
+    if stores.known[receiver].fitted.own_lag:
+        indirect = kept(indirect, stores.drawn[receiver].own[some].unsqueeze(-1))
     total = direct.clone()
     total[:, :, channels] += indirect
     return total
@@ -137,13 +152,12 @@ def _carried(stores: StorePosterior, receiver: int, some: slice, lost: dict[int,
     return result
 
 
+@exports_whole
 def kept(part: Tensor, own: Tensor) -> Tensor:
     """The part [..., T] with what the receiver's own past keeps of it: c(t) + own c(t - 1) + ...
 
     ``own`` [d, B] or with as many further axes of size one as the part has.
     """
-    if not bool(own.any()):
-        return part
     weight = own.reshape(*own.shape, *[1] * (part.ndim - own.ndim))
     gate, value, span, steps = weight, part, 1, part.shape[-1]
     while span < steps:  # doubling: each round sees twice as far back
@@ -155,9 +169,3 @@ def kept(part: Tensor, own: Tensor) -> Tensor:
 def _lagged(part: Tensor) -> Tensor:
     return torch.nn.functional.pad(part[..., :-1], (1, 0))
 
-
-def _spread_out(added: Tensor, known: Known, nodes: int) -> Tensor:
-    """[d, B, N, T] from parts of the senders [d, B, n, T]."""
-    wide = added.new_zeros(*added.shape[:2], nodes, added.shape[-1])
-    wide[:, :, list(known.fitted.senders)] = added
-    return wide

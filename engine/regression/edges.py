@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from causalmmm.engine.ops import linalg
+from causalmmm.engine.ops.export_switch import exporting, exports_whole
+from causalmmm.engine.ops.scan import State, roll
 from causalmmm.engine.regression.marginal import Moments, posterior
 from causalmmm.engine.regression.problem import Problem
 
@@ -59,9 +62,8 @@ class Inclusion:
             return (uniform < self.probability).to(torch.float64)
         ends = self.weights.cumsum(-1)  # [B, M]
         ends = ends / ends[:, -1:]
-        place = torch.searchsorted(ends, uniform[..., 0].mT.contiguous())  # [B, D]
-        chosen = self.subsets[place.clamp_max(len(self.subsets) - 1)]
-        return chosen.transpose(0, 1)
+        place = below(ends, uniform[..., 0].mT)  # [B, D]
+        return self.subsets[place.clamp_max(len(self.subsets) - 1)].transpose(0, 1)
 
 
 @torch.no_grad()
@@ -75,14 +77,14 @@ def sender_moments(problem: Problem, theta: Tensor, log_noise: Tensor) -> Moment
     at = moments.xty - (moments.xtx[..., :terms] @ centre[..., :terms, None]).squeeze(-1)
     a, b = scale[..., :terms], precision
     gram = a.unsqueeze(-1) * moments.xtx[:, :terms, :terms] * a.unsqueeze(-2) * b.unsqueeze(-1)
-    root = torch.linalg.cholesky(gram + torch.eye(terms, dtype=gram.dtype))
+    root = linalg.factor(linalg.ridged(gram, 1.0))
     both = torch.cat([moments.xtx[:, :terms, terms:], at[:, :terms, None]], -1)
     both = a.unsqueeze(-1) * both * b.unsqueeze(-1)
-    half = torch.linalg.solve_triangular(root, both, upper=False)
+    half = linalg.solve_factor(root, both)
     inner = half[..., :n].mT @ half  # [B, n, n + 1]
     xtx = moments.xtx[:, terms:, terms:] * b.unsqueeze(-1) - inner[..., :n]
     xty = at[:, terms:] * b - inner[..., n]
-    zero = xtx.new_zeros(len(xtx))
+    zero = torch.zeros_like(moments.yty)
     return Moments(_TRUST * xtx, _TRUST * xty, zero, zero)
 
 
@@ -93,6 +95,12 @@ def inclusion(moments: Moments, slab: Slab) -> Inclusion:
     if undecided <= MOST_EXACT:
         return _exact(moments, slab)
     return Inclusion(_propagated(moments, slab), None, None)
+
+
+@exports_whole
+def below(ends: Tensor, value: Tensor) -> Tensor:
+    """int64 [B, D]: how many of the ascending ``ends`` [B, M] lie below each value [B, D]."""
+    return torch.searchsorted(ends, value.contiguous())
 
 
 def all_subsets(required: Tensor) -> Tensor:
@@ -108,14 +116,17 @@ def _exact(moments: Moments, slab: Slab) -> Inclusion:
     subsets = all_subsets(slab.log_odds == torch.inf)  # [M, n]
     odds = torch.where(slab.log_odds == torch.inf, 0.0, slab.log_odds)
     ratio = slab.mean / slab.sd
-    size = max(1, _VALUES_AT_ONCE // (2 * subsets.numel()))
+    pieces = [(moments.xtx, moments.xty)]
+    if not exporting():
+        size = max(1, _VALUES_AT_ONCE // (2 * subsets.numel()))
+        pieces = list(zip(moments.xtx.split(size), moments.xty.split(size), strict=True))
     parts = []
-    for xtx, xty in zip(moments.xtx.split(size), moments.xty.split(size), strict=True):
+    for xtx, xty in pieces:
         value, mean, variance = _swept(xtx, xty, slab, subsets)  # [b, M], [b, M, n] twice
         tails = torch.special.log_ndtr(mean / variance.sqrt()) - torch.special.log_ndtr(ratio)
         value = value - 0.5 * subsets @ ratio.square() + subsets @ odds
         parts.append(value + (tails * subsets * slab.positive).sum(-1))
-    weights = torch.cat(parts).softmax(-1)  # [B, M]
+    weights = torch.cat(parts, 0).softmax(-1)  # [B, M]
     return Inclusion(weights @ subsets, subsets, weights)
 
 
@@ -126,22 +137,24 @@ def _swept(xtx: Tensor, xty: Tensor, slab: Slab, subsets: Tensor) -> tuple[Tenso
     A sweep (Goodnight, 1979) takes one sender into the regression, and doubles the number of
     subsets. Of the swept matrices only the columns of senders still to come are kept.
     """
-    stores, n = xty.shape
+    n = xty.shape[1]
     required = subsets.min(0).values.bool()
     order = [*required.nonzero().flatten().tolist(), *(~required).nonzero().flatten().tolist()]
     gram = slab.sd.unsqueeze(-1) * xtx * slab.sd + torch.eye(n, dtype=xtx.dtype)
     pull = slab.sd * xty + slab.mean / slab.sd  # [b, n]
     left = torch.cat([gram[..., order], pull.unsqueeze(-1)], -1).unsqueeze(1)  # [b, 1, n, n + 1]
-    variance = xty.new_zeros(stores, 1, n)
-    value = xty.new_zeros(stores, 1)
+    variance = torch.zeros_like(xty).unsqueeze(1)
+    value = variance[..., 0]
     for k in order:
         column, rest = left[..., 0], left[..., 1:]  # [b, m, n], [b, m, n, still to come + 1]
         pivot = column[..., k]  # [b, m], at least 1
         row = rest[..., k, :] / pivot.unsqueeze(-1)
         inside = rest - column.unsqueeze(-1) * row.unsqueeze(-2)
-        inside[..., k, :] = row
+        parts = (inside[..., :k, :], row.unsqueeze(-2), inside[..., k + 1 :, :])
+        inside = torch.cat(parts, -2)
         wider = variance + column.square() / pivot.unsqueeze(-1)
-        wider[..., k] = 1 / pivot
+        around = (wider[..., :k], (1 / pivot).unsqueeze(-1), wider[..., k + 1 :])
+        wider = torch.cat(around, -1)
         better = value + 0.5 * (pivot * row[..., -1].square() - pivot.log())
         if bool(required[k]):
             left, variance, value = inside, wider, better
@@ -154,16 +167,15 @@ def _swept(xtx: Tensor, xty: Tensor, slab: Slab, subsets: Tensor) -> tuple[Tenso
 def _propagated(moments: Moments, slab: Slab) -> Tensor:
     """[B, n]: inclusion probabilities by expectation propagation (Minka, 2001), as for spike and
     slab in Hernandez-Lobato et al. (2015): a normal site per sender, damped, in parallel."""
-    stores, n = moments.xty.shape
-    odds = slab.log_odds.expand(stores, n)
+    odds = slab.log_odds
     share = torch.sigmoid(odds)
     middle = share * slab.mean
     spread = (share * (slab.sd.square() + slab.mean.square()) - middle.square()).clamp_min(1e-10)
-    tau, nu = 1 / spread, middle / spread  # natural parameters of the sites, [B, n]
-    probability = share
-    for _ in range(_ROUNDS):
-        root = torch.linalg.cholesky(moments.xtx + torch.diag_embed(tau))
-        covariance = torch.cholesky_inverse(root)
+    zero = torch.zeros_like(moments.xty)
+
+    def step(sites: State, _: State) -> tuple[State, State]:
+        tau, nu = sites  # natural parameters, [B, n]
+        covariance = linalg.inverse_of(linalg.factor(moments.xtx + torch.diag_embed(tau)))
         mean = (covariance @ (moments.xty + nu).unsqueeze(-1)).squeeze(-1)
         variance = covariance.diagonal(dim1=-2, dim2=-1)
         left = (1 / variance - tau).clamp_min(1e-8)  # precision of the cavity
@@ -174,7 +186,10 @@ def _propagated(moments: Moments, slab: Slab) -> Tensor:
         new_nu = first * (new_tau + left) - place * left
         tau = tau + _DAMPING * (new_tau - tau)
         nu = nu + _DAMPING * (new_nu - nu)
-    return probability
+        return (tau, nu), (probability,)
+
+    begin = zero + 1 / spread, zero + middle / spread
+    return roll(step, begin, (torch.arange(_ROUNDS),))[0][-1]
 
 
 def _tilted(

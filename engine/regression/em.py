@@ -50,7 +50,8 @@ def _shared_parts(problem: Problem, theta: Tensor, mean: Tensor, covariance: Ten
     off = ((mean[:, :terms] - shared).square() + variance[:, :terms]).mean(0)
     held = torch.bincount(kind, minlength=kinds)
     scales = torch.zeros(kinds, dtype=off.dtype).index_add(0, kind, off) / held.clamp_min(1)
-    effect, doubt = mean[:, -spec.senders :], variance[:, -spec.senders :]
+    first = mean.shape[1] - spec.senders
+    effect, doubt = mean[:, first:], variance[:, first:]
     size = (effect.square() + doubt).mean(0).sqrt()
     positive = problem.design.positive
     centre = torch.where(positive, effect.mean(0), size).clamp_min(_LEAST_EFFECT)  # [n]

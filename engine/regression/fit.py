@@ -132,8 +132,7 @@ def base_problem(
         warm=choice.warm,
     )
     spec = spec_of(config, len(senders), groups, choice.own_lag)
-    empty = torch.zeros(len(observed.x), 0, dtype=torch.float64)
-    return Problem(built, spec, empty)
+    return Problem(built, spec, fixed_scale=built.y[:, :0])
 
 
 def spec_of(
@@ -248,7 +247,7 @@ def _with_level(task: Task, without: Fitted) -> Fitted:
         before = shifts.scale.shape[1]
         undecided = _calendar_undecided(plain.spec, mode.theta)
         shifts, more = find_shifts(
-            plain, observed, undecided, shifts, config.level_odds, _SHIFTS_AT_ONCE, shared=True
+            plain, observed, undecided, shifts, config.level_odds, _SHIFTS_AT_ONCE
         )
         common += more
         if shifts.scale.shape[1] == before:

@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from causalmmm.engine.ops import linalg
+from causalmmm.engine.ops.export_switch import exporting
+from causalmmm.engine.ops.scan import State, roll
 from causalmmm.engine.regression.design import Observed, quasi_difference
 from causalmmm.engine.regression.problem import Problem, noise_mode
 
@@ -45,6 +48,11 @@ class Shifts:
         """With one more stretch per store, [B] each."""
         pairs = ((self.begin, begin), (self.end, end), (self.scale, scale))
         return Shifts(*(torch.cat([old, new.unsqueeze(-1)], -1) for old, new in pairs))
+
+    def beside(self, more: Shifts) -> Shifts:
+        """These, then those."""
+        pairs = zip(vars(self).values(), vars(more).values(), strict=True)
+        return Shifts(*(torch.cat([one, other], -1) for one, other in pairs))
 
     def without(self, column: int) -> Shifts:
         keep = torch.arange(self.scale.shape[1]) != column
@@ -94,9 +102,13 @@ def pruned(
     return Shifts(shifts.begin[:, kept], shifts.end[:, kept], shifts.scale[:, kept]), common
 
 
-def shift_cost(observed: Observed, odds: float, shared: bool = True) -> float:
+def shift_cost(observed: Observed, odds: float) -> float:
     """Nats that one shift must gain, as it may begin and end anywhere."""
-    return odds + 2 * math.log(_edges(observed, shared).shape[-1])
+    return float(_own_cost(_edges(observed, shared=True), odds))
+
+
+def _own_cost(edges: Tensor, odds: float) -> Tensor:
+    return odds + 2 * torch.ones_like(edges[0], dtype=torch.float64).sum().log()
 
 
 @torch.no_grad()
@@ -117,15 +129,14 @@ def relevance(
     found = problem.posterior(theta, log_noise)
     end = found.mean.shape[-1] - senders
     size = found.mean[:, end - count : end]  # [B, L]
-    inverse = torch.cholesky_inverse(found.root).diagonal(dim1=-2, dim2=-1)
+    inverse = linalg.inverse_of(found.root).diagonal(dim1=-2, dim2=-1)
     known = (1 - inverse[:, end - count : end]).clamp_min(_LEAST_KNOWN)
     square, weight = size.square(), known
     for column in common:
         square[:, column], weight[:, column] = square[:, column].sum(), known[:, column].sum()
     scale = (square / weight).sqrt().clamp(_SIZES[0] / 2, 2 * _SIZES[-1])
     scale = torch.where(shifts.scale > 0, scale, shifts.scale)
-    scale[:, :held] = shifts.scale[:, :held]
-    return replace(shifts, scale=scale)
+    return replace(shifts, scale=torch.cat([shifts.scale[:, :held], scale[:, held:]], -1))
 
 
 @dataclass(frozen=True)
@@ -144,11 +155,9 @@ def find_shifts(
     shifts: Shifts,
     odds: float,
     most: int,
-    shared: bool,
 ) -> tuple[Shifts, list[int]]:
     """``shifts`` and up to ``most`` more that the evidence asks for, given theta; and the columns
-    of those that all stores have. Without ``shared`` none is looked for, and what a store is found
-    to have does not depend on the others.
+    of those that all stores have.
 
     Greedy, as in Tipping & Faul (2003): the best stretch of every store enters if its gain, less
     what its being anywhere in the history costs, is above ``odds``.
@@ -156,31 +165,66 @@ def find_shifts(
     common: list[int] = []
     for _ in range(most):
         current = shifted(problem, observed, shifts)
-        log_noise = noise_mode(current, theta)
-        search = _search(current, observed, theta, log_noise, shared)
-        cost = shift_cost(observed, odds, shared)
-        stores = search.gain.shape[0]
+        search = _search(current, observed, theta, noise_mode(current, theta), shared=True)
         best, at = search.gain.flatten(1).max(-1)  # [B]
+        cost = shift_cost(observed, odds)
         own = (best - cost - math.log(len(_SIZES))).clamp_min(0)
-        if shared and stores > 1:
+        stores = len(own)
+        if stores > 1:
             total, place = search.gain.sum(0).flatten().max(-1)
             if float(total) - cost > float(own.sum()):
                 common.append(shifts.scale.shape[1])
-                shifts = _entered(shifts, search, place.expand(stores), torch.ones(stores))
+                shifts = shifts.add(*_stretch(search, place.expand(stores)))
                 continue
         if not bool((own > 0).any()):
             break
-        shifts = _entered(shifts, search, at, (own > 0).double())
+        begin, end, scale = _stretch(search, at)
+        shifts = shifts.add(begin, end, torch.where(own > 0, scale, 0.0))
     return shifts, common
 
 
-def _entered(shifts: Shifts, search: _Search, place: Tensor, weight: Tensor) -> Shifts:
-    """Shifts with the stretches at flat places [B] of the search."""
+@torch.no_grad()
+def with_own_shifts(
+    problem: Problem, observed: Observed, theta: Tensor, shifts: Shifts, odds: float, most: int
+) -> Shifts:
+    """``shifts`` and up to ``most`` more of each store alone: its company does not matter."""
+    slots = torch.eye(most, dtype=torch.bool)
+
+    def step(own: State, slot: State) -> tuple[State, State]:
+        current = shifted(problem, observed, shifts.beside(Shifts(*own)))
+        search = _search(current, observed, theta, noise_mode(current, theta), shared=False)
+        gain = search.gain.flatten(1)  # [B, V G G]
+        at = gain.argmax(-1)
+        cost = _own_cost(search.edges, odds) + math.log(len(_SIZES))
+        begin, end, scale = _stretch(search, at)
+        scale = torch.where(gain.amax(-1) > cost, scale, 0.0)
+        new = zip((begin, end, scale), own, strict=True)
+        found = tuple(torch.where(slot[0], part.unsqueeze(-1), old) for part, old in new)
+        return found, found
+
+    none = observed.position[:, :1].expand(-1, most)
+    own: State = (none, none, torch.zeros_like(none, dtype=torch.float64))
+    if exporting():
+        own = tuple(path[-1] for path in roll(step, own, (slots,)))
+        return shifts.beside(Shifts(*own))
+    count = 0
+    for slot in slots:
+        own, _ = step(own, (slot,))
+        if not bool((own[2][:, count] > 0).any()):
+            break
+        count += 1
+    return shifts.beside(Shifts(*(part[:, :count] for part in own)))
+
+
+def _stretch(search: _Search, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Begin, end and size [B] of the stretches at flat places [B] of the search."""
     count = search.edges.shape[-1]
-    size, first, last = place // count**2, place // count % count, place % count
-    scale = torch.tensor(_SIZES, dtype=torch.float64)[size] * weight
-    begin, end = (search.edges.gather(1, k.unsqueeze(1)).squeeze(1) for k in (first, last))
-    return shifts.add(begin, end, scale)
+    size, rest = place // (count * count), place.remainder(count * count)
+    begin, end = (
+        search.edges.gather(1, k.unsqueeze(1)).squeeze(1)
+        for k in (rest // count, rest.remainder(count))
+    )
+    return begin, end, torch.tensor(_SIZES, dtype=torch.float64)[size]
 
 
 def _search(
@@ -202,16 +246,16 @@ def _search(
     left = design.y - (found.mean.unsqueeze(1) @ columns).squeeze(1)  # [B, T]
     pull = (before @ left.unsqueeze(-1)).squeeze(-1) / noise.squeeze(-1).square()  # [B, G]
     cross = found.scale.unsqueeze(-1) * (columns @ before.mT) / noise  # [B, P, G]
-    half = torch.linalg.solve_triangular(found.root, cross, upper=False)
+    half = linalg.solve_factor(found.root, cross)
     inner = (before @ before.mT - half.mT @ half) / noise.square()  # [B, G, G]
-    own = inner.diagonal(dim1=1, dim2=2)
+    own = (before.square().sum(-1) - half.square().sum(1)) / noise.squeeze(-1).square()  # [B, G]
     s = (own.unsqueeze(1) + own.unsqueeze(2) - 2 * inner).clamp_min(0).unsqueeze(1)
     q = (pull.unsqueeze(1) - pull.unsqueeze(2)).unsqueeze(1)  # [B, 1, G, G], first edge, last edge
     v = torch.tensor(_SIZES, dtype=torch.float64).square().view(1, -1, 1, 1)
     gain = 0.5 * v * q.square() / (1 + v * s) - 0.5 * torch.log1p(v * s)
     long_enough = edges.unsqueeze(1) - edges.unsqueeze(2) >= _SHORTEST  # [B, G, G]
     # a stretch to the end is a step, which is the stretch before it
-    long_enough &= (edges[:, -1:] - edges).unsqueeze(1) >= _SHORTEST
+    long_enough = long_enough & ((edges[:, -1:] - edges).unsqueeze(1) >= _SHORTEST)
     return _Search(edges, torch.where(long_enough.unsqueeze(1), gain, -torch.inf))
 
 
@@ -219,9 +263,10 @@ def _edges(observed: Observed, shared: bool) -> Tensor:
     """int64 [B, G]: positions at which stretches may begin and end; if ``shared``, those of all
     stores are the same."""
     first, last = observed.position[:, 0], observed.position[:, -1] + 1
+    length = observed.position.shape[-1]
     if shared:
         first, last = first.amin().expand_as(first), last.amax().expand_as(last)
-    length = int((last - first).max())
-    stride = max(1, math.ceil(length / _MOST_EDGES))
+        length = int(last[0] - first[0])
+    stride = (length + _MOST_EDGES - 1) // _MOST_EDGES
     within = first.unsqueeze(1) + torch.arange(0, length, stride)
     return torch.cat([within, last.unsqueeze(1)], 1)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from causalmmm.engine.ops import linalg
+
 _LOG_2PI = math.log(2 * math.pi)
 
 
@@ -32,7 +34,7 @@ class Moments:
 class Posterior:
     """Coefficients given everything else: N(mean, (scale root^-T)(scale root^-T)').
 
-    mean  [..., P];  root  [..., P, P], lower Cholesky factor of the precision of mean / scale;
+    mean  [..., P];  root  [..., P, P], factor of the precision of mean / scale (``ops.linalg``);
     scale [..., P], prior standard deviations.
     """
 
@@ -42,12 +44,12 @@ class Posterior:
 
     def draw(self, normal: Tensor) -> Tensor:
         """Coefficients [..., P] from standard normal numbers [..., P]."""
-        turned = torch.linalg.solve_triangular(self.root.mT, normal.unsqueeze(-1), upper=True)
+        turned = linalg.solve_factor_transposed(self.root, normal.unsqueeze(-1))
         return self.mean + self.scale * turned.squeeze(-1)
 
     def covariance(self) -> Tensor:
         """[..., P, P]."""
-        inverse = torch.cholesky_inverse(self.root)
+        inverse = linalg.inverse_of(self.root)
         return self.scale.unsqueeze(-1) * inverse * self.scale.unsqueeze(-2)
 
 
@@ -63,15 +65,13 @@ def posterior(
     """
     precision = (-2 * log_noise).exp()  # [...]
     gram = scale.unsqueeze(-1) * moments.xtx * scale.unsqueeze(-2)
-    gram = gram * precision[..., None, None]
-    gram.diagonal(dim1=-2, dim2=-1).add_(1.0)
-    root = torch.linalg.cholesky(gram)  # [..., P, P]
+    root = linalg.factor(linalg.ridged(gram * precision[..., None, None], 1.0))  # [..., P, P]
     fitted = (moments.xtx @ centre.unsqueeze(-1)).squeeze(-1)  # [..., P]
     cross = scale * (moments.xty - fitted) * precision.unsqueeze(-1)
-    solved = torch.cholesky_solve(cross.unsqueeze(-1), root).squeeze(-1)  # [..., P]
+    solved = linalg.solve_matrix(root, cross.unsqueeze(-1)).squeeze(-1)  # [..., P]
     rss = moments.yty + (centre * (fitted - 2 * moments.xty)).sum(-1)  # [...], at the centre
-    log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    value = -0.5 * (rss * precision - (cross * solved).sum(-1)) - log_det
+    log_det = linalg.log_determinant(root)
+    value = -0.5 * (rss * precision - (cross * solved).sum(-1) + log_det)
     value = value - moments.rows * (log_noise + 0.5 * _LOG_2PI)
     return value, Posterior(centre + scale * solved, root, scale)
 

@@ -6,15 +6,18 @@ Closed form given the regression's parameters; stores need not be those that wer
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from causalmmm.engine.ops.counted import as_normal, as_uniform, counted
+from causalmmm.engine.ops.export_switch import exporting
+from causalmmm.engine.ops.scan import State, roll
 from causalmmm.engine.regression.design import Observed
 from causalmmm.engine.regression.edges import Inclusion, Slab, inclusion, sender_moments
 from causalmmm.engine.regression.fit import Choice, base_problem, sender_unit
-from causalmmm.engine.regression.level import Shifts, find_shifts, relevance, shifted
+from causalmmm.engine.regression.level import Shifts, relevance, shifted, with_own_shifts
 from causalmmm.engine.regression.marginal import posterior
 from causalmmm.engine.regression.problem import Problem, in_single, noise_mode
 from causalmmm.engine.regression.state import Receiver, Regression
@@ -23,6 +26,7 @@ from causalmmm.engine.regression.theta import Shapes
 _MOST_OWN_SHIFTS = 6
 _RELEVANCE_ROUNDS = 5
 _VALUES_AT_ONCE = 2_000_000
+STREAMS, _COLUMNS = 4, 4096  # keys of a receiver's numbers; numbers of a draw
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def know(regression: Regression, observed: Observed, receiver: int) -> Known:
         config,
         choice,
     )
-    stores = len(observed.x)
+    stores = observed.x.shape[0]
     shifts = Shifts(
         fitted.shift_begin.expand(stores, -1),
         fitted.shift_end.expand(stores, -1),
@@ -85,35 +89,38 @@ def know(regression: Regression, observed: Observed, receiver: int) -> Known:
     )
     shaped = regression.layout.shaped(receiver)
     if config.level and shaped:
-        shifts, _ = find_shifts(
-            plain,
-            observed,
-            fitted.theta,
-            shifts,
-            config.level_odds,
-            _MOST_OWN_SHIFTS,
-            shared=False,
+        held = len(fitted.shift_begin)
+        shifts = with_own_shifts(
+            plain, observed, fitted.theta, shifts, config.level_odds, _MOST_OWN_SHIFTS
         )
-        for _ in range(_RELEVANCE_ROUNDS if shifts.scale.any() else 0):
-            current = shifted(plain, observed, shifts)
-            shifts = relevance(
-                current,
-                fitted.theta,
-                noise_mode(current, fitted.theta),
-                shifts,
-                (),
-                held=len(fitted.shift_begin),
-            )
+        if exporting() or shifts.scale.shape[1] > held:
+            shifts = _relevant(plain, observed, fitted.theta, shifts, held)
     problem = shifted(plain, observed, shifts)
     log_noise = noise_mode(problem, fitted.theta)
     slab = Slab(fitted.effect_mean, fitted.effect_sd, fitted.log_odds, problem.design.positive)
     if fitted.senders:
         found = inclusion(sender_moments(problem, fitted.theta, log_noise), slab)
     else:
-        found = Inclusion(torch.zeros(stores, 0, dtype=torch.float64), None, None)
+        found = Inclusion(observed.x[:, :0, 0], None, None)
     reference = regression.reference if fitted.shared_scale else None
     unit = sender_unit(observed, fitted.senders, reference)
     return Known(receiver, fitted, problem, shifts, log_noise, found, unit, shaped)
+
+
+def _relevant(
+    plain: Problem, observed: Observed, theta: Tensor, shifts: Shifts, held: int
+) -> Shifts:
+    """The shifts with the prior scales that the evidence gives them; the first ``held`` keep
+    theirs."""
+
+    def step(state: State, _: State) -> tuple[State, State]:
+        before = replace(shifts, scale=state[0])
+        current = shifted(plain, observed, before)
+        after = relevance(current, theta, noise_mode(current, theta), before, (), held).scale
+        return (after,), (after,)
+
+    path = roll(step, (shifts.scale,), (torch.arange(_RELEVANCE_ROUNDS),))
+    return replace(shifts, scale=path[0][-1])
 
 
 @torch.no_grad()
@@ -141,14 +148,14 @@ def draw(
     held = torch.ones_like(uniform) if everything else known.inclusion.draw(uniform)  # [D, B, n]
     log_noise = known.log_noise + of_noise.squeeze(-1) * _noise_sd(known)
     parts = []
-    for begin, end in chunks(draws, observed.x.numel()):
+    for begin, end in chunks(draws, observed.x):
         if begin == 0 or not fixed_shapes:
             some = theta[:1] if fixed_shapes else theta[begin:end]
             moments, (centre, scale) = problem.moments(some), problem.prior(some)
         on = torch.nn.functional.pad(held[begin:end], (columns - n, 0), value=1.0)
         _, found = posterior(moments, centre * on, scale * on, log_noise[begin:end])
         parts.append(found.draw(normal[begin:end]))
-    drawn = torch.cat(parts)  # [D, B, P]
+    drawn = torch.cat(parts, 0)  # [D, B, P]
     terms = len(problem.spec.kind)
     fixed, level, effect = drawn.split([terms, levels, n], -1)
     effect = torch.where(problem.design.positive, effect.clamp_min(0), effect)
@@ -169,23 +176,20 @@ def _noise(
 ) -> tuple[Tensor, Tensor]:
     """Standard normal [D, B, columns + levels] and uniform [D, B, senders] numbers, by store.
 
-    Those of level shifts come last, one after the other: the stores of a batch have as many as the
-    one with the most, which must not move the others' numbers.
+    Those of level shifts come last: the stores of a batch have as many as the one with the most,
+    which must not move the others' numbers.
     """
-    normal, uniform = [], []
-    for store in observed.store.tolist():
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + store)
-        first = torch.randn(draws, columns, generator=generator, dtype=torch.float64)
-        uniform.append(torch.rand(draws, senders, generator=generator, dtype=torch.float64))
-        more = [
-            torch.randn(draws, 1, generator=generator, dtype=torch.float64) for _ in range(levels)
-        ]
-        normal.append(torch.cat([first, *more], -1))
-    return torch.stack(normal, 1), torch.stack(uniform, 1)
+    key = counted(observed.store, torch.tensor(seed * STREAMS))
+    place = torch.arange(draws).view(-1, 1, 1) * _COLUMNS + torch.arange(columns + levels)
+    normal = as_normal(counted(key.unsqueeze(-1), place))
+    key = counted(observed.store, torch.tensor(seed * STREAMS + 1))
+    place = torch.arange(draws).view(-1, 1, 1) * _COLUMNS + torch.arange(senders)
+    return normal, as_uniform(counted(key.unsqueeze(-1), place))
 
 
-def chunks(draws: int, values: int) -> Iterator[tuple[int, int]]:
-    """Ranges of draws that are held in memory at a time, where each takes so many ``values``."""
-    size = max(1, _VALUES_AT_ONCE // values)
+def chunks(draws: int, values: Tensor) -> Iterator[tuple[int, int]]:
+    """Ranges of draws that are held in memory at a time, where each takes as many as ``values``;
+    all of them in an exported graph."""
+    size = draws if exporting() else max(1, _VALUES_AT_ONCE // values.numel())
     for begin in range(0, draws, size):
         yield begin, min(begin + size, draws)

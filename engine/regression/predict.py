@@ -5,18 +5,22 @@ Planned values are taken as given; everything else is drawn from the regression'
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from causalmmm.engine.regression.answers import StorePosterior
-from causalmmm.engine.regression.posterior import Draws, Known, chunks
+from causalmmm.engine.ops.counted import as_normal, counted
+from causalmmm.engine.ops.export_switch import exporting
+from causalmmm.engine.ops.scan import State, roll
+from causalmmm.engine.regression.answers import StorePosterior, quantiles
+from causalmmm.engine.regression.posterior import STREAMS, Draws, Known, chunks
+from causalmmm.engine.regression.theta import saturated
 from causalmmm.kernels import adstock_hill
 
 _LEAST_MEAN = 0.02  # of a series that cannot fall below zero, as a share of its level
 _DAMPING = 0.98  # share of a trend's slope that is expected to be left a step later
-_TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -37,27 +41,35 @@ class Ahead:
 @torch.no_grad()
 def simulate(stores: StorePosterior, ahead: Ahead, seed: int = 0) -> Tensor:
     """[D, B, N, H]: joint draws of the future of all series; planned values are as given."""
-    plan, observed = stores.regression.layout, stores.observed
+    plan, observed, draws = stores.regression.layout, stores.observed, stores.draws
     given = ahead.given.to(torch.float64)
-    batch, nodes, steps = given.shape
-    values = given.expand(stores.draws, -1, -1, -1).clone()
-    open_nodes = [j for j in range(nodes) if bool(given[:, j].isnan().any())]
-    missing = [j for j in open_nodes if j not in stores.known]
+    nodes = range(given.shape[1])
+    unknown = list(nodes) if exporting() else [j for j in nodes if bool(given[:, j].isnan().any())]
+    missing = [j for j in unknown if j not in stores.known]
     if missing:
         raise ValueError(f"series {missing} have no plan, and the regression does not hold them")
-    rolls = {
-        j: _Roll(stores, j, ahead, seed)
-        for j in sorted(open_nodes, key=lambda j: (plan.rank[j], j))
-    }
-    last = observed.x[:, :, -1].expand(stores.draws, -1, -1)
-    for step in range(steps):
-        before = last if step == 0 else values[..., step - 1]
-        for j, roll in rolls.items():
-            drawn = roll.step(step, values[..., step], before)
-            free = given[:, j, step].isnan()
-            values[:, :, j, step] = torch.where(free, drawn, values[:, :, j, step])
-    assert values.shape[1] == batch
-    return values
+    order = sorted(unknown, key=lambda j: (plan.rank[j], j))
+    rolls = [_Roll(stores, j, ahead, seed) for j in order]
+
+    def step(state: State, inputs: State) -> tuple[State, State]:
+        before, *carried_on = state
+        planned, *known = inputs
+        now = [planned[:, j].expand(draws, -1) for j in nodes]  # [D, B] each
+        after: list[Tensor] = []
+        for k, receiver in enumerate(rolls):
+            own = tuple(known[2 * k : 2 * k + 2])
+            carried = tuple(carried_on[2 * k : 2 * k + 2])
+            drawn, carried = receiver.step(carried, own, now, before)
+            now[order[k]] = torch.where(now[order[k]].isnan(), drawn, now[order[k]])
+            after += carried
+        values = torch.stack(now, -1)  # [D, B, N]
+        return (values, *after), (values,)
+
+    begin = [observed.x[:, :, -1].expand(draws, -1, -1)]
+    begin += [part for receiver in rolls for part in (receiver.stock, receiver.error)]
+    inputs = [given.permute(2, 0, 1)]
+    inputs += [part for receiver in rolls for part in (receiver.base, receiver.noise)]
+    return roll(step, tuple(begin), tuple(inputs))[0].permute(1, 2, 3, 0)
 
 
 def forecast(
@@ -72,50 +84,51 @@ def summary(values: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
     with shares ``levels`` [L]: lower, upper, lower, upper and so on."""
     level = levels.to(torch.float64)
     shares = torch.stack([(1 - level) / 2, (1 + level) / 2], -1).flatten()
-    return values.mean(0), values.quantile(shares, 0).movedim(0, -1)
+    return values.mean(0), quantiles(values, shares).movedim(0, -1)
 
 
 class _Roll:
-    """One receiver on its way: carry-over of its senders and the error before, [D, B, ...]."""
+    """One receiver on its way.
+
+    stock [D, B, n] and error [D, B], what its senders carry over and its error, at the last row;
+    base and noise [H, D, B], of every step ahead.
+    """
 
     def __init__(self, stores: StorePosterior, receiver: int, ahead: Ahead, seed: int) -> None:
         known, drawn = stores.known[receiver], stores.drawn[receiver]
         observed, plan = stores.observed, stores.regression.layout
-        senders = list(known.fitted.senders)
-        self.receiver, self.senders, self.drawn = receiver, senders, drawn
-        self.rho, self.unit = known.fitted.rho, known.unit
-        self.late = ~plan.instant[senders, receiver]
+        self.receiver, self.senders = receiver, list(known.fitted.senders)
+        self.known, self.drawn, self.rho = known, drawn, known.fitted.rho
+        self.late = (~plan.instant[self.senders, receiver]).tolist()
         steps = ahead.basis.shape[1]
         noise = _step_noise(observed.store, stores.draws, steps, seed * 104_729 + receiver)
         self.noise = noise[..., 0]
         basis = _damped(ahead.basis.to(torch.float64), stores.regression.groups)
-        self.base = (basis @ drawn.terms.unsqueeze(-1)).squeeze(-1)  # [D, B, H]
+        base = (basis @ drawn.terms.unsqueeze(-1)).squeeze(-1)  # [D, B, H]
         controls = ahead.control_std.shape[-1]
         if controls:
             felt = drawn.terms[..., -controls:].unsqueeze(-2) * ahead.control_std
-            self.base = self.base + felt.sum(-1) * noise[..., :1, 1]
+            base = base + felt.sum(-1) * noise[0, ..., 1].unsqueeze(-1)
+        self.base = base.permute(2, 0, 1)
         self.floor = ahead.floor[:, receiver]
         self.stock, self.error = _begin(known, drawn, observed.basis, observed.x[:, receiver])
-        self.last = observed.x[:, receiver, -1].expand(stores.draws, -1)
 
-    def step(self, at: int, now: Tensor, before: Tensor) -> Tensor:
-        """Draws [D, B] of the receiver at a step, given all series now and before [D, B, N]."""
-        drawn = self.drawn
-        mean = self.base[..., at] + drawn.own * before[..., self.receiver]
+    def step(
+        self, carried: State, ahead: State, now: Sequence[Tensor], before: Tensor
+    ) -> tuple[Tensor, State]:
+        """Draws [D, B] of the receiver at a step, and what it carries on; given all series
+        ``now``, [D, B] each, and ``before`` [D, B, N]."""
+        drawn, (stock, error), (base, noise) = self.drawn, carried, ahead
+        mean = base + drawn.own * before[..., self.receiver]
         if self.senders:
-            x = torch.where(self.late, before[..., self.senders], now[..., self.senders])
+            places = zip(self.senders, self.late, strict=True)
+            felt = [before[..., i] if late else now[i] for i, late in places]
             decay = drawn.shapes.decay.unsqueeze(1)
-            self.stock = decay * self.stock + (1 - decay) * x * self.unit
-            mean = mean + (drawn.effects * self._saturated()).sum(-1)
-        mean = mean + self.rho * self.error
-        value = _noisy(mean, drawn.noise, self.noise[..., at], self.floor)
-        self.error = value - (mean - self.rho * self.error)
-        return value
-
-    def _saturated(self) -> Tensor:
-        slope, half = (p.unsqueeze(1) for p in (self.drawn.shapes.slope, self.drawn.shapes.half))
-        size = self.stock.abs().clamp_min(_TINY)
-        return self.stock.sign() * torch.sigmoid(slope * (size.log() - half.log()))
+            stock = decay * stock + (1 - decay) * (torch.stack(felt, -1) * self.known.unit)
+            slope, half = (p.unsqueeze(1) for p in (drawn.shapes.slope, drawn.shapes.half))
+            mean = mean + (drawn.effects * saturated(stock, slope, half)).sum(-1)
+        value = _noisy(mean + self.rho * error, drawn.noise, noise, self.floor)
+        return value, (stock, value - mean)
 
 
 def _begin(known: Known, drawn: Draws, basis: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,10 +145,12 @@ def carried(known: Known, drawn: Draws, rows: int) -> tuple[Tensor, Tensor]:
     In single precision, some draws at a time: ten times as fast, and a stock is a mean.
     """
     design, shapes = known.problem.design, drawn.shapes
+    if not known.fitted.senders:
+        return drawn.effects, drawn.effects
     exposure = design.exposure[..., :rows].to(torch.float32)  # late senders' delayed already
     initial = design.initial.to(torch.float32)
     stocks, responses = [], []
-    for begin, end in chunks(len(drawn.own), exposure.numel()):
+    for begin, end in chunks(len(shapes.decay), exposure):
         decay, slope, half = (
             s[begin:end].to(torch.float32).unsqueeze(1).unsqueeze(-1)
             for s in (shapes.decay, shapes.slope, shapes.half)
@@ -143,7 +158,7 @@ def carried(known: Known, drawn: Draws, rows: int) -> tuple[Tensor, Tensor]:
         response, stock = adstock_hill(exposure, decay, slope, half, initial)
         stocks.append(stock.to(torch.float64))
         responses.append(response[..., -1].clone())  # not a view that holds all rows
-    return torch.cat(stocks), torch.cat(responses)
+    return torch.cat(stocks, 0), torch.cat(responses, 0)
 
 
 def _noisy(mean: Tensor, sd: Tensor, normal: Tensor, floor: Tensor) -> Tensor:
@@ -164,10 +179,8 @@ def _damped(basis: Tensor, groups: tuple[str, ...]) -> Tensor:
 
 
 def _step_noise(store: Tensor, draws: int, steps: int, seed: int) -> Tensor:
-    """[D, B, H, 2] standard normal numbers, by store; a longer horizon continues a shorter one."""
-    noise = []
-    for key in store.tolist():
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + key + 500_009)
-        ahead = torch.randn(steps, draws, 2, generator=generator, dtype=torch.float64)
-        noise.append(ahead.transpose(0, 1))
-    return torch.stack(noise, 1)
+    """[H, D, B, 2] standard normal numbers, by store; a longer horizon continues a shorter one."""
+    key = counted(store, torch.tensor(seed * STREAMS + 2))
+    place = (torch.arange(steps) * (2 * draws)).view(-1, 1, 1, 1)
+    place = place + (torch.arange(draws) * 2).view(-1, 1, 1) + torch.arange(2)
+    return as_normal(counted(key.unsqueeze(-1), place))

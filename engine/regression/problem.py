@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from causalmmm.engine.ops import linalg
+from causalmmm.engine.ops.scan import State, roll
 from causalmmm.engine.regression.design import Design
 from causalmmm.engine.regression.marginal import Moments, Posterior, log_marginal, posterior
 from causalmmm.engine.regression.theta import ThetaSpec, coefficient_prior, noise_log_prior
@@ -111,13 +113,16 @@ def rated(problem: Problem, mode: Mode) -> Mode:
 def noise_mode(problem: Problem, theta: Tensor, rounds: int = 12) -> Tensor:
     """[B]: each store's log noise given theta, by MacKay's (1992) fixed point."""
     moments, (centre, scale) = problem.moments(theta), problem.prior(theta)
-    log_noise = torch.full_like(moments.yty, -2.0)
-    for _ in range(rounds):
-        _, found = posterior(moments, centre, scale, log_noise)
-        inverse = torch.cholesky_inverse(found.root)
+
+    def step(state: State, _: State) -> tuple[State, State]:
+        found = posterior(moments, centre, scale, state[0])[1]
+        inverse = linalg.inverse_of(found.root)
         left = inverse.diagonal(dim1=-2, dim2=-1).sum(-1)
         used = inverse.shape[-1] - left  # [B], effective number of coefficients
         fitted = (moments.xtx @ found.mean.unsqueeze(-1)).squeeze(-1)
         rss = moments.yty + (found.mean * (fitted - 2 * moments.xty)).sum(-1)
         log_noise = 0.5 * (rss.clamp_min(1e-9) / (moments.rows - used).clamp_min(1.0)).log()
-    return log_noise
+        return (log_noise,), (log_noise,)
+
+    begin = torch.full_like(moments.yty, -2.0)
+    return roll(step, (begin,), (torch.arange(rounds),))[0][-1]

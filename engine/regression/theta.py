@@ -18,6 +18,7 @@ _DECAY_WIDTH = 1.5  # unit of a decay's logit; its prior is a Beta distribution
 _SCALES = {"intercept": 1.0, "trend": 0.3, "weekly": 0.2, "yearly": 0.2, "holiday": 0.1}
 _SCALE_WIDTH = 1.0  # of the logarithm of a term scale
 _SHARED_WIDTH = 0.3  # of a coefficient that stores share
+_TINY = 1e-300
 _NOISE = (-2.0, 1.5)  # logarithm of a noise standard deviation, in units of the receiver's level
 
 
@@ -113,6 +114,12 @@ def theta_spec(
     width += [_SCALE_WIDTH] * len(kinds) + [1.0] + [_SHARED_WIDTH] * (len(kind) - 1)
     middle, unit = (torch.tensor(v, dtype=torch.float64) for v in (centre, width))
     return ThetaSpec(senders, kinds, kind, middle, unit, config.decay)
+
+
+def saturated(stock: Tensor, slope: Tensor, half: Tensor) -> Tensor:
+    """Hill's curve of a stock, odd in it, as in ``kernels.adstock_hill``."""
+    size = stock.abs().clamp_min(_TINY)
+    return stock.sign() * torch.sigmoid(slope * (size.log() - half.log()))
 
 
 def noise_log_prior(log_noise: Tensor) -> Tensor:

@@ -378,7 +378,8 @@ class CausalMMM(Fitting):
         others how.
 
         draws        futures behind forecasts, ``self.draws`` by default: then forecasts are those
-                     of ``predict``. Fewer are faster, and their intervals coarser.
+                     of ``predict``. Fewer are faster, and their intervals coarser. The joint draws
+                     of a response regression are part of it: ``ValueError`` for another number.
         max_horizon  most steps ahead; the file holds the draws of so many.
         opset        18, 20 or 21.
 

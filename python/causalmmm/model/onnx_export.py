@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from causalmmm.extras import needing, package_version
 from causalmmm.files import write_atomically
-from causalmmm.model.header import refuse
 from causalmmm.runtime.signature import FORMAT, KEY, SEAL, seal
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from causalmmm.data.panel import Panel
     from causalmmm.engine.nn.model import CausalModel
+    from causalmmm.engine.regression import Regression
     from causalmmm.model.fitted import FittedModel
 
 MAX_HORIZON = 90
@@ -36,24 +38,40 @@ def export_onnx(
     """Write a fitted model to one ONNX file; see ``CausalMMM.export_onnx``."""
     with needing("export"):
         import onnx
-    from causalmmm.engine.export.build import build
-    from causalmmm.engine.nn.model import CausalModel
+    from causalmmm.engine.regression import Regression
 
-    draws = model.draws if draws is None else draws
-    if draws < 1:
+    if draws is not None and draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
     if max_horizon < 1:
         raise ValueError(f"max_horizon must be at least 1 step, got {max_horizon}")
-    network = model.model_
-    if not isinstance(network, CausalModel):
-        raise refuse(
-            "no-onnx-form",
-            "The response regression has no ONNX form yet: a file would lack effects within the "
-            "step, level shifts and the coefficients that are solved from each store's own rows.",
-            "Keep the model with save(), or fit with regime='amortised' to export it.",
-        )
+    if isinstance(model.model_, Regression):
+        if draws not in (None, model.model_.config.draws):
+            raise ValueError(
+                f"the response regression answers from {model.model_.config.draws} joint draws, "
+                "which are part of the model: leave draws out"
+            )
+        draws = model.model_.config.draws
+        proto = _regression(model, model.model_, opset)
+    else:
+        draws = model.draws if draws is None else draws
+        proto = _amortised(model, model.model_, draws, max_horizon, opset)
+    about = json.dumps(facts(model, draws, max_horizon), allow_nan=False)
+    proto.producer_version = package_version()
+    for key, value in ((KEY, about), (SEAL, "0" * 64)):
+        proto.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(proto, full_check=True)
+    target = Path(path)
+    write_atomically(target, seal(proto.SerializeToString(deterministic=True)))
+    return target
+
+
+def _amortised(
+    model: FittedModel, network: CausalModel, draws: int, max_horizon: int, opset: int
+) -> ModelProto:
+    from causalmmm.engine.export.build import build
+
     try:
-        proto = build(
+        return build(
             network.cpu(),
             model.calendar_,
             window=int(model.window),
@@ -64,19 +82,19 @@ def export_onnx(
         )
     finally:
         network.to(model.device_)
-    about = json.dumps(facts(model, network, draws, max_horizon), allow_nan=False)
-    proto.producer_version = package_version()
-    for key, value in ((KEY, about), (SEAL, "0" * 64)):
-        proto.metadata_props.add(key=key, value=value)
-    onnx.checker.check_model(proto, full_check=True)
-    target = Path(path)
-    write_atomically(target, seal(proto.SerializeToString(deterministic=True)))
-    return target
 
 
-def facts(model: FittedModel, network: CausalModel, draws: int, max_horizon: int) -> dict[str, Any]:
+def _regression(model: FittedModel, regression: Regression, opset: int) -> ModelProto:
+    from causalmmm.engine.export.build import build_regression
+
+    return build_regression(
+        regression, model.calendar_, window=int(model.window), seed=model.seed, opset=opset
+    )
+
+
+def facts(model: FittedModel, draws: int, max_horizon: int) -> dict[str, Any]:
     """What the file says of itself: names, roles, calendar, limits, and where it comes from."""
-    from causalmmm.engine.export.graph import known_dates
+    from causalmmm.engine.export.calendar import known_dates
 
     return {
         "format": FORMAT,
@@ -95,7 +113,7 @@ def facts(model: FittedModel, network: CausalModel, draws: int, max_horizon: int
         "draws": draws,
         "seed": model.seed,
         "trained_on": dict(model.trained_on_),
-        "run": run_digest(model, network),
+        "run": run_digest(model),
     }
 
 
@@ -140,14 +158,17 @@ def differences(model: FittedModel, path: str | Path, panel: Panel) -> dict[str,
     return found
 
 
-def run_digest(model: FittedModel, network: CausalModel) -> str:
+def run_digest(model: FittedModel) -> str:
     """Hexadecimal digest of a training run: its data, its settings and the weights it led to."""
+    from causalmmm.engine.regression import Regression
     from causalmmm.model.parameters import parameters_to_json
 
+    fitted = model.model_
+    tensors = fitted.state()[0] if isinstance(fitted, Regression) else fitted.state_dict()
     digest = hashlib.blake2b(digest_size=16)
     settings = [parameters_to_json(model.get_params()), dict(model.trained_on_)]
     digest.update(json.dumps(settings, sort_keys=True).encode())
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

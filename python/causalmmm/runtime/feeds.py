@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,11 @@ def feeds(
     steps: int = 0,
     levels: Sequence[float] = (),
     points: int = 0,
+    graphs: bool = False,
     contributions: bool = False,
 ) -> dict[str, NDArray[Any]]:
-    """All inputs; what is not asked for (steps, levels, points) has length 0.
+    """All inputs, of which a file names those that it takes; what is not asked for (steps, levels,
+    points) has length 0.
 
     Histories end together. Where they begin at different rows, the rows before are NaN.
     """
@@ -54,7 +57,9 @@ def feeds(
         "plan": series,
         "level": np.array(levels, dtype=np.float32) / 100,
         "amounts": amounts,
+        "with_graphs": np.array(graphs),
         "with_contributions": np.array(contributions),
+        "store": np.array([crc32(name.encode()) for name in panel.stores[stores].tolist()]),
     }
 
 

@@ -260,7 +260,8 @@ class OnnxModel:
         def one(stores: NDArray[np.int64]) -> tuple[NDArray[np.int64], Arrays]:
             if check is not None:
                 check()
-            given = feeds(panel, stores, window=self.window, **asked)
+            graphs = GRAPH[0] in outputs
+            given = feeds(panel, stores, window=self.window, graphs=graphs, **asked)
             return stores, self.run({k: given[k] for k in self.inputs}, outputs)
 
         chosen = list(groups(panel, self.window, self.batch))

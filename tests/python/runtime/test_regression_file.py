@@ -1,0 +1,111 @@
+"""The file of a response regression gives the model's answers, from each store's own rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalmmm import CausalMMM, Panel
+from causalmmm.simulation import simulate
+
+pytest.importorskip("onnx", reason="needs the optional extra onnx")
+pytest.importorskip("onnxruntime", reason="needs the optional extra runtime")
+
+from causalmmm.model.onnx_export import differences
+from causalmmm.runtime import OnnxModel
+
+# Draws are whole numbers of the file as of the model; what is rounded otherwise are sums, and the
+# single precision of responses: a hundredth of what ``export --check`` allows.
+CLOSE = 1e-5
+
+# Controls without a plan are not what is tested.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@dataclass(frozen=True)
+class Exported:
+    model: CausalMMM
+    panel: Panel
+    path: Path
+    file: OnnxModel
+
+
+def shifted(panel: Panel) -> Panel:
+    """All stores sell a fifth less from week 30 on, the first a third less for half a year; the
+    second begins three weeks late."""
+    table = panel.to_frame()
+    days = pd.to_datetime(table["ds"])
+    first, second = (table["shop_id"] == name for name in panel.stores[:2])
+    table.loc[days >= days.iloc[30], "gmv"] *= 0.8
+    table.loc[first & days.between(days.iloc[20], days.iloc[45]), "gmv"] *= 0.67
+    return Panel.from_frame(table[~second | (days >= days.iloc[3])], panel.schema)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Level shifts in all stores and in one, a reactive channel, a channel that nothing drives, and
+    an experiment. Forty draws instead of two hundred, for the sake of time."""
+    drawn, _ = simulate("weekly-mmm", seed=0, stores=3, steps=70, channels=2)
+    panel = shifted(drawn)
+    nodes, days = panel.nodes, panel.dates(panel.stores[0])
+    model = CausalMMM(
+        seed=3,
+        horizon=5,
+        reactive=["x1"],
+        forbidden=[(name, "x0") for name in nodes if name != "x0"],
+        required=[("x0", nodes[-1])],
+    )
+    model.fit(panel, progress=False)
+    few = replace(model.model_.config, draws=40)
+    model.model_ = replace(model.model_, config=few)
+    test = {"store": "ALL", "channel": "x0", "start": days[40], "end": days[47]}
+    model.calibrate(pd.DataFrame([test | {"lift": 9000.0, "lift_se": 300.0}]), panel)
+    path = model.export_onnx(tmp_path_factory.mktemp("onnx") / "model.onnx", max_horizon=20)
+    return Exported(model, panel, path, OnnxModel(path, threads=1))
+
+
+def test_all_answers_are_the_models(exported: Exported) -> None:
+    regression = exported.model.model_
+    assert len(regression.receivers[len(exported.panel.nodes) - 1].shift_begin) == 1
+    assert regression.calibration is not None
+    assert max(differences(exported.model, exported.path, exported.panel).values()) < CLOSE
+
+
+def test_a_new_store_gets_coefficients_from_its_own_rows(exported: Exported) -> None:
+    """In a table that is longer, begins elsewhere and has other stores."""
+    other, _ = simulate("weekly-mmm", seed=0, stores=5, steps=150, channels=2)
+    new = other.select(other.stores[3:].tolist())
+    assert max(differences(exported.model, exported.path, new).values()) < CLOSE
+
+
+def test_plans_and_known_controls_count_as_in_the_model(exported: Exported) -> None:
+    panel = exported.panel
+    days = panel.data.grid[-1] + 7 * np.arange(1, 14)
+    rng = np.random.default_rng(1)
+    plan = pd.DataFrame(
+        {
+            "shop_id": np.repeat(panel.stores, 13),
+            "ds": np.tile(days.astype("datetime64[ns]"), panel.n_stores),
+            "x0": rng.gamma(1.0, 2_000.0, 13 * panel.n_stores),
+            "control0": rng.standard_normal(13 * panel.n_stores),
+            "control1": rng.standard_normal(13 * panel.n_stores),
+        }
+    )
+    ours, theirs = (m.predict(panel, plan=plan) for m in (exported.model, exported.file))
+    pd.testing.assert_frame_equal(ours, theirs, rtol=CLOSE)
+    usual = exported.model.predict(panel, horizon=13)
+    assert (usual["mean"] - ours["mean"]).abs().max() > 1
+
+
+def test_company_batches_and_threads_do_not_matter(exported: Exported) -> None:
+    together = exported.file.predict(exported.panel)
+    for store in exported.panel.stores.tolist():
+        alone = exported.file.predict(exported.panel.select([store]))
+        expected = together[together["store"] == store].reset_index(drop=True)
+        pd.testing.assert_frame_equal(alone, expected, rtol=1e-6)
+    several = OnnxModel(exported.path, threads=2, batch=1)
+    pd.testing.assert_frame_equal(several.predict(exported.panel), together, rtol=1e-6)
