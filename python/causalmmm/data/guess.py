@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pandas as pd
 
+from causalmmm.data.flags import is_flag
 from causalmmm.data.names import is_reserved
 from causalmmm.data.readers import Readable, open_source
 from causalmmm.data.sources import Source
@@ -279,10 +280,7 @@ class _Guesser:
                 return "number"
             dated = pd.to_datetime(texts, format="ISO8601", errors="coerce")
             return "date" if len(texts) and dated.notna().all() else "text"
-        if pd.api.types.is_bool_dtype(series.dtype):
-            return "flag"
-        values = series.dropna()
-        if len(values) and bool(values.isin([0, 1]).all()) and values.nunique() == 2:
+        if is_flag(self.source, name):
             return "flag"
         return "negative" if bool((series < 0).any()) else "number"
 

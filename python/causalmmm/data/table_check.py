@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from causalmmm.data.arrays import Content
 from causalmmm.data.collinearity import Collinearity
 from causalmmm.data.columns import Column, ColumnCheck, Rule
+from causalmmm.data.flags import is_flag
 from causalmmm.data.gaps import Gaps
 from causalmmm.data.keys import read_keys
 from causalmmm.data.layout import Layout
@@ -36,6 +37,20 @@ class Checked:
 
     report: Report
     content: Content | None
+
+
+def _unused_flags(columns: list[str]) -> Finding:
+    several = len(columns) > 1
+    return Finding(
+        "warning",
+        "unused-flag",
+        f"{first_few(columns)} {'hold' if several else 'holds'} only 0 and 1 and "
+        f"{'have' if several else 'has'} no role: what {'they tell' if several else 'it tells'} of "
+        "(a closure, a price change) is booked to whatever else moved at the time.",
+        "List it under controls, or remove the column from the table if it tells of nothing.",
+        column=columns[0],
+        rows=len(columns),
+    )
 
 
 class TableCheck:
@@ -107,6 +122,11 @@ class TableCheck:
                     )
                 )
         unused = [name for name in self.source.names if name not in named]
+        if unused and not self.guessed:
+            flags = [name for name in unused if is_flag(self.source, name)]
+            if flags:
+                self.findings.append(_unused_flags(flags))
+            unused = [name for name in unused if name not in flags]
         if unused and not self.guessed:
             self.findings.append(
                 Finding(

@@ -11,6 +11,8 @@ import pytest
 from malformed import CASES, PLAN_CASES, REFUSED, SCHEMA, Case, good, plan, write
 
 from causalmmm import Config, Finding, Panel, PanelError, RefusedInput, validate, validate_plan
+from causalmmm.data.flags import is_flag
+from causalmmm.data.readers import open_source
 
 
 def by_name(case: Case) -> str:
@@ -189,6 +191,25 @@ def test_columns_without_a_role_are_named_not_dropped_in_silence() -> None:
     notes = validate(good().assign(colour="red", mood=1.0), SCHEMA).notices
     assert [f.code for f in notes] == ["unused-column"]
     assert "'colour', 'mood'" in notes[0].message
+
+
+def test_a_flag_without_a_role_is_a_warning_that_names_it() -> None:
+    """A closure that is left out is booked to whatever else moved at the time."""
+    frame = good()
+    closed = (frame["day"] > frame["day"].iloc[-10]).astype(int)
+    report = validate(frame.assign(closed=closed, mood=1.0), SCHEMA)
+    assert [(f.code, f.column) for f in report.warnings] == [("unused-flag", "closed")]
+    assert "controls" in report.warnings[0].remedy
+    assert "'mood'" in report.notices[0].message
+    listed = validate(frame.assign(closed=closed), {**SCHEMA, "controls": ["closed"]})
+    assert "unused-flag" not in listed.codes
+
+
+def test_a_flag_that_begins_late_in_a_long_table_is_a_flag() -> None:
+    late = np.arange(30_000) >= 25_000
+    frame = pd.DataFrame({"closed": late.astype(int), "price": 1.0 + late})
+    source = open_source(frame, lambda _: False)
+    assert [is_flag(source, name) for name in ("closed", "price")] == [True, False]
 
 
 def test_braces_in_names_and_cells_do_not_disturb_the_messages() -> None:
