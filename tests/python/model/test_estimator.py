@@ -35,12 +35,12 @@ def fitted(panel: Panel) -> CausalMMM:
 
 def test_graphs_find_the_truth_on_stores_never_trained_on() -> None:
     """Held-out stores, known graphs: far above chance after a short training."""
-    panel, truth = simulate("paper-small", seed=0, stores=160)
-    train, held = panel.select(panel.stores[:120]), panel.select(panel.stores[120:])
-    model = CausalMMM(steps=180, seed=0, device="cpu").fit(train, progress=False)
+    panel, truth = simulate("paper-small", seed=0, stores=120)
+    train, held = panel.select(panel.stores[:90]), panel.select(panel.stores[90:])
+    model = CausalMMM(steps=90, seed=0, device="cpu").fit(train, progress=False)
     table = model.graphs(held).set_index(["store", "source", "target"])["probability"]
     scores = []
-    for store, edges in zip(truth.stores[120:], truth.edges[120:], strict=True):
+    for store, edges in zip(truth.stores[90:], truth.edges[90:], strict=True):
         pairs = [(i, j) for i in range(8) for j in range(8) if i != j]
         guess = [table[store, panel.nodes[i], panel.nodes[j]] for i, j in pairs]
         scores.append(auroc(np.array([edges[i, j] for i, j in pairs]), np.array(guess)))
