@@ -66,8 +66,7 @@ class Command:
     def ends_whole(self, out: Path) -> str:
         """Run again: "answered" if all is there as if nothing had happened, and nothing else."""
         checkpoint = out.with_name(f"{out.name}.checkpoint")
-        more = ["--resume"] if checkpoint.exists() else []
-        again = self.start(out, *more, *(["--force"] if out.exists() and not more else []))
+        again = self.start(out, *(["--resume"] if checkpoint.exists() else []))
         again.join()
         if "Traceback" in self.errors.read_text():
             return self.told("tracebacks")

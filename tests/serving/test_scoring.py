@@ -127,6 +127,18 @@ def test_plain_files_and_stores_named_by_folders_are_read(
         assert_same(found, model.predict(few))
 
 
+def test_a_manifest_that_a_full_disk_cut_off_is_written_again(
+    exported: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores"
+    out.mkdir()
+    (out / MANIFEST).write_text('{"format": 2, "mod')
+    assert score_dataset(exported, data, out, workers=1).done == PARTS
+    (out / MANIFEST).write_text("")  # beside answers, whose model is not known then
+    with pytest.raises(RefusedInput, match="other-scoring"):
+        score_dataset(exported, data, out, workers=1)
+
+
 def test_a_rerun_does_only_what_is_missing(exported: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores"
     score_dataset(exported, data, out, workers=1)

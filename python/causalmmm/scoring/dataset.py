@@ -174,16 +174,16 @@ def _claimed(task: _Task, model: OnnxModel) -> Iterator[None]:
 
 def _check_manifest(file: IO[str], facts: dict[str, Any], out: Path) -> None:
     file.seek(0)
-    text = file.read()
-    if not text:
+    try:
+        earlier = dict(json.loads(file.read()))
+    except ValueError:  # new, or cut off by a full disk before anything was scored
+        earlier = {}
+    if not earlier and not any(out.rglob("*.parquet")):
+        file.truncate(0)
         file.write(json.dumps(facts, indent=1) + "\n")
         file.flush()
         os.fsync(file.fileno())
         return
-    try:
-        earlier = dict(json.loads(text))
-    except ValueError:
-        earlier = {}
     differences = [
         f"{name} {earlier.get(name)!r}, not {value!r}"
         for name, value in facts.items()
