@@ -6,7 +6,7 @@ import math
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,7 +21,16 @@ from causalmmm.cli.common import (
 from causalmmm.extras import needing
 from causalmmm.findings import counted, first_few
 
+if TYPE_CHECKING:
+    from causalmmm.serving.app import Served
+
 _MAX_CONNECTIONS = 1_000  # further ones get a 503 at once
+
+
+ServedArgument = Annotated[
+    Path,
+    typer.Argument(help="ONNX file written by 'export', or model directory.", metavar="MODEL"),
+]
 
 
 class What(StrEnum):
@@ -95,7 +104,7 @@ def score(
 
 
 def serve(
-    model: ExportedArgument,
+    model: ServedArgument,
     host: Annotated[
         str,
         typer.Option(help="Address to listen on; the default is reachable from this machine only."),
@@ -118,7 +127,9 @@ def serve(
     ] = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Serve an exported model over HTTP: /graph, /predict, /decompose; /docs describes them.
+    """Serve a model over HTTP: /graph, /predict, /decompose; /docs describes them.
+
+    An exported file needs no torch; a model directory answers /roi, /paths and /optimize too.
 
     Tables are sent and returned as JSON columns or Arrow streams. /healthz describes the model,
     /metrics is for Prometheus. There is no authentication: to listen on other addresses (--host
@@ -127,9 +138,8 @@ def serve(
 
     \b
     causalmmm serve model.onnx --port 8000
+    causalmmm serve runs/a
     """
-    from causalmmm.runtime import OnnxModel
-
     terminal.start(quiet=quiet)
     with needing("serving"):
         import uvicorn
@@ -143,7 +153,7 @@ def serve(
     anyone = "*" in named or (host in ("0.0.0.0", "::") and not allow_host)
     concurrency = threads or len(os.sched_getaffinity(0))
     app = create_app(
-        OnnxModel(model, threads=1), limits, at_once=concurrency, hosts=None if anyone else named
+        _opened(model), limits, at_once=concurrency, hosts=None if anyone else named
     )
     level = "warning" if quiet else "info"
     shutdown = math.ceil(max_seconds)  # seconds for running requests
@@ -155,3 +165,17 @@ def serve(
         timeout_graceful_shutdown=shutdown,
         limit_concurrency=_MAX_CONNECTIONS,
     )
+
+
+def _opened(model: Path) -> Served:
+    """An exported file, or a model directory, each on one core."""
+    if not model.is_dir():
+        from causalmmm.runtime import OnnxModel
+
+        return OnnxModel(model, threads=1)
+    with needing("a model directory"):
+        import torch
+
+        from causalmmm.model.served import ServedModel
+    torch.set_num_threads(1)
+    return ServedModel(model)

@@ -292,7 +292,7 @@ def bounds_frame(
                     "start": dates[:, 0].astype("datetime64[ns]"),
                     "end": dates[:, -1].astype("datetime64[ns]"),
                     "min": part.lower,
-                    "max": part.upper,
+                    "max": np.where(np.isinf(part.upper), np.nan, part.upper),
                     "current": current,
                     "spend": spend,
                     "limit": limit,

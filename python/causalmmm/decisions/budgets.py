@@ -31,9 +31,11 @@ from causalmmm.engine.decisions import (
     prices,
 )
 from causalmmm.findings import refusal
+from causalmmm.inference.interrupt import current_check
 
 _MOST_VALUES = 12_000_000  # cells x draws that an answer holds; more stores get fewer draws
 _LEAST_DRAWS = 32
+MOST_CELLS = _MOST_VALUES // _LEAST_DRAWS  # stores x series x steps of a plan, for bounded memory
 _SEARCHED_VALUES = 1_500_000  # the same for the search itself, which needs the mean alone
 _LEAST_SEARCHED = 12
 
@@ -194,6 +196,7 @@ class Outcome:
 
     def drawn(self, money: Tensor, systems: list[System] | None = None) -> Tensor:
         """[D]: the same by draw, summed over stores."""
+        current_check()()
         total: Tensor = torch.zeros((), dtype=money.dtype)
         for stores, system, rate, value in zip(
             self.groups, systems or self.systems, self.rate, self.worth, strict=True

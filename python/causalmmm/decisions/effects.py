@@ -23,6 +23,7 @@ from causalmmm.decisions.period import (
     worth,
 )
 from causalmmm.engine.decisions import path_effects
+from causalmmm.inference.interrupt import current_check
 
 INTERVAL = (0.05, 0.95)
 INTERACTION = "interaction"
@@ -60,6 +61,7 @@ def period_effects(
     senders = [j for j, role in enumerate(panel.data.roles) if role in ("channel", "organic")]
     parts: dict[str, Floats] = {}
     for stores in systems.groups(tail):
+        current_check()()
         system = systems.system(stores, usual_input(panel, stores, tail, 4 * tail))
         inside, counted = period.rows(panel, stores, tail)
         money = systems.scale(stores)[:, -1:] * worth(panel, stores, tail)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan
 from causalmmm.findings import PanelError, counted, first_few, refusal
+from causalmmm.inference.interrupt import current_check
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -32,10 +33,11 @@ def groups(panel: Panel, window: int, size: int) -> Iterator[Stores]:
 
     Padding would let a store's answer depend on its company, if only in its first rows.
     """
-    used = np.minimum(panel.lengths, window)
+    used, check = np.minimum(panel.lengths, window), current_check()
     order = np.argsort(used, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(used[order])) + 1):
         for begin in range(0, len(members), size):
+            check()
             yield members[begin : begin + size]
 
 

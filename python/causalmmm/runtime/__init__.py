@@ -9,6 +9,6 @@ from __future__ import annotations
 from causalmmm.extras import needing
 
 with needing("causalmmm.runtime"):
-    from causalmmm.runtime.model import OnnxModel, interruptible
+    from causalmmm.runtime.model import OnnxModel
 
-__all__ = ["OnnxModel", "interruptible"]
+__all__ = ["OnnxModel"]

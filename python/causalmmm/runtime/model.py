@@ -6,10 +6,8 @@ The graph computes; this module turns panels into its inputs and its outputs int
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,29 +29,6 @@ FORECAST = ("mean", "bounds")
 CURVE = ("response", "response_lower", "response_upper", "response_expected")
 _GRAPH_NAMES = dict(zip(("probability", "effect", "lower", "upper"), GRAPH, strict=True))
 _CURVE_NAMES = dict(zip(("effect", "lower", "upper", "expected"), CURVE, strict=True))
-
-
-# Called before every batch; what it raises ends the question.
-_check: ContextVar[Callable[[], None] | None] = ContextVar("check", default=None)
-
-
-@contextmanager
-def interruptible(check: Callable[[], None]) -> Iterator[None]:
-    """Within the block ``check`` is called before every batch of stores; what it raises ends the
-    question, so that nothing is computed for those who no longer wait.
-
-    >>> def stop():
-    ...     raise TimeoutError("nobody waits any more")
-    >>> with interruptible(stop):
-    ...     OnnxModel("model.onnx").graphs(daily)
-    Traceback (most recent call last):
-    TimeoutError: nobody waits any more
-    """
-    token = _check.set(check)
-    try:
-        yield
-    finally:
-        _check.reset(token)
 
 
 class OnnxModel:
@@ -253,13 +228,13 @@ class OnnxModel:
         self, panel: Panel, outputs: Sequence[str], **asked: Any
     ) -> list[tuple[NDArray[np.int64], Arrays]]:
         from causalmmm.inference.frames import groups
+        from causalmmm.inference.interrupt import current_check
         from causalmmm.runtime.feeds import feeds
 
-        check = _check.get()
+        check = current_check()
 
         def one(stores: NDArray[np.int64]) -> tuple[NDArray[np.int64], Arrays]:
-            if check is not None:
-                check()
+            check()
             graphs = GRAPH[0] in outputs
             given = feeds(panel, stores, window=self.window, graphs=graphs, **asked)
             return stores, self.run({k: given[k] for k in self.inputs}, outputs)

@@ -9,7 +9,7 @@ import asyncio
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Protocol
 
 import anyio
 import anyio.to_thread
@@ -26,13 +26,15 @@ from starlette.requests import ClientDisconnect
 
 from causalmmm.data.panel import Panel
 from causalmmm.findings import Finding, RefusedInput
-from causalmmm.runtime import OnnxModel, interruptible
+from causalmmm.inference.interrupt import interruptible
 from causalmmm.serving.bodies import (
     ARROW,
     JSON,
     AnswerBody,
+    BudgetBody,
     PanelBody,
     PlannedBody,
+    ReturnsBody,
     read_tables,
     write_table,
 )
@@ -49,12 +51,39 @@ from causalmmm.serving.limits import (
 )
 from causalmmm.serving.metrics import Metrics, Observed
 
-_PATHS = ("/graph", "/predict", "/decompose", "/healthz", "/metrics")
-# A question to the model about a panel, with an optional plan.
-Ask = Callable[[Panel, pa.Table | None], pd.DataFrame]
+_PATHS = ("/graph", "/predict", "/decompose", "/roi", "/paths", "/optimize", "/healthz", "/metrics")
+# A question to the model about a panel, with the other tables of the request.
+Ask = Callable[[Panel, dict[str, pa.Table]], pd.DataFrame]
 # The body of a request to that of its answer, and the number of stores.
 Work = Callable[[bytes], tuple[bytes, int]]
+Date = Annotated[str | None, Query(max_length=10)]
+By = Literal["store", "total"]
 _STUCK = 2.0  # times its limit after which a computation counts as stuck
+
+
+class Served(Protocol):
+    """A model that can be served: an exported file, or a model directory. A directory answers
+    ``roi``, ``paths`` and ``optimize`` too."""
+
+    info: dict[str, Any]
+    schema: dict[str, Any]
+    nodes: list[str]
+    freq: str
+    horizon: int
+    max_horizon: int
+
+    @property
+    def min_steps(self) -> int: ...
+
+    def panel(self, table: Any) -> Panel: ...
+
+    def graphs(self, panel: Any, *, threshold: float = 0.0) -> pd.DataFrame: ...
+
+    def predict(
+        self, panel: Any, horizon: int | None = None, plan: Any | None = None, level: Any = (80, 95)
+    ) -> pd.DataFrame: ...
+
+    def decompose(self, panel: Any) -> pd.DataFrame: ...
 
 
 class Problem(BaseModel):
@@ -84,7 +113,7 @@ class About(BaseModel):
 
 
 def create_app(
-    model: OnnxModel,
+    model: Served,
     limits: Limits | None = None,
     *,
     at_once: int = 1,
@@ -92,7 +121,8 @@ def create_app(
 ) -> FastAPI:
     """The application.
 
-    model    opened with ``threads=1``, it uses one core per request.
+    model    an ``OnnxModel`` opened with ``threads=1``, which uses one core per request, or a model
+             directory's ``ServedModel``.
     at_once  requests computed concurrently; others wait, within ``limits``.
     hosts    names by which requests may call this server (without port); None: any.
 
@@ -115,6 +145,7 @@ def create_app(
         app.add_exception_handler(exception, handler)
     service = _Service(model, limits or Limits(), metrics, at_once)
     _add_questions(app, service)
+    _add_decisions(app, service)
     _add_status(app, service)
     return app
 
@@ -149,16 +180,91 @@ def _add_questions(app: FastAPI, service: _Service) -> None:
         _refuse_unknown(request, ("horizon", "level"))
         levels: Sequence[Any] = (80, 95) if level is None else level
 
-        def ask(panel: Panel, plan: pa.Table | None) -> pd.DataFrame:
-            return model.predict(panel, horizon, plan, levels)
+        def ask(panel: Panel, tables: dict[str, pa.Table]) -> pd.DataFrame:
+            return model.predict(panel, horizon, tables.get("plan"), levels)
 
-        return await service.answer(request, ask, planned=True)
+        return await service.answer(request, ask, PlannedBody)
 
     @app.post("/decompose", **_documented(PanelBody))
     async def decompose(request: Request) -> Response:
         """Decomposition of the target per step. Columns: store, date, component, value."""
         _refuse_unknown(request, ())
         return await service.answer(request, lambda panel, _: model.decompose(panel))
+
+
+def _add_decisions(app: FastAPI, service: _Service) -> None:
+    async def effects(
+        question: str, request: Request, start: str | None, end: str | None, by: str
+    ) -> Response:
+        _refuse_unknown(request, ("start", "end", "by"))
+        found = _decision(service.model, question)
+
+        def ask(panel: Panel, tables: dict[str, pa.Table]) -> pd.DataFrame:
+            frame: pd.DataFrame = found(panel, start=start, end=end, by=tables.get("groups", by))
+            return frame
+
+        return await service.answer(request, ask, ReturnsBody, heavy=True)
+
+    @app.post("/roi", **_documented(ReturnsBody, decision=True))
+    async def roi(
+        request: Request, start: Date = None, end: Date = None, by: By = "store"
+    ) -> Response:
+        """Return on the spend of a period by channel, with 90 % intervals.
+
+        Columns: store, channel, spend, spend_share, outcome, outcome_share, roi, mroi, cpik,
+        effectiveness, and bounds. By store, in total, or by the groups of the body.
+        """
+        return await effects("roi", request, start, end, by)
+
+    @app.post("/paths", **_documented(ReturnsBody, decision=True))
+    async def paths(
+        request: Request, start: Date = None, end: Date = None, by: By = "store"
+    ) -> Response:
+        """What each channel brought, directly and through each mediator, with 90 % intervals.
+
+        Columns: store, channel, path, mean, lower, upper. By store, in total, or by the groups of
+        the body.
+        """
+        return await effects("paths", request, start, end, by)
+
+    @app.post("/optimize", **_documented(BudgetBody, decision=True))
+    async def optimize(
+        request: Request,
+        horizon: Annotated[int | None, Query(ge=1)] = None,
+        budget: Annotated[float | None, Query(ge=0)] = None,
+        quantile: Annotated[float | None, Query(gt=0, lt=1)] = None,
+        answer: Literal["plan", "allocation", "channels", "bounds"] = "plan",
+    ) -> Response:
+        """The spend by store, channel and step that brings the most for a budget.
+
+        The plan as /predict takes it, or by ``answer``: its cells beside the current plan, totals
+        by channel, or the bounds with their prices. The body may hold the current plan, a table of
+        bounds, and groups of stores.
+        """
+        _refuse_unknown(request, ("horizon", "budget", "quantile", "answer"))
+        found = _decision(service.model, "optimize")
+
+        def ask(panel: Panel, tables: dict[str, pa.Table]) -> pd.DataFrame:
+            asked = {name: tables.get(name) for name in ("plan", "bounds", "groups")}
+            frame: pd.DataFrame = getattr(
+                found(panel, horizon, budget, quantile=quantile, **asked), answer
+            )
+            return frame
+
+        return await service.answer(request, ask, BudgetBody, heavy=True)
+
+
+def _decision(model: Served, question: str) -> Callable[..., Any]:
+    """The model's own answer; refused where it has none."""
+    found: Callable[..., Any] | None = getattr(model, question, None)
+    if found is None:
+        raise request_error(
+            501,
+            "not-in-this-model",
+            f"An exported file does not answer /{question}: it holds no joint draws of effects.",
+            "Serve the model directory instead: causalmmm serve runs/a.",
+        )
+    return found
 
 
 def _add_status(app: FastAPI, service: _Service) -> None:
@@ -194,13 +300,21 @@ def _add_status(app: FastAPI, service: _Service) -> None:
 class _Service:
     """Turns a request into the bytes of an answer."""
 
-    def __init__(self, model: OnnxModel, limits: Limits, metrics: Metrics, at_once: int) -> None:
+    def __init__(self, model: Served, limits: Limits, metrics: Metrics, at_once: int) -> None:
         self.model, self.limits, self.metrics = model, limits, metrics
         self.limiter = anyio.CapacityLimiter(at_once)
+        self.heavy = anyio.CapacityLimiter(1)  # decisions hold many draws at a time
         self.queue = Queue(at_once + limits.waiting)
         self.inbox = Inbox(limits)
 
-    async def answer(self, request: Request, ask: Ask, *, planned: bool = False) -> Response:
+    async def answer(
+        self,
+        request: Request,
+        ask: Ask,
+        form: type[PanelBody] = PanelBody,
+        *,
+        heavy: bool = False,
+    ) -> Response:
         deadline = Deadline(self.limits.seconds)
         kind = _media_type(request.headers.get("content-type", ""))
         wanted = ARROW if ARROW in request.headers.get("accept", "") else JSON
@@ -208,9 +322,9 @@ class _Service:
         def work(body: bytes) -> tuple[bytes, int]:
             with self.queue.computing(), interruptible(deadline.check):
                 deadline.check()  # the request may have waited
-                panel, plan = self._read(body, kind, planned)
+                panel, tables = self._read(body, kind, form)
                 deadline.check()
-                frame = ask(panel, plan)
+                frame = ask(panel, tables)
                 deadline.check()
                 return write_table(frame, wanted), panel.n_stores
 
@@ -219,7 +333,8 @@ class _Service:
                 announced = request.headers.get("content-length")
                 body = await self.inbox.read(request.stream(), announced)
                 with self.queue.admit():
-                    content, stores = await self._computed(request, deadline, work, body)
+                    turn = self.heavy if heavy else self.limiter
+                    content, stores = await self._computed(request, deadline, work, body, turn)
         except TimeoutError:
             raise deadline.exceeded() from None
         except RefusedInput as error:
@@ -235,7 +350,12 @@ class _Service:
         return Response(content, media_type=wanted)
 
     async def _computed(
-        self, request: Request, deadline: Deadline, work: Work, body: bytes
+        self,
+        request: Request,
+        deadline: Deadline,
+        work: Work,
+        body: bytes,
+        turn: anyio.CapacityLimiter,
     ) -> tuple[bytes, int]:
         """The answer, from a worker thread; given up soon after the client hangs up."""
 
@@ -249,22 +369,25 @@ class _Service:
 
             watching = asyncio.ensure_future(watch())
             try:
-                return await anyio.to_thread.run_sync(work, body, limiter=self.limiter)
+                return await anyio.to_thread.run_sync(work, body, limiter=turn)
             finally:
                 watching.cancel()
         raise deadline.disconnected()
 
-    def _read(self, body: bytes, kind: str, planned: bool) -> tuple[Panel, pa.Table | None]:
-        table, plan = read_tables(body, kind, self.limits, planned=planned)
+    def _read(
+        self, body: bytes, kind: str, form: type[PanelBody]
+    ) -> tuple[Panel, dict[str, pa.Table]]:
+        """The panel, and the other tables of a request."""
+        tables = read_tables(body, kind, self.limits, form)
         column = self.model.schema["store"]
-        for part in (table, plan):
-            if part is not None and column in part.column_names:
+        for part in tables.values():
+            if column in part.column_names:
                 stores = pc.unique(part[column])
                 check_count(len(stores), self.limits.stores, "stores")
                 check_count(_longest(stores), self.limits.name, "letters in the name of a store")
-        panel = self.model.panel(table)
+        panel = self.model.panel(tables.pop("panel"))
         check_count(int(panel.lengths.max()), self.limits.steps, "steps of a store")
-        return panel, plan
+        return panel, tables
 
 
 def _refuse_unknown(request: Request, valid: Sequence[str]) -> None:
@@ -301,7 +424,7 @@ def _media_type(header: str) -> str:
 # ---- documentation and refusals ---------------------------------------------------------------
 
 
-def _documented(body: type[BaseModel]) -> dict[str, Any]:
+def _documented(body: type[BaseModel], *, decision: bool = False) -> dict[str, Any]:
     """OpenAPI documentation of a path, whose bodies FastAPI does not read or write itself."""
     binary = {"schema": {"type": "string", "format": "binary"}}
     content = {JSON: {"schema": body.model_json_schema()}, ARROW: binary}
@@ -313,8 +436,10 @@ def _documented(body: type[BaseModel]) -> dict[str, Any]:
             415: "Neither JSON nor plain Arrow.",
             421: "The Host header does not name this server.",
             422: "The panel, the plan or a setting is invalid.",
+            501: "The served file has no joint draws of effects: serve a model directory.",
             503: "Too slow, or too many waiting requests.",
         }.items()
+        if status != 501 or decision
     }
     answer = {"model": AnswerBody, "content": {ARROW: binary}}
     return {

@@ -42,6 +42,20 @@ class PlannedBody(PanelBody):
     plan: Columns | None = None
 
 
+class ReturnsBody(PanelBody):
+    """Histories, and groups of stores: a table of store and group."""
+
+    groups: Columns | None = None
+
+
+class BudgetBody(PlannedBody):
+    """Histories, the current plan, bounds of the budget, and groups of stores for them; tables as
+    ``causalmmm optimize`` takes them."""
+
+    bounds: Columns | None = None
+    groups: Columns | None = None
+
+
 class AnswerBody(BaseModel):
     """The answer by column."""
 
@@ -49,25 +63,25 @@ class AnswerBody(BaseModel):
 
 
 def read_tables(
-    body: bytes, kind: str, limits: Limits, *, planned: bool
-) -> tuple[pa.Table, pa.Table | None]:
-    """The panel, and the plan if there is one, within the limits. Raises ``RequestError``."""
+    body: bytes, kind: str, limits: Limits, form: type[PanelBody]
+) -> dict[str, pa.Table]:
+    """The tables of a form by name, those that are there, within the limits. Raises
+    ``RequestError``."""
     if kind == ARROW:
-        panel, plan = _read_arrow(body, limits, planned=planned)
+        tables = _read_arrow(body, limits, list(form.model_fields))
     elif kind == JSON:
         # Every value, list and object has one of these before or after it: what is read takes
         # memory in proportion, however little of the body it is.
         check_count(sum(map(body.count, (b",", b"[", b"{"))), limits.values, "values")
-        panel, plan = _read_json(body, planned=planned)
+        tables = _read_json(body, form)
     else:
         said = f"Unsupported content type '{kind[:80]}'" if kind else "The body has no content type"
         raise request_error(415, "unknown-format", f"{said}.", f"Send {JSON} or {ARROW}.")
-    for table in (panel, plan):
-        if table is not None:
-            check_count(table.num_columns, limits.columns, "columns")
-            longest = max(map(len, table.column_names), default=0)
-            check_count(longest, limits.name, "letters in the name of a column")
-    return panel, plan
+    for table in tables.values():
+        check_count(table.num_columns, limits.columns, "columns")
+        longest = max(map(len, table.column_names), default=0)
+        check_count(longest, limits.name, "letters in the name of a column")
+    return tables
 
 
 def write_table(frame: pd.DataFrame, kind: str) -> bytes:
@@ -86,12 +100,15 @@ def _plain(column: pd.Series[Any]) -> list[Any]:
     if column.dtype.kind == "M":
         days: list[Any] = column.dt.strftime("%Y-%m-%d").tolist()
         return days
-    return column.tolist()
+    cells: list[Any] = column.tolist()
+    if column.dtype.kind == "f" and column.hasnans:
+        return [None if cell != cell else cell for cell in cells]
+    return cells
 
 
-def _read_json(body: bytes, *, planned: bool) -> tuple[pa.Table, pa.Table | None]:
+def _read_json(body: bytes, form: type[PanelBody]) -> dict[str, pa.Table]:
     try:
-        read = (PlannedBody if planned else PanelBody).model_validate_json(body)
+        read = form.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         key = ".".join(map(str, first["loc"])) or "the body"
@@ -99,8 +116,7 @@ def _read_json(body: bytes, *, planned: bool) -> tuple[pa.Table, pa.Table | None
         raise request_error(
             422, "malformed-json", f"{key}: {first['msg']}", f"Send columns, as in {example}."
         ) from None
-    plan = read.plan if isinstance(read, PlannedBody) else None
-    return _table(read.panel, "panel"), None if plan is None else _table(plan, "plan")
+    return {name: _table(columns, name) for name, columns in read if columns is not None}
 
 
 def _table(columns: dict[str, list[Any]], what: str) -> pa.Table:
@@ -126,20 +142,15 @@ def _table(columns: dict[str, list[Any]], what: str) -> pa.Table:
     return _checked(pa.table(arrays), what)
 
 
-def _read_arrow(body: bytes, limits: Limits, *, planned: bool) -> tuple[pa.Table, pa.Table | None]:
-    """One stream, or two, of which the second is the plan."""
-    source = pa.BufferReader(body)
-    panel = _read_stream(source, len(body), limits, "panel")
-    if source.tell() == len(body):
-        return panel, None
-    if not planned:
-        raise request_error(422, "malformed-arrow", "There are bytes after the Arrow stream.")
-    plan = _read_stream(source, len(body), limits, "plan")
-    if source.tell() != len(body):
-        raise request_error(
-            422, "malformed-arrow", "There are bytes after the second Arrow stream."
-        )
-    return panel, plan
+def _read_arrow(body: bytes, limits: Limits, names: list[str]) -> dict[str, pa.Table]:
+    """Streams of these tables one after another; later ones may be left out."""
+    source, tables = pa.BufferReader(body), {}
+    for name in names:
+        tables[name] = _read_stream(source, len(body), limits, name)
+        if source.tell() == len(body):
+            return tables
+    message = f"There are bytes after the Arrow stream of the {names[-1]}."
+    raise request_error(422, "malformed-arrow", message)
 
 
 def _read_stream(source: pa.BufferReader, size: int, limits: Limits, what: str) -> pa.Table:

@@ -48,6 +48,8 @@ def _question(path: str, method: str, question: dict[str, Any]) -> list[str]:
 def _kind(schema: dict[str, Any]) -> str:
     """Type and bounds of a setting, as JSON Schema has them."""
     inner = next(s for s in schema.get("anyOf", [schema]) if s.get("type") != "null")
+    if "enum" in inner:
+        return " or ".join(inner["enum"])
     bounds = {k: v for k, v in inner.items() if k in ("minimum", "maximum", "maxItems")}
     told = ", ".join(f"{name} {value:g}" for name, value in bounds.items())
     return f"{inner.get('type', '')} {told}".strip()

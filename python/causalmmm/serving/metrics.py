@@ -14,13 +14,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from causalmmm.runtime import OnnxModel
+    from causalmmm.serving.app import Served
 
 
 class Metrics:
     """The metrics of one application, in a registry of its own."""
 
-    def __init__(self, model: OnnxModel) -> None:
+    def __init__(self, model: Served) -> None:
         self.registry = CollectorRegistry()
         about = {"version": str(model.info["version"]), "run": str(model.info["run"])}
         Info("causalmmm_model", "The model that is served.", registry=self.registry).info(about)
