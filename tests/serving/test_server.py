@@ -458,7 +458,7 @@ def test_a_request_that_has_begun_is_answered_after_sigterm(exported: Path, pane
 def test_what_there_is_not_is_said_in_the_same_form(client: TestClient, panel: Panel) -> None:
     assert codes(client.get("/nothing"), 404) == {"no-such-question"}
     assert codes(client.get("/graph"), 405) == {"no-such-question"}
-    assert codes(client.post("/optimize", json={}), 404) == {"no-such-question"}  # no budgets yet
+    assert codes(client.post("/optimise", json={}), 404) == {"no-such-question"}
     answer = client.post("/graph", content=b"a,b\n", headers={"content-type": "text/csv"})
     assert codes(answer, 415) == {"unknown-format"}
     uneven = columns_of(panel) | {"tv": [1.0]}
