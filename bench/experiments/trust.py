@@ -1,6 +1,7 @@
 """Tests of trust on simulated panels: what a sound panel and a sound model score on each.
 
     python -m bench.experiments.trust --law weekly-mmm reactive --seeds 0 1 2 3 4
+    python -m bench.experiments.trust --law weekly-mmm reactive --seeds 10 11 --tests future-spend
     python -m bench.experiments.trust --quick              # one small draw, into runs/
 
 One row per measure of ``CausalMMM.trust``, with its threshold; the model is fitted on the whole
@@ -40,21 +41,22 @@ VALUES = ["value", "passed", "cpu"]
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
     options = _options(arguments)
     torch.set_num_threads(1)
-    log = ResultLog(options.out, "trust", vars(options))
+    name = "-".join(["trust", *(options.tests or ())])
+    log = ResultLog(options.out, name, vars(options))
     for law in options.law:
         for seed in options.seeds:
-            log.add({"law": law, "seed": seed}, partial(measured, law, seed, options.quick))
+            log.add({"law": law, "seed": seed}, partial(measured, law, seed, options))
     print(table(log.rows, ["law", "test", "measure"], VALUES))
     return log.rows
 
 
-def measured(law: str, seed: int, quick: bool) -> list[Row]:
+def measured(law: str, seed: int, options: argparse.Namespace) -> list[Row]:
     """Every measure of one draw."""
-    size = {"stores": 2, "steps": 80, "channels": 2} if quick else {}
+    size = {"stores": 2, "steps": 80, "channels": 2} if options.quick else {}
     panel, _ = simulate(**{"preset": law, "seed": seed, **LAWS[law], **size})
     model = CausalMMM(seed=0).fit(panel, progress=False)
     began = time.process_time()
-    verdicts = model.trust(panel, progress=False)
+    verdicts = model.trust(panel, options.tests, progress=False)
     cpu = time.process_time() - began
     rows: list[Row] = []
     for verdict in verdicts.drop(columns="meaning").to_dict("records"):
@@ -69,6 +71,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--law", nargs="+", default=["weekly-mmm"], choices=LAWS)
     parser.add_argument("--seeds", type=int, nargs="+", default=None, help="0 to 4 by default")
+    parser.add_argument("--tests", nargs="+", help="only these tests; into a file of their own")
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")
     parser.add_argument("--again", action="store_true", help="measure what is there already too")
     parser.add_argument("--out", type=Path)

@@ -39,6 +39,9 @@ COVER_90 = 0.75
 RECOVERED = 0.15
 
 NOISE = 0.05  # standard deviation of the factor on spend, as in mmm-eval
+# Chosen on five sound and five reactive panels, tried on ten others (docs/trust.md): by chance one
+# of three copies of future spend gets a small sure effect, two do where spend follows demand.
+FUTURE_COPIES = 1
 FAKES = 3  # channels of which a fake copy is added: those with the largest effects
 MATTERS = 0.02  # share of all effects from which on a channel's relative change counts
 STEP = {"D": "day", "W": "week", "M": "month"}
@@ -144,7 +147,7 @@ def future_spend(ask: Ask) -> Trial:
     steps = 1 if ask.in_draws else 2
     rows = later_rows(ask.panel, steps)
     doubt = "spend follows demand, or both follow something that is not in the panel"
-    return _fake(ask, f"next {ask.step}", rows, steps, doubt)
+    return _fake(ask, f"next {ask.step}", rows, steps, doubt, FUTURE_COPIES)
 
 
 def recovery(ask: Ask) -> Trial:
@@ -248,7 +251,9 @@ def _hidden(ask: Ask, skipped: Sequence[int]) -> Trial:
     return Trial([training], judge)
 
 
-def _fake(ask: Ask, label: str, rows: Rows, cut: int, doubt: str) -> Trial:
+def _fake(
+    ask: Ask, label: str, rows: Rows, cut: int, doubt: str, allowed: int = 0
+) -> Trial:
     """Copies of the channels with the largest effects, which must have none themselves."""
     effects = channel_effects(ask.model, ask.panel)["effect"]
     paid = effects[list(ask.panel.schema.channels)]
@@ -281,7 +286,7 @@ def _fake(ask: Ask, label: str, rows: Rows, cut: int, doubt: str) -> Trial:
                     "copies with a sure effect",
                     float(sure),
                     f"90 % intervals of {sure} of {len(real)} copies leave zero out",
-                    at_most=0,
+                    at_most=min(allowed, len(real) - 1),
                 )
             )
         return measures
