@@ -13,9 +13,9 @@ import torch
 
 from causalmmm.engine.evidence.ard import ard_forecast
 from causalmmm.engine.nn.model import CausalModel
-from causalmmm.engine.spec.calendar import Calendar
 from causalmmm.engine.training.divergence import DivergenceError
 from causalmmm.findings import counted, first_few
+from causalmmm.model.level_jumps import MOST_STORES, level_jumps
 
 if TYPE_CHECKING:
     from causalmmm.data.panel import Panel
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 _STORES = 60  # at most, spread over the panel
 _STORES_AT_ONCE = 20
 _EDGE = 0.5
-_STEP_SHARE = 0.5  # of a target's variance around its calendar, explained by one step
-_MARGIN = 7  # rows at either end of a history where no step is looked for
 _LEAST_BASELINE = 0.1  # of a target, beyond which nearly all is booked to other series
 _SHARE = 0.5  # of stores or edges, beyond which a warning is due
 _CORRELATION, _Z_SCORE = 0.15, 6.0  # of errors within a step, both exceeded before a warning
@@ -103,30 +101,8 @@ def _same_step(model: Predictor, panel: Panel) -> Iterator[str]:
 
 def _level_shift(model: Predictor, panel: Panel) -> Iterator[str]:
     """Targets whose level jumps once for good, which the amortised baseline cannot follow."""
-    calendar = Calendar(model.calendar_, panel.data.grid)
-    data, dates = panel.data, []
-    for store in range(panel.n_stores):
-        begin, end = data.offsets[store], data.offsets[store + 1]
-        place = data.start[store] + np.arange(end - begin)
-        basis = calendar.rows(place[None])[0].astype(np.float64)
-        basis = np.delete(basis, 1, axis=1)  # a trend follows half of a step
-        if data.controls.shape[1]:
-            controls = calendar.standardise(data.controls[begin:end])
-            basis = np.concatenate([basis, controls], axis=1)
-        y = data.values[begin:end, -1].astype(np.float64)
-        rest = y - basis @ np.linalg.lstsq(basis, y, rcond=None)[0]
-        count = np.arange(_MARGIN, len(rest) - _MARGIN)
-        if not len(count) or not rest.any():
-            continue
-        before = np.cumsum(rest)[count - 1]
-        explained = before**2 * len(rest) / (count * (len(rest) - count))  # by a step at each row
-        best = int(explained.argmax())
-        trend = np.polynomial.polynomial.polyfit(np.arange(len(rest)), rest, 1)
-        slope = (np.polynomial.polynomial.polyval(np.arange(len(rest)), trend) ** 2).sum()
-        total = (rest**2).sum()
-        if explained[best] > max(_STEP_SHARE * total, 1.2 * slope):
-            dates.append(data.grid[place[count[best]]].astype("datetime64[D]"))
-    if len(dates) > _SHARE * panel.n_stores:
+    dates = level_jumps(panel.data, model.calendar_)
+    if len(dates) > MOST_STORES * panel.n_stores:
         yield (
             f"the level of {model.nodes_[-1]} jumps in {counted(len(dates), 'store')} of "
             f"{panel.n_stores}, around {np.sort(dates)[len(dates) // 2]}, and no control says why: "

@@ -17,6 +17,7 @@ from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.regression import Regression, RegressionConfig, fit, layout
 from causalmmm.engine.spec.calendar import period_of
 from causalmmm.model.answers import observed_stores
+from causalmmm.model.level_jumps import panel_jumps
 from causalmmm.model.priors import Pair, edge_probability, positive_effects, reactive_series
 
 REGIMES = ("auto", "amortised", "regression")
@@ -28,8 +29,10 @@ def chosen_regime(regime: str, structure: str, panel: Panel) -> str:
     """ "amortised" or "regression" for a panel; ``ValueError`` for a regime that does not exist.
 
     By default the response regression fits weekly and monthly panels of up to ``MAX_STORES`` stores
-    with a channel: spend acts within the step there, which the amortised model does not know. A
-    ``structure`` is a choice of the amortised model.
+    with a channel: spend acts within the step there, which the amortised model does not know. So it
+    does daily panels of up to ``MOST_FITTED`` stores whose level jumps without a control that says
+    why: the amortised model has no such term, and books the jump to effects. A ``structure`` is a
+    choice of the amortised model.
     """
     if regime not in REGIMES:
         raise ValueError(f"regime is one of {REGIMES}, got {regime!r}")
@@ -37,8 +40,12 @@ def chosen_regime(regime: str, structure: str, panel: Panel) -> str:
         return regime
     coarse = period_of(panel.data.freq) in ("W", "M")
     spend = any(role in ("channel", "organic") for role in panel.data.roles)
-    few = panel.n_stores <= MAX_STORES
-    return "regression" if coarse and spend and few and structure == "auto" else "amortised"
+    if not spend or structure != "auto":
+        return "amortised"
+    if coarse:
+        return "regression" if panel.n_stores <= MAX_STORES else "amortised"
+    few = panel.n_stores <= MOST_FITTED
+    return "regression" if few and panel_jumps(panel.data) else "amortised"
 
 
 def fit_regression(

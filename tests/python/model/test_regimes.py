@@ -169,7 +169,7 @@ def test_clear_daily_panels_are_not_warned_about() -> None:
 
 
 @pytest.mark.parametrize("flagged", [False, True])
-def test_a_level_shift_that_no_control_explains_is_warned_about(flagged: bool) -> None:
+def test_a_level_shift_without_a_control_decides_or_is_warned_about(flagged: bool) -> None:
     rng = np.random.default_rng(0)
     steps, stores = 120, 4
     spend = rng.gamma(2.0, 50.0, (stores, steps, 2))
@@ -190,9 +190,11 @@ def test_a_level_shift_that_no_control_explains_is_warned_about(flagged: bool) -
         freq="D",
         controls=late[..., None].astype(float) if flagged else None,
     )
+    usual = "amortised" if flagged else "regression"
+    assert chosen_regime("auto", "auto", panel) == usual, "the regression has level shifts"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        CausalMMM(epochs=2, hidden=4).fit(panel, progress=False)
+        CausalMMM(regime="amortised", epochs=2, hidden=4).fit(panel, progress=False)
     said = [text for text in map(str, (w.message for w in caught)) if "jumps" in text]
     assert bool(said) != flagged
     if said:
