@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 _ROUNDS = 200
-_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-12, 1e6  # of Newton's steps
+_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-6, 1e-12, 1e6  # of Newton's steps
 _SIDES = 5  # times that prices on the wrong side are held at zero
 _EXACT = 1e-13  # share of all that can be spent by which a sum may miss its bound
 _SOFT = 1e-6  # the same where rows may be missed: the price of missing them
