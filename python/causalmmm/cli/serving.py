@@ -22,7 +22,7 @@ from causalmmm.extras import needing
 from causalmmm.findings import counted, first_few
 
 if TYPE_CHECKING:
-    from causalmmm.serving.app import Served
+    from causalmmm.serving.served import Served
 
 _MAX_CONNECTIONS = 1_000  # further ones get a 503 at once
 

@@ -1,32 +1,22 @@
-"""The HTTP interface: its paths, and how a request becomes a question to the model.
+"""The HTTP interface: its paths, and what each asks the model.
 
-Body formats live in ``bodies``, limits in ``limits``, counts in ``metrics``.
+How a question is answered lives in ``service``, body formats in ``bodies``, limits in ``limits``,
+refusals in ``refusals``, counts in ``metrics``.
 """
 
 from __future__ import annotations
 
-import asyncio
-import traceback
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
-import anyio
-import anyio.to_thread
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from causalmmm.data.panel import Panel
-from causalmmm.findings import Finding, RefusedInput
-from causalmmm.inference.interrupt import interruptible
 from causalmmm.serving.bodies import (
     ARROW,
     JSON,
@@ -35,62 +25,19 @@ from causalmmm.serving.bodies import (
     PanelBody,
     PlannedBody,
     ReturnsBody,
-    read_tables,
-    write_table,
 )
 from causalmmm.serving.docs import page
 from causalmmm.serving.guard import Guard
-from causalmmm.serving.limits import (
-    Deadline,
-    Inbox,
-    Limits,
-    Queue,
-    RequestError,
-    check_count,
-    request_error,
-)
+from causalmmm.serving.limits import Limits, request_error
 from causalmmm.serving.metrics import Metrics, Observed
+from causalmmm.serving.refusals import HANDLERS, Problem, problem_response
+from causalmmm.serving.served import Served
+from causalmmm.serving.service import Service
 
 _PATHS = ("/graph", "/predict", "/decompose", "/roi", "/paths", "/optimize", "/healthz", "/metrics")
-# A question to the model about a panel, with the other tables of the request.
-Ask = Callable[[Panel, dict[str, pa.Table]], pd.DataFrame]
-# The body of a request to that of its answer, and the number of stores.
-Work = Callable[[bytes], tuple[bytes, int]]
 Date = Annotated[str | None, Query(max_length=10)]
 By = Literal["store", "total"]
 _STUCK = 2.0  # times its limit after which a computation counts as stuck
-
-
-class Served(Protocol):
-    """A model that can be served: an exported file, or a model directory. A directory answers
-    ``roi``, ``paths`` and ``optimize`` too."""
-
-    info: dict[str, Any]
-    schema: dict[str, Any]
-    nodes: list[str]
-    freq: str
-    horizon: int
-    max_horizon: int
-
-    @property
-    def min_steps(self) -> int: ...
-
-    def panel(self, table: Any) -> Panel: ...
-
-    def graphs(self, panel: Any, *, threshold: float = 0.0) -> pd.DataFrame: ...
-
-    def predict(
-        self, panel: Any, horizon: int | None = None, plan: Any | None = None, level: Any = (80, 95)
-    ) -> pd.DataFrame: ...
-
-    def decompose(self, panel: Any) -> pd.DataFrame: ...
-
-
-class Problem(BaseModel):
-    """Why a request was refused; findings as from ``causalmmm validate``."""
-
-    error: str
-    findings: list[dict[str, Any]]
 
 
 class About(BaseModel):
@@ -139,18 +86,18 @@ def create_app(
         redoc_url=None,
     )
     metrics = Metrics(model)
-    app.add_middleware(Guard, hosts=hosts, refuse=_problem)
+    app.add_middleware(Guard, hosts=hosts, refuse=problem_response)
     app.add_middleware(Observed, metrics=metrics, paths=_PATHS)
-    for exception, handler in _HANDLERS.items():
+    for exception, handler in HANDLERS.items():
         app.add_exception_handler(exception, handler)
-    service = _Service(model, limits or Limits(), metrics, at_once)
+    service = Service(model, limits or Limits(), metrics, at_once)
     _add_questions(app, service)
     _add_decisions(app, service)
     _add_status(app, service)
     return app
 
 
-def _add_questions(app: FastAPI, service: _Service) -> None:
+def _add_questions(app: FastAPI, service: Service) -> None:
     model = service.model
 
     @app.post("/graph", **_documented(PanelBody))
@@ -192,7 +139,7 @@ def _add_questions(app: FastAPI, service: _Service) -> None:
         return await service.answer(request, lambda panel, _: model.decompose(panel))
 
 
-def _add_decisions(app: FastAPI, service: _Service) -> None:
+def _add_decisions(app: FastAPI, service: Service) -> None:
     async def effects(
         question: str, request: Request, start: str | None, end: str | None, by: str
     ) -> Response:
@@ -267,7 +214,7 @@ def _decision(model: Served, question: str) -> Callable[..., Any]:
     return found
 
 
-def _add_status(app: FastAPI, service: _Service) -> None:
+def _add_status(app: FastAPI, service: Service) -> None:
     model = service.model
 
     @app.get("/docs", include_in_schema=False)
@@ -297,131 +244,12 @@ def _add_status(app: FastAPI, service: _Service) -> None:
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-class _Service:
-    """Turns a request into the bytes of an answer."""
-
-    def __init__(self, model: Served, limits: Limits, metrics: Metrics, at_once: int) -> None:
-        self.model, self.limits, self.metrics = model, limits, metrics
-        self.limiter = anyio.CapacityLimiter(at_once)
-        self.heavy = anyio.CapacityLimiter(1)  # decisions hold many draws at a time
-        self.queue = Queue(at_once + limits.waiting)
-        self.inbox = Inbox(limits)
-
-    async def answer(
-        self,
-        request: Request,
-        ask: Ask,
-        form: type[PanelBody] = PanelBody,
-        *,
-        heavy: bool = False,
-    ) -> Response:
-        deadline = Deadline(self.limits.seconds)
-        kind = _media_type(request.headers.get("content-type", ""))
-        wanted = ARROW if ARROW in request.headers.get("accept", "") else JSON
-
-        def work(body: bytes) -> tuple[bytes, int]:
-            with self.queue.computing(), interruptible(deadline.check):
-                deadline.check()  # the request may have waited
-                panel, tables = self._read(body, kind, form)
-                deadline.check()
-                frame = ask(panel, tables)
-                deadline.check()
-                return write_table(frame, wanted), panel.n_stores
-
-        try:
-            with anyio.fail_after(deadline.seconds):
-                announced = request.headers.get("content-length")
-                body = await self.inbox.read(request.stream(), announced)
-                with self.queue.admit():
-                    turn = self.heavy if heavy else self.limiter
-                    content, stores = await self._computed(request, deadline, work, body, turn)
-        except TimeoutError:
-            raise deadline.exceeded() from None
-        except RefusedInput as error:
-            _let_go(error)
-            raise RequestError(422, error.report.findings) from None
-        except ValueError as error:  # a setting that does not fit the model or the panel
-            _let_go(error)
-            raise request_error(422, "cannot-be-answered", str(error)) from None
-        except MemoryError:
-            message = "The request needs more memory than there is."
-            raise request_error(413, "too-large", message, "Send fewer stores.") from None
-        self.metrics.stores.labels(request.url.path).inc(stores)
-        return Response(content, media_type=wanted)
-
-    async def _computed(
-        self,
-        request: Request,
-        deadline: Deadline,
-        work: Work,
-        body: bytes,
-        turn: anyio.CapacityLimiter,
-    ) -> tuple[bytes, int]:
-        """The answer, from a worker thread; given up soon after the client hangs up."""
-
-        with anyio.CancelScope() as waiting:
-
-            async def watch() -> None:
-                while (await request.receive())["type"] != "http.disconnect":
-                    pass
-                deadline.hung_up.set()  # ends what is being computed
-                waiting.cancel()  # and what waits for its turn
-
-            watching = asyncio.ensure_future(watch())
-            try:
-                return await anyio.to_thread.run_sync(work, body, limiter=turn)
-            finally:
-                watching.cancel()
-        raise deadline.disconnected()
-
-    def _read(
-        self, body: bytes, kind: str, form: type[PanelBody]
-    ) -> tuple[Panel, dict[str, pa.Table]]:
-        """The panel, and the other tables of a request."""
-        tables = read_tables(body, kind, self.limits, form)
-        column = self.model.schema["store"]
-        for part in tables.values():
-            if column in part.column_names:
-                stores = pc.unique(part[column])
-                check_count(len(stores), self.limits.stores, "stores")
-                check_count(_longest(stores), self.limits.name, "letters in the name of a store")
-        panel = self.model.panel(tables.pop("panel"))
-        check_count(int(panel.lengths.max()), self.limits.steps, "steps of a store")
-        return panel, tables
-
-
 def _refuse_unknown(request: Request, valid: Sequence[str]) -> None:
     """Refuse mistyped settings instead of ignoring them."""
     unknown = sorted(set(request.query_params) - set(valid))
     if unknown:
         choices = f"valid are {', '.join(valid)}" if valid else "this path has none"
         raise request_error(422, "unknown-setting", f"Unknown setting '{unknown[0]}'; {choices}.")
-
-
-def _let_go(error: BaseException) -> None:
-    """Free what the frames of an error hold, tables of a request among it: they and the error hold
-    one another, and would stay until the garbage of the whole process is collected."""
-    traceback.clear_frames(error.__traceback__)
-
-
-def _longest(names: pa.Array | pa.ChunkedArray) -> int:
-    """Letters of the longest name; numbers, dates and flags are short."""
-    kind = names.type.value_type if pa.types.is_dictionary(names.type) else names.type
-    types = pa.types
-    if types.is_binary(kind) or types.is_large_binary(kind):
-        lengths = pc.binary_length(names.cast(kind))
-    elif types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        lengths = pc.utf8_length(names.cast(pa.large_string()))
-    else:
-        return 0
-    return pc.max(lengths).as_py() or 0
-
-
-def _media_type(header: str) -> str:
-    return header.partition(";")[0].strip().lower()
-
-
-# ---- documentation and refusals ---------------------------------------------------------------
 
 
 def _documented(body: type[BaseModel], *, decision: bool = False) -> dict[str, Any]:
@@ -447,49 +275,3 @@ def _documented(body: type[BaseModel], *, decision: bool = False) -> dict[str, A
         "responses": {200: answer, **refusals},
         "openapi_extra": {"requestBody": {"required": True, "content": content}},
     }
-
-
-def _problem(status: int, findings: Sequence[Finding]) -> Response:
-    error = findings[0].message if len(findings) == 1 else f"{len(findings)} findings"
-    problem = Problem(error=error, findings=[asdict(finding) for finding in findings])
-    headers = {"retry-after": "1"} if status == 503 else None
-    return JSONResponse(problem.model_dump(), status, headers)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestError)
-    return _problem(error.status, error.findings)
-
-
-async def _bad_setting(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    messages = [f"{item['loc'][-1]}: {item['msg']}" for item in error.errors()]
-    return _problem(422, [Finding("error", "bad-setting", message) for message in messages])
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    remedy = "See /docs for the available paths."
-    finding = Finding("error", "no-such-question", f"{error.detail}.", remedy)
-    response = _problem(error.status_code, [finding])
-    response.headers.update(error.headers or {})
-    return response
-
-
-async def _disconnected(request: Request, error: Exception) -> Response:
-    return _problem(
-        400,
-        [
-            Finding(
-                "error", "disconnected", "The client disconnected before the request was complete."
-            )
-        ],
-    )
-
-
-_HANDLERS = {
-    RequestError: _refused,
-    RequestValidationError: _bad_setting,
-    HTTPException: _http_error,
-    ClientDisconnect: _disconnected,
-}

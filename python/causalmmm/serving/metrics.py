@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from causalmmm.serving.app import Served
+    from causalmmm.serving.served import Served
 
 
 class Metrics:
