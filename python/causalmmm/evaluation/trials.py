@@ -39,8 +39,9 @@ COVER_90 = 0.75
 RECOVERED = 0.15
 
 NOISE = 0.05  # standard deviation of the factor on spend, as in mmm-eval
-# Chosen on five sound and five reactive panels, tried on ten others (docs/trust.md): by chance one
-# of three copies of future spend gets a small sure effect, two do where spend follows demand.
+# Of FAKES copies, fewer in proportion. Chosen on five sound and five reactive panels, tried on ten
+# others (docs/trust.md): by chance one of three copies of future spend gets a small sure effect,
+# where spend follows demand two do.
 FUTURE_COPIES = 1
 FAKES = 3  # channels of which a fake copy is added: those with the largest effects
 MATTERS = 0.02  # share of all effects from which on a channel's relative change counts
@@ -286,7 +287,7 @@ def _fake(
                     "copies with a sure effect",
                     float(sure),
                     f"90 % intervals of {sure} of {len(real)} copies leave zero out",
-                    at_most=min(allowed, len(real) - 1),
+                    at_most=allowed * len(real) // FAKES,
                 )
             )
         return measures
