@@ -208,7 +208,7 @@ def _decision(model: Served, question: str) -> Callable[..., Any]:
         raise request_error(
             501,
             "not-in-this-model",
-            f"An exported file does not answer /{question}: it holds no joint draws of effects.",
+            f"An exported file does not answer /{question}: decisions need the model itself.",
             "Serve the model directory instead: causalmmm serve runs/a.",
         )
     return found
@@ -264,7 +264,7 @@ def _documented(body: type[BaseModel], *, decision: bool = False) -> dict[str, A
             415: "Neither JSON nor plain Arrow.",
             421: "The Host header does not name this server.",
             422: "The panel, the plan or a setting is invalid.",
-            501: "The served file has no joint draws of effects: serve a model directory.",
+            501: "Decisions are not in an exported file: serve a model directory.",
             503: "Too slow, or too many waiting requests.",
         }.items()
         if status != 501 or decision
