@@ -6,18 +6,13 @@ which decides who computes; nothing is decided here.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
-import torch
 from torch import Tensor
 
-if find_spec("causalmmm._C") is not None:
-    from causalmmm import _C
-    from causalmmm.kernels.calendar.op import calendar_residuals
+from causalmmm.kernels.extension import built, float32_on_cpu
 
-    _COMPILED = hasattr(_C, "calendar_forward")  # False for a build older than this source
-else:  # a source tree without a build
-    _COMPILED = False
+_COMPILED = built("calendar_forward")
+if _COMPILED:
+    from causalmmm.kernels.calendar.op import calendar_residuals
 
 __all__ = ["calendar_residuals", "supported"]
 
@@ -25,9 +20,4 @@ __all__ = ["calendar_residuals", "supported"]
 def supported(x: Tensor) -> bool:
     """Whether the compiled operator is there and takes such series: float32 on a CPU, without
     gradient."""
-    return (
-        _COMPILED
-        and x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and not x.requires_grad
-    )
+    return _COMPILED and float32_on_cpu(x) and not x.requires_grad

@@ -6,22 +6,17 @@ PyTorch forms are in ``engine.evidence``, which decides who computes; nothing is
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
-import torch
 from torch import Tensor
 
-if find_spec("causalmmm._C") is not None:
-    from causalmmm import _C
-    from causalmmm.kernels.evidence.op import coordinate_ascent, response_terms, window_statistics
+from causalmmm.kernels.extension import built, float32_on_cpu
 
-    _COMPILED = hasattr(_C, "CALENDAR_RUN")  # False for a build older than this source
-else:  # a source tree without a build
-    _COMPILED = False
+_COMPILED = built("CALENDAR_RUN")
+if _COMPILED:
+    from causalmmm.kernels.evidence.op import coordinate_ascent, response_terms, window_statistics
 
 __all__ = ["coordinate_ascent", "response_terms", "supported", "window_statistics"]
 
 
 def supported(x: Tensor) -> bool:
     """Whether the compiled operators are there and take tensors like ``x``: float32 on a CPU."""
-    return _COMPILED and x.device.type == "cpu" and x.dtype == torch.float32
+    return _COMPILED and float32_on_cpu(x)

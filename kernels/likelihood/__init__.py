@@ -6,21 +6,15 @@ that is not built or cannot take the device or dtype, the plain PyTorch form in 
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
-import torch
 from torch import Tensor
 
+from causalmmm.kernels.extension import built, float32_on_cpu
 from causalmmm.kernels.likelihood import reference
 from causalmmm.kernels.likelihood.reference import ar_prediction, effect_weights, message
 
-if find_spec("causalmmm._C") is not None:
-    from causalmmm import _C
+_COMPILED = built("LIKELIHOOD_RUN")
+if _COMPILED:
     from causalmmm.kernels.likelihood import op
-
-    _COMPILED = hasattr(_C, "LIKELIHOOD_RUN")  # False for a build older than this source
-else:  # a source tree without a build
-    _COMPILED = False
 
 __all__ = ["ar_prediction", "effect_weights", "message", "response_nll"]
 
@@ -61,6 +55,6 @@ def response_nll(
     form, else of one dtype.
     """
     arguments = (residual, responses, gate, log_effect, beta, solver, basis, ar_weights, log_noise)
-    if _COMPILED and residual.device.type == "cpu" and residual.dtype == torch.float32:
+    if _COMPILED and float32_on_cpu(residual):
         return op.forward(*arguments, context_mask, target_mask, active)
     return reference.response_nll(*arguments, context_mask, target_mask, active)

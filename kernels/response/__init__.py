@@ -7,22 +7,22 @@ that is not built or cannot take the device or dtype, the plain PyTorch form in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from causalmmm.kernels.extension import built, float32_on_cpu
 from causalmmm.kernels.response import reference
 
-if find_spec("causalmmm._C") is not None:
+_DELAYS = built("delay_forward")
+if built("build_info"):
     from causalmmm import _C
     from causalmmm.kernels.response import delay, op
 
-    _DELAYS = hasattr(_C, "delay_forward")  # False for a build older than this source
     _COMPILED = {"cpu": True, "cuda": _C.build_info()["cuda"]}
-else:  # a source tree without a build
-    _COMPILED, _DELAYS = {}, False
+else:
+    _COMPILED = {}
 
 __all__ = ["adstock_hill", "backend", "delayed"]
 
@@ -87,7 +87,7 @@ def delayed(response: Tensor, delays: Sequence[int], rows: int) -> Tensor:
         >>> delayed(torch.arange(4.0).view(1, 1, 1, 4), [2], rows=4).flatten().tolist()
         [0.0, 0.0, 0.0, 1.0]
     """
-    if _DELAYS and response.device.type == "cpu" and response.dtype == torch.float32:
+    if _DELAYS and float32_on_cpu(response):
         return delay.delayed(response, delays, rows)
     return reference.delayed(response, delays, rows)
 
