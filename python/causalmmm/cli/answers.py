@@ -31,6 +31,7 @@ from causalmmm.cli.output import (
     GRAPHS,
     PICTURES,
     TABLES,
+    checked_format,
     file_name,
     format_of,
     graph_record,
@@ -85,9 +86,7 @@ def predict(
     causalmmm predict runs/a --plan plan.csv --store 434 -o forecast.png
     """
     terminal.start(quiet=quiet, json=json)
-    kind = format_of(out, format, (*TABLES, *PICTURES), json=json)
-    if out is not None:
-        fresh(out, force)
+    kind = checked_format(out, format, (*TABLES, *PICTURES), force=force, json=json)
     one_store_for(kind, out, store)
     stores = store if plan is None else None  # plans contain all stores
     fitted, panel = model_and_panel(

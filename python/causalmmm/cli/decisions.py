@@ -20,13 +20,12 @@ from causalmmm.cli.common import (
     QuietOption,
     SetOption,
     StoreOption,
-    fresh,
     model_and_panel,
     terminal,
 )
 from causalmmm.cli.output import (
     TABLES,
-    format_of,
+    checked_format,
     readable,
     write_answer,
     write_table,
@@ -167,9 +166,7 @@ def optimize(
     causalmmm optimize runs/a --horizon 13 --reach mroi=1 -o plan.csv
     """
     terminal.start(quiet=quiet, json=json)
-    kind = format_of(out, format, TABLES, json=json)
-    if out is not None:
-        fresh(out, force)
+    kind = checked_format(out, format, TABLES, force=force, json=json)
     limits = _limits(bound, bounds, groups)
     goal = None if reach is None else _goal(reach)
     fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
@@ -238,9 +235,7 @@ def next_experiment(
     causalmmm next-experiment runs/a --horizon 13 --steps 4 --bounds bounds.csv -o tests.csv
     """
     terminal.start(quiet=quiet, json=json)
-    kind = format_of(out, format, TABLES, json=json)
-    if out is not None:
-        fresh(out, force)
+    kind = checked_format(out, format, TABLES, force=force, json=json)
     limits = _limits(bound, bounds, groups)
     fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
     with terminal.working(f"planning {counted(panel.n_stores, 'store')}"):
@@ -273,9 +268,7 @@ def compare(
     causalmmm compare runs/a current.csv plan.csv
     """
     terminal.start(quiet=quiet, json=json)
-    kind = format_of(out, format, TABLES, json=json)
-    if out is not None:
-        fresh(out, force)
+    kind = checked_format(out, format, TABLES, force=force, json=json)
     if len({path.stem for path in plan}) < len(plan):
         raise typer.BadParameter("two plans have the same file name; rename one")
     fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
@@ -335,9 +328,7 @@ def _effects(
     json: bool,
 ) -> None:
     terminal.start(quiet=quiet, json=json)
-    kind = format_of(out, format, TABLES, json=json)
-    if out is not None:
-        fresh(out, force)
+    kind = checked_format(out, format, TABLES, force=force, json=json)
     if total and groups is not None:
         raise typer.BadParameter("pass --total or --groups; not both")
     by: Any = "total" if total else "store" if groups is None else _groups(groups)

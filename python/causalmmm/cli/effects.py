@@ -18,14 +18,13 @@ from causalmmm.cli.common import (
     QuietOption,
     SetOption,
     StoreOption,
-    fresh,
     model_and_panel,
     terminal,
 )
 from causalmmm.cli.output import (
     PICTURES,
     TABLES,
-    format_of,
+    checked_format,
     one_store_for,
     write_answer,
     write_picture,
@@ -56,9 +55,7 @@ def decompose(
     causalmmm decompose runs/a --store 434 -o contributions.png
     """
     terminal.start(quiet=quiet, json=json)
-    kind = format_of(out, format, (*TABLES, *PICTURES), json=json)
-    if out is not None:
-        fresh(out, force)
+    kind = checked_format(out, format, (*TABLES, *PICTURES), force=force, json=json)
     one_store_for(kind, out, store)
     fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
     with terminal.working(f"decomposing {counted(panel.n_stores, 'store')}"):
@@ -99,9 +96,7 @@ def curves(
     causalmmm curves runs/a --store 434 -o curves.png
     """
     terminal.start(quiet=quiet, json=json)
-    kind = format_of(out, format, (*TABLES, *PICTURES), json=json)
-    if out is not None:
-        fresh(out, force)
+    kind = checked_format(out, format, (*TABLES, *PICTURES), force=force, json=json)
     one_store_for(kind, out, store)
     fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
     frame = fitted.response_curves(channel, panel=panel, points=points)

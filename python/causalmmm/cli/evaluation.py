@@ -19,11 +19,10 @@ from causalmmm.cli.common import (
     QuietOption,
     SeedOption,
     SetOption,
-    fresh,
     model_and_panel,
     terminal,
 )
-from causalmmm.cli.output import PICTURES, TABLES, format_of, write_answer, write_picture
+from causalmmm.cli.output import PICTURES, TABLES, checked_format, write_answer, write_picture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,9 +83,8 @@ def evaluate(
     terminal.start(quiet=quiet, json=json)
     names = [name.strip() for name in tests.split(",")] if tests is not None else None
     judged = bool({*(names or ())} & {*TRIALS} - {"holdout", "cv"})
-    kind = format_of(out, format, (*TABLES, *PICTURES) if judged else TABLES, json=json)
-    if out is not None:
-        fresh(out, force)
+    kinds = (*TABLES, *PICTURES) if judged else TABLES
+    kind = checked_format(out, format, kinds, force=force, json=json)
     if kind in PICTURES and out is None:
         raise typer.BadParameter("a picture needs an output file (-o)")
     if judged:

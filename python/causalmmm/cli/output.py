@@ -49,6 +49,16 @@ def format_of(
     return name
 
 
+def checked_format(
+    out: Path | None, option: str | None, supported: tuple[str, ...], *, force: bool, json: bool
+) -> str:
+    """:func:`format_of`; a place that is taken is refused too, before there is work to lose."""
+    kind = format_of(out, option, supported, json=json)
+    if out is not None:
+        fresh(out, force)
+    return kind
+
+
 def write_table(frame: pd.DataFrame, out: Path | None, kind: str, *, force: bool) -> None:
     """Write to the file, or to standard output, as ``csv``, ``parquet`` or ``json``; a terminal
     shows a CSV as a table."""
