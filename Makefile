@@ -48,6 +48,7 @@ coverage: .venv/.installed-$(CUDA) ## run all tests and show which lines of the 
 
 lint: .venv/.lint ## check style (ruff)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 typecheck: .venv/.lint .venv/.installed-$(CUDA) ## check types (mypy)
 	$(BIN)/mypy -p causalmmm

@@ -1,6 +1,6 @@
 """Every picture of the package on one page, drawn from one small simulated panel.
 
-    python -m bench.pages.gallery    # writes docs/gallery.md and docs/gallery/*.png (a minute)
+``python -m bench.pages.gallery`` writes docs/gallery.md and docs/gallery/*.png in a minute.
 """
 
 from __future__ import annotations

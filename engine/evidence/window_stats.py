@@ -50,9 +50,7 @@ def window_statistics(
     if compiled.supported(residual) and not exporting():
         series = residual, received, active
         scales = (RIDGE, CLIP, FLAT)
-        return WindowStatistics(
-            *compiled.window_statistics(*series, context_mask, lags, scales)
-        )
+        return WindowStatistics(*compiled.window_statistics(*series, context_mask, lags, scales))
     return _window_statistics(residual, received, active, context_mask, lags)
 
 

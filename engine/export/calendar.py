@@ -1,5 +1,4 @@
-"""Histories and dates as an exported graph is given them: scales, calendar terms, places in time.
-"""
+"""Histories and dates as an exported graph gets them: scales, calendar terms, places in time."""
 
 from __future__ import annotations
 

@@ -52,8 +52,7 @@ class PretrainedGraphs(nn.Module):
         self.requires_grad_(False)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Log Bayes factors [B, N, N] of every edge, from the context rows; the diagonal is zero.
-        """
+        """Log Bayes factors [B, N, N] of every edge, from context rows; zero on the diagonal."""
         return self.log_bf(self.statistics(batch))
 
     @torch.no_grad()

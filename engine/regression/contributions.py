@@ -168,4 +168,3 @@ def kept(part: Tensor, own: Tensor) -> Tensor:
 
 def _lagged(part: Tensor) -> Tensor:
     return torch.nn.functional.pad(part[..., :-1], (1, 0))
-

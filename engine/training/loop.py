@@ -73,9 +73,7 @@ def train(
     """
     ranks = Ranks.of_environment()
     ranks.join(device)
-    run = _Run(
-        model, windows, config, seed=seed, device=device, ranks=ranks, continued=continued
-    )
+    run = _Run(model, windows, config, seed=seed, device=device, ranks=ranks, continued=continued)
     state = TrainState()
     whose = {**(identity or {}), "epochs": run.epochs}
     if resume and checkpoint is not None:

@@ -99,8 +99,7 @@ def _broadcast_strides(
 ) -> tuple[int, ...]:
     padded = (0,) * (ndim - len(shape)) + stride
     return tuple(
-        0 if size == 1 else step
-        for size, step in zip(_aligned(shape, ndim), padded, strict=True)
+        0 if size == 1 else step for size, step in zip(_aligned(shape, ndim), padded, strict=True)
     )
 
 

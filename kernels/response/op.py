@@ -91,7 +91,8 @@ def backward(
     else:
         _C.response_backward(*arguments, torch.get_num_threads())
     gradients = [
-        decay.new_empty(0) if buffer is None or value is None
+        decay.new_empty(0)
+        if buffer is None or value is None
         else buffer.sum_to_size(value.shape).to(value.dtype)
         for buffer, value in zip(buffers, (x, decay, slope, half_saturation, initial), strict=True)
     ]
@@ -172,9 +173,7 @@ def _time_contiguous(value: Tensor | None, timed: bool) -> Tensor | None:
     return value.contiguous()
 
 
-def _planned(
-    inputs: list[Tensor | None], group: bool
-) -> tuple[layout.Plan, list[Tensor | None]]:
+def _planned(inputs: list[Tensor | None], group: bool) -> tuple[layout.Plan, list[Tensor | None]]:
     x = inputs[0]
     assert x is not None
     minimum = layout.MIN_GROUPS[x.device.type]
@@ -182,7 +181,8 @@ def _planned(
     if plan is None:  # more separate axes than the extension counts: spell the broadcast out
         rows = layout.broadcast(_leading(inputs)[0])
         inputs = [
-            None if v is None
+            None
+            if v is None
             else v.expand(*rows, *([v.shape[-1]] if n != "initial" else [])).contiguous()
             for n, v in zip(_NAMES, inputs, strict=True)
         ]
@@ -210,7 +210,8 @@ _Address = tuple[int, tuple[int, ...], int]
 def _addresses(plan: layout.Plan, inputs: list[Tensor | None]) -> tuple[_Address | None, ...]:
     strides = iter(plan.strides)
     return tuple(
-        None if v is None
+        None
+        if v is None
         else (v.data_ptr(), next(strides), int(n == "x" or (n != "initial" and v.shape[-1] != 1)))
         for n, v in zip(_NAMES, inputs, strict=True)
     )

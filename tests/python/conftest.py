@@ -26,7 +26,5 @@ class Fitted:
 @pytest.fixture(scope="session")
 def fitted() -> Fitted:
     panel, truth = simulate("paper-small", seed=1, stores=12, steps=60, channels=3)
-    model = CausalMMM(
-        structure="learned", epochs=3, horizon=10, draws=60, seed=5, device="cpu"
-    )
+    model = CausalMMM(structure="learned", epochs=3, horizon=10, draws=60, seed=5, device="cpu")
     return Fitted(panel, truth, model.fit(panel.split(10)[0], progress=False))

@@ -91,9 +91,7 @@ def evaluate(
         if truth is not None:
             raise typer.BadParameter("--truth goes with 'structure'; ask for it alone")
         fitted, panel = model_and_panel(model, data, config, overrides, device=device, seed=seed)
-        verdicts = trust(
-            fitted, panel, names, horizon=horizon, origins=origins, say=terminal.say
-        )
+        verdicts = trust(fitted, panel, names, horizon=horizon, origins=origins, say=terminal.say)
         return _judge(verdicts, out, kind, shown=format is None, force=force)
     if truth is not None and not (truth / "truth.json").is_file():
         raise typer.BadParameter(

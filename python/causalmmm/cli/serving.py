@@ -152,9 +152,7 @@ def serve(
     named = {*LOOPBACK, host, *(allow_host or ())}
     anyone = "*" in named or (host in ("0.0.0.0", "::") and not allow_host)
     concurrency = threads or len(os.sched_getaffinity(0))
-    app = create_app(
-        _opened(model), limits, at_once=concurrency, hosts=None if anyone else named
-    )
+    app = create_app(_opened(model), limits, at_once=concurrency, hosts=None if anyone else named)
     level = "warning" if quiet else "info"
     shutdown = math.ceil(max_seconds)  # seconds for running requests
     uvicorn.run(

@@ -146,9 +146,7 @@ def _reaching(
     with torch.no_grad():
         nothing = float(value(torch.zeros_like(current)))
     try:
-        return budget_for(
-            cast("Goal", goal), wanted, value, limits, current, usual, nothing
-        )
+        return budget_for(cast("Goal", goal), wanted, value, limits, current, usual, nothing)
     except OutOfReachError as error:
         raise refusal(
             "goal-out-of-reach",

@@ -77,9 +77,7 @@ def period_effects(
             for b, place in enumerate(group[stores].tolist()):
                 if place >= 0:
                     total[:, place] += value[:, b]
-    return names, GroupEffects(
-        parts["total"], parts["direct"], parts["via"], parts.get("marginal")
-    )
+    return names, GroupEffects(parts["total"], parts["direct"], parts["via"], parts.get("marginal"))
 
 
 def paths_frame(systems: Systems, panel: Panel, period: Period, by: By) -> pd.DataFrame:
@@ -201,9 +199,7 @@ def spent(panel: Panel, period: Period, group: Stores, groups: int) -> tuple[Flo
     """[G, C] each: money of the paid channels in the period, NaN where it is not known, and their
     exposure, NaN where the model's input is money."""
     data, paid = panel.data, panel.spend.shape[1]
-    step = np.arange(len(data.values)) + np.repeat(
-        data.start - data.offsets[:-1], panel.lengths
-    )
+    step = np.arange(len(data.values)) + np.repeat(data.start - data.offsets[:-1], panel.lengths)
     place = np.repeat(group, panel.lengths)
     rows = period.holds(data.grid[step]) & (place >= 0)
     money, exposure = np.zeros((groups, paid)), np.zeros((groups, paid))

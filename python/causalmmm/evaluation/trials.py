@@ -252,9 +252,7 @@ def _hidden(ask: Ask, skipped: Sequence[int]) -> Trial:
     return Trial([training], judge)
 
 
-def _fake(
-    ask: Ask, label: str, rows: Rows, cut: int, doubt: str, allowed: int = 0
-) -> Trial:
+def _fake(ask: Ask, label: str, rows: Rows, cut: int, doubt: str, allowed: int = 0) -> Trial:
     """Copies of the channels with the largest effects, which must have none themselves."""
     effects = channel_effects(ask.model, ask.panel)["effect"]
     paid = effects[list(ask.panel.schema.channels)]

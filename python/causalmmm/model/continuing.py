@@ -66,8 +66,7 @@ def _differences(
 
 @torch.no_grad()
 def take_weights(model: CausalModel, start: CausalModel) -> None:
-    """Give ``model`` all that ``start`` has learned; what the user knows beforehand stays its own.
-    """
+    """Give ``model`` what ``start`` has learned; what the user knows beforehand stays its own."""
     learned = dict(start.named_parameters())
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

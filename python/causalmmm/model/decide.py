@@ -242,9 +242,7 @@ class Decisions(Predictor):
         ahead = {name: money_ahead(panel, p, horizon, dates) for name, p in known.items()}
         return compared(self._systems(panel, horizon + tail_of(panel)), panel, ahead)
 
-    def calibrate(
-        self, experiments: Readable, panel: PanelLike | None = None
-    ) -> pd.DataFrame:
+    def calibrate(self, experiments: Readable, panel: PanelLike | None = None) -> pd.DataFrame:
         """Take experiments into the model: from here on all its answers agree with them.
 
         experiments  a table, or a path to one: store (or ALL), channel, start, end, lift, lift_se,

@@ -189,9 +189,7 @@ def plot_budget(
     return figure
 
 
-def plot_stores(
-    roi: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None
-) -> Figure:
+def plot_stores(roi: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Figure:
     """How stores or regions differ: every one's ROI by channel, from ``CausalMMM.roi``.
 
     A dot per store, and a line at their median.

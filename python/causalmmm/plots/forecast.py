@@ -169,9 +169,7 @@ def plot_fit(
     return figure
 
 
-def plot_residuals(
-    fit: pd.DataFrame, *, target: str, title: str | None = None
-) -> Figure:
+def plot_residuals(fit: pd.DataFrame, *, target: str, title: str | None = None) -> Figure:
     """Residuals over time and their distribution, from a frame date, actual, expected, hidden.
 
     The title says how much of a residual is still there a step later (its autocorrelation), or that

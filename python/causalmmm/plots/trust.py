@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 _FURTHEST = 2.0  # times what is allowed; what is beyond is drawn there, with an arrow
 
 
-def plot_trust(
-    trust: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None
-) -> Figure:
+def plot_trust(trust: pd.DataFrame, *, title: str | None = None, ax: Axes | None = None) -> Figure:
     """How much of what its threshold allows every measure uses up, from ``CausalMMM.trust``.
 
     A point per measure with a threshold, left of the line where it keeps it. Tests that were not

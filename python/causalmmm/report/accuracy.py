@@ -34,9 +34,7 @@ class Accuracy:
         self.inside: dict[int, list[tuple[int, int]]] = {level: [] for level in COVERED}
         self.rows: list[dict[str, Any]] = []
 
-    def add(
-        self, block: Panel, fitted: Sequence[Floats], expected: pd.DataFrame | None
-    ) -> None:
+    def add(self, block: Panel, fitted: Sequence[Floats], expected: pd.DataFrame | None) -> None:
         """``fitted`` [rows, 2] by store: expected and actual of its last rows; ``expected``, the
         forecast of the hidden steps."""
         data, hidden = block.data, self.hidden
@@ -119,8 +117,9 @@ class _Scores:
         self.squares = float((error**2).sum())
         self.sum, self.sum_squares = float(actual.sum()), float((actual**2).sum())
         some = actual != 0
-        self.relative, self.relative_count = float((error[some] / np.abs(actual[some])).sum()), int(
-            some.sum()
+        self.relative, self.relative_count = (
+            float((error[some] / np.abs(actual[some])).sum()),
+            int(some.sum()),
         )
 
     @classmethod

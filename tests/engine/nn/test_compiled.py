@@ -90,9 +90,7 @@ def assert_as_exact(found: list[Tensor], plain: list[Tensor], exact: list[Tensor
 
 
 @pytest.mark.parametrize(("nodes", "steps"), [(1, 20), (3, 37), (9, 100)])
-def test_the_calendar(
-    level: str, nodes: int, steps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_calendar(level: str, nodes: int, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     near, exact = batch_of(nodes, steps, torch.float32), batch_of(nodes, steps, torch.float64)
     exact.basis = near.basis.double()  # it is ill-conditioned: rounding alone would differ
     baseline = calendar(nodes)

@@ -1,6 +1,6 @@
 """Program of one rank for test_ranks.py: trains, then writes the weights, or dies on the way.
 
-    torchrun ... on_ranks.py CHECKPOINT WEIGHTS [die | resume]
+It is called as ``torchrun ... on_ranks.py CHECKPOINT WEIGHTS [die | resume]``.
 """
 
 from __future__ import annotations

@@ -54,8 +54,13 @@ def differentiated(function, arguments: list[Tensor]) -> list[Tensor]:
 
 @pytest.mark.parametrize(
     ("stores", "nodes", "steps", "lags", "components", "terms"),
-    [(1, 1, 2, 1, 1, 1), (2, 3, 9, 7, 2, 4), (3, 5, 16, 7, 6, 8), (20, 4, 33, 3, 2, 9),
-     (2, 9, 100, 14, 6, 17)],
+    [
+        (1, 1, 2, 1, 1, 1),
+        (2, 3, 9, 7, 2, 4),
+        (3, 5, 16, 7, 6, 8),
+        (20, 4, 33, 3, 2, 9),
+        (2, 9, 100, 14, 6, 17),
+    ],
 )
 def test_value_and_gradients_are_those_of_the_formula(
     level: str, stores: int, nodes: int, steps: int, lags: int, components: int, terms: int

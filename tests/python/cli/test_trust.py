@@ -46,9 +46,7 @@ def test_verdicts_are_shown_and_written(run: Path, tmp_path: Path) -> None:
     assert "<svg" in picture.read_text()
 
 
-def test_a_missed_threshold_is_exit_code_one(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missed_threshold_is_exit_code_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("causalmmm.evaluation.trials.REFRESHED", -1.0)
     done = call("evaluate", run, "--tests", "refresh")
     assert done.exit_code == 1, done.output

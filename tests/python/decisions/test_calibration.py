@@ -80,9 +80,7 @@ def test_a_conflict_is_told_and_survives_saving(
     pd.testing.assert_frame_equal(load(tmp_path / "run").roi(panel), model.roi())
 
 
-def test_spend_that_the_panel_lacks_is_added(
-    model: CausalMMM, reactive: Panel
-) -> None:
+def test_spend_that_the_panel_lacks_is_added(model: CausalMMM, reactive: Panel) -> None:
     panel = reactive
     days = panel.dates(panel.stores[0])
     frame = panel.to_frame()
@@ -98,9 +96,7 @@ def test_spend_that_the_panel_lacks_is_added(
     assert full > half > 0.4 * full  # saturation: the first half brings more than the second
 
 
-def test_a_window_alone_has_less_than_with_its_carryover(
-    model: CausalMMM, reactive: Panel
-) -> None:
+def test_a_window_alone_has_less_than_with_its_carryover(model: CausalMMM, reactive: Panel) -> None:
     rows = [_test_of(reactive, "x2", 100.0, 1e9, scope=s) for s in ("immediate", "total")]
     found = _calibrated(model, *rows)
     assert 0 < found["before"][0] < found["before"][1]
@@ -133,9 +129,7 @@ def test_bad_experiments_are_refused_by_row(
         model.calibrate(pd.DataFrame([row]))
 
 
-def test_a_missing_column_is_named(
-    model: CausalMMM, reactive: Panel
-) -> None:
+def test_a_missing_column_is_named(model: CausalMMM, reactive: Panel) -> None:
     row = _test_of(reactive, "x2", 1.0, 1.0)
     del row["lift_se"]
     with pytest.raises(PanelError, match="no column 'lift_se'"):

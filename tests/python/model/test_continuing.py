@@ -117,9 +117,7 @@ def test_the_closed_form_regression_needs_no_start(grown: Panel) -> None:
         CausalMMM(device="cpu").fit(weekly, progress=False, init_model=model)
 
 
-def test_stores_that_were_not_trained_on_are_answered_for(
-    earlier: CausalMMM, grown: Panel
-) -> None:
+def test_stores_that_were_not_trained_on_are_answered_for(earlier: CausalMMM, grown: Panel) -> None:
     """A store's answers depend on its own history alone: passing it refreshes it."""
     new = grown.stores[7]
     alone = earlier.graphs(grown.select([new]), threshold=0.0)

@@ -91,9 +91,7 @@ def test_the_summary_says_what_drives_what_to_move_and_how_sure(page: str, table
     assert f"Channels explain {parts[channels].sum() / parts.sum():.0%} of gmv" in told
 
 
-def test_fleet_tables_are_sums_over_stores(
-    weekly: tuple[CausalMMM, Panel], tables: Tables
-) -> None:
+def test_fleet_tables_are_sums_over_stores(weekly: tuple[CausalMMM, Panel], tables: Tables) -> None:
     model, panel = weekly
     parts = model.decompose(panel).groupby(["date", "component"])["value"].sum()
     table = tables.frames["parts"].set_index(["date", "component"])["value"]
@@ -159,9 +157,7 @@ def test_scores_are_those_of_the_forecasts_of_hidden_steps(
     np.testing.assert_allclose(tables.frames["stores"]["wmape_hidden"], by_store, rtol=1e-4)
 
 
-def test_a_plan_stands_beside_usual_spend(
-    weekly: tuple[CausalMMM, Panel], tables: Tables
-) -> None:
+def test_a_plan_stands_beside_usual_spend(weekly: tuple[CausalMMM, Panel], tables: Tables) -> None:
     table = tables.frames["budget"].set_index("channel")
     np.testing.assert_allclose(table["change"], 0.5, rtol=1e-4)
     assert table.loc["all channels", "spend"] == pytest.approx(table["spend"].iloc[:-1].sum())
@@ -206,9 +202,7 @@ def test_the_store_picker_has_the_numbers_of_every_store(
     np.testing.assert_allclose(lines[3]["y"], fleet, rtol=2e-3)
 
 
-def test_the_amortised_model_has_a_report_without_decisions(
-    fitted: Fitted, tmp_path: Path
-) -> None:
+def test_the_amortised_model_has_a_report_without_decisions(fitted: Fitted, tmp_path: Path) -> None:
     out = write_report(fitted.model, fitted.panel, tmp_path / "r.html", tables=tmp_path / "tables")
     read = _Page(out.read_text(encoding="utf-8"))
     assert [name for name in read.ids if name in CARDS] == list(CARDS)
@@ -231,9 +225,7 @@ def test_tests_that_were_passed_are_shown(weekly: tuple[CausalMMM, Panel], tmp_p
     assert "fit --holdout" in " ".join(read.text["fit"].split())  # nothing is hidden here
 
 
-def test_thresholds_that_were_tested_are_shown_from_a_file(
-    tables: Tables, tmp_path: Path
-) -> None:
+def test_thresholds_that_were_tested_are_shown_from_a_file(tables: Tables, tmp_path: Path) -> None:
     rows = [("holdout", "MAPE", 0.05, None, 0.15, True), ("placebo", "ROI", 0.4, None, 0.1, False)]
     rows += [("refresh", "not run", None, None, None, None)]
     columns = ["test", "measure", "value", "at_least", "at_most", "passed"]
