@@ -210,6 +210,29 @@ def test_bad_files_are_named_and_do_not_stop_the_others(
     assert set(pq.read_table(out / "negative.parquet")["store"].to_pylist()) == {"5"}
 
 
+def test_numbers_that_are_stored_as_text_are_read_as_they_are_written(
+    exported: Path, panel: Panel, tmp_path: Path
+) -> None:
+    frame, folder = panel.to_frame(["1"]), tmp_path / "data"
+    swap = str.maketrans(",.", ".,")
+    texts = {
+        name: frame[name].map("{:,.9f}".format).str.translate(swap)
+        for name in frame.select_dtypes("number")
+    }
+    write(frame, tmp_path / "plain" / "1.parquet")
+    write(frame.assign(**texts), folder / "1.parquet")
+    with pytest.raises(PanelError, match="error"):
+        score_dataset(exported, folder, tmp_path / "refused", workers=1)
+    signs: dict[str, Any] = {"decimal": ",", "thousands": "."}
+    score_dataset(exported, folder, tmp_path / "out", workers=1, **signs)
+    score_dataset(exported, tmp_path / "plain", tmp_path / "usual", workers=1)
+    pd.testing.assert_frame_equal(
+        *(pq.read_table(tmp_path / o / "1.parquet").to_pandas() for o in ("out", "usual"))
+    )
+    with pytest.raises(RefusedInput):  # another reading of the same files is another run
+        score_dataset(exported, folder, tmp_path / "out", workers=1)
+
+
 def test_a_store_in_two_files_is_refused_before_anything_is_written(
     exported: Path, panel: Panel, tmp_path: Path
 ) -> None:

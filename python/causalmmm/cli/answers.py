@@ -89,11 +89,13 @@ def predict(
     kind = checked_format(out, format, (*TABLES, *PICTURES), force=force, json=json)
     one_store_for(kind, out, store)
     stores = store if plan is None else None  # plans contain all stores
-    fitted, panel = model_and_panel(
+    fitted, panel, written = model_and_panel(
         model, data, config, overrides, stores, device=device, seed=seed
     )
     with terminal.working(f"forecasting {counted(panel.n_stores, 'store')}"):
-        frame = fitted.predict(panel, horizon=horizon, plan=plan, level=_parse_levels(level))
+        frame = fitted.predict(
+            panel, horizon=horizon, plan=plan and written.file(plan), level=_parse_levels(level)
+        )
     if store:
         panel = panel.select(store)
         frame = frame[frame["store"].isin(panel.stores)]
@@ -180,7 +182,7 @@ def graph(
             raise typer.BadParameter("a table is read as it is; --data belongs to a fitted model")
         panel, frame = _unfitted(model, config, overrides, store, threshold)
     else:
-        fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
+        fitted, panel, _ = model_and_panel(model, data, config, overrides, store, device=device)
         with terminal.working(f"inferring the graphs of {counted(panel.n_stores, 'store')}"):
             frame = fitted.graphs(panel, threshold=threshold)
     if kind in ("csv", "parquet"):

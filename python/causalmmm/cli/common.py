@@ -33,7 +33,7 @@ from causalmmm.findings import (
 )
 
 if TYPE_CHECKING:
-    from causalmmm.config.configuration import Config
+    from causalmmm.config.configuration import Config, DataConfig
     from causalmmm.data.panel import Panel
     from causalmmm.model.estimator import CausalMMM
 
@@ -267,41 +267,54 @@ def model_and_panel(
     *,
     device: str | None,
     seed: int | None = None,
-) -> tuple[CausalMMM, Panel]:
-    """A saved model and the panel it is asked about, restricted to the stores that are named."""
+) -> tuple[CausalMMM, Panel, DataConfig]:
+    """A saved model, the panel it is asked about, restricted to the stores that are named, and the
+    settings of its data: further tables of the question are written in the same way."""
     model = read_model(directory, device=device, seed=seed)
-    panel = panel_of(model, config, overrides, data)
-    return model, panel.select(store) if store else panel
+    panel, written = panel_of(model, config, overrides, data)
+    return model, panel.select(store) if store else panel, written
 
 
 def panel_of(
     model: CausalMMM, config: Path | None, overrides: Sequence[str] | None, data: Path | None
-) -> Panel:
-    """The panel that was passed, else the file on which the model was fitted."""
+) -> tuple[Panel, DataConfig]:
+    """The panel that was passed, else the file on which the model was fitted, and its settings."""
+    if any(override.strip().startswith("model.") for override in overrides or ()):
+        raise typer.BadParameter("--set model.* belongs to 'fit': a fitted model keeps its own")
+    if config is not None or data is not None:
+        read, _ = read_config(config, overrides, data)
+        if read.schema is None:
+            read = replace(read, schema=model.schema_)
+        return read_panel(read), read.data
+    source = model.source_
+    if source is None:
+        raise typer.BadParameter("no data path is stored with this model; pass --data or -c")
+    if not Path(source["path"]).exists():
+        raise typer.BadParameter(
+            f"the data of the fit, '{source['path']}', have moved or no longer exist; pass "
+            "--data or -c"
+        )
+    read = _settings_of_fit(model, overrides or ())
+    panel = read_panel(
+        read,
+        min_steps=source.get("least", 0),
+        skip_bad_stores=source.get("skip_bad_stores", False),
+    )
+    if not overrides and (change := _change_since_fit(model, panel)):
+        terminal.say(f"warning: the data of the fit, '{source['path']}', {change}", "yellow")
+    return panel, read.data
+
+
+def _settings_of_fit(model: CausalMMM, overrides: Sequence[str]) -> Config:
+    """How the data of a fit were read, changed by overrides."""
+    import yaml
+
     from causalmmm.config.configuration import Config, DataConfig
 
-    if config is None and data is None:
-        source = model.source_
-        if source is None:
-            raise typer.BadParameter("no data path is stored with this model; pass --data or -c")
-        if not Path(source["path"]).exists():
-            raise typer.BadParameter(
-                f"the data of the fit, '{source['path']}', have moved or no longer exist; pass "
-                "--data or -c"
-            )
-        settings = {name: source[name] for name in DataConfig.model_fields if name in source}
-        panel = read_panel(
-            Config(model.schema_, DataConfig.model_validate(settings)),
-            min_steps=source.get("least", 0),
-            skip_bad_stores=source.get("skip_bad_stores", False),
-        )
-        if change := _change_since_fit(model, panel):
-            terminal.say(f"warning: the data of the fit, '{source['path']}', {change}", "yellow")
-        return panel
-    read, _ = read_config(config, overrides, data)
-    if read.schema is None:
-        read = replace(read, schema=model.schema_)
-    return read_panel(read)
+    assert model.source_ is not None
+    known = {name: model.source_[name] for name in DataConfig.model_fields if name in model.source_}
+    read = Config.parse(yaml.safe_dump({"data": known}), overrides)
+    return read if read.schema is not None else replace(read, schema=model.schema_)
 
 
 def _change_since_fit(model: CausalMMM, panel: Panel) -> str:

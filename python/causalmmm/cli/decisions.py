@@ -4,7 +4,7 @@ where to put it."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,11 +28,15 @@ from causalmmm.cli.output import (
     checked_format,
     readable,
     write_answer,
+    write_plan,
     write_table,
     wrote,
 )
 from causalmmm.findings import counted, first_few
 from causalmmm.model.header import check_place
+
+if TYPE_CHECKING:
+    from causalmmm.config.configuration import DataConfig
 
 StartOption = Annotated[str | None, typer.Option("--start", help="First date of the period.")]
 EndOption = Annotated[str | None, typer.Option("--end", help="Last date of the period.")]
@@ -167,22 +171,23 @@ def optimize(
     """
     terminal.start(quiet=quiet, json=json)
     kind = checked_format(out, format, TABLES, force=force, json=json)
-    limits = _limits(bound, bounds, groups)
     goal = None if reach is None else _goal(reach)
-    fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
+    given = _bounds(bound, bounds)
+    fitted, panel, written = model_and_panel(model, data, config, overrides, store, device=None)
+    limits = _limits(written, given, groups)
     with terminal.working(f"planning {counted(panel.n_stores, 'store')}"):
         found = fitted.optimize(
             horizon,
             budget,
             panel=panel,
-            plan=plan,
+            plan=plan and written.file(plan),
             **limits,
             quantile=quantile,
             reach=goal,
         )
     if out is None:
         return write_table(found.channels, None, kind, force=force)
-    write_table(found.plan, out, kind, force=force)
+    write_plan(found.plan, out, kind, written, force=force)
     terminal.say(readable(found.channels))
     binding = found.bounds[(found.bounds["limit"] != "") & (found.bounds["price"] != 0)]
     if len(binding):
@@ -236,11 +241,18 @@ def next_experiment(
     """
     terminal.start(quiet=quiet, json=json)
     kind = checked_format(out, format, TABLES, force=force, json=json)
-    limits = _limits(bound, bounds, groups)
-    fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
+    given = _bounds(bound, bounds)
+    fitted, panel, written = model_and_panel(model, data, config, overrides, store, device=None)
+    limits = _limits(written, given, groups)
     with terminal.working(f"planning {counted(panel.n_stores, 'store')}"):
         frame = fitted.next_experiment(
-            horizon, budget, panel=panel, plan=plan, **limits, steps=steps, error=error
+            horizon,
+            budget,
+            panel=panel,
+            plan=plan and written.file(plan),
+            **limits,
+            steps=steps,
+            error=error,
         )
     return write_answer(frame, out, kind, force=force)
 
@@ -271,8 +283,8 @@ def compare(
     kind = checked_format(out, format, TABLES, force=force, json=json)
     if len({path.stem for path in plan}) < len(plan):
         raise typer.BadParameter("two plans have the same file name; rename one")
-    fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
-    frame = fitted.compare({path.stem: path for path in plan}, panel)
+    fitted, panel, written = model_and_panel(model, data, config, overrides, store, device=None)
+    frame = fitted.compare({path.stem: written.file(path) for path in plan}, panel)
     return write_answer(frame, out, kind, force=force)
 
 
@@ -301,8 +313,8 @@ def calibrate(
     """
     terminal.start(quiet=quiet, json=json)
     check_place(out, force)
-    fitted, panel = model_and_panel(model, data, config, overrides, None, device=None)
-    frame = fitted.calibrate(experiments, panel)
+    fitted, panel, written = model_and_panel(model, data, config, overrides, None, device=None)
+    frame = fitted.calibrate(written.file(experiments), panel)
     fitted.save(out, overwrite=force)
     if json:
         return wrote(out, experiments=frame.to_dict("records"))
@@ -331,26 +343,33 @@ def _effects(
     kind = checked_format(out, format, TABLES, force=force, json=json)
     if total and groups is not None:
         raise typer.BadParameter("pass --total or --groups; not both")
-    by: Any = "total" if total else "store" if groups is None else _groups(groups)
-    fitted, panel = model_and_panel(model, data, config, overrides, store, device=None)
+    fitted, panel, written = model_and_panel(model, data, config, overrides, store, device=None)
+    by: Any = "total" if total else _groups(written, groups) or "store"
     with terminal.working(f"asking {counted(panel.n_stores, 'store')}"):
         ask: Any = getattr(fitted, question)
         frame = ask(panel, start=start, end=end, by=by)
     return write_answer(frame, out, kind, force=force)
 
 
-def _limits(bound: list[str] | None, bounds: Path | None, groups: Path | None) -> dict[str, Any]:
-    """Bounds of a budget and their groups, as Python takes them."""
-    if bound and bounds:
+def _bounds(bound: list[str] | None, table: Path | None) -> dict[str, Any] | Path:
+    """Bounds of channels, or the table of them."""
+    if bound and table is not None:
         raise typer.BadParameter("pass --bound or a table of --bounds; not both")
-    regions = None if groups is None else _groups(groups)
-    return {"bounds": bounds or dict(map(_bound, bound or ())), "groups": regions}
+    return table or dict(map(_bound, bound or ()))
 
 
-def _groups(table: Path) -> dict[str, str]:
+def _limits(
+    written: DataConfig, bounds: dict[str, Any] | Path, groups: Path | None
+) -> dict[str, Any]:
+    """Bounds of a budget and their groups, as Python takes them."""
+    given = written.file(bounds) if isinstance(bounds, Path) else bounds
+    return {"bounds": given, "groups": _groups(written, groups)}
+
+
+def _groups(written: DataConfig, table: Path | None) -> dict[str, str] | None:
     from causalmmm.data.records import read_groups
 
-    return read_groups(table)
+    return None if table is None else read_groups(written.file(table))
 
 
 def _bound(text: str) -> tuple[str, tuple[float, float]]:

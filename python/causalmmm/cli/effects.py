@@ -57,7 +57,7 @@ def decompose(
     terminal.start(quiet=quiet, json=json)
     kind = checked_format(out, format, (*TABLES, *PICTURES), force=force, json=json)
     one_store_for(kind, out, store)
-    fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
+    fitted, panel, _ = model_and_panel(model, data, config, overrides, store, device=device)
     with terminal.working(f"decomposing {counted(panel.n_stores, 'store')}"):
         frame = fitted.decompose(panel)
     if kind not in PICTURES:
@@ -98,7 +98,7 @@ def curves(
     terminal.start(quiet=quiet, json=json)
     kind = checked_format(out, format, (*TABLES, *PICTURES), force=force, json=json)
     one_store_for(kind, out, store)
-    fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
+    fitted, panel, _ = model_and_panel(model, data, config, overrides, store, device=device)
     frame = fitted.response_curves(channel, panel=panel, points=points)
     if kind not in PICTURES:
         return write_answer(frame, out, kind, force=force)

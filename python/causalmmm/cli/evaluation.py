@@ -90,14 +90,14 @@ def evaluate(
     if judged:
         if truth is not None:
             raise typer.BadParameter("--truth goes with 'structure'; ask for it alone")
-        fitted, panel = model_and_panel(model, data, config, overrides, device=device, seed=seed)
+        fitted, panel, _ = model_and_panel(model, data, config, overrides, device=device, seed=seed)
         verdicts = trust(fitted, panel, names, horizon=horizon, origins=origins, say=terminal.say)
         return _judge(verdicts, out, kind, shown=format is None, force=force)
     if truth is not None and not (truth / "truth.json").is_file():
         raise typer.BadParameter(
             f"'{truth}' contains no truth.json; pass the folder truth/ written by 'simulate'"
         )
-    fitted, panel = model_and_panel(model, data, config, overrides, device=device, seed=seed)
+    fitted, panel, _ = model_and_panel(model, data, config, overrides, device=device, seed=seed)
     true_graphs = None if truth is None else Truth.load(truth)
     with terminal.working("evaluating"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)

@@ -62,7 +62,7 @@ def export(
     if check:
         from causalmmm.model.onnx_export import TOLERANCE, differences
 
-        panel = panel_of(fitted, config, overrides, data)
+        panel, _ = panel_of(fitted, config, overrides, data)
         panel = panel.select(panel.stores[:_CHECKED_STORES].tolist())
         with terminal.working("comparing"):
             largest = differences(fitted, out, panel)

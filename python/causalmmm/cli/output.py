@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from causalmmm.config.configuration import DataConfig
+
 TABLES = ("csv", "parquet", "json")
 GRAPHS = ("csv", "json", "graphml", "dot", "parquet")
 PICTURES = ("png", "svg", "pdf")
@@ -70,6 +72,19 @@ def write_table(frame: pd.DataFrame, out: Path | None, kind: str, *, force: bool
         raise typer.BadParameter("Parquet cannot go to standard output; add -o")
     with atomic_file(fresh(out, force)) as partial:
         return frame.to_parquet(partial, index=False)
+
+
+def write_plan(
+    frame: pd.DataFrame, out: Path, kind: str, written: DataConfig, *, force: bool
+) -> None:
+    """``write_table`` of what commands read again: a CSV is written as they read it."""
+    if kind != "csv":
+        return write_table(frame, out, kind, force=force)
+    apart = ";" if written.decimal == "," else ","
+    text = _neutral(frame).to_csv(
+        index=False, lineterminator="\n", sep=apart, decimal=written.decimal
+    )
+    write_atomically(fresh(out, force), text.encode(written.encoding))
 
 
 def write_text(text: str, out: Path | None, *, force: bool) -> None:

@@ -28,6 +28,9 @@ from causalmmm.findings import counted
 if TYPE_CHECKING:
     import pandas as pd
 
+    from causalmmm.data.panel import Panel
+    from causalmmm.data.table_file import TableFile
+
 
 def report(
     model: ModelArgument,
@@ -73,7 +76,7 @@ def report(
     from causalmmm.report import check_packages, write_report
 
     check_packages()
-    fitted, panel = model_and_panel(model, data, config, overrides, store, device=device)
+    fitted, panel, written = model_and_panel(model, data, config, overrides, store, device=device)
     with terminal.working(f"reporting on {counted(panel.n_stores, 'store')}"):
         write_report(
             fitted,
@@ -81,15 +84,26 @@ def report(
             out,
             title=title,
             horizon=horizon,
-            plan=_table(plan),
-            metrics=_table(metrics),
+            plan=None if plan is None else _plan(written.file(plan), panel),
+            metrics=_metrics(metrics),
             tables=tables,
         )
     wrote(out, stores=panel.n_stores, bytes=out.stat().st_size)
 
 
-def _table(path: Path | None) -> pd.DataFrame | None:
-    """A CSV or Parquet file as it is."""
+def _plan(file: TableFile, panel: Panel) -> pd.DataFrame:
+    """A plan as a frame; its dates and stores are read as those of panels are."""
+    import pandas as pd
+
+    from causalmmm.data.readers import open_source
+
+    keys = (panel.schema.store, panel.schema.date)
+    source = open_source(file, keys.__contains__)
+    return pd.DataFrame({name: source.column(name) for name in source.names})
+
+
+def _metrics(path: Path | None) -> pd.DataFrame | None:
+    """What 'evaluate' wrote, as it is."""
     import pandas as pd
 
     if path is None:

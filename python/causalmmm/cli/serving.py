@@ -53,6 +53,10 @@ def score(
         int | None, typer.Option(min=1, help="Processes; default: one per core.")
     ] = None,
     skip_bad_stores: SkipOption = False,
+    decimal: Annotated[
+        str, typer.Option(help="Sign before decimals, where numbers are stored as text.")
+    ] = ".",
+    thousands: Annotated[str, typer.Option(help="Sign between thousands, likewise.")] = "",
     quiet: QuietOption = False,
     json: JsonOption = False,
     old_data: Annotated[Path | None, typer.Option("--input", exists=True, hidden=True)] = None,
@@ -87,6 +91,8 @@ def score(
             horizon=horizon,
             workers=workers,
             skip_bad_stores=skip_bad_stores,
+            decimal=decimal,
+            thousands=thousands,
             on_partition=lambda name, rows: terminal.say(f"scored {name}: {counted(rows, 'row')}"),
         )
     if json:

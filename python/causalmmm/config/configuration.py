@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from causalmmm.data.readers import Readable
 from causalmmm.data.schema import Schema, schema_findings
-from causalmmm.data.table_file import TableFile, known_encoding
+from causalmmm.data.table_file import TableFile, wrong_settings
 from causalmmm.files import require_file
 from causalmmm.findings import (
     ConfigError,
@@ -30,6 +29,7 @@ from causalmmm.findings import (
 
 _MAX_LETTERS, _MAX_DEPTH = 5_000_000, 20
 SECTIONS = ("schema", "data", "model")
+_WRITTEN = ("decimal", "thousands", "encoding")
 
 Key = tuple[str, ...]  # ("model", "epochs") for model.epochs
 Lines = dict[Key, int]
@@ -53,8 +53,8 @@ class DataConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: Path | None = None
-    decimal: Literal[".", ","] = "."
-    thousands: Literal["", ",", ".", "'", " "] = ""
+    decimal: str = "."
+    thousands: str = ""
     encoding: str = "utf-8"
     sheet: str | None = None
     nan: str | dict[str, str | int] | None = None
@@ -62,28 +62,15 @@ class DataConfig(BaseModel):
     business_days: bool = False
     min_steps: int = 8
 
-    @field_validator("encoding")
-    @classmethod
-    def _is_known(cls, value: str) -> str:
-        if not known_encoding(value):
-            raise PydanticCustomError(
-                "unknown-encoding", "Input should be an encoding such as utf-8, cp1252 or utf-16"
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _signs_differ(self) -> Self:
-        if self.decimal == self.thousands:
-            raise PydanticCustomError(
-                "bad-number-signs", "decimal and thousands cannot be the same sign"
-            )
-        return self
-
     @property
     def table(self) -> TableFile:
         """The path with how it is written."""
         assert self.path is not None
         return TableFile(self.path, self.decimal, self.thousands, self.encoding, self.sheet)
+
+    def file(self, path: Path) -> TableFile:
+        """A further table that goes with the panel, such as a plan: written as the panel is."""
+        return self.model_copy(update={"path": path, "sheet": None}).table
 
 
 @dataclass(frozen=True)
@@ -207,13 +194,15 @@ def _data(
                 findings.append(
                     _located("invalid-value", message, "Correct the value.", key, lines)
                 )
+    written = {name: section.get(name, getattr(data, name)) for name in _WRITTEN}
+    if all(isinstance(value, str) for value in written.values()):
+        for finding in wrong_settings(**written):
+            findings.append(_moved(finding, ("data", finding.column or ""), lines))
     try:
         check_policies(section.get("nan"))
     except PanelError as error:
         for finding in error.report:
-            key = ("data", "nan", finding.column or "")
-            message = finding.message.rstrip(".")
-            findings.append(_located(finding.code, message, finding.remedy, key, lines))
+            findings.append(_moved(finding, ("data", "nan", finding.column or ""), lines))
     if data.path is not None and folder is not None:
         return data.model_copy(update={"path": folder / data.path})
     return data
@@ -335,6 +324,11 @@ def _located(
     if code == "unknown-key" and nearest != key:
         where = " (set by an override)"
     return Finding("error", code, f"{message}{where}.", remedy, column=column or ".".join(key))
+
+
+def _moved(finding: Finding, key: Key, lines: Lines) -> Finding:
+    """A finding about a table's settings, with the line where the configuration has them."""
+    return _located(finding.code, finding.message.rstrip("."), finding.remedy, key, lines)
 
 
 def _refusal(code: str, message: str, remedy: str) -> RefusedInput:

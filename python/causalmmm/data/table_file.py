@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalmmm.data.sources import Source, unreadable
-from causalmmm.findings import first_few
+from causalmmm.data.sources import Source
+from causalmmm.findings import Finding, PanelError, Report, first_few, refusal
 
 DECIMALS = (".", ",")
 THOUSANDS = ("", ",", ".", "'", " ")
@@ -43,16 +43,8 @@ class TableFile:
     sheet: str | None = None
 
     def __post_init__(self) -> None:
-        for name, known in (("decimal", DECIMALS), ("thousands", THOUSANDS)):
-            if getattr(self, name) not in known:
-                told = f"'{getattr(self, name)}' cannot be the sign '{name}' of numbers."
-                raise unreadable("bad-number-signs", told, f"Use one of {first_few(known)}.")
-        if self.decimal == self.thousands:
-            told = f"'{self.decimal}' cannot stand before decimals and between thousands."
-            raise unreadable("bad-number-signs", told, "Leave one of the two settings out.")
-        if not known_encoding(self.encoding):
-            told = f"'{self.encoding}' is no encoding of text."
-            raise unreadable("unknown-encoding", told, "Use utf-8, cp1252, latin-1 or utf-16.")
+        wrong = wrong_settings(self.decimal, self.thousands, self.encoding)
+        Report.of(wrong).raise_for_errors()
 
     def __fspath__(self) -> str:
         return fspath(self.path)
@@ -67,6 +59,35 @@ class TableFile:
             return series if as_text(name) else self._numbers(series)
 
         return Source(source.names, source.rows, fetch, source.notices)
+
+    def refuse_doubtful_points(self, frame: pd.DataFrame, delimiter: str, name: str) -> None:
+        """Refuse a CSV file whose points could be decimals although a comma was said to be.
+
+        Where commas separate columns, numbers with a decimal comma are in quotes. A file without
+        any may well have decimal points, and 123.456 would be read as 123456.
+        """
+        if delimiter != self.decimal or self.thousands != ".":
+            return
+        comma, grouped = rf"[+-]?[\d.]*\d{delimiter}\d+", self._pattern()
+        doubtful = None
+        for column in frame.select_dtypes(["object", "str", "string"]):
+            texts = pd.Series(frame[column].dropna().unique()).astype("str").str.strip()
+            if texts.str.fullmatch(comma).any():
+                return
+            points = texts[texts.str.fullmatch(grouped) & texts.str.contains(".", regex=False)]
+            if doubtful is None and len(points):
+                doubtful = str(column), points.iloc[0]
+        if doubtful is not None:
+            column, example = doubtful
+            raise refusal(
+                "doubtful-points",
+                f"'{name}' is separated by commas and has no decimal comma anywhere, but numbers "
+                f"such as {example} in '{column}': thousands or decimals?",
+                "Separate the columns by semicolons if points stand between thousands; write the "
+                "decimals with a comma, or leave data.decimal out, if they are decimals.",
+                kind=PanelError,
+                column=column,
+            )
 
     def _numbers(self, series: pd.Series[Any]) -> pd.Series[Any]:
         """Numbers if all texts are; else text, in which numbers have a decimal point."""
@@ -93,7 +114,26 @@ class TableFile:
         return rf"[+-]?(?:{grouped}\d+)(?:{re.escape(self.decimal)}\d*)?(?:[eE][+-]?\d+)?"
 
 
-def known_encoding(name: str) -> bool:
+def wrong_settings(decimal: str, thousands: str, encoding: str) -> list[Finding]:
+    """What is wrong with how text is said to be written; ``column`` is the name of the setting."""
+    findings = []
+    for name, sign, known in (("decimal", decimal, DECIMALS), ("thousands", thousands, THOUSANDS)):
+        if sign not in known:
+            told = f"'{sign}' cannot be the sign '{name}' of numbers."
+            remedy = f"Use one of {first_few(known)}."
+            findings.append(Finding("error", "bad-number-signs", told, remedy, name))
+    if decimal == thousands:
+        told = f"'{decimal}' cannot stand before decimals and between thousands."
+        remedy = "Leave one of the two settings out."
+        findings.append(Finding("error", "bad-number-signs", told, remedy, "thousands"))
+    if not _known_encoding(encoding):
+        told = f"'{encoding}' is no encoding of text."
+        remedy = "Use utf-8, cp1252, latin-1 or utf-16."
+        findings.append(Finding("error", "unknown-encoding", told, remedy, "encoding"))
+    return findings
+
+
+def _known_encoding(name: str) -> bool:
     """Whether Python knows this encoding, and it is one of text."""
     try:
         return isinstance(codecs.decode(b"", name), str) and "\0" not in name

@@ -86,6 +86,7 @@ def open_csv(
             f"'{name}' is not a readable CSV file: {first_line(error)}",
             "Give every line as many values as the header has columns; quote text with commas.",
         ) from None
+    settings.refuse_doubtful_points(frame, delimiter, name)
     unnamed = [c for c in frame.columns if str(c).startswith("Unnamed:") and c not in names]
     source = source_of_frame(nw.from_native(frame.drop(columns=unnamed)))
     if unnamed:

@@ -11,6 +11,7 @@ from typing import Literal
 import pyarrow as pa
 
 from causalmmm.data.panel import Panel
+from causalmmm.data.sources import Source
 from causalmmm.runtime import OnnxModel
 
 What = Literal["forecasts", "graphs"]
@@ -60,7 +61,7 @@ def answer_schema(what: What) -> pa.Schema:
 
 
 def answers(
-    table: pa.Table | Panel, model: OnnxModel, what: What, steps: int | None
+    table: pa.Table | Source | Panel, model: OnnxModel, what: What, steps: int | None
 ) -> Iterator[pa.Table]:
     """Answers in panel order, in batches of stores, so that memory does not grow with them."""
     panel = model.panel(table)

@@ -24,7 +24,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from causalmmm.data.panel import Panel
+from causalmmm.data.readers import open_source
 from causalmmm.data.schema import Schema
+from causalmmm.data.sources import Source
+from causalmmm.data.table_file import TableFile
 from causalmmm.files import PARTIAL, atomic_file, remove_leftover
 from causalmmm.findings import Finding, PanelError, RefusedInput, refusal
 from causalmmm.runtime import OnnxModel
@@ -71,6 +74,8 @@ def score_dataset(
     horizon: int | None = None,
     workers: int | None = None,
     skip_bad_stores: bool = False,
+    decimal: str = ".",
+    thousands: str = "",
     on_partition: Callable[[str, int], None] = lambda name, rows: None,
 ) -> Scored:
     """``score`` every Parquet file of a folder into a file of the same name in another folder.
@@ -82,6 +87,7 @@ def score_dataset(
                   scored again; a run with another model or other settings is refused.
     workers       processes, each with one file at a time in memory; default: one per core.
     skip_bad_stores  leave stores with errors of their own out of the answers, and name them.
+    decimal, thousands  signs of numbers that the files hold as text, as in ``TableFile``.
     on_partition  called with name and rows of every finished file.
 
     Files that cannot be scored do not stop the others: ``PanelError`` at the end names them.
@@ -93,7 +99,8 @@ def score_dataset(
     model, data, out = Path(model), Path(data), Path(out)
     opened = OnnxModel(model, threads=1)
     schema = Schema.check(opened.schema)
-    task = _Task(model, out, what, steps_ahead(opened, what, horizon), skip_bad_stores)
+    text = TableFile(data, decimal, thousands)
+    task = _Task(model, out, what, steps_ahead(opened, what, horizon), skip_bad_stores, text)
     workers = workers or len(os.sched_getaffinity(0))
     if out.resolve().is_relative_to(data.resolve()):
         message = f"Output folder '{out}' lies in the data folder '{data}'."
@@ -136,6 +143,7 @@ class _Task:
     what: What
     horizon: int | None
     skip_bad_stores: bool
+    text: TableFile
 
     def target(self, partition: Partition) -> Path:
         return self.out / partition.name
@@ -158,6 +166,7 @@ def _claimed(task: _Task, model: OnnxModel) -> Iterator[None]:
         "run": model.info["run"],
         "what": task.what,
         "horizon": task.horizon,
+        "signs": [task.text.decimal, task.text.thousands],
     }
     with manifest.open("a+", encoding="utf-8") as file:
         try:
@@ -184,6 +193,7 @@ def _check_manifest(file: IO[str], facts: dict[str, Any], out: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
         return
+    earlier.setdefault("signs", [".", ""])  # those that do not say had no others
     differences = [
         f"{name} {earlier.get(name)!r}, not {value!r}"
         for name, value in facts.items()
@@ -329,10 +339,12 @@ def _write(worker: _Worker, partition: Partition, table: pa.Table, seen: Fingerp
     task = worker.task
     schema = answer_schema(task.what).with_metadata({_DIGEST: seen.digest, _STATE: seen.state})
     rows, left_out = 0, tuple[str, ...]()
-    given: pa.Table | Panel = table
+    keys = (worker.schema.store, worker.schema.date)
+    source = task.text.reads_numbers(open_source(table, keys.__contains__), keys.__contains__)
+    given: Source | Panel = source
     if task.skip_bad_stores and table.num_rows:
         given = Panel.from_frame(
-            table, worker.schema, min_steps=worker.model.min_steps, skip_bad_stores=True
+            source, worker.schema, min_steps=worker.model.min_steps, skip_bad_stores=True
         )
         told = [f for f in given.notices if f.code == "stores-left-out"]
         left_out = told[0].stores if told else ()

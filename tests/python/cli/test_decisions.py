@@ -84,6 +84,63 @@ def test_bounds_and_groups_come_from_tables(run: Path, tmp_path: Path) -> None:
     assert "in the groups 'north' and 'south'" in " ".join(refused.stderr.split())
 
 
+def german(table: pd.DataFrame, path: Path) -> Path:
+    """The table as a German program exports it, in Windows' encoding."""
+    swap = str.maketrans(",.", ".,")
+    texts = {
+        name: table[name].map("{:,.6f}".format).str.translate(swap)
+        for name in table.select_dtypes("number")
+    }
+    table.assign(**texts).to_csv(path, sep=";", index=False, encoding="cp1252")
+    return path
+
+
+def test_every_table_of_a_question_is_written_as_its_panel_is(run: Path, tmp_path: Path) -> None:
+    panel = pd.read_csv(run.parent / "sim" / "panel.csv")
+    panel["shop_id"] = panel["shop_id"].replace("s0000001", "Köln")
+    bounds = pd.DataFrame({"store": ["west"], "channel": ["x1"], "max": [1000.5]})
+    groups = pd.DataFrame({"store": ["Köln"], "group": ["west"]})
+    row = {"store": "Köln", "channel": "x0", "start": "2022-05-02", "end": "2022-06-26"}
+    tests = pd.DataFrame([{**row, "lift": 1000.5, "lift_se": 100.25}])
+    tables = {"panel": panel, "bounds": bounds, "groups": groups, "tests": tests}
+    german_way = ["--set", "data.decimal=','", "--set", "data.thousands='.'",
+                  "--set", "data.encoding=cp1252"]  # fmt: skip
+    found = {}
+    for way, settings in (("plain", []), ("german", german_way)):
+        folder = tmp_path / way
+        folder.mkdir()
+        for name, table in tables.items():
+            if settings:
+                german(table, folder / f"{name}.csv")
+            else:
+                table.to_csv(folder / f"{name}.csv", index=False)
+        asked = ["--data", folder / "panel.csv", *settings]
+        limited = ["--bounds", folder / "bounds.csv", "--groups", folder / "groups.csv"]
+        plan = folder / "plan.csv"
+        ok("optimize", run, *asked, "--horizon", WEEKS, *limited, "-o", plan, "-q")
+        for other in ("optimized", "compared"):
+            (folder / f"{other}.csv").write_bytes(plan.read_bytes())
+        ok("compare", run, plan, folder / "optimized.csv", *asked, "-o", folder / "beside.csv")
+        returns, lifts = folder / "roi.csv", folder / "calibrated"
+        ok("roi", run, *asked, *limited[2:], "-o", returns, "-q")
+        told = ok("calibrate", run, folder / "tests.csv", "-o", lifts, *asked, "--json").stdout
+        beside = pd.read_csv(folder / "beside.csv")
+        found[way] = beside, pd.read_csv(returns), json.loads(told)["experiments"][0]["lift"]
+    assert (tmp_path / "german" / "plan.csv").read_bytes().startswith(b"shop_id;ds;")
+    for plain, written in zip(*(found[way][:2] for way in ("plain", "german")), strict=True):
+        pd.testing.assert_frame_equal(plain, written, rtol=1e-5, atol=1e-3)
+    assert found["plain"][2] == found["german"][2] == 1000.5
+
+
+def test_settings_of_the_data_hold_without_a_file_and_those_of_a_fit_are_refused(
+    run: Path,
+) -> None:
+    assert "no encoding" in call("roi", run, "--total", "--set", "data.encoding=latin-99").stderr
+    refused = call("roi", run, "--total", "--set", "model.epochs=3")
+    assert refused.exit_code == 2
+    assert "a fitted model keeps" in " ".join(refused.stderr.split())
+
+
 def test_the_next_experiment_is_a_ranked_table(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "tests.csv"
     ok("next-experiment", run, "--horizon", WEEKS, "--steps", 3, "--bound", "x0=1:1", "-o", out,

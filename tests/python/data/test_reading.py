@@ -15,6 +15,7 @@ import pytest
 from causalmmm import Config, Panel, PanelError, TableFile, validate
 from causalmmm.data import text_files
 from causalmmm.data.guess_settings import guess_table
+from causalmmm.data.readers import open_source
 
 SCHEMA = {
     "store": "Filiale",
@@ -78,6 +79,23 @@ def test_nothing_is_read_in_another_way_than_was_asked_for(tmp_path: Path) -> No
         TableFile(file, decimal=",", thousands=",")
     with pytest.raises(PanelError, match="no encoding"):
         TableFile(file, encoding="latin-99")
+
+
+def test_points_that_may_be_decimals_are_not_taken_for_thousands(tmp_path: Path) -> None:
+    file, asked = tmp_path / "plan.csv", {"decimal": ",", "thousands": "."}
+    for cells, doubtful in (
+        (["123.456", "1.234"], True),  # as a program with decimal points writes them
+        (["123.456", '"1.234,5"'], False),
+        (["123456", "1234"], False),
+    ):
+        file.write_text("date,tv\n" + "".join(f"2024-01-0{n},{c}\n" for n, c in enumerate(cells)))
+        if doubtful:
+            with pytest.raises(PanelError, match=r"thousands or decimals.*\n?") as refused:
+                open_source(TableFile(file, **asked), {"date"}.__contains__)
+            assert refused.value.report.errors[0].column == "tv"
+        else:
+            read = open_source(TableFile(file, **asked), {"date"}.__contains__).column("tv")
+            assert read.tolist() == [123456, 1234.5 if '"' in cells[1] else 1234]
 
 
 @pytest.mark.parametrize(
