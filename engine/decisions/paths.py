@@ -1,16 +1,21 @@
-"""Effects of channels on the target over a period: direct, by each mediator, and together."""
+"""Effects of channels on the target over a period: direct, by each mediator, and together.
+
+A receiver is linear in the responses of its senders, so a channel's response is worked out once for
+every factor on its spend, and serves the plan that changes it alone and the one that changes all.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from causalmmm.engine.decisions.system import System
+from causalmmm.engine.decisions.system import Equation, System
+from causalmmm.engine.regression.contributions import kept
 
-_VALUES_AT_ONCE = 30_000_000
+_VALUES_AT_ONCE = 2_000_000  # of a series by draw, store, plan and step
 
 
 @dataclass(frozen=True)
@@ -31,53 +36,108 @@ class PathEffects:
 def path_effects(
     system: System,
     channels: Sequence[int],
-    factor: float,
+    factors: Sequence[float],
     period: Tensor,
     counted: Tensor,
-    *,
-    paths: bool = True,
-) -> PathEffects:
-    """What the channels' spend in a period does, against ``factor`` times as much of it.
+) -> list[PathEffects]:
+    """What the channels' spend in a period does, against each of the ``factors`` times as much.
 
     period   bool [B, T], steps whose spend is scaled;  counted  [B, T], weights with which the
-    target's change is summed. The sign is that of spend: with ``factor`` 0 the loss of everything,
-    with 1.01 minus the gain of one per cent. Without ``paths`` only the total is computed, and the
-    direct effect is NaN.
+    target's change is summed. The sign is that of spend: with a factor of 0 the loss of everything,
+    with 1.01 minus the gain of one per cent. Sums are float64 over steps that are computed in the
+    precision of the system, so that parts sum to the total whatever that is.
     """
-    stores, steps = period.shape
-    size = max(1, _VALUES_AT_ONCE // max(1, stores * steps * (2 + len(system.mediators))))
-    parts = [
-        _some(system.select(slice(begin, begin + size)), channels, factor, period, counted, paths)
-        for begin in range(0, system.draws, size)
+    size = max(1, _VALUES_AT_ONCE // (period.numel() * (len(channels) + 1)))
+    parts = []
+    for begin in range(0, system.draws, size):
+        some = _Plans(system.select(slice(begin, begin + size)), channels, period, counted)
+        parts.append([some.effects(factor) for factor in factors])
+    return [
+        PathEffects(*(torch.cat(draws) for draws in zip(*effects, strict=True)))
+        for effects in zip(*parts, strict=True)
     ]
-    return PathEffects(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def _some(
-    system: System,
-    channels: Sequence[int],
-    factor: float,
-    period: Tensor,
-    counted: Tensor,
-    paths: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    scale = torch.where(period, factor, 1.0)
-    spend = {c: system.series[:, :, c] * scale for c in channels}
-    weight = counted.to(system.series.dtype)
+@dataclass(frozen=True)
+class _Plans:
+    """S = C + 1 plans at once: of each channel alone, and of all of them."""
 
-    def lost(moved: dict[int, Tensor], through: Sequence[int] | None) -> Tensor:
-        return -(system.change(moved, through) * weight).sum(-1)  # [D, B]
+    system: System
+    channels: Sequence[int]
+    period: Tensor
+    counted: Tensor
+    _before: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
-    total, direct, via = [], [], []
-    for moved in (*({c: spend[c]} for c in channels), spend):
-        whole = lost(moved, None)
-        total.append(whole)
-        split = paths and bool(system.mediators)
-        straight = lost(moved, []) if split else whole
-        direct.append(straight if paths else torch.full_like(whole, torch.nan))
-        alone = len(system.mediators) == 1  # then through it is through all
-        by = [whole] if alone else [lost(moved, [m]) for m in system.mediators] if split else []
-        single = [through - straight for through in by] if split else []
-        empty = straight.new_zeros(*straight.shape, 0)
-        via.append(torch.stack(single, -1) if single else empty)
-    return torch.stack(total, -1), torch.stack(direct, -1), torch.stack(via, 2)
+    def effects(self, factor: float) -> tuple[Tensor, Tensor, Tensor]:
+        """total and direct [D, B, S], via [D, B, S, M]; a loss is above zero."""
+        system = self.system
+        alone: dict[int, Tensor] = {}  # losses of mediators [D, B, S, T], other mediators held
+        whole: dict[int, Tensor] = {}  # the same with the others predicted anew
+        for mediator in system.mediators:
+            equation = system.equations[mediator]
+            direct = _with_all(self._of_channels(equation, factor))
+            passed = [self._of_mediator(equation, m, lost) for m, lost in whole.items()]
+            alone[mediator] = _kept(direct, equation.own)
+            felt = [part for part in passed if part is not None]
+            whole[mediator] = _kept(direct + sum(felt), equation.own) if felt else alone[mediator]
+        equation = system.equations[system.target]
+        weight = _adjoint(self.counted.to(system.series.dtype), equation.own).unsqueeze(-1)
+
+        def counted(lost: Tensor | None) -> Tensor:
+            return 0 * direct if lost is None else (lost @ weight).squeeze(-1).double()
+
+        direct = _with_all(counted(self._of_channels(equation, factor)))
+        total, via = direct, []
+        for mediator, lost in whole.items():
+            through = counted(self._of_mediator(equation, mediator, lost))
+            total = total + through
+            if alone[mediator] is not lost:
+                through = counted(self._of_mediator(equation, mediator, alone[mediator]))
+            via.append(through)
+        return total, direct, torch.stack(via, -1) if via else direct.unsqueeze(-1)[..., :0]
+
+    def _of_channels(self, equation: Equation, factor: float) -> Tensor:
+        """[D, B, C, T]: what a receiver loses by each channel itself, step by step."""
+        x = self.system.series
+        scale = torch.where(self.period, factor, 1.0).to(x.dtype)
+        lost = x.new_zeros(len(equation.own), len(scale), len(self.channels), x.shape[-1])
+        for column, channel in enumerate(self.channels):
+            if channel in equation.senders:
+                place = equation.senders.index(channel)
+                now = equation.responses([place], (x[:, :, channel] * scale).unsqueeze(-2))
+                change = now.neg_().add_(self._reference(equation, place)).squeeze(-2)
+                lost[:, :, column] = change * equation.effect[..., place, None]
+        return lost
+
+    def _of_mediator(self, equation: Equation, mediator: int, lost: Tensor) -> Tensor | None:
+        """[D, B, S, T]: what a receiver loses by a mediator's loss; None where it is no sender."""
+        if mediator not in equation.senders or mediator not in self.system.equations:
+            return None
+        place = equation.senders.index(mediator)
+        series = self.system.series[:, :, mediator].unsqueeze(-2)
+        now = equation.responses([place] * lost.shape[2], series - lost)
+        change = now.neg_().add_(self._reference(equation, place))
+        return change * equation.effect[..., place, None, None]
+
+    def _reference(self, equation: Equation, place: int) -> Tensor:
+        """[D or 1, B, 1, T]: response to a sender as it is."""
+        key = (id(equation), place)
+        if key not in self._before:
+            series = self.system.series[:, :, equation.senders[place]].unsqueeze(-2)
+            self._before[key] = equation.responses([place], series)
+        return self._before[key]
+
+
+def _with_all(parts: Tensor) -> Tensor:
+    """[D, B, C + 1, ...]: parts of single channels, then their sum."""
+    return torch.cat([parts, parts.sum(2, keepdim=True)], 2)
+
+
+def _kept(part: Tensor, own: Tensor) -> Tensor:
+    """The part [D, B, S, T] with what the receiver's own past [D, B] keeps of it."""
+    return kept(part, own.unsqueeze(-1)) if bool(own.any()) else part
+
+
+def _adjoint(weight: Tensor, own: Tensor) -> Tensor:
+    """[D, B, T]: weights of changes that come to ``weight`` [B, T] of what is kept of them."""
+    return kept(weight.flip(-1).expand(*own.shape, -1), own).flip(-1)

@@ -44,8 +44,13 @@ class Equation:
 
     def added(self, places: Sequence[int], x: Tensor) -> Tensor:
         """[D, B, T]: what senders in these places add, x [1 or D, B, p, T] being their series."""
-        every = len(places) == len(self.senders)  # then nothing is copied
-        chosen: Any = slice(None) if every else list(places)
+        response = self.responses(places, x)
+        return torch.einsum("dbp,dbpt->dbt", self.effect[..., self._chosen(places)], response)
+
+    def responses(self, places: Sequence[int], x: Tensor) -> Tensor:
+        """[D, B, p, T]: responses to series x [1 or D, B, p, T] of the senders in these places, of
+        which one may be there several times."""
+        chosen = self._chosen(places)
         exposure = x * self.unit[:, chosen].unsqueeze(-1)  # [1 or D, B, p, T]
         late = torch.tensor([self.late[p] for p in places])
         if late.any():
@@ -54,8 +59,13 @@ class Equation:
             exposure = torch.where(late.unsqueeze(-1), delayed, exposure)
         shapes = (self.decay, self.slope, self.half)
         decay, slope, half = (s[:, chosen].unsqueeze(1).unsqueeze(-1) for s in shapes)
-        response, _ = adstock_hill(exposure, decay, slope, half, self.stock[..., chosen])
-        return torch.einsum("dbp,dbpt->dbt", self.effect[..., chosen], response)
+        return adstock_hill(exposure, decay, slope, half, self.stock[..., chosen])[0]
+
+    def _chosen(self, places: Sequence[int]) -> Any:
+        """An index of the senders; a slice where nothing has to be copied."""
+        if list(places) == list(range(len(self.senders))):
+            return slice(None)
+        return slice(places[0], places[0] + 1) if len(places) == 1 else list(places)
 
     def draws(self, some: slice) -> Equation:
         """The equation in some of its draws."""

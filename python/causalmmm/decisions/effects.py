@@ -66,11 +66,11 @@ def period_effects(
         inside, counted = period.rows(panel, stores, tail)
         money = systems.scale(stores)[:, -1:] * worth(panel, stores, tail)
         weight = counted * torch.from_numpy(money)
-        found = path_effects(system, senders, 0.0, inside, weight)
+        factors = (0.0, 1 + _STEP) if marginal else (0.0,)
+        found, *more = path_effects(system.to(torch.float32), senders, factors, inside, weight)
         values = {name: part.numpy() for name, part in vars(found).items()}
-        if marginal:
-            more = path_effects(system, senders, 1 + _STEP, inside, weight, paths=False)
-            values["marginal"] = -more.total.numpy()
+        if more:
+            values["marginal"] = -more[0].total.numpy()
         for name, value in values.items():
             shape = (value.shape[0], len(names), *value.shape[2:])
             total = parts.setdefault(name, np.zeros(shape))

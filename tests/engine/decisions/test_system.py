@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -109,15 +110,56 @@ def test_a_later_change_does_not_reach_back(system: System) -> None:
     assert changed[..., 6:].all()
 
 
+def chained() -> System:
+    """As ``system``, with a second mediator between: visits, which search drives a step later."""
+    tv, web, search, visits, sales = range(5)
+    return System(
+        {
+            search: equation(0, (tv, web), (False, False)),
+            visits: equation(40, (web, search), (True, False)),
+            sales: equation(20, (tv, search, visits), (False, True, False)),
+        },
+        numbers(98, 1, B, 5, T, low=0.5, high=2),
+    )
+
+
+@pytest.mark.parametrize("build", [chained, None], ids=["two mediators", "one"])
+def test_effects_of_all_plans_are_the_counterfactuals_one_by_one(
+    build: Callable[[], System] | None, system: System
+) -> None:
+    system = system if build is None else build()
+    channels, factors = [TV, WEB], (0.0, 1.01)
+    period, counted = torch.zeros(B, T, dtype=torch.bool), numbers(7, B, T)
+    period[:, 2:6] = True
+    for factor, found in zip(
+        factors, path_effects(system, channels, factors, period, counted), strict=True
+    ):
+        spend = {c: system.series[:, :, c] * torch.where(period, factor, 1.0) for c in channels}
+        for column, moved in enumerate([*({c: spend[c]} for c in channels), spend]):
+
+            def lost(
+                through: list[int] | None, moved: dict[int, torch.Tensor] = moved
+            ) -> torch.Tensor:
+                return -(system.change(moved, through) * counted).sum(-1)
+
+            torch.testing.assert_close(found.total[..., column], lost(None))
+            torch.testing.assert_close(found.direct[..., column], lost([]))
+            for m, mediator in enumerate(system.mediators):
+                torch.testing.assert_close(found.via[..., column, m], lost([mediator]) - lost([]))
+
+
+def test_effects_in_single_precision_are_those_in_double(system: System) -> None:
+    everything = torch.ones(B, T)
+    arguments = ([TV, WEB], (0.0, 1.01), everything.bool(), everything)
+    exact, single = (path_effects(s, *arguments) for s in (system, system.to(torch.float32)))
+    torch.testing.assert_close(single[0].total, exact[0].total, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(single[1].total, exact[1].total, rtol=2e-3, atol=1e-6)
+
+
 def test_the_paths_of_a_channel_sum_to_its_total(system: System) -> None:
     everything = torch.ones(B, T)
-    found = path_effects(system, [TV, WEB], 0.0, everything.bool(), everything)
+    (found,) = path_effects(system, [TV, WEB], (0.0,), everything.bool(), everything)
     torch.testing.assert_close(found.direct + found.via.sum(-1), found.total)
-    held = system.change({TV: 0 * system.series[:, :, TV]}, through=[])
-    torch.testing.assert_close(found.direct[..., 0], -held.sum(-1))
-    halves = [path_effects(system.select(s), [TV, WEB], 0.0, everything.bool(), everything).total
-              for s in (slice(0, 2), slice(2, 3))]  # fmt: skip
-    torch.testing.assert_close(torch.cat(halves), found.total)
 
 
 def test_a_fitted_regression_gives_the_sums_of_its_decomposition() -> None:
@@ -127,7 +169,7 @@ def test_a_fitted_regression_gives_the_sums_of_its_decomposition() -> None:
     regression = fit(drawn.observed, layout(roles), GROUPS, config)
     stores = store_posterior(regression, drawn.observed, receivers=[3, 4])
     system, rows = regression_system(stores), drawn.observed.mask
-    found = path_effects(system, [0, 1, 2], 0.0, rows, rows.double())
+    (found,) = path_effects(system, [0, 1, 2], (0.0,), rows, rows.double())
     added = contributions(stores)  # these count what was carried in before the first row, too
     for one, other in ((found.direct, added.sums), (found.total, added.total_sums)):
         one, other = one[..., :3], other[..., :3]
