@@ -81,10 +81,13 @@ class _Plans:
             felt = [part for part in passed if part is not None]
             whole[mediator] = _kept(direct + sum(felt), equation.own) if felt else alone[mediator]
         equation = system.equations[system.target]
-        weight = _adjoint(self.counted.to(system.series.dtype), equation.own).unsqueeze(-1)
+        largest = self.counted.double().abs().amax(-1, keepdim=True).clamp_min(1e-300)  # [B, 1]
+        weight = _adjoint((self.counted / largest).to(system.series.dtype), equation.own)
 
         def counted(lost: Tensor | None) -> Tensor:
-            return 0 * direct if lost is None else (lost @ weight).squeeze(-1).double()
+            if lost is None:
+                return torch.zeros_like(direct)
+            return (lost @ weight.unsqueeze(-1)).squeeze(-1).double() * largest
 
         direct = _with_all(counted(self._of_channels(equation, factor)))
         total, via = direct, []

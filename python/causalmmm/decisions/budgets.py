@@ -161,13 +161,13 @@ class Outcome:
 
     def __init__(self, systems: Systems, panel: Panel, ahead: Ahead, tail: int) -> None:
         self.senders = list(range(len(panel.schema.channels)))
-        self.groups: list[Stores] = systems.groups(ahead.money.shape[1] + tail)
         self.systems: list[System] = []
         self.rate: list[Tensor] = []
         self.worth: list[Tensor] = []
         steps = ahead.money.shape[1]
         self.cells = panel.n_stores * len(panel.nodes) * (steps + tail)
         draws = max(_LEAST_DRAWS, _MOST_VALUES // self.cells)
+        self.groups: list[Stores] = systems.groups(steps + tail, last_rows=1, draws=draws)
         for stores in self.groups:
             given = following(panel, ahead, stores, tail)
             self.systems.append(systems.system(stores, given, last_rows=1, draws=draws))

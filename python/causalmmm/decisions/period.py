@@ -25,8 +25,11 @@ EVERYTHING = "all channels"
 class Systems(Protocol):
     """Where the equations of stores come from: a fitted model asked about a panel."""
 
-    def groups(self, steps: int) -> list[Stores]:
-        """Positions of stores that are answered for together, of equal history."""
+    def groups(
+        self, steps: int, *, last_rows: int | None = None, draws: int | None = None
+    ) -> list[Stores]:
+        """Positions of stores that are answered for together, of equal history; arguments as of
+        :meth:`system`, with ``steps`` after the history."""
         ...
 
     def system(

@@ -46,7 +46,7 @@ from causalmmm.model.fleet import Fleet
 
 Floats = NDArray[np.float32]
 Stores = NDArray[np.int64]
-_VALUES_AT_ONCE = 100_000_000
+_VALUES_AT_ONCE = 25_000_000
 _EPOCH = np.datetime64("1970-01-01", "D")
 INTERVAL = 0.9  # share of the intervals of graphs, curves and contributions
 
@@ -229,10 +229,13 @@ class RegressionAnswers:
         """[B]: a unit of the target."""
         return self.scale(stores)[:, -1]
 
-    def groups(self, steps: int) -> list[Stores]:
-        """Positions of stores answered for together when ``steps`` follow their history."""
-        longest = int(self.panel.lengths.max()) + steps
-        values = self.copies * len(self.panel.nodes) * longest
+    def groups(
+        self, steps: int, *, last_rows: int | None = None, draws: int | None = None
+    ) -> list[Stores]:
+        """Stores answered for together, see ``decisions.period.Systems``; memory is bounded."""
+        rows = int(self.panel.lengths.max()) if last_rows is None else last_rows
+        copies = self.copies if draws is None else min(draws, self.copies)
+        values = copies * len(self.panel.nodes) * (rows + steps)
         size = int(np.clip(_VALUES_AT_ONCE // values, 1, 1024))
         return list(frames.groups(self.panel, self.windows.window, size))
 
