@@ -51,7 +51,8 @@ def lay_out(
         return layout
     layout.findings += _repeated_rows(layout, key, date_column)
     if np.diff(layout.offsets).max() >= min_steps:  # enough steps to detect a frequency
-        odd = _detect_frequency(layout, declared, date_column)
+        twice = any(finding.code == "store-spelling" for finding in keys.findings)
+        odd = _detect_frequency(layout, declared, date_column, twice)
         if layout.freq is not None:
             layout.findings += _off_grid(layout, odd, date_column)
             layout.findings += close_gaps(layout, gaps, odd, date_column)
@@ -77,8 +78,13 @@ def _repeated_rows(layout: Layout, key: NDArray[np.int64], column: str) -> list[
     ]
 
 
-def _detect_frequency(layout: Layout, declared: str | None, column: str) -> NDArray[np.bool_]:
-    """Set ``layout.freq``; return bool [S]: stores with another frequency than most."""
+def _detect_frequency(
+    layout: Layout, declared: str | None, column: str, twice: bool
+) -> NDArray[np.bool_]:
+    """Set ``layout.freq``; return bool [S]: stores with another frequency than most.
+
+    twice  whether stores may be written in several ways, each with a part of their dates.
+    """
     step, anchor = _steps_of_stores(layout)
     regular = step >= 0
     none = np.zeros(len(step), dtype=bool)
@@ -92,7 +98,9 @@ def _detect_frequency(layout: Layout, declared: str | None, column: str) -> NDAr
                 "error",
                 "no-frequency",
                 f"The dates in column '{column}' are neither daily, weekly nor monthly.",
-                "Aggregate the rows to one per day, week or month (dated by its first day).",
+                "Write each store in one way first: several spellings share its dates."
+                if twice
+                else "Aggregate the rows to one per day, week or month (dated by its first day).",
                 column=column,
                 store=str(layout.stores[0]),
                 date=str(layout.days[0]),

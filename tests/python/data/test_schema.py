@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from malformed import SCHEMA, good
 
-from causalmmm import Panel, PanelError, Schema
+from causalmmm import Panel, PanelError, Schema, validate
 from causalmmm.data.names import RESERVED
 from causalmmm.decisions.effects import INTERACTION
 from causalmmm.decisions.period import EVERYTHING
@@ -303,3 +303,7 @@ def test_excel_day_numbers_are_dates_and_two_spellings_of_a_store_are_told(tmp_p
         panel = Panel.from_frame(given)
         assert str(panel.data.grid[0]) == frame["date"].iloc[0]
         assert "store-spelling" in panel.report.codes
+    by_turns = look_alike({"shop": "store", "date": "date", "sales": None, "tv": None}, ["R0"])
+    by_turns.loc[np.arange(len(by_turns)) % 2 == 0, "shop"] = "r0"
+    (refused,) = validate(by_turns).errors
+    assert (refused.code, "one way" in refused.remedy) == ("no-frequency", True)
