@@ -6,7 +6,7 @@ All in the scaled units of the batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import torch
@@ -58,6 +58,11 @@ class StorePosterior:
     known: Mapping[int, Known]
     drawn: Mapping[int, Draws]
     draws: int
+
+    def of(self, receivers: Sequence[int]) -> StorePosterior:
+        """The same of these receivers alone; what is made for one is there for the other."""
+        known, drawn = self.known.__getitem__, self.drawn.__getitem__
+        return replace(self, known=Lazily(receivers, known), drawn=Lazily(receivers, drawn))
 
 
 @dataclass(frozen=True)

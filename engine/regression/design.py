@@ -172,12 +172,14 @@ class Design:
     def moments(self, response: Tensor) -> Moments:
         """Statistics of terms, then senders, given all rows of responses [..., B, n, T]."""
         felt, lead = self.entering(response), response.shape[:-3]
-        side = felt @ self.terms  # [..., B, n, Q]
-        fixed = (self.terms.mT @ self.terms).expand(*lead, -1, -1, -1)
-        top = torch.cat([fixed, side.mT], -1)
-        xtx = torch.cat([top, torch.cat([side, felt @ felt.mT], -1)], -2)
-        pull = (self.terms.mT @ self.y.unsqueeze(-1)).expand(*lead, -1, -1, -1)
-        xty = torch.cat([pull, felt @ self.y.unsqueeze(-1)], -2).squeeze(-1)
+        known = torch.cat([self.terms, self.y.unsqueeze(-1)], -1)  # [B, T, Q + 1]
+        first = felt.movedim(-3, 0)  # [B, ..., n, T]: one product a store, and terms are not copied
+        side = (first.flatten(1, -2) @ known).view(*first.shape[:-1], -1).movedim(0, -3)
+        fixed = (self.terms.mT @ known).expand(*lead, -1, -1, -1)
+        cross, inner = side[..., :-1], felt @ felt.mT
+        top = torch.cat([fixed[..., :-1], cross.mT], -1)
+        xtx = torch.cat([top, torch.cat([cross, inner], -1)], -2)
+        xty = torch.cat([fixed[..., -1], side[..., -1]], -1)
         return Moments(xtx, xty, self.y.square().sum(-1), self.count)
 
     def moments_with(self, moments: Moments, response: Tensor, i: int, other: Tensor) -> Moments:

@@ -25,7 +25,7 @@ from causalmmm.engine.regression.theta import Shapes
 
 _MOST_OWN_SHIFTS = 6
 _RELEVANCE_ROUNDS = 5
-_VALUES_AT_ONCE = 2_000_000
+_VALUES_AT_ONCE = 600_000  # that stay in the cache
 STREAMS, _COLUMNS = 4, 4096  # keys of a receiver's numbers; numbers of a draw
 
 

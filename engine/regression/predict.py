@@ -104,7 +104,7 @@ class _Roll:
         noise = _step_noise(observed.store, stores.draws, steps, seed * 104_729 + receiver)
         self.noise = noise[..., 0]
         basis = _damped(ahead.basis.to(torch.float64), stores.regression.groups)
-        base = (basis @ drawn.terms.unsqueeze(-1)).squeeze(-1)  # [D, B, H]
+        base = (basis @ drawn.terms.permute(1, 2, 0)).permute(2, 0, 1)  # [D, B, H]
         controls = ahead.control_std.shape[-1]
         if controls:
             felt = drawn.terms[..., -controls:].unsqueeze(-2) * ahead.control_std

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,23 +132,40 @@ def roi_frame(systems: Systems, panel: Panel, period: Period, by: By) -> pd.Data
 
 @dataclass(frozen=True)
 class Returns:
-    """ROI of every store, and ROI and paths of all together, from one pass over the draws."""
+    """ROI of every store, and ROI and paths of all together, from one pass over the draws;
+    ``effects`` are the draws of all together."""
 
     stores: pd.DataFrame
     total: pd.DataFrame
     paths: pd.DataFrame
+    effects: GroupEffects
 
 
 def returns(systems: Systems, panel: Panel, period: Period) -> Returns:
     """See ``CausalMMM.returns``."""
     names, found = period_effects(systems, panel, period, "store", marginal=True)
     spend, exposure = spent(panel, period, np.arange(len(names)), len(names))
-    whole, together = groups_of(panel, "total")[0], found.summed()
-    sums = (spend.sum(0, keepdims=True), exposure.sum(0, keepdims=True))
+    return _together(
+        _roi_table(names, found, panel, spend, exposure), found.summed(), panel, period
+    )
+
+
+def joined_returns(blocks: Sequence[Returns], panel: Panel, period: Period) -> Returns:
+    """Returns of a panel from those of the blocks of stores that make it up."""
+    stores = pd.concat([block.stores for block in blocks], ignore_index=True)
+    effects = [vars(block.effects) for block in blocks]
+    summed = {name: sum(effect[name] for effect in effects) for name in effects[0]}
+    return _together(stores, GroupEffects(**summed), panel, period)
+
+
+def _together(stores: pd.DataFrame, effects: GroupEffects, panel: Panel, period: Period) -> Returns:
+    whole, group = groups_of(panel, "total")
+    spend, exposure = spent(panel, period, group, 1)
     return Returns(
-        stores=_roi_table(names, found, panel, spend, exposure),
-        total=_roi_table(whole, together, panel, *sums),
-        paths=_paths_table(whole, together, panel),
+        stores=stores,
+        total=_roi_table(whole, effects, panel, spend, exposure),
+        paths=_paths_table(whole, effects, panel),
+        effects=effects,
     )
 
 

@@ -46,6 +46,7 @@ from causalmmm.model.fleet import Fleet
 
 Floats = NDArray[np.float32]
 Stores = NDArray[np.int64]
+Held = dict[tuple[int, bytes, int], tuple[Panel, StorePosterior]]  # the panel keeps its id taken
 _VALUES_AT_ONCE = 25_000_000
 _EPOCH = np.datetime64("1970-01-01", "D")
 INTERVAL = 0.9  # share of the intervals of graphs, curves and contributions
@@ -135,7 +136,8 @@ class AmortisedAnswers:
 class RegressionAnswers:
     """Answers of the response regression: coefficients in closed form from a store's own rows.
 
-    ``edges`` combine its probabilities of edges with the pretrained prior's.
+    ``edges`` combine its probabilities of edges with the pretrained prior's; ``held`` keeps what is
+    known of groups of stores for other questions about the same panel.
     """
 
     def __init__(
@@ -147,13 +149,14 @@ class RegressionAnswers:
         seed: int,
         fleet: Fleet | None = None,
         edges: CombinedEdges | None = None,
+        held: Held | None = None,
     ) -> None:
         self.regression, self.windows, self.panel, self.seed = regression, windows, panel, seed
-        self.fleet, self.edges = fleet, edges
+        self.fleet, self.edges, self.held = fleet, edges, held
 
     @property
     def copies(self) -> int:
-        return self.regression.config.draws
+        return max(1, self.regression.config.draws // 4)  # responses are held for fewer still
 
     def graphs(self, stores: Stores) -> dict[str, Floats]:
         table = vars(regression_graphs(self._posterior(stores)))
@@ -234,7 +237,8 @@ class RegressionAnswers:
     ) -> list[Stores]:
         """Stores answered for together, see ``decisions.period.Systems``; memory is bounded."""
         rows = int(self.panel.lengths.max()) if last_rows is None else last_rows
-        copies = self.copies if draws is None else min(draws, self.copies)
+        most = self.regression.config.draws
+        copies = most if draws is None else min(draws, most)
         values = copies * len(self.panel.nodes) * (rows + steps)
         size = int(np.clip(_VALUES_AT_ONCE // values, 1, 1024))
         return list(frames.groups(self.panel, self.windows.window, size))
@@ -247,12 +251,16 @@ class RegressionAnswers:
     def _posterior(
         self, stores: Stores, receivers: Sequence[int] | None = None, most: int | None = None
     ) -> StorePosterior:
-        observed = observed_stores(self.windows, self.panel, stores)
         draws = self.regression.config.draws
         draws = draws if most is None else min(most, draws)
-        return store_posterior(
-            self.regression, observed, draws=draws, seed=self.seed, receivers=receivers
-        )
+        key = (id(self.panel), stores.tobytes(), draws)
+        _, whole = (self.held or {}).get(key, (None, None))
+        if whole is None:
+            observed = observed_stores(self.windows, self.panel, stores)
+            whole = store_posterior(self.regression, observed, draws=draws, seed=self.seed)
+            if self.held is not None:
+                self.held[key] = (self.panel, whole)
+        return whole if receivers is None else whole.of(receivers)
 
 
 def observed_stores(windows: Windows, panel: Panel, stores: Stores) -> Observed:

@@ -6,7 +6,8 @@ The mathematics lives in ``causalmmm.engine``, fitting in ``fitting``.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -24,7 +25,7 @@ from causalmmm.engine.spec.series import SeriesData
 from causalmmm.findings import first_few
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_names
 from causalmmm.inference.frames import levels_of, steps_of, store_graph
-from causalmmm.model.answers import AmortisedAnswers, RegressionAnswers, StoreAnswers
+from causalmmm.model.answers import AmortisedAnswers, Held, RegressionAnswers, StoreAnswers
 from causalmmm.model.combined_edges import CombinedEdges, combined_edges
 from causalmmm.model.fleet import Fleet
 from causalmmm.model.priors import Pair
@@ -67,6 +68,7 @@ class Predictor:
     context_names_: list[str]
     control_names_: list[str]
     panel_: Panel | None  # of a loaded model: none
+    _held: Held | None = None
 
     def graphs(
         self, panel: PanelLike | None = None, *, threshold: float = 0.0, prior: bool = False
@@ -249,6 +251,22 @@ class Predictor:
             raise ValueError(f"lags must be at least 0, got {lags}")
         return adstock_table(self.model_, self.nodes_, self.roles_, lags)
 
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Inside, several questions about one panel work out its stores' posteriors once.
+
+        What is known of the stores is held in memory until the end, so ask of some hundred stores
+        at most. Answers are the same to the bit; the amortised model has nothing to share.
+
+        >>> with model.sharing():
+        ...     parts, edges = model.decompose(), model.graphs()
+        """
+        outer, self._held = self._held, {}
+        try:
+            yield
+        finally:
+            self._held = outer
+
     def _known(self, panel: PanelLike | None) -> Panel:
         """The panel to answer for, checked to have the series the model was fitted on."""
         self._known_fitted()
@@ -278,7 +296,13 @@ class Predictor:
         """Answers of the fitted model for a panel, whichever its regime."""
         if isinstance(self.model_, Regression):
             return RegressionAnswers(
-                self.model_, windows, panel, seed=self.seed, fleet=fleet, edges=edges
+                self.model_,
+                windows,
+                panel,
+                seed=self.seed,
+                fleet=fleet,
+                edges=edges,
+                held=self._held,
             )
         return AmortisedAnswers(
             self.model_, windows, panel, draws=self.draws, seed=self.seed, device=self.device_

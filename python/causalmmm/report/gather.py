@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from causalmmm.decisions.period import last_year, store_means, tail_of
+from causalmmm.decisions.effects import Returns, joined_returns
+from causalmmm.decisions.period import Period, last_year, store_means, tail_of
 from causalmmm.extras import package_version
 from causalmmm.findings import first_few
 from causalmmm.model.fleet import Fleet
@@ -139,26 +140,33 @@ class _Gathering:
         self.rows: list[dict[str, Any]] = []
         self.accuracy = Accuracy(panel, self.hidden)
         self.usual = np.zeros(len(panel.nodes))
+        self.returns: list[Returns] = []
         self.fleet = Fleet()
 
     def ask_stores(self) -> None:
         """Graphs, decompositions, curves and forecasts of every block."""
         self.records = Records(self.file, self.timeline, self.panel)
         for block in _blocks(self.panel):
-            parts = self.model.decompose(block)
-            edges = self.model.graphs(block)
-            curves = self.model.response_curves(panel=block, points=POINTS, fleet=self.fleet)
-            plan = self._plan_of(block)
-            forecast = self.model.predict(block, self.steps, plan, _LEVELS, fleet=self.fleet)
-            forecast = forecast[forecast["series"] == block.nodes[-1]]
-            fitted = self._add_parts(block, parts)
-            self._add_edges(block, edges)
-            self.curves = _added(self.curves, curves, ["channel"], POINTS)
-            self.forecast = _added(self.forecast, forecast, ["date"], self.steps)
-            self._add_usual(block)
-            expected = self._hidden_forecast(block)
-            self.accuracy.add(block, fitted, expected)
-            self.records.add(block, parts, edges, curves, forecast, _LISTED)
+            with self.model.sharing():
+                self._ask_block(block)
+
+    def _ask_block(self, block: Panel) -> None:
+        parts = self.model.decompose(block)
+        edges = self.model.graphs(block)
+        curves = self.model.response_curves(panel=block, points=POINTS, fleet=self.fleet)
+        plan = self._plan_of(block)
+        forecast = self.model.predict(block, self.steps, plan, _LEVELS, fleet=self.fleet)
+        forecast = forecast[forecast["series"] == block.nodes[-1]]
+        if self.model.regime_ == "regression":
+            self.returns.append(self.model.returns(block))
+        fitted = self._add_parts(block, parts)
+        self._add_edges(block, edges)
+        self.curves = _added(self.curves, curves, ["channel"], POINTS)
+        self.forecast = _added(self.forecast, forecast, ["date"], self.steps)
+        self._add_usual(block)
+        expected = self._hidden_forecast(block)
+        self.accuracy.add(block, fitted, expected)
+        self.records.add(block, parts, edges, curves, forecast, _LISTED)
 
     def _plan_of(self, block: Panel) -> pd.DataFrame | None:
         store = self.panel.schema.store
@@ -200,7 +208,7 @@ class _Gathering:
 
     def ask_decisions(self) -> None:
         """Returns, paths, the plan beside usual spend, experiments beside the model's answer."""
-        found = self.model.returns(self.panel)
+        found = joined_returns(self.returns, self.panel, Period.of(self.panel, None, None))
         self.frames |= {"roi": found.total, "roi_stores": found.stores, "paths": found.paths}
         if self.plan is not None:
             beside = plan_beside_usual(self.model, self.panel, self.plan)

@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 
 from causalmmm import CausalMMM, Panel, Schema
+from causalmmm.decisions.effects import joined_returns
+from causalmmm.decisions.period import Period
+from causalmmm.engine.regression import store_posterior
 from causalmmm.findings import RefusedInput
 from causalmmm.simulation import Truth, simulate
 
@@ -59,6 +62,40 @@ def test_the_sum_over_stores_has_an_interval_of_its_own(
     np.testing.assert_allclose(
         north.set_index("channel")["outcome"], kept.groupby("channel", sort=False)["outcome"].sum()
     )
+
+
+def test_questions_that_share_a_posterior_have_the_same_answers(
+    weekly: tuple[CausalMMM, Panel, Truth], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, train, _ = weekly
+    made = []
+
+    def counted(*arguments: object, **options: object) -> object:
+        made.append(1)
+        return store_posterior(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("causalmmm.model.answers.store_posterior", counted)
+    alone = [model.decompose(train), model.graphs(train), model.roi(train)]
+    assert len(made) == 3
+    with model.sharing():
+        together = [model.decompose(train), model.graphs(train), model.roi(train)]
+    assert len(made) == 4
+    model.roi(train)
+    assert len(made) == 5, "nothing is kept afterwards"
+    for one, other in zip(alone, together, strict=True):
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_returns_of_blocks_of_stores_are_those_of_the_panel(
+    weekly: tuple[CausalMMM, Panel, Truth],
+) -> None:
+    model, train, _ = weekly
+    names = train.stores.tolist()
+    blocks = [model.returns(train.select(some)) for some in (names[:1], names[1:])]
+    joined = joined_returns(blocks, train, Period.of(train, None, None))
+    whole = model.returns(train)
+    for name in ("stores", "total", "paths"):
+        pd.testing.assert_frame_equal(getattr(joined, name), getattr(whole, name), rtol=1e-5)
 
 
 def test_roi_is_outcome_over_spend_and_near_the_truth(
