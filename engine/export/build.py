@@ -7,7 +7,7 @@ import torch
 from onnx import helper
 from torch import Tensor, nn
 
-from causalmmm.engine.export import functions, operators
+from causalmmm.engine.export import functions, operators, shapes
 from causalmmm.engine.export.branches import make_optional
 from causalmmm.engine.export.clean import clean
 from causalmmm.engine.export.graph import (
@@ -117,7 +117,7 @@ def trace(
     ``inputs`` and ``outputs`` name the axes of every tensor.
     """
     tracing = Trace(
-        {**functions.translations(), **operators.translations()},
+        {**functions.translations(), **shapes.translations(), **operators.translations()},
         operators.replaced(),
         operators.examples(),
     )

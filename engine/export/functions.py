@@ -1,25 +1,24 @@
-"""What functions of torch become in a graph: only those that the model uses.
+"""What functions of torch that calculate become in a graph: only those that the model uses.
 
 A translation is called with the nodes, the dtype and shape of the result, and the arguments of the
-call (``trace.Trace``). Anything that torch knows and ONNX does not is in ``operators``.
+call (``trace.Trace``). Functions that move numbers about are in ``shapes``; anything that torch
+knows and ONNX does not is in ``operators``.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from causalmmm.engine.export.nodes import ELEMENT, LAST, Nodes, Value
-from causalmmm.engine.export.operators import diagonal, elu, sigmoid, softplus
-from causalmmm.engine.export.trace import Axis, Result, same_size
-
-Translation = Callable[..., Any]
+from causalmmm.engine.export.nodes import ELEMENT, Nodes, Value
+from causalmmm.engine.export.operators import elu, sigmoid, softplus
+from causalmmm.engine.export.shapes import Translation, cast
+from causalmmm.engine.export.trace import Result
 
 
 def translations() -> dict[str, Translation]:
@@ -31,28 +30,7 @@ def translations() -> dict[str, Translation]:
         table |= {name: _comparison(op_type) for name in names.split()}
     for op_type, names in _REDUCTIONS.items():
         table |= {name: _reduction(op_type) for name in names.split()}
-    for name, method in _REORDERED.items():
-        table[name] = functools.partial(_reordered, method)
     return table | _OTHERS
-
-
-def cast(op: Nodes, x: Any, dtype: torch.dtype) -> Value:
-    """A value, tensor, number or dynamic size as a value of this dtype."""
-    if isinstance(x, Axis):
-        return op.Cast(x.value, to=ELEMENT[dtype])
-    if isinstance(x, Tensor):
-        return op.constant(x.detach().to(dtype).numpy())
-    if not isinstance(x, Value):
-        return op.constant(x, dtype)
-    return x if x.dtype == dtype else op.Cast(x, to=ELEMENT[dtype])
-
-
-def sizes(op: Nodes, dimensions: Sequence[int]) -> Value:
-    """int64 [len(dimensions)] from numbers and dynamic sizes."""
-    if not any(isinstance(size, Axis) for size in dimensions):
-        return op.constant(np.array(dimensions, dtype=np.int64))
-    parts = [size.value if isinstance(size, Axis) else [size] for size in dimensions]
-    return op.Concat(*parts, axis=0) if len(parts) > 1 else op.value(parts[0])
 
 
 def _elementwise(op_type: str) -> Translation:
@@ -97,14 +75,6 @@ def _any(op: Nodes, out: Result, x: Any, dim: int, keepdim: bool = False) -> Val
     return op.Cast(found, to=ELEMENT[torch.bool])
 
 
-def _reordered(method: Callable[..., Tensor], op: Nodes, out: Result, x: Any, *how: Any) -> Value:
-    """A transposition; the order of the axes is read off a tensor whose sizes tell them apart."""
-    rank = len(x.shape)
-    marked = method(torch.empty(tuple(range(2, rank + 2)), device="meta"), *how)
-    perm = [size - 2 for size in marked.shape]
-    return op.value(x) if perm == [*range(rank)] else op.Transpose(x, perm=perm)
-
-
 def _swapped(op_type: str) -> Translation:
     """Operators of Python whose operands come in reverse: y - x for ``x.__rsub__(y)``."""
 
@@ -113,111 +83,6 @@ def _swapped(op_type: str) -> Translation:
         return node
 
     return translate
-
-
-def _getitem(op: Nodes, out: Result, x: Any, index: Any) -> Value:
-    """Slices first, then numbers and at most one tensor, then new axes."""
-    index = list(index) if isinstance(index, tuple) else [index]
-    taken = sum(1 for part in index if part is not None and part is not Ellipsis)
-    whole = [slice(None)] * (len(x.shape) - taken)
-    place = index.index(Ellipsis) if any(part is Ellipsis for part in index) else len(index)
-    index = [*index[:place], *whole, *index[place + 1 :]]
-    parts = [part for part in index if part is not None]
-    cut = {k: part for k, part in enumerate(parts) if isinstance(part, slice)}
-    cut = {k: part for k, part in cut.items() if part != slice(None)}
-    if cut:
-        begin = sizes(op, [part.start or 0 for part in cut.values()])
-        end = sizes(op, [LAST if part.stop is None else part.stop for part in cut.values()])
-        x = op.Slice(x, begin, end, list(cut))
-    for axis, part in reversed(list(enumerate(parts))):
-        if isinstance(part, int):
-            x = op.Gather(x, np.array(part), axis=axis)
-        elif not isinstance(part, slice):
-            chosen = np.array(part, np.int64) if isinstance(part, list) else part
-            x = op.Gather(x, chosen, axis=axis)
-    new, axis = [], 0
-    for part in index:
-        if part is None:
-            new.append(axis)
-        axis += _axes_of(part)
-    return op.Unsqueeze(x, new) if new else op.value(x)
-
-
-def _axes_of(part: Any) -> int:
-    """Number of axes that a part of an index has in the result."""
-    if isinstance(part, int):
-        return 0
-    if part is None or isinstance(part, slice | list):
-        return 1
-    return len(part.shape)
-
-
-def _reshape(op: Nodes, out: Result, x: Any, *dimensions: Any) -> Value:
-    """``dimensions`` as asked for, if they were: sizes that must be computed are taken from there,
-    or from ``x``."""
-    if len(out.shape) == len(x.shape) and all(map(same_size, out.shape, x.shape)):
-        return op.value(x)
-    if len(dimensions) == 1 and isinstance(dimensions[0], list | tuple):
-        dimensions = tuple(dimensions[0])
-    known = [size for size in (*dimensions, *x.shape) if isinstance(size, Axis)]
-    empty, copying, inferred, target = 0 in out.shape, True, False, []
-    for k, size in enumerate(out.shape):
-        copying = copying and k < len(x.shape) and same_size(x.shape[k], size)
-        if not isinstance(size, Axis):
-            target.append(size)
-        elif copying and not empty:
-            target.append(0)
-        elif not inferred and not empty:
-            target.append(-1)
-            inferred = True
-        else:
-            target.append(next(axis for axis in known if same_size(axis, size)))
-    return op.Reshape(x, sizes(op, target), **({"allowzero": 1} if empty else {}))
-
-
-def _unflatten(op: Nodes, out: Result, x: Any, dim: int, dimensions: Sequence[int]) -> Value:
-    return _reshape(op, out, x, tuple(dimensions))
-
-
-def _expand(op: Nodes, out: Result, x: Any, *dimensions: Any) -> Value:
-    if len(dimensions) == 1 and isinstance(dimensions[0], list | tuple):
-        dimensions = tuple(dimensions[0])
-    before = (1,) * (len(out.shape) - len(x.shape)) + tuple(x.shape)
-    target = [
-        1 if same_size(old, new) else asked
-        for old, new, asked in zip(before, out.shape, dimensions, strict=True)
-    ]
-    return op.value(x) if target == [1] * len(x.shape) else op.Expand(x, sizes(op, target))
-
-
-def _like_shape(translate: Translation) -> Translation:
-    """For methods that take their shape from another tensor."""
-    return lambda op, out, x, other: translate(op, out, x, *other.shape)
-
-
-def _filled(value: float) -> Translation:
-    """A tensor of one value with the shape of another."""
-
-    def translate(op: Nodes, out: Result, x: Any, **_: Any) -> Value:
-        return op.Expand(op.constant(value, out.dtype), sizes(op, x.shape))
-
-    return translate
-
-
-def _full_like(op: Nodes, out: Result, x: Any, value: float) -> Value:
-    return _filled(value)(op, out, x)
-
-
-def _new_ones(op: Nodes, out: Result, x: Any, *dimensions: Any) -> Value:
-    return op.Expand(op.constant(1.0, out.dtype), sizes(op, dimensions))
-
-
-def _arange(op: Nodes, out: Result, *span: Any, **_: Any) -> Value:
-    begin, end = span[:2] if len(span) > 1 else (0, *span)
-    stride = span[2] if len(span) > 2 else 1
-    begin, end, stride = (op.Squeeze(sizes(op, [x]), [0]) for x in (begin, end, stride))
-    steps = op.Range(begin, end, stride)
-    return steps if out.dtype == torch.int64 else op.Cast(steps, to=ELEMENT[out.dtype])
 
 
 def _to(op: Nodes, out: Result, x: Any, *_: Any, **__: Any) -> Value:
@@ -232,55 +97,8 @@ def _masked_fill(op: Nodes, out: Result, x: Any, mask: Any, value: float) -> Val
     return op.Where(mask, cast(op, value, out.dtype), x)
 
 
-def _unsqueeze(op: Nodes, out: Result, x: Any, dim: int) -> Value:
-    return op.Unsqueeze(x, [dim % len(out.shape)])
-
-
-def _squeeze(op: Nodes, out: Result, x: Any, dim: int) -> Value:
-    return op.Squeeze(x, [dim])
-
-
-def _cat(op: Nodes, out: Result, tensors: Sequence[Any], dim: int = 0) -> Value:
-    return op.Concat(*(cast(op, x, out.dtype) for x in tensors), axis=dim)
-
-
-def _stack(op: Nodes, out: Result, tensors: Sequence[Any], dim: int = 0) -> Value:
-    dim %= len(out.shape)
-    return op.Concat(*(op.Unsqueeze(cast(op, x, out.dtype), [dim]) for x in tensors), axis=dim)
-
-
-def _unbind(op: Nodes, out: Sequence[Result], x: Any, dim: int = 0) -> list[Value]:
-    return [op.Gather(x, np.array(k), axis=dim) for k in range(len(out))]
-
-
-def _flip(op: Nodes, out: Result, x: Any, dim: int) -> Value:
-    return op.Slice(x, [-1], [-LAST], [dim], [-1])
-
-
-def _pad(
-    op: Nodes, out: Result, x: Any, pad: Sequence[int], mode: str = "constant", value: Any = None
-) -> Value:
-    """Pads are given from the last axis on, before and after each; all axes are written, since
-    onnxruntime's optimiser of transpositions takes no notice of a choice of axes."""
-    others = [0] * (len(out.shape) - len(pad) // 2)
-    pads = [*others, *pad[-2::-2], *others, *pad[-1::-2]]
-    return op.Pad(x, pads, cast(op, value or 0, out.dtype))
-
-
-def _split(op: Nodes, out: Sequence[Result], x: Any, parts: Sequence[int], dim: int) -> list[Value]:
-    return op.add("Split", [x, list(parts)], {"axis": dim}, len(out))
-
-
 def _argmax(op: Nodes, out: Result, x: Any, dim: int) -> Value:
     return op.ArgMax(x, axis=dim, keepdims=0)
-
-
-def _index_select(op: Nodes, out: Result, x: Any, dim: int, index: Any) -> Value:
-    return op.Gather(x, index, axis=dim)
-
-
-def _gather(op: Nodes, out: Result, x: Any, dim: int, index: Any) -> Value:
-    return op.GatherElements(x, index, axis=dim)
 
 
 def _cumsum(op: Nodes, out: Result, x: Any, dim: int) -> Value:
@@ -310,11 +128,6 @@ def _layer_norm(op: Nodes, out: Result, x: Any, shape: Sequence[int], **how: Any
         raise ValueError("only a normalisation without scale and shift is exported")
     scale = np.ones(tuple(shape), np.float32)
     return op.LayerNormalization(x, scale, axis=-len(shape), epsilon=how["eps"])
-
-
-def _diag_embed(op: Nodes, out: Result, x: Any) -> Value:
-    inside = np.eye(out.shape[-1], dtype=bool)
-    return op.Where(inside, op.Unsqueeze(x, [-1]), op.constant(0.0, out.dtype))
 
 
 def _clamp(op: Nodes, out: Result, x: Any, low: Any = None, high: Any = None) -> Value:
@@ -406,38 +219,20 @@ _COMPARISONS = {
     "Equal": "eq __eq__",
 }
 _REDUCTIONS = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMin": "amin", "ReduceMax": "amax"}
-_REORDERED: dict[str, Callable[..., Tensor]] = {
-    "permute": Tensor.permute,
-    "transpose": Tensor.transpose,
-    "movedim": Tensor.movedim,
-    "mT": lambda x: x.mT,
-}
 _OTHERS: dict[str, Translation] = {
     "__rsub__": _swapped("Sub"),
     "__rdiv__": _swapped("Div"),
     "__rpow__": _swapped("Pow"),
     "ne": lambda op, out, x, y: op.Not(_comparison("Equal")(op, out, x, y)),
     "any": _any,
-    "arange": _arange,
     "argmax": _argmax,
-    "cat": _cat,
     "clamp": _clamp,
     "clamp_max": _clamp_max,
     "cumsum": _cumsum,
-    "diag_embed": _diag_embed,
-    "diagonal": diagonal,
     "double": _to,
     "einsum": _einsum,
     "elu": elu,
-    "expand": _expand,
-    "expand_as": _like_shape(_expand),
-    "flatten": lambda op, out, x, *_: _reshape(op, out, x),
-    "flip": _flip,
     "float": _to,
-    "full_like": _full_like,
-    "gather": _gather,
-    "__getitem__": _getitem,
-    "index_select": _index_select,
     "isinf": lambda op, out, x: op.IsInf(x),
     "isnan": lambda op, out, x: op.IsNaN(x),
     "layer_norm": _layer_norm,
@@ -448,10 +243,6 @@ _OTHERS: dict[str, Translation] = {
     "log_sigmoid": _log_sigmoid,
     "long": _to,
     "masked_fill": _masked_fill,
-    "new_ones": _new_ones,
-    "ones_like": _filled(1.0),
-    "pad": _pad,
-    "reshape": _reshape,
     "rsqrt": _rsqrt,
     "sigmoid": sigmoid,
     "silu": lambda op, out, x, inplace=False: op.Mul(x, sigmoid(op, out, x)),
@@ -459,16 +250,7 @@ _OTHERS: dict[str, Translation] = {
     "softplus": softplus,
     "special_log_ndtr": _log_normal_cdf,
     "special_ndtr": _normal_cdf,
-    "split": _split,
     "square": _square,
-    "squeeze": _squeeze,
-    "stack": _stack,
     "to": _to,
-    "unbind": _unbind,
-    "unflatten": _unflatten,
-    "unsqueeze": _unsqueeze,
-    "view": _reshape,
-    "view_as": _like_shape(_reshape),
     "where": _where,
-    "zeros_like": _filled(0.0),
 }
