@@ -21,6 +21,7 @@ from causalmmm.engine.regression.problem import Problem, noise_mode
 _SIZES = (0.03, 0.1, 0.3, 1.0)  # standard deviations of a shift, in units of the level
 _SHORTEST = 4  # steps of a stretch
 _MOST_EDGES = 120  # dates at which a stretch may begin or end, before they are refined
+_GAINS_AT_ONCE = 60_000  # stretches of some stores, that stay in the cache
 _LEAST_KNOWN = 0.05  # least share of a shift's prior variance that data are taken to remove
 LEVEL_KIND = -1
 
@@ -249,6 +250,13 @@ def _search(
     half = linalg.solve_factor(found.root, cross)
     inner = (before @ before.mT - half.mT @ half) / noise.square()  # [B, G, G]
     own = (before.square().sum(-1) - half.square().sum(1)) / noise.squeeze(-1).square()  # [B, G]
+    size = len(edges) if exporting() else max(1, _GAINS_AT_ONCE // edges.shape[1] ** 2)
+    pieces = zip(*(part.split(size) for part in (edges, own, inner, pull)), strict=True)
+    return _Search(edges, torch.cat([_gains(*piece) for piece in pieces]))
+
+
+def _gains(edges: Tensor, own: Tensor, inner: Tensor, pull: Tensor) -> Tensor:
+    """[B, V, G, G]: gains of all stretches of B stores."""
     s = (own.unsqueeze(1) + own.unsqueeze(2) - 2 * inner).clamp_min(0).unsqueeze(1)
     q = (pull.unsqueeze(1) - pull.unsqueeze(2)).unsqueeze(1)  # [B, 1, G, G], first edge, last edge
     v = torch.tensor(_SIZES, dtype=torch.float64).square().view(1, -1, 1, 1)
@@ -256,7 +264,7 @@ def _search(
     long_enough = edges.unsqueeze(1) - edges.unsqueeze(2) >= _SHORTEST  # [B, G, G]
     # a stretch to the end is a step, which is the stretch before it
     long_enough = long_enough & ((edges[:, -1:] - edges).unsqueeze(1) >= _SHORTEST)
-    return _Search(edges, torch.where(long_enough.unsqueeze(1), gain, -torch.inf))
+    return torch.where(long_enough.unsqueeze(1), gain, -torch.inf)
 
 
 def _edges(observed: Observed, shared: bool) -> Tensor:

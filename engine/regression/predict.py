@@ -101,11 +101,14 @@ class _Roll:
         self.known, self.drawn, self.rho = known, drawn, known.fitted.rho
         self.late = (~plan.instant[self.senders, receiver]).tolist()
         steps = ahead.basis.shape[1]
-        noise = _step_noise(observed.store, stores.draws, steps, seed * 104_729 + receiver)
+        controls = ahead.control_std.shape[-1]
+        if exporting() or drawn.noise.any() or ahead.control_std.any():
+            noise = _step_noise(observed.store, stores.draws, steps, seed * 104_729 + receiver)
+        else:  # nothing to multiply it with
+            noise = drawn.noise.new_zeros(steps, *drawn.noise.shape, 2)
         self.noise = noise[..., 0]
         basis = _damped(ahead.basis.to(torch.float64), stores.regression.groups)
         base = (basis @ drawn.terms.permute(1, 2, 0)).permute(2, 0, 1)  # [D, B, H]
-        controls = ahead.control_std.shape[-1]
         if controls:
             felt = drawn.terms[..., -controls:].unsqueeze(-2) * ahead.control_std
             base = base + felt.sum(-1) * noise[0, ..., 1].unsqueeze(-1)

@@ -170,7 +170,8 @@ class Outcome:
         self.groups: list[Stores] = systems.groups(steps + tail, last_rows=1, draws=draws)
         for stores in self.groups:
             given = following(panel, ahead, stores, tail)
-            self.systems.append(systems.system(stores, given, last_rows=1, draws=draws))
+            system = systems.system(stores, given, last_rows=1, draws=draws)
+            self.systems.append(system.to(torch.float32))
             unit = systems.scale(stores)
             self.rate.append(torch.from_numpy(ahead.per_money[stores] / unit[:, self.senders]))
             money = worth(panel, stores, steps + tail)[:, -1] * unit[:, -1]
@@ -178,9 +179,9 @@ class Outcome:
 
     @cached_property
     def searched(self) -> list[System]:
-        """The few draws, in single precision, on which a search goes."""
+        """The few draws on which a search goes."""
         few = slice(0, max(_LEAST_SEARCHED, _SEARCHED_VALUES // self.cells))
-        return [s.select(few).to(torch.float32) for s in self.systems]
+        return [system.select(few) for system in self.systems]
 
     def outcome(self, quantile: float | None) -> Callable[[Tensor], Tensor]:
         """What money [S, C, W] adds to the outcome of the current plan; mean or quantile."""
