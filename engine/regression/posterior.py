@@ -80,7 +80,7 @@ def know(regression: Regression, observed: Observed, receiver: int) -> Known:
         regression.reference if fitted.shared_scale else None,
         config,
         choice,
-    )
+    ).at(fitted.theta)
     stores = observed.x.shape[0]
     shifts = Shifts(
         fitted.shift_begin.expand(stores, -1),
