@@ -66,7 +66,8 @@ def _getitem(op: Nodes, out: Result, x: Any, index: Any) -> Value:
     if cut:
         begin = sizes(op, [part.start or 0 for part in cut.values()])
         end = sizes(op, [LAST if part.stop is None else part.stop for part in cut.values()])
-        x = op.Slice(x, begin, end, list(cut))
+        steps = [part.step or 1 for part in cut.values()]
+        x = op.Slice(x, begin, end, list(cut), steps)
     for axis, part in reversed(list(enumerate(parts))):
         if isinstance(part, int):
             x = op.Gather(x, np.array(part), axis=axis)

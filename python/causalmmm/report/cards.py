@@ -175,11 +175,11 @@ def _graphs(tables: Tables) -> Card:
     fleet = frame[(frame["group"] == 0) & (frame["probability"] >= 0.1)]
     fleet = fleet.sort_values("probability", ascending=False).head(60)
     rows = [
-        (r["source"], r["target"], _percent(r["probability"]), _percent(r["share"]),
-         (number(r["effect"]), r["effect"]))
+        (r["source"], r["target"], _percent(r["probability"]), _percent(r["prior"]),
+         _percent(r["share"]), (number(r["effect"]), r["effect"]))
         for r in fleet.to_dict("records")
     ]  # fmt: skip
-    head = ("source", "target", "probability", "stores that have it",
+    head = ("source", "target", "probability", "before any data", "stores that have it",
             f"effect per {facts['step']}")  # fmt: skip
     grid = _grid("Edges, mean over stores", head, rows)
     return _card("graphs", "Which series drive which", sentences.graphs(tables), figures, [grid])

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from causalmmm.decisions.effects import Returns, joined_returns
 from causalmmm.decisions.period import Period, last_year, store_means, tail_of
+from causalmmm.engine.nn.model import CausalModel
 from causalmmm.extras import package_version
 from causalmmm.findings import first_few
 from causalmmm.model.fleet import Fleet
@@ -223,7 +225,8 @@ class _Gathering:
         nodes, panel = self.panel.nodes, self.panel
         probability, effect = np.concatenate(self.probability), np.concatenate(self.effect)
         label, graphs = clustered(probability, effect, self.pairs)
-        self.frames["graphs"] = graphs
+        prior = edge_prior(self.model)[~np.eye(len(nodes), dtype=bool)]
+        self.frames["graphs"] = graphs.assign(prior=np.tile(prior, len(graphs) // len(prior)))
         self.frames["parts"] = self._fleet_parts()
         self.frames["fit"], self.frames["accuracy"] = self.accuracy.tables()
         self._bound_sums()
@@ -288,6 +291,14 @@ def _blocks(panel: Panel) -> Iterator[Panel]:
     names = panel.stores.tolist()
     for begin in range(0, len(names), _STORES_AT_ONCE):
         yield panel.select(names[begin : begin + _STORES_AT_ONCE])
+
+
+def edge_prior(model: CausalMMM) -> NDArray[np.float64]:
+    """[N, N]: probability of every edge before any data, as the fit took it."""
+    fitted = model.model_
+    if isinstance(fitted, CausalModel):
+        return fitted.encoder.log_prior[..., 1].exp().double().cpu().numpy()
+    return fitted.layout.prior.double().numpy()
 
 
 def _last_day(model: CausalMMM) -> np.datetime64:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EVERYTHING = "all channels"
 _LOOSE = 1.0  # width of an interval, relative to its middle, of a return not known well
 _PAYS = 1.0
+_STILL = 0.05  # a smaller change of a probability is none
 
 
 def summary(tables: Tables) -> Iterator[str]:
@@ -147,6 +148,7 @@ def graphs(tables: Tables) -> Iterator[str]:
             f"No series drives {facts['target']} with a probability of one half on average: "
             "histories are too short or effects too weak. Zero shown is not an effect of zero."
         )
+    yield from _moved(frame[frame["group"] == 0])
     groups = frame[frame["group"] > 0].drop_duplicates("group")
     if len(groups):
         sizes = _listed([str(n) for n in groups["stores"]])
@@ -157,6 +159,19 @@ def graphs(tables: Tables) -> Iterator[str]:
     if (back["probability"] >= 0.5).any():
         names = back.loc[back["probability"] >= 0.5, "target"].tolist()
         yield f"Spend on {first_few(names)} follows demand: read their effects with care."
+
+
+def _moved(fleet: pd.DataFrame) -> Iterator[str]:
+    """Where the data have spoken, and where a probability is the prior's."""
+    change = (fleet["probability"] - fleet["prior"]).abs()
+    open_to_data = (fleet["prior"] > 0) & (fleet["prior"] < 1)
+    still = fleet[open_to_data & (fleet["probability"] >= 0.5) & (change < _STILL)]
+    if len(still):
+        named = [f"{r.source} → {r.target}" for r in still.itertuples()]
+        yield (
+            f"The data hardly moved {_listed(named[:6])}: the probability is about what it was "
+            "before any data."
+        )
 
 
 def paths(tables: Tables) -> Iterator[str]:

@@ -67,6 +67,7 @@ def overwritten(x: Tensor) -> Tensor:
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "slices of computed length": lambda x: x[..., 1 : x.shape[-1] - 2],
+    "slices of every other row": lambda x: x[:, ::2, 1::3],
     "negative indices and new axes": lambda x: x[:, -1, None, 1:],
     "an index by a tensor": lambda x: x[:, torch.tensor([2, 0])],
     "two dynamic axes flattened": lambda x: x.transpose(0, 1).flatten(1),

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from causalmmm import CausalMMM, Panel
+from causalmmm.engine.regression import RegressionConfig
 from causalmmm.model.fleet import Fleet
 from causalmmm.report import Tables, sentences, write_page, write_report
 from causalmmm.report.cards import cards_of
@@ -213,6 +214,27 @@ def test_the_amortised_model_has_a_report_without_decisions(fitted: Fitted, tmp_
     assert {"parts.csv", "stores.csv", "facts.json"} <= written
     stores = pd.read_csv(tmp_path / "tables" / "stores.csv")
     assert list(stores["store"]) == list(fitted.panel.stores)
+
+
+def test_probabilities_stand_beside_what_they_were_before_any_data(
+    weekly: tuple[CausalMMM, Panel], tables: Tables, page: str
+) -> None:
+    _, panel = weekly
+    graphs = tables.frames["graphs"]
+    channels = list(panel.schema.channels)
+    onward = graphs["source"].isin(channels) & (graphs["target"] == panel.nodes[-1])
+    assert np.allclose(graphs.loc[onward, "prior"], RegressionConfig().edge_prior)
+    among = graphs["source"].isin(channels) & graphs["target"].isin(channels)
+    assert np.allclose(graphs.loc[among, "prior"], RegressionConfig().other_prior)
+    assert "before any data" in _Page(page).text["graphs"]
+    moved = graphs.assign(probability=np.where(onward, graphs["prior"] + 0.2, 0.0))
+    still = moved.assign(probability=moved["probability"] - 0.19 * (moved["source"] == channels[0]))
+    told = [
+        " ".join(sentences.graphs(replace(tables, frames={**tables.frames, "graphs": some})))
+        for some in (moved, still)
+    ]
+    assert "hardly moved" not in told[0]
+    assert f"The data hardly moved {channels[0]} → {panel.nodes[-1]}:" in told[1]
 
 
 def test_tests_that_were_passed_are_shown(weekly: tuple[CausalMMM, Panel], tmp_path: Path) -> None:
