@@ -6,6 +6,7 @@ here, and nothing here reads user data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -207,6 +208,14 @@ def first_few(names: Iterable[object], limit: int = 8) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 row`` or ``3 rows``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def rounded(value: float) -> str:
+    """A number with four digits and without an exponent: 53,350 or 0.02417."""
+    size = abs(value)
+    whole = size == 0 or size >= 1000 or not math.isfinite(size)
+    places = 0 if whole else min(8, max(0, 3 - math.floor(math.log10(size))))
+    return f"{value:,.{places}f}"
 
 
 def closest(name: str, candidates: Iterable[str]) -> str:

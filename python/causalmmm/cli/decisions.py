@@ -32,7 +32,7 @@ from causalmmm.cli.output import (
     write_table,
     wrote,
 )
-from causalmmm.findings import counted, first_few
+from causalmmm.findings import counted, first_few, rounded
 from causalmmm.model.header import check_place
 
 if TYPE_CHECKING:
@@ -197,8 +197,8 @@ def optimize(
         terminal.say(f"for 'predict --plan' add what is known of {first_few(missing)} to {out}")
     gain = found.gain
     terminal.say(
-        f"expected gain {gain['mean']:,.4g} (90 % interval {gain['lower']:,.4g} to "
-        f"{gain['upper']:,.4g})"
+        f"expected gain {rounded(gain['mean'])} (90 % interval {rounded(gain['lower'])} to "
+        f"{rounded(gain['upper'])})"
     )
     return wrote(out, rows=len(found.plan), gain=gain)
 

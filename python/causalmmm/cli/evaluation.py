@@ -23,6 +23,7 @@ from causalmmm.cli.common import (
     terminal,
 )
 from causalmmm.cli.output import PICTURES, TABLES, checked_format, write_answer, write_picture
+from causalmmm.findings import rounded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,9 +141,9 @@ def show_trust(frame: pd.DataFrame) -> None:
         table.add_column(name, justify="right" if name == "value" else "left")
     for row in frame.to_dict("records"):
         low, high, passed = row["at_least"], row["at_most"], row["passed"]
-        bounds = [f">= {low:.4g}"] if low == low else []
-        bounds += [f"<= {high:.4g}"] if high == high else []
-        value = "-" if row["value"] != row["value"] else f"{row['value']:.4g}"
+        bounds = [f">= {rounded(low)}"] if low == low else []
+        bounds += [f"<= {rounded(high)}"] if high == high else []
+        value = "-" if row["value"] != row["value"] else rounded(row["value"])
         said = ("yes" if passed else "NO") if bounds else ""
         table.add_row(row["test"], row["measure"], value, ", ".join(bounds), said, row["meaning"])
     Console(width=max(120, Console().width)).print(table)
@@ -161,6 +162,6 @@ def show_metrics(frame: pd.DataFrame) -> None:
         for name in (*keys, *wide.columns):
             table.add_column(str(name), justify="left" if name in keys else "right", no_wrap=True)
         for key, values in zip(wide.index, wide.to_numpy(), strict=True):
-            shown = ["-" if v != v else f"{v:.4g}" for v in values]
+            shown = ["-" if v != v else rounded(v) for v in values]
             table.add_row(*(str(k) for k in key), *shown)
         Console(width=max(100, 14 * (len(keys) + wide.shape[1]))).print(table)

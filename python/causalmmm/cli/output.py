@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ import typer
 
 from causalmmm.cli.common import fresh, terminal
 from causalmmm.files import atomic_file, write_atomically
-from causalmmm.findings import counted
+from causalmmm.findings import counted, rounded
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -103,17 +102,9 @@ def write_answer(frame: pd.DataFrame, out: Path | None, kind: str, *, force: boo
 
 def readable(frame: pd.DataFrame) -> str:
     """The table in columns with four digits, its first rows where it has many."""
-    shown = frame.head(_SHOWN_ROWS).to_string(
-        index=False, float_format=lambda value: f"{value:,.{_places(value)}f}", na_rep="-"
-    )
+    shown = frame.head(_SHOWN_ROWS).to_string(index=False, float_format=rounded, na_rep="-")
     more = len(frame) - _SHOWN_ROWS
     return f"{shown}\n... and {counted(more, 'more row')}; -o FILE has all" if more > 0 else shown
-
-
-def _places(value: float) -> int:
-    """Decimal places that show four digits of a number."""
-    size = abs(value)
-    return 0 if size == 0 or size >= 1000 else min(8, max(0, 3 - math.floor(math.log10(size))))
 
 
 def table_text(frame: pd.DataFrame, kind: str) -> str:

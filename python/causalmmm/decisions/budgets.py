@@ -30,7 +30,7 @@ from causalmmm.engine.decisions import (
     planned_change,
     prices,
 )
-from causalmmm.findings import refusal
+from causalmmm.findings import refusal, rounded
 from causalmmm.inference.interrupt import current_check
 
 _MOST_VALUES = 12_000_000  # cells x draws that an answer holds; more stores get fewer draws
@@ -66,8 +66,8 @@ class Budget:
     bounds: pd.DataFrame
 
     def __repr__(self) -> str:
-        gain = ", ".join(f"{name} {value:,.4g}" for name, value in self.gain.items())
-        return f"Budget(gain: {gain}; price {self.price:.4g})\n{self.channels.to_string()}"
+        gain = ", ".join(f"{name} {rounded(value)}" for name, value in self.gain.items())
+        return f"Budget(gain: {gain}; price {rounded(self.price)})\n{self.channels.to_string()}"
 
 
 def optimized(

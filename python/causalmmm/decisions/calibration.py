@@ -23,7 +23,7 @@ from causalmmm.decisions.period import (
     worth,
 )
 from causalmmm.engine.decisions import System
-from causalmmm.findings import Finding, refusal
+from causalmmm.findings import Finding, refusal, rounded
 
 AGREES = 2.0  # standard errors between an experiment and the panel, at most
 _FEW_DRAWS = 50
@@ -132,8 +132,8 @@ def findings_of(
                 Finding(
                     "warning",
                     "experiment-conflict",
-                    f"The experiment {experiment.title} measured {row['lift']:,.4g} where the "
-                    f"panel expects {row['before']:,.4g} ({row['conflict']:+.1f} standard errors); "
+                    f"The experiment {experiment.title} measured {rounded(row['lift'])} where the "
+                    f"panel expects {rounded(row['before'])} ({row['conflict']:+.1f} standard errors); "
                     f"the channel's effects are multiplied by {row['factor']:.2g}.",
                     "Where spend reacts to demand the experiment is right; else check its units, "
                     "window and stores.",
