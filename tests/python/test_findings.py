@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from causalmmm.findings import rounded
 from hypothesis import given
 from hypothesis import strategies as st
+
+from causalmmm.findings import rounded
 
 
 @pytest.mark.parametrize(

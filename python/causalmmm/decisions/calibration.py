@@ -133,8 +133,8 @@ def findings_of(
                     "warning",
                     "experiment-conflict",
                     f"The experiment {experiment.title} measured {rounded(row['lift'])} where the "
-                    f"panel expects {rounded(row['before'])} ({row['conflict']:+.1f} standard errors); "
-                    f"the channel's effects are multiplied by {row['factor']:.2g}.",
+                    f"panel expects {rounded(row['before'])} ({row['conflict']:+.1f} standard "
+                    f"errors); the channel's effects are multiplied by {row['factor']:.2g}.",
                     "Where spend reacts to demand the experiment is right; else check its units, "
                     "window and stores.",
                     column=experiment.channel,
