@@ -1,4 +1,4 @@
 // The calendar in vectors of 8 floats; CMakeLists.txt sets the instruction set of this file.
 #define CAUSALMMM_WIDTH 8
-#define CAUSALMMM_CALENDAR kAvx2Calendar
+#define CAUSALMMM_LEVEL kAvx2
 #include "calendar/vector_calendar.h"

@@ -1,4 +1,4 @@
 // The calendar in vectors of 16 floats; CMakeLists.txt sets the instruction set of this file.
 #define CAUSALMMM_WIDTH 16
-#define CAUSALMMM_CALENDAR kAvx512Calendar
+#define CAUSALMMM_LEVEL kAvx512
 #include "calendar/vector_calendar.h"

@@ -62,10 +62,7 @@ struct CalendarKernels {
                   std::int64_t end);
   void (*backward)(const CalendarProblem&, const CalendarOutputs&, const CalendarGradients&,
                    float* scratch, std::int64_t begin, std::int64_t end);
+  static const CalendarKernels kPortable, kAvx2, kAvx512;
 };
-
-extern const CalendarKernels kPortableCalendar;
-extern const CalendarKernels kAvx2Calendar;
-extern const CalendarKernels kAvx512Calendar;
 
 }  // namespace causalmmm

@@ -3,19 +3,6 @@
 #include "common/parallel.h"
 
 namespace causalmmm {
-namespace {
-
-const CalendarKernels& kernels_for(CpuLevel level) {
-#ifdef CAUSALMMM_X86
-  if (level == CpuLevel::kAvx512) return kAvx512Calendar;
-  if (level == CpuLevel::kAvx2) return kAvx2Calendar;
-#else
-  static_cast<void>(level);
-#endif
-  return kPortableCalendar;
-}
-
-}  // namespace
 
 const char* check(const CalendarProblem& p) {
   if (p.stores < 0 || p.nodes < 1) return "at least one node is needed";
@@ -26,7 +13,7 @@ const char* check(const CalendarProblem& p) {
 
 void calendar_forward_cpu(const CalendarProblem& p, const CalendarOutputs& o, int threads,
                           CpuLevel level) {
-  const CalendarKernels& kernels = kernels_for(level);
+  const CalendarKernels& kernels = kernels_for<CalendarKernels>(level);
   in_runs(p.stores, kCalendarRun, kernels.scratch(p), threads,
           [&](float* scratch, std::int64_t begin, std::int64_t end) {
             kernels.forward(p, o, scratch, begin, end);
@@ -35,7 +22,7 @@ void calendar_forward_cpu(const CalendarProblem& p, const CalendarOutputs& o, in
 
 void calendar_backward_cpu(const CalendarProblem& p, const CalendarOutputs& o,
                            const CalendarGradients& g, int threads, CpuLevel level) {
-  const CalendarKernels& kernels = kernels_for(level);
+  const CalendarKernels& kernels = kernels_for<CalendarKernels>(level);
   in_runs(p.stores, kCalendarRun, kernels.scratch(p), threads,
           [&](float* scratch, std::int64_t begin, std::int64_t end) {
             kernels.backward(p, o, g, scratch, begin, end);

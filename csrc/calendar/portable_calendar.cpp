@@ -1,4 +1,4 @@
 // The calendar in vectors of 4 floats; CMakeLists.txt sets the instruction set of this file.
 #define CAUSALMMM_WIDTH 4
-#define CAUSALMMM_CALENDAR kPortableCalendar
+#define CAUSALMMM_LEVEL kPortable
 #include "calendar/vector_calendar.h"

@@ -1,5 +1,5 @@
 // The calendar regression, one store after another. Included once per instruction set, after
-// CAUSALMMM_WIDTH and CAUSALMMM_CALENDAR (the name of the table to define) are set.
+// CAUSALMMM_WIDTH and CAUSALMMM_LEVEL (the table to define) are set.
 #pragma once
 
 #include "calendar/calendar.h"
@@ -309,6 +309,7 @@ void calendar_backward(const CalendarProblem& p, const CalendarOutputs& o,
 
 }  // namespace
 
-const CalendarKernels CAUSALMMM_CALENDAR = {calendar_scratch, calendar_forward, calendar_backward};
+const CalendarKernels CalendarKernels::CAUSALMMM_LEVEL = {calendar_scratch, calendar_forward,
+                                                          calendar_backward};
 
 }  // namespace causalmmm

@@ -1,4 +1,5 @@
-// Which vector instructions this processor offers. Plain C++: no torch, no Python.
+// Which vector instructions this processor offers, and whose kernels run. Plain C++: no torch, no
+// Python.
 #pragma once
 
 namespace causalmmm {
@@ -11,5 +12,18 @@ CpuLevel detected_cpu_level();
 bool usable(CpuLevel level);
 
 const char* name(CpuLevel level);
+
+// The table of a level: `Kernels` has one for each as a constant of its own. Files that are compiled
+// for x86 with all of them set CAUSALMMM_X86; other processors have the portable one alone.
+template <class Kernels>
+const Kernels& kernels_for(CpuLevel level) {
+#ifdef CAUSALMMM_X86
+  if (level == CpuLevel::kAvx512) return Kernels::kAvx512;
+  if (level == CpuLevel::kAvx2) return Kernels::kAvx2;
+#else
+  static_cast<void>(level);
+#endif
+  return Kernels::kPortable;
+}
 
 }  // namespace causalmmm

@@ -1,4 +1,4 @@
 // Edge tiles in vectors of 8 floats; CMakeLists.txt sets the instruction set of this file.
 #define CAUSALMMM_WIDTH 8
-#define CAUSALMMM_EDGES kAvx2Edges
+#define CAUSALMMM_LEVEL kAvx2
 #include "edge/vector_edges.h"

@@ -1,4 +1,4 @@
 // Edge tiles in vectors of 16 floats; CMakeLists.txt sets the instruction set of this file.
 #define CAUSALMMM_WIDTH 16
-#define CAUSALMMM_EDGES kAvx512Edges
+#define CAUSALMMM_LEVEL kAvx512
 #include "edge/vector_edges.h"

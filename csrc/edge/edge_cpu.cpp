@@ -126,16 +126,6 @@ class Layouts {
   Arena arena_;
 };
 
-const EdgeKernels& kernels_for(CpuLevel level) {
-#ifdef CAUSALMMM_X86
-  if (level == CpuLevel::kAvx512) return kAvx512Edges;
-  if (level == CpuLevel::kAvx2) return kAvx2Edges;
-#else
-  static_cast<void>(level);
-#endif
-  return kPortableEdges;
-}
-
 // A weight's gradient: its total, and where its partial sums are.
 struct Sum {
   float* total;  // null: not computed
@@ -169,7 +159,7 @@ const char* check(const EdgeProblem& p) {
 
 void edges_forward_cpu(const EdgeProblem& p, const EdgeOutputs& outputs, int threads,
                        CpuLevel level) {
-  const EdgeKernels& kernels = kernels_for(level);
+  const EdgeKernels& kernels = kernels_for<EdgeKernels>(level);
   const Layouts layouts(p);
   const Parts parts(p);
   each_part(p, parts, threads, [&](std::int64_t part, Tile& tile) {
@@ -194,7 +184,7 @@ void edges_backward_cpu(const EdgeProblem& p, const EdgeOutputs& outputs,
   for (const Sum& sum : sums) {
     if (sum.total) std::fill_n(sum.total, sum.size, 0.0f);
   }
-  const EdgeKernels& kernels = kernels_for(level);
+  const EdgeKernels& kernels = kernels_for<EdgeKernels>(level);
   const Layouts layouts(p);
   const Parts parts(p);
   std::int64_t size = 0;

@@ -47,10 +47,7 @@ struct EdgeKernels {
   void (*backward)(const EdgeProblem&, const EdgeWeights&, const EdgeOutputs&,
                    const EdgeOutputGradients&, const EdgeGradients&, const EdgeSums&, Tile&,
                    std::int64_t begin, std::int64_t end);
+  static const EdgeKernels kPortable, kAvx2, kAvx512;
 };
-
-extern const EdgeKernels kPortableEdges;
-extern const EdgeKernels kAvx2Edges;
-extern const EdgeKernels kAvx512Edges;
 
 }  // namespace causalmmm

@@ -1,4 +1,4 @@
 // Edge tiles in vectors of 4 floats; CMakeLists.txt sets the instruction set of this file.
 #define CAUSALMMM_WIDTH 4
-#define CAUSALMMM_EDGES kPortableEdges
+#define CAUSALMMM_LEVEL kPortable
 #include "edge/vector_edges.h"

@@ -1,5 +1,5 @@
 // The edge operators tile by tile, in vectors. Included once per instruction set, after CAUSALMMM_WIDTH and
-// CAUSALMMM_EDGES (the name of the table to define) are set.
+// CAUSALMMM_LEVEL (the table to define) are set.
 #pragma once
 
 #include "edge/edge_kernels.h"
@@ -387,6 +387,6 @@ void backward(const EdgeProblem& p, const EdgeWeights& w, const EdgeOutputs& out
 
 }  // namespace
 
-const EdgeKernels CAUSALMMM_EDGES = {forward, backward};
+const EdgeKernels EdgeKernels::CAUSALMMM_LEVEL = {causalmmm::forward, causalmmm::backward};
 
 }  // namespace causalmmm

@@ -1,4 +1,4 @@
 // Evidence in vectors of 16 floats; CMakeLists.txt sets the instruction set of this file.
 #define CAUSALMMM_WIDTH 16
-#define CAUSALMMM_EVIDENCE kAvx512Evidence
+#define CAUSALMMM_LEVEL kAvx512
 #include "evidence/vector_evidence.h"

@@ -7,16 +7,6 @@ namespace {
 
 constexpr std::int64_t kStoresPerRun = 4;
 
-const EvidenceKernels& kernels_for(CpuLevel level) {
-#ifdef CAUSALMMM_X86
-  if (level == CpuLevel::kAvx512) return kAvx512Evidence;
-  if (level == CpuLevel::kAvx2) return kAvx2Evidence;
-#else
-  static_cast<void>(level);
-#endif
-  return kPortableEvidence;
-}
-
 }  // namespace
 
 const char* check(const WindowProblem& p) {
@@ -42,7 +32,7 @@ const char* check(const MeanFieldProblem& p) {
 }
 
 void window_statistics_cpu(const WindowProblem& p, int threads, CpuLevel level) {
-  const EvidenceKernels& kernels = kernels_for(level);
+  const EvidenceKernels& kernels = kernels_for<EvidenceKernels>(level);
   in_runs(p.stores, kStoresPerRun, kernels.window_scratch(p), threads,
           [&](float* scratch, std::int64_t begin, std::int64_t end) {
             kernels.window_statistics(p, scratch, begin, end);
@@ -50,7 +40,7 @@ void window_statistics_cpu(const WindowProblem& p, int threads, CpuLevel level) 
 }
 
 void response_terms_cpu(const ResponseTermsProblem& p, int threads, CpuLevel level) {
-  const EvidenceKernels& kernels = kernels_for(level);
+  const EvidenceKernels& kernels = kernels_for<EvidenceKernels>(level);
   in_runs(p.stores, kStoresPerRun, kernels.terms_scratch(p), threads,
           [&](float* scratch, std::int64_t begin, std::int64_t end) {
             kernels.response_terms(p, scratch, begin, end);
@@ -58,7 +48,7 @@ void response_terms_cpu(const ResponseTermsProblem& p, int threads, CpuLevel lev
 }
 
 void mean_field_cpu(const MeanFieldProblem& p, int threads, CpuLevel level) {
-  const EvidenceKernels& kernels = kernels_for(level);
+  const EvidenceKernels& kernels = kernels_for<EvidenceKernels>(level);
   in_runs(p.stores, kStoresPerRun, kernels.mean_field_scratch(p), threads,
           [&](float* scratch, std::int64_t begin, std::int64_t end) {
             kernels.mean_field(p, scratch, begin, end);

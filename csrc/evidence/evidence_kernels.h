@@ -16,10 +16,7 @@ struct EvidenceKernels {
   void (*response_terms)(const ResponseTermsProblem&, float* scratch, std::int64_t begin,
                          std::int64_t end);
   void (*mean_field)(const MeanFieldProblem&, float* scratch, std::int64_t begin, std::int64_t end);
+  static const EvidenceKernels kPortable, kAvx2, kAvx512;
 };
-
-extern const EvidenceKernels kPortableEvidence;
-extern const EvidenceKernels kAvx2Evidence;
-extern const EvidenceKernels kAvx512Evidence;
 
 }  // namespace causalmmm

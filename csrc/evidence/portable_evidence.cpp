@@ -1,4 +1,4 @@
 // Evidence in vectors of 4 floats; CMakeLists.txt sets the instruction set of this file.
 #define CAUSALMMM_WIDTH 4
-#define CAUSALMMM_EVIDENCE kPortableEvidence
+#define CAUSALMMM_LEVEL kPortable
 #include "evidence/vector_evidence.h"

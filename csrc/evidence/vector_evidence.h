@@ -1,5 +1,5 @@
 // The evidence's table of one instruction set. Included once for each, after CAUSALMMM_WIDTH and
-// CAUSALMMM_EVIDENCE (the name of the table to define) are set.
+// CAUSALMMM_LEVEL (the table to define) are set.
 #pragma once
 
 #include "evidence/vector_responses.h"
@@ -7,7 +7,8 @@
 
 namespace causalmmm {
 
-const EvidenceKernels CAUSALMMM_EVIDENCE = {window_scratch,    terms_scratch,  mean_field_scratch,
-                                            window_statistics, response_terms, mean_field};
+const EvidenceKernels EvidenceKernels::CAUSALMMM_LEVEL = {
+    causalmmm::window_scratch, causalmmm::terms_scratch, causalmmm::mean_field_scratch,
+    causalmmm::window_statistics, causalmmm::response_terms, causalmmm::mean_field};
 
 }  // namespace causalmmm

@@ -1,4 +1,4 @@
 // Likelihood rows in vectors of 8 floats; CMakeLists.txt sets the instruction set of this file.
 #define CAUSALMMM_WIDTH 8
-#define CAUSALMMM_LIKELIHOOD kAvx2Likelihood
+#define CAUSALMMM_LEVEL kAvx2
 #include "likelihood/vector_likelihood.h"

@@ -54,10 +54,7 @@ struct LikelihoodKernels {
                   std::int64_t end);
   void (*backward)(const LikelihoodProblem&, const LikelihoodGradients&, float* scratch,
                    std::int64_t begin, std::int64_t end);
+  static const LikelihoodKernels kPortable, kAvx2, kAvx512;
 };
-
-extern const LikelihoodKernels kPortableLikelihood;
-extern const LikelihoodKernels kAvx2Likelihood;
-extern const LikelihoodKernels kAvx512Likelihood;
 
 }  // namespace causalmmm

@@ -3,19 +3,6 @@
 #include "likelihood/likelihood.h"
 
 namespace causalmmm {
-namespace {
-
-const LikelihoodKernels& kernels_for(CpuLevel level) {
-#ifdef CAUSALMMM_X86
-  if (level == CpuLevel::kAvx512) return kAvx512Likelihood;
-  if (level == CpuLevel::kAvx2) return kAvx2Likelihood;
-#else
-  static_cast<void>(level);
-#endif
-  return kPortableLikelihood;
-}
-
-}  // namespace
 
 const char* check(const LikelihoodProblem& p) {
   if (p.stores < 0 || p.nodes < 1) return "at least one node is needed";
@@ -27,7 +14,7 @@ const char* check(const LikelihoodProblem& p) {
 }
 
 void likelihood_forward_cpu(const LikelihoodProblem& p, float* nll, int threads, CpuLevel level) {
-  const LikelihoodKernels& kernels = kernels_for(level);
+  const LikelihoodKernels& kernels = kernels_for<LikelihoodKernels>(level);
   in_runs(p.stores, kLikelihoodRun, kernels.scratch(p), threads,
           [&](float* scratch, std::int64_t begin, std::int64_t end) {
             kernels.forward(p, nll, scratch, begin, end);
@@ -36,7 +23,7 @@ void likelihood_forward_cpu(const LikelihoodProblem& p, float* nll, int threads,
 
 void likelihood_backward_cpu(const LikelihoodProblem& p, const LikelihoodGradients& g, int threads,
                              CpuLevel level) {
-  const LikelihoodKernels& kernels = kernels_for(level);
+  const LikelihoodKernels& kernels = kernels_for<LikelihoodKernels>(level);
   in_runs(p.stores, kLikelihoodRun, kernels.scratch(p), threads,
           [&](float* scratch, std::int64_t begin, std::int64_t end) {
             kernels.backward(p, g, scratch, begin, end);

@@ -1,5 +1,5 @@
 // The likelihood of a store in vectors along time. Included once per instruction set, after
-// CAUSALMMM_WIDTH and CAUSALMMM_LIKELIHOOD (the name of the table to define) are set.
+// CAUSALMMM_WIDTH and CAUSALMMM_LEVEL (the table to define) are set.
 #pragma once
 
 #include "common/matmul.h"
@@ -253,7 +253,7 @@ void likelihood_backward(const LikelihoodProblem& p, const LikelihoodGradients& 
 
 }  // namespace
 
-const LikelihoodKernels CAUSALMMM_LIKELIHOOD = {likelihood_scratch, likelihood_forward,
-                                                likelihood_backward};
+const LikelihoodKernels LikelihoodKernels::CAUSALMMM_LEVEL = {likelihood_scratch, likelihood_forward,
+                                                              likelihood_backward};
 
 }  // namespace causalmmm

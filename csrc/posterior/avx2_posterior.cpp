@@ -1,4 +1,4 @@
 // The posterior in vectors of 8 floats; CMakeLists.txt sets the instruction set of this file.
 #define CAUSALMMM_WIDTH 8
-#define CAUSALMMM_POSTERIOR kAvx2Posterior
+#define CAUSALMMM_LEVEL kAvx2
 #include "posterior/vector_posterior.h"

@@ -80,10 +80,7 @@ struct PosteriorKernels {
                           std::int64_t end);
   void (*effects_backward)(const EffectProblem&, const EffectGradients&, std::int64_t begin,
                            std::int64_t end);
+  static const PosteriorKernels kPortable, kAvx2, kAvx512;
 };
-
-extern const PosteriorKernels kPortablePosterior;
-extern const PosteriorKernels kAvx2Posterior;
-extern const PosteriorKernels kAvx512Posterior;
 
 }  // namespace causalmmm

@@ -3,19 +3,6 @@
 #include "posterior/posterior.h"
 
 namespace causalmmm {
-namespace {
-
-const PosteriorKernels& kernels_for(CpuLevel level) {
-#ifdef CAUSALMMM_X86
-  if (level == CpuLevel::kAvx512) return kAvx512Posterior;
-  if (level == CpuLevel::kAvx2) return kAvx2Posterior;
-#else
-  static_cast<void>(level);
-#endif
-  return kPortablePosterior;
-}
-
-}  // namespace
 
 const char* check(const PriorProblem& p) {
   if (p.stores < 0 || p.nodes < 1) return "at least one node is needed";
@@ -31,7 +18,7 @@ const char* check(const EffectProblem& p) {
 }
 
 void prior_forward_cpu(const PriorProblem& p, const PriorOutputs& o, int threads, CpuLevel level) {
-  const PosteriorKernels& kernels = kernels_for(level);
+  const PosteriorKernels& kernels = kernels_for<PosteriorKernels>(level);
   in_runs(p.stores, kPosteriorRun, kernels.prior_scratch(p), threads,
           [&](float* scratch, std::int64_t begin, std::int64_t end) {
             kernels.prior_forward(p, o, scratch, begin, end);
@@ -40,7 +27,7 @@ void prior_forward_cpu(const PriorProblem& p, const PriorOutputs& o, int threads
 
 void prior_backward_cpu(const PriorProblem& p, const PriorOutputs& o, const PriorGradients& g,
                         int threads, CpuLevel level) {
-  const PosteriorKernels& kernels = kernels_for(level);
+  const PosteriorKernels& kernels = kernels_for<PosteriorKernels>(level);
   in_runs(p.stores, kPosteriorRun, kernels.prior_scratch(p), threads,
           [&](float* scratch, std::int64_t begin, std::int64_t end) {
             kernels.prior_backward(p, o, g, scratch, begin, end);
@@ -49,7 +36,7 @@ void prior_backward_cpu(const PriorProblem& p, const PriorOutputs& o, const Prio
 
 void effects_forward_cpu(const EffectProblem& p, const EffectOutputs& o, int threads,
                          CpuLevel level) {
-  const PosteriorKernels& kernels = kernels_for(level);
+  const PosteriorKernels& kernels = kernels_for<PosteriorKernels>(level);
   in_runs(p.stores, kPosteriorRun, 0, threads,
           [&](float*, std::int64_t begin, std::int64_t end) {
             kernels.effects_forward(p, o, begin, end);
@@ -58,7 +45,7 @@ void effects_forward_cpu(const EffectProblem& p, const EffectOutputs& o, int thr
 
 void effects_backward_cpu(const EffectProblem& p, const EffectGradients& g, int threads,
                           CpuLevel level) {
-  const PosteriorKernels& kernels = kernels_for(level);
+  const PosteriorKernels& kernels = kernels_for<PosteriorKernels>(level);
   in_runs(p.stores, kPosteriorRun, 0, threads,
           [&](float*, std::int64_t begin, std::int64_t end) {
             kernels.effects_backward(p, g, begin, end);

@@ -1,5 +1,5 @@
 // Prior and posterior of a store's pairs in vectors of pairs. Included once per instruction set, after
-// CAUSALMMM_WIDTH and CAUSALMMM_POSTERIOR (the name of the table to define) are set.
+// CAUSALMMM_WIDTH and CAUSALMMM_LEVEL (the table to define) are set.
 #pragma once
 
 #include "common/series.h"
@@ -253,7 +253,8 @@ void effects_backward(const EffectProblem& p, const EffectGradients& g, std::int
 
 }  // namespace
 
-const PosteriorKernels CAUSALMMM_POSTERIOR = {prior_scratch, prior_forward, prior_backward,
-                                              effects_forward, effects_backward};
+const PosteriorKernels PosteriorKernels::CAUSALMMM_LEVEL = {
+    causalmmm::prior_scratch, causalmmm::prior_forward, causalmmm::prior_backward,
+    causalmmm::effects_forward, causalmmm::effects_backward};
 
 }  // namespace causalmmm

@@ -1,4 +1,4 @@
 // Response rows in vectors of 16 floats; CMakeLists.txt sets the instruction set of this file.
 #define CAUSALMMM_WIDTH 16
-#define CAUSALMMM_ROWS kAvx512Rows
+#define CAUSALMMM_LEVEL kAvx512
 #include "response/vector_rows.h"

@@ -1,4 +1,4 @@
 // Response rows in vectors of 4 floats; CMakeLists.txt sets the instruction set of this file.
 #define CAUSALMMM_WIDTH 4
-#define CAUSALMMM_ROWS kPortableRows
+#define CAUSALMMM_LEVEL kPortable
 #include "response/vector_rows.h"

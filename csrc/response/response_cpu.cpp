@@ -12,14 +12,7 @@ namespace {
 constexpr std::int64_t kElementsPerThread = 1 << 15;
 
 const RowKernels& rows_for(const Problem& problem, CpuLevel level) {
-  if (problem.dtype == Dtype::kFloat64) return kScalarRows;
-#ifdef CAUSALMMM_X86
-  if (level == CpuLevel::kAvx512) return kAvx512Rows;
-  if (level == CpuLevel::kAvx2) return kAvx2Rows;
-#else
-  static_cast<void>(level);
-#endif
-  return kPortableRows;
+  return problem.dtype == Dtype::kFloat64 ? RowKernels::kScalar : kernels_for<RowKernels>(level);
 }
 
 // Splits [0, count) into contiguous parts, one per thread: work(part, begin, end).

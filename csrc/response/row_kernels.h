@@ -16,12 +16,9 @@ struct RowKernels {
   // Groups [begin, end). `scratch` holds steps + 2 * kScratchMargin values of the accumulation type.
   void (*backward)(const Problem&, const Gradients&, std::int64_t begin, std::int64_t end,
                    void* scratch);
+  static const RowKernels kScalar;  // all types; plain loops over the C library's functions
+  static const RowKernels kPortable, kAvx2, kAvx512;  // float32 and bfloat16
 };
-
-extern const RowKernels kScalarRows;    // all types; plain loops over the C library's functions
-extern const RowKernels kPortableRows;  // float32 and bfloat16, as the following
-extern const RowKernels kAvx2Rows;
-extern const RowKernels kAvx512Rows;
 
 // Everything below is compiled once per instruction set and therefore local to each.
 namespace {
@@ -134,7 +131,7 @@ void each_row(const Problem& p, const Outputs& o, std::int64_t begin, std::int64
   Position at(p, begin);
   for (std::int64_t r = begin; r < end; ++r, at.next()) {
     if (!one(Row<X, Real>(p, at), RowOutputs<X, Real>(o, at))) {
-      kScalarRows.forward(p, o, r, r + 1);
+      RowKernels::kScalar.forward(p, o, r, r + 1);
     }
   }
 }
@@ -152,7 +149,7 @@ void each_group(const Problem& p, const Gradients& g, std::int64_t begin, std::i
     for (std::int64_t r = 0; r < rows; ++r, at.next()) {
       finite &= one(Row<X, Real>(p, at), RowGradients<X, Real>(g, at, shared, r == 0));
     }
-    if (!finite) kScalarRows.backward(p, g, group, group + 1, scratch);
+    if (!finite) RowKernels::kScalar.backward(p, g, group, group + 1, scratch);
   }
 }
 

@@ -141,6 +141,6 @@ void backward(const Problem& p, const Gradients& g, std::int64_t begin, std::int
 
 }  // namespace
 
-const RowKernels kScalarRows = {forward, backward};
+const RowKernels RowKernels::kScalar = {causalmmm::forward, causalmmm::backward};
 
 }  // namespace causalmmm

@@ -1,6 +1,6 @@
 // One row in vectors along time: a prefix scan carries the stock across the lanes of a vector, one
 // multiply-add carries it from vector to vector. Included once per instruction set, after
-// CAUSALMMM_WIDTH and CAUSALMMM_ROWS (the name of the table to define) are set.
+// CAUSALMMM_WIDTH and CAUSALMMM_LEVEL (the table to define) are set.
 //
 // A row is worked on in blocks, and a block in several short passes through a buffer: scan, logarithm,
 // exponential. In one long pass each vector would wait for a chain of some 120 cycles, and only three
@@ -346,6 +346,6 @@ void backward(const Problem& p, const Gradients& g, std::int64_t begin, std::int
 
 }  // namespace
 
-const RowKernels CAUSALMMM_ROWS = {forward, backward};
+const RowKernels RowKernels::CAUSALMMM_LEVEL = {causalmmm::forward, causalmmm::backward};
 
 }  // namespace causalmmm

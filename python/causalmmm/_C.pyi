@@ -1,9 +1,9 @@
-"""Types of the compiled module; its source is csrc/python/bindings.cpp."""
+"""Types of the compiled module; its source is csrc/python."""
 
 from typing import TypedDict
 
+SOURCES: str
 CUDA_SEGMENT: int
-EDGE_INTERFACE: int
 EDGE_WIDTH_STEP: int
 MAX_EDGE_TYPES: int
 

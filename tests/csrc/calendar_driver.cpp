@@ -5,14 +5,14 @@
 
 // The 16-wide code on vectors that any processor has; the entry points take it for AVX-512's.
 #define CAUSALMMM_WIDTH 16
-#define CAUSALMMM_CALENDAR kAvx512Calendar
+#define CAUSALMMM_LEVEL kAvx512
 #include "calendar/vector_calendar.h"
 
 #include "agreement.h"
 #include "random.h"
 
 namespace causalmmm {
-const CalendarKernels kAvx2Calendar = kAvx512Calendar;
+const CalendarKernels CalendarKernels::kAvx2 = CalendarKernels::kAvx512;
 }
 
 using namespace causalmmm;

@@ -5,7 +5,7 @@
 
 // The 16-wide code on vectors that any processor has.
 #define CAUSALMMM_WIDTH 16
-#define CAUSALMMM_ROWS kWideRows
+#define CAUSALMMM_LEVEL kAvx512
 #include "response/vector_rows.h"
 
 int main() {
@@ -14,11 +14,11 @@ int main() {
     for (std::int64_t steps = 1; steps <= 37; steps += steps < 18 ? 1 : 6) {
       for (int flags = 0; flags < 8; ++flags) {
         Case c(dtype, steps, flags & 1, flags & 2, flags & 4, 2);
-        c.run(kScalarRows);
+        c.run(RowKernels::kScalar);
         ++cases;
         if (dtype == Dtype::kFloat64) continue;
         const std::vector<double> expected = c.values();
-        for (const RowKernels* kernels : {&kPortableRows, &kWideRows}) {
+        for (const RowKernels* kernels : {&RowKernels::kPortable, &RowKernels::kAvx512}) {
           c.poison();
           c.run(*kernels);
           wrong += differences(c, expected);

@@ -11,11 +11,11 @@
 
 // The 16-wide code on vectors that any processor has, in the place of the AVX-512 one.
 #define CAUSALMMM_WIDTH 16
-#define CAUSALMMM_EDGES kAvx512Edges
+#define CAUSALMMM_LEVEL kAvx512
 #include "edge/vector_edges.h"
 
 namespace causalmmm {
-const EdgeKernels kAvx2Edges = kPortableEdges;
+const EdgeKernels EdgeKernels::kAvx2 = EdgeKernels::kPortable;
 }
 
 using namespace causalmmm;

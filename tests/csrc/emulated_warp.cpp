@@ -146,7 +146,7 @@ int main() {
                                      1024, 1025, 1600}) {
       for (int flags = 0; flags < 8; ++flags) {
         Case c(dtype, steps, flags & 1, flags & 2, flags & 4, 2);
-        c.run(kScalarRows);
+        c.run(RowKernels::kScalar);
         const std::vector<double> expected = c.values();
         c.poison();
         dtype == Dtype::kFloat32 ? run_on_warps<float>(c) : run_on_warps<__nv_bfloat16>(c);

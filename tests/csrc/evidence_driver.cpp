@@ -6,14 +6,14 @@
 
 // The 16-wide code on vectors that any processor has; the entry points take it for AVX-512's.
 #define CAUSALMMM_WIDTH 16
-#define CAUSALMMM_EVIDENCE kAvx512Evidence
+#define CAUSALMMM_LEVEL kAvx512
 #include "evidence/vector_evidence.h"
 
 #include "agreement.h"
 #include "random.h"
 
 namespace causalmmm {
-const EvidenceKernels kAvx2Evidence = kAvx512Evidence;
+const EvidenceKernels EvidenceKernels::kAvx2 = EvidenceKernels::kAvx512;
 }
 
 using namespace causalmmm;

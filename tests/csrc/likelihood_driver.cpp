@@ -5,7 +5,7 @@
 
 // The 16-wide code on vectors that any processor has; the entry points take it for AVX-512's.
 #define CAUSALMMM_WIDTH 16
-#define CAUSALMMM_LIKELIHOOD kAvx512Likelihood
+#define CAUSALMMM_LEVEL kAvx512
 #include "likelihood/vector_likelihood.h"
 
 #include "agreement.h"
@@ -13,7 +13,7 @@
 #include "response/delay.h"
 
 namespace causalmmm {
-const LikelihoodKernels kAvx2Likelihood = kAvx512Likelihood;
+const LikelihoodKernels LikelihoodKernels::kAvx2 = LikelihoodKernels::kAvx512;
 }
 
 using namespace causalmmm;

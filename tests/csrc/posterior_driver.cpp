@@ -5,14 +5,14 @@
 
 // The 16-wide code on vectors that any processor has; the entry points take it for AVX-512's.
 #define CAUSALMMM_WIDTH 16
-#define CAUSALMMM_POSTERIOR kAvx512Posterior
+#define CAUSALMMM_LEVEL kAvx512
 #include "posterior/vector_posterior.h"
 
 #include "agreement.h"
 #include "random.h"
 
 namespace causalmmm {
-const PosteriorKernels kAvx2Posterior = kAvx512Posterior;
+const PosteriorKernels PosteriorKernels::kAvx2 = PosteriorKernels::kAvx512;
 }
 
 using namespace causalmmm;
