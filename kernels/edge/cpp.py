@@ -5,31 +5,25 @@ Nothing is computed here. The extension works on addresses; this module owns the
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from causalmmm.kernels.edge.records import Draw, FirstPass, Kept, SecondPass, each
+from causalmmm.kernels.extension import BUILT
 from causalmmm.kernels.memory import addresses
 
-if find_spec("causalmmm._C") is not None:
+if BUILT:
     from causalmmm import _C
-else:  # a source tree without a build
-    _C = None  # type: ignore[assignment]
 
-
-_INTERFACE = 2  # of the extension that this module calls
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def unsupported_reasons(first: FirstPass, types: int) -> list[str]:
     """Why the extension does not cover these sizes and this dtype; empty where it does."""
-    if _C is None:
+    if not BUILT:
         return ["the extension is not built: pip install causalmmm"]
-    if getattr(_C, "EDGE_INTERFACE", 1) != _INTERFACE:
-        return ["the extension was built from other sources than these: build it again"]
     sender, features = first.sender1, first.features
     stores, _, width = sender.shape
     reasons = {

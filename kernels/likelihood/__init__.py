@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from causalmmm.kernels.extension import built, float32_on_cpu
+from causalmmm.kernels.extension import BUILT, float32_on_cpu
 from causalmmm.kernels.likelihood import reference
 from causalmmm.kernels.likelihood.reference import ar_prediction, effect_weights, message
 
-_COMPILED = built("LIKELIHOOD_RUN")
+_COMPILED = BUILT
 if _COMPILED:
     from causalmmm.kernels.likelihood import op
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from causalmmm.kernels.extension import built, float32_on_cpu
+from causalmmm.kernels.extension import BUILT, float32_on_cpu
 
-_COMPILED = built("prior_forward")
+_COMPILED = BUILT
 if _COMPILED:
     from causalmmm.kernels.posterior.op import mixture_prior, sampled_effects
 

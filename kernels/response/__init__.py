@@ -12,11 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from causalmmm.kernels.extension import built, float32_on_cpu
+from causalmmm.kernels.extension import BUILT, float32_on_cpu
 from causalmmm.kernels.response import reference
 
-_DELAYS = built("delay_forward")
-if built("build_info"):
+if BUILT:
     from causalmmm import _C
     from causalmmm.kernels.response import delay, op
 
@@ -87,7 +86,7 @@ def delayed(response: Tensor, delays: Sequence[int], rows: int) -> Tensor:
         >>> delayed(torch.arange(4.0).view(1, 1, 1, 4), [2], rows=4).flatten().tolist()
         [0.0, 0.0, 0.0, 1.0]
     """
-    if _DELAYS and float32_on_cpu(response):
+    if BUILT and float32_on_cpu(response):
         return delay.delayed(response, delays, rows)
     return reference.delayed(response, delays, rows)
 
