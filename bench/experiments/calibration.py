@@ -4,9 +4,10 @@
     python -m bench.experiments.calibration --quick        # one draw, into runs/
 
 Panels of the weekly law whose spend follows the demand of its own week, which no column shows. Each
-of the three channels that bring most is tested by one experiment over eight weeks in all stores:
-the true lift with normal noise of a tenth of it. error and cover are of the channel's ROI in all
-stores over the whole history, before and after; others of the channels that were not tested.
+of the three channels that bring most is tested by one experiment over eight weeks in all stores, in
+each of four places of the history where it does not pause: the true lift with normal noise of a
+tenth of it. error and cover are of the channel's ROI in all stores over the whole history, before
+and after one of these experiments; others of the channels that were not tested.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from bench.lib.result_log import ResultLog
 from causalmmm import CausalMMM, Panel
 from causalmmm.simulation import Truth, simulate
 
-TESTED, WEEKS, TAIL = 3, 8, 13
+TESTED, WINDOWS, WEEKS, TAIL = 3, 4, 8, 13
 NOISE = 0.1
 VALUES = [
     *("error_before", "error_after", "others_before", "others_after"),
@@ -73,27 +74,34 @@ def measured(seed: int) -> list[Row]:
     before = model.roi(by="total")
     largest = np.argsort(brought)[::-1][:TESTED]
     days = train.dates(train.stores[0])
-    rng, begin = np.random.default_rng(seed), steps // 2
+    rng = np.random.default_rng(seed)
+    begins = [steps * (window + 1) // (WINDOWS + 1) for window in range(WINDOWS)]
     rows = []
     for c in largest.tolist():
-        lift = lost(c, begin, begin + WEEKS)
-        window = {"start": days[begin], "end": days[begin + WEEKS - 1]}
-        found = lift * (1 + NOISE * rng.standard_normal())
-        told = {"store": "ALL", "channel": f"x{c}", **window, "lift": found}
-        told["lift_se"] = NOISE * lift
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            answer = model.calibrate(pd.DataFrame([told]))
-        after = model.roi(by="total")
         others = np.setdiff1d(np.flatnonzero(brought > 0.02 * brought.sum()), [c])
-        row: Row = {"channel": f"x{c}", "conflict": abs(float(answer["conflict"][0]))}
-        for name, frame in (("before", before), ("after", after)):
-            error = np.abs(frame["roi"].to_numpy(float)[:channels] / true - 1)
-            lower, upper = (frame[f"roi_{end}"].to_numpy(float)[c] for end in ("lower", "upper"))
-            row[f"error_{name}"] = float(error[c])
-            row[f"others_{name}"] = float(np.median(error[others]))
-            row[f"cover_{name}"] = float(lower <= true[c] <= upper)
-        rows.append(row)
+        for begin in begins:
+            lift = lost(c, begin, begin + WEEKS)
+            if lift < 0.2 * brought[c] * WEEKS / steps:
+                continue  # it paused
+            window = {"start": days[begin], "end": days[begin + WEEKS - 1]}
+            found = lift * (1 + NOISE * rng.standard_normal())
+            told = {"store": "ALL", "channel": f"x{c}", **window, "lift": found}
+            told["lift_se"] = NOISE * lift
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                answer = model.calibrate(pd.DataFrame([told]))
+            after = model.roi(by="total")
+            row: Row = {"channel": f"x{c}", "begin": begin}
+            row["conflict"] = abs(float(answer["conflict"][0]))
+            for name, frame in (("before", before), ("after", after)):
+                error = np.abs(frame["roi"].to_numpy(float)[:channels] / true - 1)
+                lower, upper = (
+                    frame[f"roi_{end}"].to_numpy(float)[c] for end in ("lower", "upper")
+                )
+                row[f"error_{name}"] = float(error[c])
+                row[f"others_{name}"] = float(np.median(error[others]))
+                row[f"cover_{name}"] = float(lower <= true[c] <= upper)
+            rows.append(row)
     return rows
 
 

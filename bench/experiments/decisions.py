@@ -1,6 +1,6 @@
 """ROI, marginal ROI and budgets of the response regression against the simulator's truth.
 
-    python -m bench.experiments.decisions --law weekly-mmm --seeds 0 1 2 3 4
+    python -m bench.experiments.decisions --law weekly-mmm airmmm --seeds 0 1 2 3 4
     python -m bench.experiments.decisions --quick          # one draw, into runs/
 
 roi_store and roi_total are medians over channels (and stores) of |estimate / truth - 1| where a
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -36,11 +37,12 @@ from causalmmm.engine.decisions.allocation import allocate
 from causalmmm.simulation import Truth, simulate
 
 Array = NDArray[np.float64]
-WEEKS, TAIL = 13, 13
+WEEKS, TAIL, DAYS = 13, 13, 28
 VALUES = [
     "roi_store",
     "ridge_store",
     "roi_total",
+    "ridge_total",
     "cover",
     "mroi_total",
     "mroi_cover",
@@ -57,9 +59,47 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     log = ResultLog(options.out, "decisions", vars(options))
     for law in options.law:
         for seed in options.seeds:
-            log.add({"law": law, "seed": seed}, partial(measured, law, seed))
+            if law == "airmmm":
+                for regime in ("amortised", "regression"):
+                    key = {"law": f"airmmm, {regime}", "seed": seed}
+                    log.add(key, partial(measured_daily, regime, seed))
+            else:
+                log.add({"law": law, "seed": seed}, partial(measured, law, seed))
     print(table(log.rows, ["law"], VALUES))
     return log.rows
+
+
+def measured_daily(regime: str, seed: int) -> list[Row]:
+    panel, truth = simulate("airmmm", seed=seed, steps=670 + DAYS)
+    train, _ = panel.split(DAYS)
+    true = TrueReturns(train, truth, DAYS, DAYS)
+    stores, channels = true.roi.shape
+    began = time.process_time()
+    model = CausalMMM(seed=0, regime=regime).fit(train, progress=False)
+    row: Row = {"cpu_fit": time.process_time() - began}
+    began = time.process_time()
+    if regime == "regression":
+        table = model.roi()
+        table = table[table["channel"] != "all channels"]
+        roi, lower, upper = (
+            table[name].to_numpy(float).reshape(stores, channels)
+            for name in ("roi", "roi_lower", "roi_upper")
+        )
+        row["cover"] = within(true.roi, lower, upper)
+    else:
+        sums = model.decompose().groupby(["store", "component"])["value"].sum()
+        cells = pd.MultiIndex.from_product([train.stores.tolist(), train.nodes[:channels]])
+        roi = sums.loc[cells].to_numpy(float).reshape(stores, channels) / true.spend
+    row["cpu_roi"] = time.process_time() - began
+    matters = true.lost > 0.02 * true.lost.sum(1, keepdims=True)
+    ridge = ridge_roi(train, true)
+    for name, found in (("roi_store", roi), ("ridge_store", ridge)):
+        row[name] = np.median(np.abs(found / true.roi - 1)[matters])
+    heavy = true.lost.sum(0) > 0.02 * true.lost.sum()
+    for name, found in (("roi_total", roi), ("ridge_total", ridge)):
+        whole = (found * true.spend).sum(0) / true.lost.sum(0)
+        row[name] = np.median(np.abs(whole - 1)[heavy])
+    return [row]
 
 
 def measured(law: str, seed: int) -> list[Row]:
@@ -99,19 +139,19 @@ def measured(law: str, seed: int) -> list[Row]:
 class TrueReturns:
     """What spend really brought in the training weeks, and what plans after them would bring."""
 
-    def __init__(self, train: Panel, truth: Truth) -> None:
+    def __init__(self, train: Panel, truth: Truth, ahead: int = WEEKS + TAIL, tail: int = TAIL):
         self.train, self.truth = train, truth
         self.stores = train.n_stores
         self.steps = int(train.lengths[0])
         spend = train.spend.reshape(self.stores, self.steps, -1).astype(float)
-        recent = spend[:, -4 * TAIL :].mean(1, keepdims=True)
-        self.after = np.repeat(recent, WEEKS + TAIL, 1)
+        recent = spend[:, -4 * tail :].mean(1, keepdims=True)
+        self.after = np.repeat(recent, ahead, 1)
         self.past, self.spend = spend, spend.sum(1)
         base = self.target(spend, self.after)
         channels = spend.shape[2]
         self.lost = np.empty((self.stores, channels))
         more = np.empty_like(self.lost)
-        counted = self.steps + TAIL
+        counted = self.steps + tail
         for c in range(channels):
             for out, factor in ((self.lost, 0.0), (more, 1.01)):
                 changed = spend.copy()
@@ -124,7 +164,8 @@ class TrueReturns:
     def target(self, past: Array, after: Array) -> Array:
         """[K S, T]: true target under spend of the history and after it, for K plans."""
         names = self.train.stores.tolist() * (len(past) // self.stores)
-        return self.truth.history_under(np.concatenate([past, after], 1), names)[..., -1]
+        spend = np.concatenate([past, after], 1)
+        return self.truth.history_under(spend, names, induced=False)[..., -1]
 
     def gains(self, money: Array, promised: float) -> Row:
         """True gain of the plan ``money`` (store, week, channel after another) and of the best."""
@@ -181,11 +222,13 @@ def _plan_outcome(true: TrueReturns, money: Array) -> Array:
 
 def ridge_roi(train: Panel, true: TrueReturns) -> Array:
     """[S, C]: ROI of a ridge regression per store: square root of spend with carry-over .5,
-    intercept, trend, two harmonics of the year, controls."""
+    intercept, trend, two harmonics of the year, days of the week, controls."""
     steps, out = true.steps, np.empty_like(true.roi)
-    week = np.arange(steps)
-    calendar = [np.ones(steps), week / steps]
-    calendar += [f(2 * np.pi * k * week / 52.18) for k in (1, 2) for f in (np.sin, np.cos)]
+    step, year = np.arange(steps), 365.25 if train.freq == "D" else 52.18
+    calendar = [np.ones(steps), step / steps]
+    calendar += [f(2 * np.pi * k * step / year) for k in (1, 2) for f in (np.sin, np.cos)]
+    if train.freq == "D":
+        calendar += [(step % 7 == day).astype(float) for day in range(6)]
     controls = train.data.controls.reshape(true.stores, steps, -1)
     target = train.data.values[:, -1].reshape(true.stores, steps).astype(float)
     for s in range(true.stores):
@@ -206,7 +249,7 @@ def within(value: Array, lower: Array, upper: Array) -> float:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    laws = ["weekly-mmm", "weekly-national", "weekly-foreign"]
+    laws = ["weekly-mmm", "weekly-national", "weekly-foreign", "airmmm"]
     parser.add_argument("--law", nargs="+", default=["weekly-mmm"], choices=laws)
     parser.add_argument("--seeds", type=int, nargs="+", default=None, help="0 to 4 by default")
     parser.add_argument("--quick", action="store_true", help="small, into runs/ unless --out")

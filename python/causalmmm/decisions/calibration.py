@@ -40,7 +40,7 @@ def lifts_of(systems: Systems, panel: Panel, experiments: Sequence[Experiment]) 
         if not any(part.any() for part in tested):
             continue
         given = usual_input(panel, stores, tail, 4 * tail)
-        system = systems.system(stores, given)
+        system = systems.system(stores, given).to(torch.float32)
         money = systems.scale(stores)[:, -1:] * worth(panel, stores, tail)
         if total is None:
             total = torch.zeros(system.draws, len(experiments), dtype=torch.float64)

@@ -119,9 +119,15 @@ class Truth:
             parts.append(run(drawn, noise=noise, multiplier=multiplier) * drawn.levels)
         return np.concatenate(parts, axis=1).swapaxes(0, 1)
 
-    def history_under(self, spend: ArrayLike, stores: Sequence[str] | None = None) -> Array:
+    def history_under(
+        self, spend: ArrayLike, stores: Sequence[str] | None = None, *, induced: bool = True
+    ) -> Array:
         """Noise-free series float64 [stores, T, N] if the exogenous spend of every channel were
-        ``spend`` [stores, T, C], in the panel's units: what a plan would really have brought."""
+        ``spend`` [stores, T, C], in the panel's units: what a plan would really have brought.
+
+        Where other series drive spend, what they induce comes on top; without ``induced`` the plan
+        is all that is spent.
+        """
         planned = np.asarray(spend, float).swapaxes(0, 1)  # [T, stores, C]
         parts, begin = [], 0
         for drawn in self._drawn(stores):
@@ -130,6 +136,14 @@ class Truth:
             channels = planned.shape[2]
             exogenous[..., :channels] = planned[:, begin:end] / drawn.levels[:, :channels]
             planned_run = dataclasses.replace(drawn, exogenous=exogenous)
+            if not induced:
+                on_spend = np.arange(exogenous.shape[2]) < channels
+                effects, before = (
+                    np.where(on_spend, 0.0, part) for part in (drawn.effects, drawn.earlier_effects)
+                )
+                planned_run = dataclasses.replace(
+                    planned_run, effects=effects, earlier_effects=before
+                )
             parts.append(run(planned_run, noise=False) * drawn.levels)
             begin = end
         return np.concatenate(parts, axis=1).swapaxes(0, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -25,7 +27,7 @@ def test_an_experiment_that_agrees_narrows_the_draws() -> None:
     after = lifts[found.index, 0] * found.factor[:, 0]
     # With a factor of one: mean 10.4, deviation .894; a factor leaves more to the experiment.
     assert 10.35 < float(after.mean()) < 10.5
-    assert 0.89 < float(after.std()) < 1.01
+    assert 0.89 < float(after.std()) < 1.05
     assert float(found.wrong[0]) < 0.5
     assert found.effective > DRAWS / 4
 
@@ -36,7 +38,8 @@ def test_an_experiment_that_contradicts_the_panel_is_followed(value: float) -> N
     found = agree(lifts, told, error, torch.tensor([0]), DRAWS, seed=1)
     after = lifts[found.index, 0] * found.factor[:, 0]
     assert float(after.mean()) == pytest.approx(value, rel=0.03)
-    assert float(after.std()) == pytest.approx(0.05 * value, rel=0.15)
+    # the measurement's error, and .09 by which a window's factor differs from the history's
+    assert float(after.std()) == pytest.approx(math.hypot(0.05, 0.09) * value, rel=0.15)
     assert float(found.wrong[0]) > 0.999
     assert found.effective > DRAWS / 2  # the factor, not the choice of draws, bridges the gap
 

@@ -296,6 +296,15 @@ def test_context_moves_saturation_and_can_be_switched_off():
     assert (fixed.slope == fixed.slope[0]).all()
 
 
+def test_a_plan_without_what_others_induce_is_all_that_is_spent():
+    data, truth = simulate_series("airmmm", seed=3, stores=2, steps=60)
+    channels = len(truth.channels)
+    plan = np.stack([data.values[s : s + 60, :channels] for s in data.offsets[:-1]]).astype(float)
+    whole = truth.history_under(plan, induced=False)
+    np.testing.assert_allclose(whole[..., :channels], plan)
+    assert (truth.history_under(plan)[..., :channels].sum() > plan.sum()).all()
+
+
 def test_panel_equals_the_noisy_history_of_its_truth():
     data, truth = simulate_series(SMALL)
     np.testing.assert_array_equal(truth.history(noise=True).astype(np.float32), histories(data))
