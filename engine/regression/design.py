@@ -159,6 +159,11 @@ class Design:
         x, initial = self.exposure.to(self.dtype), self.initial.to(self.dtype)
         return adstock_hill(x, decay, slope, half, initial)[0].to(torch.float64)
 
+    def select(self, stores: Tensor) -> Design:
+        """The design of the stores at these places."""
+        parts = ("y", "terms", "rows", "exposure", "initial")
+        return replace(self, **{name: getattr(self, name)[stores] for name in parts})
+
     def sender(self, i: int) -> Design:
         """The design with the i-th sender alone."""
         one = slice(i, i + 1)

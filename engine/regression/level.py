@@ -55,6 +55,10 @@ class Shifts:
         pairs = zip(vars(self).values(), vars(more).values(), strict=True)
         return Shifts(*(torch.cat([one, other], -1) for one, other in pairs))
 
+    def select(self, stores: Tensor) -> Shifts:
+        """Those of the stores at these places."""
+        return Shifts(*(part[stores] for part in vars(self).values()))
+
     def without(self, column: int) -> Shifts:
         keep = torch.arange(self.scale.shape[1]) != column
         return Shifts(self.begin[:, keep], self.end[:, keep], self.scale[:, keep])
@@ -189,32 +193,51 @@ def with_own_shifts(
     problem: Problem, observed: Observed, theta: Tensor, shifts: Shifts, odds: float, most: int
 ) -> Shifts:
     """``shifts`` and up to ``most`` more of each store alone: its company does not matter."""
-    slots = torch.eye(most, dtype=torch.bool)
+    if exporting():
+        return _in_every_slot(problem, observed, theta, shifts, odds, most)
+    still = torch.arange(len(observed.x))  # where the last search found one, there may be another
+    for _ in range(most):
+        some, here = shifts.select(still), observed.select(still)
+        parts = _next_shift(problem.select(still), here, theta, some, odds)
+        found = parts[-1] > 0
+        if not bool(found.any()):
+            break
+        first = observed.position[:, 0]
+        whole = [first.clone(), first.clone(), torch.zeros_like(first, dtype=torch.float64)]
+        for part, values in zip(whole, parts, strict=True):
+            part[still] = values
+        shifts, still = shifts.add(*whole), still[found]
+    return shifts
+
+
+def _in_every_slot(
+    problem: Problem, observed: Observed, theta: Tensor, shifts: Shifts, odds: float, most: int
+) -> Shifts:
+    """As :func:`with_own_shifts`, in as many steps whatever is found."""
 
     def step(own: State, slot: State) -> tuple[State, State]:
-        current = shifted(problem, observed, shifts.beside(Shifts(*own)))
-        search = _search(current, observed, theta, noise_mode(current, theta), shared=False)
-        gain = search.gain.flatten(1)  # [B, V G G]
-        at = gain.argmax(-1)
-        cost = _own_cost(search.edges, odds) + math.log(len(_SIZES))
-        begin, end, scale = _stretch(search, at)
-        scale = torch.where(gain.amax(-1) > cost, scale, 0.0)
-        new = zip((begin, end, scale), own, strict=True)
+        current = shifts.beside(Shifts(*own))
+        new = zip(_next_shift(problem, observed, theta, current, odds), own, strict=True)
         found = tuple(torch.where(slot[0], part.unsqueeze(-1), old) for part, old in new)
         return found, found
 
     none = observed.position[:, :1].expand(-1, most)
     own: State = (none, none, torch.zeros_like(none, dtype=torch.float64))
-    if exporting():
-        own = tuple(path[-1] for path in roll(step, own, (slots,)))
-        return shifts.beside(Shifts(*own))
-    count = 0
-    for slot in slots:
-        own, _ = step(own, (slot,))
-        if not bool((own[2][:, count] > 0).any()):
-            break
-        count += 1
-    return shifts.beside(Shifts(*(part[:, :count] for part in own)))
+    path = roll(step, own, (torch.eye(most, dtype=torch.bool),))
+    return shifts.beside(Shifts(*(part[-1] for part in path)))
+
+
+def _next_shift(
+    problem: Problem, observed: Observed, theta: Tensor, shifts: Shifts, odds: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Begin, end and scale [B] of one more stretch of each store; scale zero where none is worth
+    it."""
+    current = shifted(problem, observed, shifts)
+    search = _search(current, observed, theta, noise_mode(current, theta), shared=False)
+    gain = search.gain.flatten(1)  # [B, V G G]
+    cost = _own_cost(search.edges, odds) + math.log(len(_SIZES))
+    begin, end, scale = _stretch(search, gain.argmax(-1))
+    return begin, end, torch.where(gain.amax(-1) > cost, scale, 0.0)
 
 
 def _stretch(search: _Search, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -93,8 +93,13 @@ def know(regression: Regression, observed: Observed, receiver: int) -> Known:
         shifts = with_own_shifts(
             plain, observed, fitted.theta, shifts, config.level_odds, _MOST_OWN_SHIFTS
         )
-        if exporting() or shifts.scale.shape[1] > held:
+        if exporting():
             shifts = _relevant(plain, observed, fitted.theta, shifts, held)
+        elif len(own := (shifts.scale[:, held:] > 0).any(-1).nonzero().flatten()):
+            few = (plain.select(own), observed.select(own), fitted.theta, shifts.select(own))
+            scale = shifts.scale.clone()
+            scale[own] = _relevant(*few, held).scale
+            shifts = replace(shifts, scale=scale)
     problem = shifted(plain, observed, shifts)
     log_noise = noise_mode(problem, fitted.theta)
     slab = Slab(fitted.effect_mean, fitted.effect_sd, fitted.log_odds, problem.design.positive)

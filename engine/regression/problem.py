@@ -35,6 +35,11 @@ class Problem:
         """The problem with the responses of this theta worked out once."""
         return replace(self, known=(theta, self.responses(theta)))
 
+    def select(self, stores: Tensor) -> Problem:
+        """The problem of the stores at these places."""
+        known = self.known and (self.known[0], self.known[1][stores])
+        return Problem(self.design.select(stores), self.spec, self.fixed_scale[stores], known)
+
     def prior(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """Centre and scale [..., B, P] of coefficients: terms, level shifts, senders."""
         centre, scale = coefficient_prior(self.spec, self.spec.unpack(theta), self.design.positive)
