@@ -3,7 +3,7 @@
     python -m bench.experiments.combined_edges --out bench/results
 
 Log odds of both are averaged. The ``best`` weight of the regression, by log loss, is searched on
-draws of the training law "weekly" alone; ``combined`` is what ``CausalMMM.graphs(prior=True)``
+draws of the training law "weekly" alone; ``combined`` is what ``CausalMMM.graphs``
 answers with the weight in the package. Draws of the presets and of logistic saturation, on which
 nothing was trained or chosen, say what it is worth. Means over stores, off-diagonal pairs only.
 """
@@ -30,7 +30,7 @@ from bench.lib.record import Row, table
 from bench.lib.result_log import ResultLog
 from causalmmm import CausalMMM, Panel, simulate
 from causalmmm.data.schema import Schema
-from causalmmm.model import combined_edges
+from causalmmm.engine.regression import combined_edges
 from causalmmm.simulation.laws import draw_law
 
 Array = NDArray[np.float64]
@@ -113,9 +113,7 @@ def _found(panel: Panel, edges: NDArray[np.bool_]) -> Found:
     try:
         for weight in (1.0, 0.0, kept):
             combined_edges.REGRESSION_WEIGHT = weight
-            answers.append(
-                edge_array(model.graphs(panel, prior=True), list(panel.stores), panel.nodes)
-            )
+            answers.append(edge_array(model.graphs(panel), list(panel.stores), panel.nodes))
     finally:
         combined_edges.REGRESSION_WEIGHT = kept
     return Found(*answers, edges)

@@ -65,7 +65,7 @@ def fitted(world: World) -> Estimate:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = CausalMMM(signed=signed, **settings).fit(panel, progress=False)
-        graphs = model.graphs(panel, prior=True)
+        graphs = model.graphs(panel)
     seconds = (time.process_time() - began) / len(world.series)
     return Estimate(edge_array(graphs, list(panel.stores), panel.nodes), seconds)
 

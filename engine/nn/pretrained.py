@@ -19,6 +19,8 @@ from causalmmm.engine.prior import (
     pair_statistics,
 )
 
+LEAST_STEPS = 24  # of a history: below, regressions on seven lags have nothing to say
+
 
 class PretrainedGraphs(nn.Module):
     """Evidence for edges of stores that nothing was fitted on, as the pretrained network reads it.

@@ -13,6 +13,7 @@ from causalmmm.engine.regression.answers import (
     store_posterior,
 )
 from causalmmm.engine.regression.carryover import carryover
+from causalmmm.engine.regression.combined_edges import CombinedEdges
 from causalmmm.engine.regression.config import RegressionConfig
 from causalmmm.engine.regression.contributions import Contributions, contributions
 from causalmmm.engine.regression.design import Layout, Observed, layout, observe
@@ -30,6 +31,7 @@ __all__ = [
     "Regression",
     "Receiver",
     "Calibration",
+    "CombinedEdges",
     "store_posterior",
     "StorePosterior",
     "graphs",

@@ -120,7 +120,8 @@ def responses_of(known: Known, drawn: Draws, some: slice) -> Tensor:
 
 @torch.no_grad()
 def graphs(stores: StorePosterior, seed: int = 1) -> PairTable:
-    """Edges and effects of every pair."""
+    """Edges and effects of every pair; probabilities are the prior's too where the regression has
+    ``edges``, effects are its own."""
     observed = stores.observed
     rows = observed.mask.to(torch.float64)
     columns: list[list[Tensor]] = []
@@ -142,7 +143,10 @@ def graphs(stores: StorePosterior, seed: int = 1) -> PairTable:
         ends = quantiles(added, _ENDS)
         parts = (known.inclusion.probability, added.mean(0), ends[0], ends[1])
         columns.append([of_nodes(part, known, observed.x.shape[1]) for part in parts])
-    return PairTable(*(torch.stack(parts, -1) for parts in zip(*columns, strict=True)))
+    table = PairTable(*(torch.stack(parts, -1) for parts in zip(*columns, strict=True)))
+    if (edges := stores.regression.edges) is None:
+        return table
+    return replace(table, probability=edges(table.probability, observed))
 
 
 def of_nodes(part: Tensor, known: Known, nodes: int, dim: int = -1) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from causalmmm.engine.regression.combined_edges import CombinedEdges
 from causalmmm.engine.regression.config import RegressionConfig
 from causalmmm.engine.regression.design import Layout
 
@@ -60,7 +61,11 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Regression:
-    """Fitted receivers of a panel; ``reference`` [N] is the scale of series that stores share."""
+    """Fitted receivers of a panel; ``reference`` [N] is the scale of series that stores share.
+
+    ``edges`` combine its probabilities of edges with the pretrained prior's; without, they stay its
+    own.
+    """
 
     config: RegressionConfig
     layout: Layout
@@ -68,6 +73,7 @@ class Regression:
     reference: Tensor
     receivers: dict[int, Receiver]
     calibration: Calibration | None = None
+    edges: CombinedEdges | None = None
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors by name, and the rest as JSON holds it."""
@@ -96,6 +102,9 @@ class Regression:
                 "pool": self.calibration.pool,
                 "experiments": self.calibration.experiments,
             }
+        if self.edges is not None:
+            held, settings["edges"] = self.edges.state()
+            tensors |= {f"edges.{name}": tensor for name, tensor in held.items()}
         return {name: tensor.contiguous() for name, tensor in tensors.items()}, settings
 
     @staticmethod
@@ -118,8 +127,13 @@ class Regression:
         if held := settings.get("calibration"):
             drawn = (tensors["calibration.index"], tensors["calibration.factor"])
             calibration = Calibration(held["pool"], *drawn, held["experiments"])
-        groups = tuple(settings["groups"])
-        return Regression(config, plan, groups, tensors["reference"], receivers, calibration)
+        groups, edges = tuple(settings["groups"]), None
+        if combined := settings.get("edges"):
+            begin = "edges."
+            parts = {k.removeprefix(begin): v for k, v in tensors.items() if k.startswith(begin)}
+            edges = CombinedEdges.from_state(parts, combined, groups)
+        reference = tensors["reference"]
+        return Regression(config, plan, groups, reference, receivers, calibration, edges)
 
 
 def same(one: Regression, other: Regression) -> bool:

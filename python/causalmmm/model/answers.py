@@ -41,7 +41,6 @@ from causalmmm.engine.regression import graphs as regression_graphs
 from causalmmm.engine.regression import simulate as regression_futures
 from causalmmm.engine.regression import summary as regression_summary
 from causalmmm.inference import frames
-from causalmmm.model.combined_edges import CombinedEdges
 from causalmmm.model.fleet import Fleet
 
 Floats = NDArray[np.float32]
@@ -136,8 +135,7 @@ class AmortisedAnswers:
 class RegressionAnswers:
     """Answers of the response regression: coefficients in closed form from a store's own rows.
 
-    ``edges`` combine its probabilities of edges with the pretrained prior's; ``held`` keeps what is
-    known of groups of stores for other questions about the same panel.
+    ``held`` keeps what is known of groups of stores for other questions about the same panel.
     """
 
     def __init__(
@@ -148,22 +146,18 @@ class RegressionAnswers:
         *,
         seed: int,
         fleet: Fleet | None = None,
-        edges: CombinedEdges | None = None,
         held: Held | None = None,
     ) -> None:
         self.regression, self.windows, self.panel, self.seed = regression, windows, panel, seed
-        self.fleet, self.edges, self.held = fleet, edges, held
+        self.fleet, self.held = fleet, held
 
     @property
     def copies(self) -> int:
         return max(1, self.regression.config.draws // 4)  # responses are held for fewer still
 
     def graphs(self, stores: Stores) -> dict[str, Floats]:
-        table = vars(regression_graphs(self._posterior(stores)))
-        if self.edges is not None:
-            combined = self.edges(table["probability"], self.windows, stores)
-            table = table | {"probability": combined}
-        return {name: _numpy(tensor) for name, tensor in table.items()}
+        table = regression_graphs(self._posterior(stores))
+        return {name: _numpy(tensor) for name, tensor in vars(table).items()}
 
     def forecast(
         self, stores: Stores, plan: Plan | None, steps: int, levels: Sequence[float]

@@ -6,16 +6,20 @@ Each is a sentence with a remedy; nothing here changes a result. Where training 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 
 from causalmmm.engine.evidence.ard import ard_forecast
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.training.divergence import DivergenceError
 from causalmmm.findings import counted, first_few
+from causalmmm.model.answers import RegressionAnswers
 from causalmmm.model.level_jumps import MOST_STORES, level_jumps
+from causalmmm.model.tables import graph_table
 
 if TYPE_CHECKING:
     from causalmmm.data.panel import Panel
@@ -112,8 +116,12 @@ def _level_shift(model: Predictor, panel: Panel) -> Iterator[str]:
 
 
 def _graph(model: Predictor, panel: Panel) -> Iterator[str]:
-    """Graphs in which nothing reaches the target, or most edges lead from it back to spend."""
-    edges = model.graphs(panel)
+    """Graphs in which nothing reaches the target, or most edges lead from it back to spend.
+
+    Of a regression, by its own evidence: the prior, which knows how seldom spend follows the
+    target, would hide it.
+    """
+    edges = _own_edges(model, panel)
     target = model.nodes_[-1]
     roles = dict(zip(model.nodes_, model.roles_, strict=True))
     spend = [name for name, role in roles.items() if role in ("channel", "organic")]
@@ -146,6 +154,14 @@ def _graph(model: Predictor, panel: Panel) -> Iterator[str]:
             f"planned on {target}, or its dates are late. What it seems to bring within a step may "
             f"be demand: name it in reactive="
         )
+
+
+def _own_edges(model: Predictor, panel: Panel) -> pd.DataFrame:
+    if isinstance(model.model_, CausalModel) or model.model_.edges is None:
+        return model.graphs(panel)
+    alone, windows = replace(model.model_, edges=None), model._windows(panel.data)
+    answers = RegressionAnswers(alone, windows, panel, seed=model.seed)
+    return graph_table(answers, windows, panel, 0.0)
 
 
 def _baseline(model: Predictor, panel: Panel) -> Iterator[str]:

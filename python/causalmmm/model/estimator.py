@@ -44,7 +44,9 @@ class CausalMMM(Keeping):
     structure   where graphs of the amortised model come from (see ``ModelConfig``). "auto" learns
                 them from all stores together; below 40 stores the pretrained prior reads each
                 store, and each store's own evidence decides where stores prove to share no effects
-                (with a warning; the model is then fitted twice).
+                (with a warning; the model is then fitted twice). Graphs of the regression on
+                weekly panels are its own evidence and the pretrained prior together; "evidence"
+                leaves the prior out.
     prior       prior probability of an edge; the structure "pretrained" has one by kind of pair.
     edge_prior  {(source, target): probability} for single edges; 0 forbids an edge, 1 requires it.
     forbidden   pairs (source, target) that cannot be edges; "*" stands for every series.

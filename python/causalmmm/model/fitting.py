@@ -64,6 +64,7 @@ class Fitting(Decisions):
             required=self.required,
             signed=self.signed,
             reactive=self.reactive,
+            structure=self.structure,
             seed=self.seed,
         )
         self.history_ = fit_record(self.model_, self.nodes_)

@@ -26,7 +26,6 @@ from causalmmm.findings import first_few
 from causalmmm.inference.compatibility import PanelLike, as_panel, check_lengths, check_names
 from causalmmm.inference.frames import levels_of, steps_of, store_graph
 from causalmmm.model.answers import AmortisedAnswers, Held, RegressionAnswers, StoreAnswers
-from causalmmm.model.combined_edges import CombinedEdges, combined_edges
 from causalmmm.model.fleet import Fleet
 from causalmmm.model.priors import Pair
 from causalmmm.model.tables import (
@@ -70,9 +69,7 @@ class Predictor:
     panel_: Panel | None  # of a loaded model: none
     _held: Held | None = None
 
-    def graphs(
-        self, panel: PanelLike | None = None, *, threshold: float = 0.0, prior: bool = False
-    ) -> pd.DataFrame:
+    def graphs(self, panel: PanelLike | None = None, *, threshold: float = 0.0) -> pd.DataFrame:
         """Posterior graphs: store, source, target, probability, effect, lower, upper.
 
         A new store is scored without training. ``effect`` is what the source adds to the target per
@@ -80,20 +77,16 @@ class Predictor:
         with what the target's own past keeps of it from step to step (its long-run effect);
         ``lower`` and ``upper`` bound it with 90 % posterior probability. They allow for what a
         window leaves open about the shape of the response curve. Rows with a probability below
-        ``threshold`` are left out. With ``prior``, probabilities of the response regression on
-        weekly panels are its own and the pretrained prior's together, which are better calibrated;
-        effects stay its own. Exported files answer without.
+        ``threshold`` are left out. Of the response regression on weekly panels, probabilities are
+        its own and the pretrained prior's together, which are better calibrated (its own alone with
+        ``structure="evidence"``); effects stay its own.
 
         >>> list(model.graphs(threshold=0.5))
         ['store', 'source', 'target', 'probability', 'effect', 'lower', 'upper']
         """
         panel = self._known(panel)
         windows = self._windows(panel.data)
-        edges = None
-        if prior and isinstance(self.model_, Regression):
-            given = self.edge_prior, self.forbidden, self.required
-            edges = combined_edges(panel, self.calendar_, self.signed, self.reactive, given)
-        return graph_table(self._answers(windows, panel, edges=edges), windows, panel, threshold)
+        return graph_table(self._answers(windows, panel), windows, panel, threshold)
 
     def graph(
         self, store: str, *, threshold: float = 0.5, panel: PanelLike | None = None
@@ -291,18 +284,11 @@ class Predictor:
         panel: Panel,
         *,
         fleet: Fleet | None = None,
-        edges: CombinedEdges | None = None,
     ) -> StoreAnswers:
         """Answers of the fitted model for a panel, whichever its regime."""
         if isinstance(self.model_, Regression):
             return RegressionAnswers(
-                self.model_,
-                windows,
-                panel,
-                seed=self.seed,
-                fleet=fleet,
-                edges=edges,
-                held=self._held,
+                self.model_, windows, panel, seed=self.seed, fleet=fleet, held=self._held
             )
         return AmortisedAnswers(
             self.model_, windows, panel, draws=self.draws, seed=self.seed, device=self.device_

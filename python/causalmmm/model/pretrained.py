@@ -19,7 +19,7 @@ from torch import Tensor
 
 from causalmmm.data.panel import Panel
 from causalmmm.engine.batches.windows import Windows
-from causalmmm.engine.nn.pretrained import PretrainedGraphs
+from causalmmm.engine.nn.pretrained import LEAST_STEPS, PretrainedGraphs
 from causalmmm.engine.prior import PanelKind, Prior, shipped_prior
 from causalmmm.engine.spec.calendar import Calendar, CalendarSpec, calendar_spec, period_of
 from causalmmm.findings import Finding, PanelError, counted, first_few
@@ -27,7 +27,6 @@ from causalmmm.inference import frames
 from causalmmm.inference.compatibility import PanelLike, as_panel
 from causalmmm.model.priors import Pair, edge_probability, positive_effects
 
-LEAST_STEPS = 24  # of a history: below, regressions on seven lags have nothing to say
 _WINDOW = 730
 _STORES_AT_ONCE = 64
 _GROUPS_OF_PANEL = 4  # of so many stores, whose states stand for the panel

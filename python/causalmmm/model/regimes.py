@@ -6,6 +6,7 @@ The amortised model is fitted in ``fitting``; the mathematics lives in ``causalm
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,12 +15,15 @@ from numpy.typing import NDArray
 
 from causalmmm.data.panel import Panel
 from causalmmm.engine.batches.windows import Windows
-from causalmmm.engine.regression import Regression, RegressionConfig, fit, layout
-from causalmmm.engine.spec.calendar import period_of
+from causalmmm.engine.nn.pretrained import PretrainedGraphs
+from causalmmm.engine.prior import PanelKind, shipped_prior
+from causalmmm.engine.regression import CombinedEdges, Regression, RegressionConfig, fit, layout
+from causalmmm.engine.spec.calendar import CalendarSpec, period_of
 from causalmmm.model.answers import observed_stores
 from causalmmm.model.level_jumps import panel_jumps
 from causalmmm.model.priors import Pair, edge_probability, positive_effects, reactive_series
 
+Given = tuple[Mapping[Pair, float] | None, Sequence[Pair], Sequence[Pair]]
 REGIMES = ("auto", "amortised", "regression")
 MOST_FITTED = 60  # stores; their rows tell shapes apart well enough, and cost grows with them
 MAX_STORES = 1000  # up to which weekly and monthly panels get the response regression by default
@@ -58,9 +62,11 @@ def fit_regression(
     required: Sequence[Pair],
     signed: Sequence[Pair],
     reactive: Sequence[str],
+    structure: str,
     seed: int,
 ) -> Regression:
-    """The response regression of all series of a panel.
+    """The response regression of all series of a panel, its edges combined with the prior's but for
+    the structure "evidence".
 
     What stores share is fitted on up to ``MOST_FITTED`` of them, drawn by ``seed``; every store's
     own coefficients follow in closed form when they are asked for. Channel to mediator or target,
@@ -75,9 +81,35 @@ def fit_regression(
     follows = reactive_series(nodes, roles, reactive)
     plan = layout(roles, prior=known, positive=positive, reactive=follows)
     observed = observed_stores(windows, panel, fitted_stores(panel.n_stores, seed))
+    spec = windows.calendar.spec
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return fit(observed, plan, windows.calendar.spec.groups, config)
+        fitted = fit(observed, plan, spec.groups, config)
+    if structure == "evidence":
+        return fitted
+    given = edge_prior, forbidden, required
+    return replace(fitted, edges=combined_edges(panel, spec, signed, reactive, given))
+
+
+def combined_edges(
+    panel: Panel, spec: CalendarSpec, signed: Sequence[Pair], reactive: Sequence[str], given: Given
+) -> CombinedEdges | None:
+    """For panels of weeks; None for others, where the regression's edges stay alone: no law of the
+    prior is of months.
+
+    ``given`` are the user's edge_prior, forbidden and required. Those with probability zero or one
+    stay as they are, and so do the edges of reactive channels, which no law has.
+    """
+    if period_of(panel.data.freq) != "W":
+        return None
+    prior, roles = shipped_prior(), panel.data.roles
+    kind = PanelKind(roles, "W", positive_effects(panel.nodes, roles, signed))
+    graphs = PretrainedGraphs(kind, spec.groups, prior.network, prior.familiarity)
+    probability = edge_probability(panel.nodes, graphs.base.sigmoid(), *given)
+    settled = (probability == 0) | (probability == 1)
+    settled |= torch.eye(len(roles), dtype=torch.bool)
+    settled[reactive_series(panel.nodes, roles, reactive)] = True
+    return CombinedEdges(graphs, probability, settled)
 
 
 def fitted_stores(stores: int, seed: int) -> NDArray[np.int64]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,8 +12,11 @@ import pytest
 import torch
 
 from causalmmm import CausalMMM, Panel, simulate
-from causalmmm.model import combined_edges
-from causalmmm.model.combined_edges import CombinedEdges
+from causalmmm.engine.nn.pretrained import LEAST_STEPS
+from causalmmm.engine.regression import combined_edges as engine_edges
+from causalmmm.model import diagnostics
+from causalmmm.model.answers import observed_stores
+from causalmmm.model.regimes import combined_edges
 from causalmmm.simulation import Truth
 
 Fit = tuple[CausalMMM, Panel, Truth]
@@ -27,14 +32,18 @@ def fit() -> Fit:
     return model.fit(panel, progress=False), panel, truth
 
 
+def keyed(graphs: pd.DataFrame) -> pd.DataFrame:
+    return graphs.set_index(["store", "source", "target"])
+
+
 def weighed(fit: Fit, weight: float, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     """Graphs with that weight of the regression."""
-    monkeypatch.setattr(combined_edges, "REGRESSION_WEIGHT", weight)
-    return fit[0].graphs(prior=True).set_index(["store", "source", "target"])
+    monkeypatch.setattr(engine_edges, "REGRESSION_WEIGHT", weight)
+    return keyed(fit[0].graphs())
 
 
 def test_probabilities_lie_between_those_of_both(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = fit[0].graphs(prior=True).set_index(["store", "source", "target"])
+    usual = keyed(fit[0].graphs())
     alone, prior = (weighed(fit, w, monkeypatch) for w in (1.0, 0.0))
     low = np.minimum(alone["probability"], prior["probability"]) - 1e-6
     high = np.maximum(alone["probability"], prior["probability"]) + 1e-6
@@ -42,11 +51,27 @@ def test_probabilities_lie_between_those_of_both(fit: Fit, monkeypatch: pytest.M
     assert np.abs(alone["probability"] - prior["probability"]).max() > 0.1
 
 
-def test_without_the_prior_edges_are_the_regressions(
-    fit: Fit, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain = fit[0].graphs().set_index(["store", "source", "target"])
+def test_evidence_alone_is_the_regressions(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, panel, _ = fit
+    own = CausalMMM(**(model.get_params() | {"structure": "evidence", "regime": "regression"}))
+    plain = keyed(own.fit(panel, progress=False).graphs())
+    assert np.abs(plain["probability"] - keyed(model.graphs())["probability"]).max() > 0.1
     pd.testing.assert_frame_equal(plain, weighed(fit, 1.0, monkeypatch), rtol=0, atol=1.1e-4)
+
+
+def test_a_saved_model_keeps_its_prior(fit: Fit, tmp_path: Path) -> None:
+    model, panel, _ = fit
+    model.save(tmp_path / "model")
+    loaded = CausalMMM.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.graphs(panel), model.graphs(), check_exact=True)
+
+
+def test_warnings_of_a_fit_rest_on_the_regressions_own_edges(fit: Fit) -> None:
+    model, panel, _ = fit
+    alone = CausalMMM.__new__(CausalMMM)
+    vars(alone).update(vars(model) | {"model_": replace(model.model_, edges=None)})
+    own = diagnostics._own_edges(model, panel)
+    pd.testing.assert_frame_equal(own, alone.graphs(), check_exact=True)
 
 
 def test_effects_stay_those_of_the_regression(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,27 +92,25 @@ def test_what_the_user_gave_stays_and_reactive_channels_are_the_regressions(
 
 def test_a_store_has_the_same_graph_in_other_company(fit: Fit) -> None:
     model, panel, _ = fit
-    both = model.graphs(prior=True).set_index("store")
+    both = model.graphs().set_index("store")
     for store in panel.stores.tolist():
-        single = model.graphs(panel.select([store]), prior=True).set_index("store")
+        single = model.graphs(panel.select([store])).set_index("store")
         found, expected = (frame.loc[[store], "probability"] for frame in (single, both))
         np.testing.assert_array_equal(found, expected)
 
 
 def test_short_or_unlike_histories_keep_what_the_regression_says(fit: Fit) -> None:
     model, panel, _ = fit
-    windows = model._windows(panel.data)
-    edges = combined_edges.combined_edges(panel, model.calendar_, (), (), (None, (), ()))
-    assert isinstance(edges, CombinedEdges)
-    nodes = len(panel.nodes)
+    edges = deepcopy(model.model_.edges)
+    nodes, stores = len(panel.nodes), np.arange(2)
     probability = torch.full((2, nodes, nodes), 0.5, dtype=torch.float64)
-    stores = np.arange(2)
-    assert not torch.equal(edges(probability, windows, stores), probability)
-    short = model._windows(panel.split(60 - combined_edges.LEAST_STEPS + 1)[0].data)
-    assert torch.equal(edges(probability, short, stores), probability)
-    edges.graphs.familiarity = deepcopy(edges.graphs.familiarity)  # the shipped one is shared
+    observed = observed_stores(model._windows(panel.data), panel, stores)
+    assert not torch.equal(edges(probability, observed), probability)
+    few = panel.split(60 - LEAST_STEPS + 1)[0]
+    short = observed_stores(model._windows(few.data), few, stores)
+    assert torch.equal(edges(probability, short), probability)
     edges.graphs.familiarity.farthest.fill_(1e-9)
-    assert torch.equal(edges(probability, windows, stores), probability)
+    assert torch.equal(edges(probability, observed), probability)
 
 
 def test_months_are_in_no_law(fit: Fit) -> None:
@@ -95,4 +118,4 @@ def test_months_are_in_no_law(fit: Fit) -> None:
     values = panel.data.values.reshape(panel.n_stores, -1, len(panel.nodes))
     schema = panel.schema.model_copy(update={"freq": "MS", "controls": []})
     monthly = Panel.from_arrays(values, schema=schema, first_date="2020-01-01", freq="MS")
-    assert combined_edges.combined_edges(monthly, fit[0].calendar_, (), (), (None, (), ())) is None
+    assert combined_edges(monthly, fit[0].calendar_, (), (), (None, (), ())) is None

@@ -72,6 +72,7 @@ def test_all_answers_are_the_models(exported: Exported) -> None:
     regression = exported.model.model_
     assert len(regression.receivers[len(exported.panel.nodes) - 1].shift_begin) == 1
     assert regression.calibration is not None
+    assert regression.edges is not None
     assert max(differences(exported.model, exported.path, exported.panel).values()) < CLOSE
 
 
@@ -109,3 +110,26 @@ def test_company_batches_and_threads_do_not_matter(exported: Exported) -> None:
         pd.testing.assert_frame_equal(alone, expected, rtol=1e-6)
     several = OnnxModel(exported.path, threads=2, batch=1)
     pd.testing.assert_frame_equal(several.predict(exported.panel), together, rtol=1e-6)
+
+
+def test_the_prior_is_in_its_edges_but_where_a_history_is_short(exported: Exported) -> None:
+    """Both counted by the file: stores of 30 and of 23 weeks in one batch."""
+    model, panel = exported.model, exported.panel
+    long, short = (panel.split(70 - weeks)[0] for weeks in (30, 23))
+    own = replace(model.model_, edges=None)
+    tables = []
+    for some, store in ((long, panel.stores[0]), (short, panel.stores[2])):
+        table = some.to_frame()
+        tables.append(table[table["shop_id"] == store])
+    both = Panel.from_frame(pd.concat(tables), panel.schema)
+    found = exported.file.graphs(both).set_index("store")["probability"]
+    combined = model.graphs(both).set_index("store")["probability"]
+    np.testing.assert_allclose(found, combined, atol=CLOSE)
+    kept, model.model_ = model.model_, own
+    try:
+        alone = model.graphs(both).set_index("store")["probability"]
+    finally:
+        model.model_ = kept
+    first, last = (str(name) for name in both.stores)
+    assert (found[first] - alone[first]).abs().max() > 0.1
+    np.testing.assert_allclose(found[last], alone[last], atol=CLOSE)
