@@ -23,6 +23,7 @@ from causalmmm.cli.common import (
     StoreOption,
     fresh,
     model_and_panel,
+    of_stores,
     read_config,
     read_panel,
     terminal,
@@ -88,17 +89,12 @@ def predict(
     terminal.start(quiet=quiet, json=json)
     kind = checked_format(out, format, (*TABLES, *PICTURES), force=force, json=json)
     one_store_for(kind, out, store)
-    stores = store if plan is None else None  # plans contain all stores
     fitted, panel, written = model_and_panel(
-        model, data, config, overrides, stores, device=device, seed=seed
+        model, data, config, overrides, device=device, seed=seed
     )
+    panel, planned = of_stores(store, panel, plan and written.file(plan))
     with terminal.working(f"forecasting {counted(panel.n_stores, 'store')}"):
-        frame = fitted.predict(
-            panel, horizon=horizon, plan=plan and written.file(plan), level=_parse_levels(level)
-        )
-    if store:
-        panel = panel.select(store)
-        frame = frame[frame["store"].isin(panel.stores)]
+        frame = fitted.predict(panel, horizon=horizon, plan=planned, level=_parse_levels(level))
     if kind in PICTURES:
         figure = forecast_picture(frame, panel, str(panel.stores[0]), planned=plan is not None)
         write_picture(figure, out, kind, force=force, rows=len(frame))

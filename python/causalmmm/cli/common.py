@@ -35,6 +35,7 @@ from causalmmm.findings import (
 if TYPE_CHECKING:
     from causalmmm.config.configuration import Config, DataConfig
     from causalmmm.data.panel import Panel
+    from causalmmm.data.readers import Readable
     from causalmmm.model.estimator import CausalMMM
 
 REFUSED = 2
@@ -273,6 +274,18 @@ def model_and_panel(
     model = read_model(directory, device=device, seed=seed)
     panel, written = panel_of(model, config, overrides, data)
     return model, panel.select(store) if store else panel, written
+
+
+def of_stores(
+    store: Sequence[str] | None, panel: Panel, plan: Readable | None
+) -> tuple[Panel, Readable | None]:
+    """The panel and a plan of the stores that are named; without names, as they are."""
+    from causalmmm.data.plan import plan_of_stores
+
+    if not store:
+        return panel, plan
+    some = panel.select(store)
+    return some, None if plan is None else plan_of_stores(plan, panel, some.stores.tolist())
 
 
 def panel_of(

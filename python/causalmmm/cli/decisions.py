@@ -21,6 +21,7 @@ from causalmmm.cli.common import (
     SetOption,
     StoreOption,
     model_and_panel,
+    of_stores,
     terminal,
 )
 from causalmmm.cli.output import (
@@ -173,14 +174,15 @@ def optimize(
     kind = checked_format(out, format, TABLES, force=force, json=json)
     goal = None if reach is None else _goal(reach)
     given = _bounds(bound, bounds)
-    fitted, panel, written = model_and_panel(model, data, config, overrides, store, device=None)
+    fitted, panel, written = model_and_panel(model, data, config, overrides, device=None)
+    panel, current = of_stores(store, panel, plan and written.file(plan))
     limits = _limits(written, given, groups)
     with terminal.working(f"planning {counted(panel.n_stores, 'store')}"):
         found = fitted.optimize(
             horizon,
             budget,
             panel=panel,
-            plan=plan and written.file(plan),
+            plan=current,
             **limits,
             quantile=quantile,
             reach=goal,
@@ -242,17 +244,12 @@ def next_experiment(
     terminal.start(quiet=quiet, json=json)
     kind = checked_format(out, format, TABLES, force=force, json=json)
     given = _bounds(bound, bounds)
-    fitted, panel, written = model_and_panel(model, data, config, overrides, store, device=None)
+    fitted, panel, written = model_and_panel(model, data, config, overrides, device=None)
+    panel, current = of_stores(store, panel, plan and written.file(plan))
     limits = _limits(written, given, groups)
     with terminal.working(f"planning {counted(panel.n_stores, 'store')}"):
         frame = fitted.next_experiment(
-            horizon,
-            budget,
-            panel=panel,
-            plan=plan and written.file(plan),
-            **limits,
-            steps=steps,
-            error=error,
+            horizon, budget, panel=panel, plan=current, **limits, steps=steps, error=error
         )
     return write_answer(frame, out, kind, force=force)
 
@@ -283,8 +280,10 @@ def compare(
     kind = checked_format(out, format, TABLES, force=force, json=json)
     if len({path.stem for path in plan}) < len(plan):
         raise typer.BadParameter("two plans have the same file name; rename one")
-    fitted, panel, written = model_and_panel(model, data, config, overrides, store, device=None)
-    frame = fitted.compare({path.stem: written.file(path) for path in plan}, panel)
+    fitted, whole, written = model_and_panel(model, data, config, overrides, device=None)
+    asked = {path.stem: of_stores(store, whole, written.file(path)) for path in plan}
+    panel = next(iter(asked.values()))[0]
+    frame = fitted.compare({name: planned for name, (_, planned) in asked.items()}, panel)
     return write_answer(frame, out, kind, force=force)
 
 

@@ -91,7 +91,9 @@ def without_stores(source: Source, store: str, date: str, names: Collection[str]
     kept = np.flatnonzero(~np.append(gone, False)[keys.codes])
 
     def fetch(name: str, first: int | None) -> pd.Series[Any]:
-        return source.column(name).iloc[kept[:first]]
+        part = source.column(name).iloc[kept[:first]]
+        categories = isinstance(part.dtype, pd.CategoricalDtype)
+        return part.cat.remove_unused_categories() if categories else part
 
     return Source(source.names, len(kept), fetch, source.notices)
 

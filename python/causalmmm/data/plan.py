@@ -5,14 +5,14 @@ Checks that a plan continues the history. How a forecast uses it belongs to the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causalmmm.data.columns import Column, ColumnCheck, Rule
-from causalmmm.data.keys import Keys, read_keys
+from causalmmm.data.keys import Keys, read_keys, without_stores
 from causalmmm.data.layout import LISTED, Layout, describe_freq
 from causalmmm.data.panel import Panel
 from causalmmm.data.readers import Readable, open_source
@@ -86,6 +86,17 @@ def validate_plan(plan: Readable, panel: Panel, *, controls: bool = True) -> Pla
     Report.of(check.findings).raise_for_errors()
     assert checked is not None
     return checked
+
+
+def plan_of_stores(plan: Readable, panel: Panel, stores: Collection[str]) -> Source:
+    """A plan for these stores of the panel; it may hold rows of the others too, or not."""
+    schema = panel.schema
+    names = (schema.store, schema.date)
+    source = open_source(plan, names.__contains__)
+    if schema.store is None or not set(names) <= set(source.names):
+        return source
+    others = set(panel.stores.tolist()) - set(stores)
+    return without_stores(source, schema.store, schema.date, others)
 
 
 @dataclass
@@ -189,7 +200,7 @@ class _PlanCheck:
                 "plan-store-missing",
                 f"The plan has no rows for {counted(len(missing), 'store')} of the panel: "
                 f"{first_few(missing)}.",
-                "Add their rows, or select() the planned stores from the panel.",
+                "Add their rows, or ask for the planned stores alone: --store, or panel.select().",
                 str(missing[0]),
             )
 

@@ -383,6 +383,7 @@ def test_a_plan_is_followed_and_a_wrong_one_refused(here: Path) -> None:
     good().to_csv("data.csv", index=False)
     plan(good()).to_csv("plan.csv", index=False)
     plan(good()).groupby("shop").tail(4).to_csv("late.csv", index=False)
+    plan(good(4)).to_csv("other.csv", index=False)
     tree = {"schema": SCHEMA, "data": {"path": "data.csv"}}
     Path("mmm.yml").write_text(yaml.safe_dump(tree))
     ok("fit", "-c", "mmm.yml", "-o", "m", "-q", *TINY)
@@ -390,6 +391,10 @@ def test_a_plan_is_followed_and_a_wrong_one_refused(here: Path) -> None:
     frame = pd.read_csv(StringIO(text))
     assert frame.query("series == 'tv'")["mean"].tolist() == pytest.approx([1, 2, 3, 4, 5])
     assert "plan-start" in refused("predict", "m", "--plan", "late.csv")
+    plan(good()).query("shop == 'B'").to_csv("one.csv", index=False)
+    assert "--store" in refused("predict", "m", "--plan", "one.csv")
+    assert ok("predict", "m", "--plan", "one.csv", "--store", "B", "-q").stdout == text
+    assert "unknown-store" in refused("predict", "m", "--plan", "other.csv", "--store", "A")
 
 
 def test_what_is_known_of_edges_is_set_in_the_configuration(

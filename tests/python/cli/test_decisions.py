@@ -62,6 +62,13 @@ def test_an_optimised_plan_goes_into_predict_and_compare(run: Path, tmp_path: Pa
     table = pd.read_csv(tmp_path / "compare.csv").set_index("plan")
     assert table.index.tolist() == ["careful", "best"]
     assert table.loc["careful", "outcome_change"] == 0
+    one = ("--store", "s0000001", "-o", tmp_path / "one.csv", "-q")
+    ok("compare", run, careful, best, *one)
+    spend = known.loc[known["shop_id"] == "s0000001", ["x0", "x1", "x2"]].to_numpy().sum()
+    whole = known[["x0", "x1", "x2"]].to_numpy().sum()
+    one_table = pd.read_csv(tmp_path / "one.csv").set_index("plan")
+    assert one_table.loc["best", "spend"] == pytest.approx(spend, rel=1e-5)
+    assert table.loc["best", "spend"] == pytest.approx(whole, rel=1e-5)
 
 
 def test_bounds_and_groups_come_from_tables(run: Path, tmp_path: Path) -> None:
