@@ -9,11 +9,12 @@ import errno
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 from rich.console import Console
@@ -139,6 +140,22 @@ class Terminal:
 
 
 terminal = Terminal()
+
+
+def say_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Takes the place of ``warnings.showwarning``: what the library warns a user of is a sentence,
+    not a place in its source."""
+    if issubclass(category, UserWarning):
+        return terminal.say(f"warning: {message}", "yellow")
+    text = warnings.formatwarning(message, category, filename, lineno, line)
+    print(text, end="", file=file or sys.stderr)
 
 
 class Commands(TyperGroup):

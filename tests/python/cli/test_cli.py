@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 import causalmmm
 from causalmmm import Panel, Schema
 from causalmmm.cli import app
+from causalmmm.cli.common import say_warning
 from causalmmm.cli.output import table_text
 from causalmmm.engine.training.checkpoint import save_checkpoint
 from causalmmm.files import PARTIAL, exclusive
@@ -395,6 +396,14 @@ def test_a_plan_is_followed_and_a_wrong_one_refused(here: Path) -> None:
     assert "--store" in refused("predict", "m", "--plan", "one.csv")
     assert ok("predict", "m", "--plan", "one.csv", "--store", "B", "-q").stdout == text
     assert "unknown-store" in refused("predict", "m", "--plan", "other.csv", "--store", "A")
+
+
+def test_a_warning_of_the_library_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    say_warning(UserWarning("effects are too large"), UserWarning, "fit.py", 3)
+    say_warning(FutureWarning("a keyword goes away"), FutureWarning, "pandas.py", 4)
+    said = capsys.readouterr().err
+    assert said.startswith("warning: effects are too large\n")
+    assert "pandas.py:4: FutureWarning: a keyword goes away" in said
 
 
 def test_what_is_known_of_edges_is_set_in_the_configuration(
