@@ -47,11 +47,21 @@ class PretrainedGraphs(nn.Module):
         super().__init__()
         nodes = len(kind.roles)
         self.kind, self.network, self.familiarity = kind, network, familiarity
+        self.groups = groups
         self.calendar = CalendarBaseline(nodes, groups)
         self.register_buffer("positive", kind.positive)
         self.register_buffer("panel", torch.zeros(1, nodes, nodes, network.width))
         self.register_buffer("panel_stores", torch.zeros(1))
         self.requires_grad_(False)
+
+    def of(self, nodes: Sequence[int]) -> PretrainedGraphs:
+        """Reads some of the series, which alone it is shown, with the same network."""
+        if len(nodes) == len(self.kind.roles):
+            return self
+        some = list(nodes)
+        roles = tuple(self.kind.roles[i] for i in some)
+        kind = replace(self.kind, roles=roles, positive=self.positive[some][:, some])
+        return PretrainedGraphs(kind, self.groups, self.network, self.familiarity)
 
     def forward(self, batch: Batch) -> Tensor:
         """Log Bayes factors [B, N, N] of every edge, from context rows; zero on the diagonal."""

@@ -6,7 +6,8 @@ All in the scaled units of the batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 from typing import Generic, TypeVar
 
 import torch
@@ -107,7 +108,9 @@ def store_posterior(
     """Posterior of these stores, fitted or new, from their own rows."""
     count = draws or regression.config.draws
     chosen = list(regression.receivers) if receivers is None else list(receivers)
-    known = Lazily(chosen, lambda j: know(regression, observed, j))
+    edges = regression.edges
+    read = cache(lambda: None if edges is None else edges(observed))
+    known = Lazily(chosen, lambda j: know(regression, observed, j, read()))
     drawn = Lazily(chosen, lambda j: draw_calibrated(regression, known[j], observed, count, seed))
     return StorePosterior(regression, observed, known, drawn, count)
 
@@ -120,8 +123,7 @@ def responses_of(known: Known, drawn: Draws, some: slice) -> Tensor:
 
 @torch.no_grad()
 def graphs(stores: StorePosterior, seed: int = 1) -> PairTable:
-    """Edges and effects of every pair; probabilities are the prior's too where the regression has
-    ``edges``, effects are its own."""
+    """Edges and effects of every pair."""
     observed = stores.observed
     rows = observed.mask.to(torch.float64)
     columns: list[list[Tensor]] = []
@@ -143,10 +145,7 @@ def graphs(stores: StorePosterior, seed: int = 1) -> PairTable:
         ends = quantiles(added, _ENDS)
         parts = (known.inclusion.probability, added.mean(0), ends[0], ends[1])
         columns.append([of_nodes(part, known, observed.x.shape[1]) for part in parts])
-    table = PairTable(*(torch.stack(parts, -1) for parts in zip(*columns, strict=True)))
-    if (edges := stores.regression.edges) is None:
-        return table
-    return replace(table, probability=edges(table.probability, observed))
+    return PairTable(*(torch.stack(parts, -1) for parts in zip(*columns, strict=True)))
 
 
 def of_nodes(part: Tensor, known: Known, nodes: int, dim: int = -1) -> Tensor:

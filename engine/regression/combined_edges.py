@@ -1,12 +1,14 @@
 """Edges of the response regression and of the pretrained prior as one: their log odds averaged.
 
-Only probabilities of edges are combined. Effects, contributions and forecasts stay the regression's
-own: as a prior of its edges, the network made intervals of contributions too narrow.
+The regression sees how well effects explain a store, the prior what edges of such panels look like.
+Graphs and everything that is weighed by graphs (contributions, forecasts, decisions) take the
+combined probabilities; effects while an edge is present are the regression's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,12 +26,37 @@ REGRESSION_WEIGHT = 1 / 3
 _SURE = 1e-4  # evidence of either counts up to this distance from zero and one
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What the prior reads in B stores.
+
+    log_odds  [B, N, N] of every edge;  settled  bool [B, N, N], pairs that stay the regression's.
+    """
+
+    log_odds: Tensor
+    settled: Tensor
+
+    def combined(self, own: Tensor, senders: Sequence[int], receiver: int) -> Tensor:
+        """[B, n] from the regression's own probabilities of a receiver's senders."""
+        some = torch.tensor(senders)
+        read, settled = (
+            part[..., receiver].index_select(1, some) for part in (self.log_odds, self.settled)
+        )
+        odds = torch.logit(own, eps=_SURE)
+        both = torch.sigmoid(REGRESSION_WEIGHT * odds + (1 - REGRESSION_WEIGHT) * read)
+        return torch.where(settled, own, both)
+
+
 class CombinedEdges(nn.Module):
-    """Combines probabilities of edges, store by store; the same in whatever company a store is.
+    """Reads stores for the regression; a store's reading is the same in whatever company it is.
 
     graphs   the pretrained prior for series like the panel's, reading stores alone.
     given    [N, N], probability of every edge before any data, as the prior has it.
-    settled  bool [N, N], pairs that stay the regression's.
+    settled  bool [N, N], pairs that stay the regression's; so do all pairs of stores whose history
+             is too short for the prior or unlike all its laws.
+
+    What drives a receiver is read without the series that are forbidden to (``given`` is zero), so
+    that these have no influence on it by a bit.
     """
 
     given: Tensor
@@ -38,38 +65,53 @@ class CombinedEdges(nn.Module):
     def __init__(self, graphs: PretrainedGraphs, given: Tensor, settled: Tensor) -> None:
         super().__init__()
         self.graphs = graphs
-        self.register_buffer("given", given.clamp(_SURE, 1 - _SURE))
+        self.register_buffer("given", given)
         self.register_buffer("settled", settled)
+        receivers: dict[tuple[int, ...], list[int]] = {}  # by the series that they are read with
+        for j in range(len(given)):
+            held = tuple(i for i in range(len(given)) if i == j or bool(given[i, j] > 0))
+            if len(held) > 1:
+                receivers.setdefault(held, []).append(j)
+        # no list of modules: all read with the network of ``graphs``, which is kept once
+        self._readers = tuple((held, to, graphs.of(held)) for held, to in receivers.items())
 
     @torch.no_grad()
-    def forward(self, probability: Tensor, observed: Observed) -> Tensor:
-        """[B, N, N] from the regression's; the regression's where a history is too short for the
-        prior or unlike all its laws.
-
-        The prior reads one store at a time: its answers do not depend on others by a bit.
-        """
+    def forward(self, observed: Observed) -> Reading:
+        """The prior reads one store at a time, so that its answers do not depend on others by a
+        bit; an exported file reads all at once."""
         if exporting():
-            return self._of(probability, observed)
-        every = torch.arange(len(probability)).split(1)
-        return torch.cat([self._of(probability[k], observed.select(k)) for k in every])
+            return self._read(observed)
+        stores = torch.arange(len(observed.x)).split(1)
+        parts = [self._read(observed.select(store)) for store in stores]
+        return Reading(*(torch.cat(part) for part in zip(*map(_parts, parts), strict=True)))
 
-    def _of(self, own: Tensor, observed: Observed) -> Tensor:
-        rows = observed.mask
-        statistics = self.graphs.statistics(
-            Batch(
-                x=observed.x.to(torch.float32),
+    def _read(self, observed: Observed) -> Reading:
+        rows, x = observed.mask, observed.x.to(torch.float32)
+        short = rows.to(torch.float32).sum(-1) < LEAST_STEPS
+        none = torch.zeros_like(observed.x[..., 0])
+        odds = [none] * len(self.given)  # by receiver, [B, N]
+        silent = [torch.ones_like(short)] * len(self.given)
+        for held, receivers, graphs in self._readers:
+            some = torch.tensor(held)
+            batch = Batch(
+                x=x.index_select(1, some),
                 basis=observed.basis.to(torch.float32),
                 context=observed.x[:, :0],
                 context_mask=rows,
                 target_mask=rows,
                 store=observed.store,
             )
-        )
-        read = torch.sigmoid(self.graphs.log_bf(statistics) + torch.logit(self.given))
-        odds, prior_odds = (torch.logit(p.to(torch.float64), eps=_SURE) for p in (own, read))
-        both = torch.sigmoid(REGRESSION_WEIGHT * odds + (1 - REGRESSION_WEIGHT) * prior_odds)
-        silent = (rows.to(torch.float32).sum(-1) < LEAST_STEPS) | self.graphs.unlike(statistics)
-        return torch.where(self.settled | silent.view(-1, 1, 1), own, both)
+            statistics = graphs.statistics(batch)
+            log_bf, unlike = graphs.log_bf(statistics), graphs.unlike(statistics)
+            place = [held.index(i) if i in held else 0 for i in range(len(odds))]
+            for j in receivers:
+                column = log_bf[..., held.index(j)].index_select(1, torch.tensor(place))
+                given = self.given[:, j].clamp(_SURE, 1 - _SURE)
+                read = torch.sigmoid(column + torch.logit(given)).to(torch.float64)
+                odds[j] = torch.logit(read, eps=_SURE)
+                silent[j] = short | unlike
+        settled = self.settled | torch.stack(silent, -1).unsqueeze(1)
+        return Reading(torch.stack(odds, -1), settled)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors by name, and the rest as JSON holds it."""
@@ -88,3 +130,7 @@ class CombinedEdges(nn.Module):
         edges = CombinedEdges(graphs, tensors["given"], tensors["settled"])
         edges.load_state_dict(tensors)
         return edges
+
+
+def _parts(reading: Reading) -> tuple[Tensor, Tensor]:
+    return reading.log_odds, reading.settled

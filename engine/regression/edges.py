@@ -6,7 +6,7 @@ Shapes and shared effects come from the fit; nothing here changes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ _BORROWED = 8.0  # stores' worth of weight of a pair's given prior against other
 _TRUST = 0.7  # what evidence of edges counts, as the family is never quite right (Gruenwald, 2012)
 _ODDS = torch.linspace(-6, 6, 9, dtype=torch.float64)  # grid of log odds around the given
 _SURE = 1e-6
+_MARGINAL_ROUNDS = 16
+_MOST_ODDS = 30.0  # a sender's term in the log weights of subsets
 _VALUES_AT_ONCE = 500_000  # of the sum over subsets
 
 
@@ -95,6 +97,30 @@ def inclusion(moments: Moments, slab: Slab) -> Inclusion:
     if undecided <= MOST_EXACT:
         return _exact(moments, slab)
     return Inclusion(_propagated(moments, slab), None, None)
+
+
+def with_marginals(found: Inclusion, probability: Tensor) -> Inclusion:
+    """The posterior over subsets nearest to ``found`` with these inclusion probabilities [B, n].
+
+    Nearest in relative entropy: log weights get a term per sender (Csiszar, 1975), one sender after
+    the other, in rounds (Deming & Stephan, 1940). How senders stand in for one another stays.
+    """
+    if found.subsets is None or found.weights is None:
+        return replace(found, probability=probability)
+    subsets, start = found.subsets, found.weights.clamp_min(1e-300).log()
+    wanted = torch.logit(probability, eps=_SURE)
+
+    def weigh(odds: Tensor) -> Tensor:
+        return (start + odds @ subsets.mT).softmax(-1)
+
+    def step(state: State, turn: State) -> tuple[State, State]:
+        off = wanted - torch.logit(weigh(state[0]) @ subsets, eps=_SURE)
+        odds = (state[0] + off * turn[0]).clamp(-_MOST_ODDS, _MOST_ODDS)
+        return (odds,), (odds,)
+
+    turns = torch.eye(subsets.shape[1], dtype=subsets.dtype).repeat(_MARGINAL_ROUNDS, 1)
+    path = roll(step, (torch.zeros_like(probability),), (turns,))
+    return Inclusion(probability, subsets, weigh(path[0][-1]))
 
 
 @exports_whole

@@ -14,8 +14,15 @@ from torch import Tensor
 from causalmmm.engine.ops.counted import as_normal, as_uniform, counted
 from causalmmm.engine.ops.export_switch import exporting
 from causalmmm.engine.ops.scan import State, roll
+from causalmmm.engine.regression.combined_edges import Reading
 from causalmmm.engine.regression.design import Observed
-from causalmmm.engine.regression.edges import Inclusion, Slab, inclusion, sender_moments
+from causalmmm.engine.regression.edges import (
+    Inclusion,
+    Slab,
+    inclusion,
+    sender_moments,
+    with_marginals,
+)
 from causalmmm.engine.regression.fit import Choice, base_problem, sender_unit
 from causalmmm.engine.regression.level import Shifts, relevance, shifted, with_own_shifts
 from causalmmm.engine.regression.marginal import posterior
@@ -67,8 +74,11 @@ class Draws:
 
 
 @torch.no_grad()
-def know(regression: Regression, observed: Observed, receiver: int) -> Known:
-    """Level shifts, noise and edges of a receiver in these stores."""
+def know(
+    regression: Regression, observed: Observed, receiver: int, reading: Reading | None = None
+) -> Known:
+    """Level shifts, noise and edges of a receiver in these stores; with what the prior reads in
+    them, probabilities of edges are its too."""
     fitted, config = regression.receivers[receiver], regression.config
     choice = Choice(fitted.shared_scale, fitted.own_lag, fitted.rho, fitted.warm)
     plain = base_problem(
@@ -105,6 +115,9 @@ def know(regression: Regression, observed: Observed, receiver: int) -> Known:
     slab = Slab(fitted.effect_mean, fitted.effect_sd, fitted.log_odds, problem.design.positive)
     if fitted.senders:
         found = inclusion(sender_moments(problem, fitted.theta, log_noise), slab)
+        if reading is not None:
+            own = found.probability
+            found = with_marginals(found, reading.combined(own, fitted.senders, receiver))
     else:
         found = Inclusion(observed.x[:, :0, 0], None, None)
     reference = regression.reference if fitted.shared_scale else None

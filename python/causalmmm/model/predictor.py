@@ -79,7 +79,7 @@ class Predictor:
         window leaves open about the shape of the response curve. Rows with a probability below
         ``threshold`` are left out. Of the response regression on weekly panels, probabilities are
         its own and the pretrained prior's together, which are better calibrated (its own alone with
-        ``structure="evidence"``); effects stay its own.
+        ``structure="evidence"``); effects given the edge stay its own.
 
         >>> list(model.graphs(threshold=0.5))
         ['store', 'source', 'target', 'probability', 'effect', 'lower', 'upper']

@@ -15,6 +15,7 @@ from causalmmm.engine.regression.edges import (
     _propagated,
     all_subsets,
     inclusion,
+    with_marginals,
 )
 from causalmmm.engine.regression.marginal import Moments, posterior
 
@@ -126,3 +127,23 @@ def test_the_sum_over_twelve_senders_is_that_of_one_subset_after_the_other() -> 
     expected = torch.cat(values).softmax(0)
     weights = found.weights[0, some]
     torch.testing.assert_close(weights / weights.sum(), expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_marginals_are_met_by_a_term_per_sender_alone(seed: int) -> None:
+    """Then no posterior with these marginals is nearer (Csiszar, 1975)."""
+    senders = 5
+    h, y = draw(seed, senders)
+    h[..., 1] = h[..., 0] + 0.3 * h[..., 1]  # stand in for each other
+    found = inclusion(at_unit_noise(h, y), slab(senders))
+    other = torch.logit(torch.tensor([[0.02, 0.97, 0.5, 0.1, 0.7]], dtype=torch.float64))
+    wanted = torch.sigmoid(torch.logit(found.probability, eps=1e-4) / 3 + other * 2 / 3)
+    met = with_marginals(found, wanted)
+    assert met.weights is not None
+    assert found.weights is not None
+    assert met.subsets is not None
+    torch.testing.assert_close(met.weights @ met.subsets, wanted, atol=2e-3, rtol=0)
+    ratio = (met.weights / found.weights).log()[0].numpy()
+    columns = np.c_[np.ones(len(ratio)), met.subsets.numpy()]
+    left = ratio - columns @ np.linalg.lstsq(columns, ratio, rcond=None)[0]
+    assert np.abs(left).max() < 1e-8

@@ -101,16 +101,29 @@ def test_a_store_has_the_same_graph_in_other_company(fit: Fit) -> None:
 
 def test_short_or_unlike_histories_keep_what_the_regression_says(fit: Fit) -> None:
     model, panel, _ = fit
-    edges = deepcopy(model.model_.edges)
-    nodes, stores = len(panel.nodes), np.arange(2)
-    probability = torch.full((2, nodes, nodes), 0.5, dtype=torch.float64)
+    edges, target = deepcopy(model.model_.edges), len(panel.nodes) - 1
+    stores, senders = np.arange(2), list(range(target))
+    own = torch.full((2, target), 0.5, dtype=torch.float64)
     observed = observed_stores(model._windows(panel.data), panel, stores)
-    assert not torch.equal(edges(probability, observed), probability)
+    assert not torch.equal(edges(observed).combined(own, senders, target), own)
     few = panel.split(60 - LEAST_STEPS + 1)[0]
     short = observed_stores(model._windows(few.data), few, stores)
-    assert torch.equal(edges(probability, short), probability)
+    assert torch.equal(edges(short).combined(own, senders, target), own)
     edges.graphs.familiarity.farthest.fill_(1e-9)
-    assert torch.equal(edges(probability, observed), probability)
+    assert torch.equal(edges(observed).combined(own, senders, target), own)
+
+
+def test_what_is_weighed_by_graphs_is_weighed_by_the_combined_ones(fit: Fit) -> None:
+    """Drawn graphs have an edge as often as the table of graphs says."""
+    model, panel, _ = fit
+    windows, target = model._windows(panel.data), panel.nodes[-1]
+    known = model._answers(windows, panel)._posterior(np.arange(2)).known[len(panel.nodes) - 1]
+    uniform = torch.rand(20_000, 2, len(known.fitted.senders), generator=torch.manual_seed(0))
+    often = known.inclusion.draw(uniform.double()).mean(0)  # [B, n]
+    table = keyed(model.graphs())["probability"]
+    for b, store in enumerate(panel.stores.tolist()):
+        expected = [table[store, panel.nodes[i], target] for i in known.fitted.senders]
+        np.testing.assert_allclose(often[b].numpy(), expected, atol=0.015)
 
 
 def test_months_are_in_no_law(fit: Fit) -> None:
