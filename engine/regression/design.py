@@ -179,7 +179,8 @@ class Design:
         felt, lead = self.entering(response), response.shape[:-3]
         known = torch.cat([self.terms, self.y.unsqueeze(-1)], -1)  # [B, T, Q + 1]
         first = felt.movedim(-3, 0)  # [B, ..., n, T]: one product a store, and terms are not copied
-        side = (first.flatten(1, -2) @ known).view(*first.shape[:-1], -1).movedim(0, -3)
+        side = (first.flatten(1, -2) @ known).view(*first.shape[:-1], known.shape[-1])
+        side = side.movedim(0, -3)
         fixed = (self.terms.mT @ known).expand(*lead, -1, -1, -1)
         cross, inner = side[..., :-1], felt @ felt.mT
         top = torch.cat([fixed[..., :-1], cross.mT], -1)
