@@ -273,7 +273,9 @@ def _search(
     half = linalg.solve_factor(found.root, cross)
     inner = (before @ before.mT - half.mT @ half) / noise.square()  # [B, G, G]
     own = (before.square().sum(-1) - half.square().sum(1)) / noise.squeeze(-1).square()  # [B, G]
-    size = len(edges) if exporting() else max(1, _GAINS_AT_ONCE // edges.shape[1] ** 2)
+    if exporting():
+        return _Search(edges, _gains(edges, own, inner, pull))
+    size = max(1, _GAINS_AT_ONCE // edges.shape[1] ** 2)
     pieces = zip(*(part.split(size) for part in (edges, own, inner, pull)), strict=True)
     return _Search(edges, torch.cat([_gains(*piece) for piece in pieces]))
 
