@@ -7,7 +7,9 @@ its own, and the least CPU time counts: what a busy machine adds is no property 
 Byte code is kept in a folder of this run, as pip leaves it with an installed package; two rows
 show what a command takes where ``PYTHONDONTWRITEBYTECODE`` has every process compile its imports.
 Rows of other labels that are recorded already stay, so that two revisions lie side by side: put the
-other's ``python`` folder before this one's on PYTHONPATH and name it by ``--revision``.
+other's ``python`` folder before this one's on PYTHONPATH and name it by ``--revision``. The column
+``cpu`` tells which rows were measured on one machine and may be compared. "import of torch and
+pandas" is the part of a command that is none of this package's.
 """
 
 from __future__ import annotations
@@ -41,6 +43,12 @@ before = time.process_time()
 OnnxModel(sys.argv[1], threads=1)
 print(time.process_time() - before)
 """
+IMPORT = """
+import time
+before = time.process_time()
+import torch, pandas
+print(time.process_time() - before)
+"""
 FIT = """
 import sys
 from causalmmm import CausalMMM
@@ -66,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
             _command(options, "predict", run, "--data", panel),
             _printed(options, "export (in a process that has the model)", EXPORT, run, file),
             _printed(options, "load of the exported file", LOAD, file),
+            _printed(options, "import of torch and pandas", IMPORT),
         ]
         os.environ.update(
             PYTHONDONTWRITEBYTECODE="1", PYTHONPYCACHEPREFIX=str(Path(folder) / "none")
@@ -73,7 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
         for words in (("graph", run, "--data", panel), ("predict", run, "--data", panel)):
             row = _command(options, *words)
             rows.append({**row, "what": f"{row['what']}, byte code not kept"})
-    rows = [{"label": options.label, "revision": options.revision, **row} for row in rows]
+    cpu = environment()["machine"]["cpu"]
+    rows = [
+        {"label": options.label, "revision": options.revision, "cpu": cpu, **row} for row in rows
+    ]
     print(table(rows, ["label", "what"], ["cpu_seconds", "seconds"]))
     others = [r for r in read_rows(options.out / "startup.csv") if r["label"] != options.label]
     record(options.out, "startup", [*others, *rows], vars(options))
