@@ -211,8 +211,6 @@ def _unfitted(
     threshold: float,
 ) -> tuple[Panel, pd.DataFrame]:
     """Panel and edges of a table that no model was fitted on; all its stores inform each other."""
-    import warnings
-
     from causalmmm.model.parameters import check_parameters
 
     with needing("the pretrained prior"):
@@ -223,14 +221,8 @@ def _unfitted(
     given = {name: parameters[name] for name in BEFOREHAND if name in parameters}
     panel = read_panel(settings)
     chosen = panel.select(store) if store else panel
-    with (
-        terminal.working(f"reading the graphs of {counted(panel.n_stores, 'store')}"),
-        warnings.catch_warnings(record=True) as caught,
-    ):
-        warnings.simplefilter("always", UserWarning)
+    with terminal.working(f"reading the graphs of {counted(panel.n_stores, 'store')}"):
         frame = pretrained_graphs(panel, threshold=threshold, **given)
-    for warning in caught:
-        terminal.say(f"warning: {warning.message}", "yellow")
     return chosen, frame[frame["store"].isin(chosen.stores)].reset_index(drop=True)
 
 

@@ -110,6 +110,23 @@ class Terminal:
         if not self.quiet:
             self.errors.print(Text(text, style=style), soft_wrap=True)
 
+    def warn(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        """In place of ``warnings.showwarning``: what the library warns of, without its line of
+        code. Told when quiet, too."""
+        if issubclass(category, UserWarning):
+            text = Text(f"warning: {message}", style="yellow")
+            self.errors.print(text, soft_wrap=True)
+        else:
+            sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
     def result(self, value: Any) -> None:
         """The command's JSON answer on standard output."""
         typer.echo(json.dumps(value, indent=2, default=str))
@@ -164,7 +181,9 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         terminal.start()
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = terminal.warn
+                return super().invoke(ctx)
         except RefusedInput as error:
             _exit_refused(error.report.summary, error.report)
         except BrokenPipeError:  # the reader of our output has exited: not an error

@@ -75,8 +75,6 @@ def evaluate(
     causalmmm evaluate runs/a --tests holdout --plan actual -o metrics.csv
     causalmmm evaluate runs/a --tests holdout,refresh,placebo -o trust.png
     """
-    import warnings
-
     from causalmmm.evaluation.trials import TRIALS
     from causalmmm.evaluation.trust import trust
     from causalmmm.simulation import Truth
@@ -100,14 +98,10 @@ def evaluate(
         )
     fitted, panel, _ = model_and_panel(model, data, config, overrides, device=device, seed=seed)
     true_graphs = None if truth is None else Truth.load(truth)
-    with terminal.working("evaluating"), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with terminal.working("evaluating"):
         frame = fitted.evaluate(
             panel, true_graphs, names, horizon=horizon, origins=origins, plan=plan
         )
-    for warning in caught:
-        if warning.category is UserWarning:
-            terminal.say(f"warning: {warning.message}", "yellow")
     if out is None and not json and format is None:
         show_metrics(frame)
     else:

@@ -166,6 +166,9 @@ def test_experiments_make_a_model_of_their_own(run: Path, tmp_path: Path) -> Non
     out = tmp_path / "calibrated"
     done = ok("calibrate", run, table, "-o", out, "--json")
     told = json.loads(done.stdout)["experiments"]
+    warned = " ".join(done.stderr.split())
+    assert "warning: The experiment x1 in s0000001" in warned
+    assert ".py" not in warned, "a warning is no line of code"
     assert [row["channel"] for row in told] == ["x0", "x1"]
     assert told[0]["after"] == pytest.approx(1000, abs=300)
     answers = [ok("roi", model, "--total").stdout for model in (run, out)]
