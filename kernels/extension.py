@@ -1,15 +1,21 @@
-"""Whether the compiled extension ``causalmmm._C`` is there, and what its CPU operators take."""
+"""Who computes an operator: whether the compiled extension ``causalmmm._C`` is there, what its CPU
+operators take, and where Triton's kernels compute instead."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
+MAX_TILE = 1 << 14  # numbers of a tile: 32 for each thread of sixteen warps
 _SUFFIXES = (".h", ".cpp", ".cu")
 
 
@@ -52,3 +58,27 @@ BUILT = _is_built()  # a source tree has no extension without a build
 def float32_on_cpu(x: Tensor) -> bool:
     """Whether a tensor is of the one kind that operators without a GPU form take."""
     return x.device.type == "cpu" and x.dtype == torch.float32
+
+
+def by_triton(x: Tensor) -> bool:
+    """Whether Triton's kernels compute for a tensor: on a GPU, or in Triton's interpreter."""
+    return (x.is_cuda or os.environ.get("TRITON_INTERPRET") == "1") and _triton_installed()
+
+
+def takes(x: Tensor, tile: Sequence[int], fits: bool = True) -> bool:
+    """Whether a fused operator takes tensors like ``x``: float32 on a CPU; where Triton computes,
+    if a program can hold a tile of these sides, and ``fits``."""
+    if by_triton(x):
+        held = prod(padded(side) for side in tile) <= MAX_TILE
+        return x.dtype == torch.float32 and held and fits
+    return float32_on_cpu(x)
+
+
+def padded(size: int) -> int:
+    """The power of two that a side of a tile of this size takes."""
+    return 1 << max(size - 1, 0).bit_length()
+
+
+@cache
+def _triton_installed() -> bool:
+    return find_spec("triton") is not None

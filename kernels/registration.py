@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 _LIBRARY = torch.library.Library("causalmmm", "FRAGMENT")
+FUNCTIONS: dict[str, Callable[..., Any]] = {}  # what computes each operator, by its qualified name
 
 
 class Operator:
@@ -19,6 +20,7 @@ class Operator:
 
     def __init__(self, name: str, function: Callable[..., Any], schema: str | None) -> None:
         self._qualified = f"causalmmm::{name}"
+        FUNCTIONS[self._qualified] = function
         signature = schema or torch.library.infer_schema(function, mutates_args=())
         _LIBRARY.define(name + signature, tags=(torch.Tag.pt2_compliant_tag,))
         _LIBRARY.impl(name, function, "CompositeExplicitAutograd")

@@ -3,12 +3,15 @@ and the instruction sets of compiled operators."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from causalmmm import CausalMMM, Panel, Schema
 
@@ -55,13 +58,46 @@ def many() -> Panel:
     return draw(120, seed=9)
 
 
-@pytest.fixture(params=["portable", "avx2", "avx512"])
-def level(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The compiled operators by each instruction set of this processor in turn."""
+_LEVELS = ["portable", "avx2", "avx512"]
+
+
+@contextmanager
+def cpu_level(name: str) -> Iterator[None]:
+    """Within this context compiled operators use this instruction set; skips without it."""
     extension = pytest.importorskip("causalmmm._C", reason="needs the compiled extension")
     try:
-        before = extension.set_cpu_level(request.param)
+        before = extension.set_cpu_level(name)
     except ValueError:
-        pytest.skip(f"this processor has no {request.param}")
-    yield request.param
+        pytest.skip(f"this processor has no {name}")
+    yield
     extension.set_cpu_level(before)
+
+
+@pytest.fixture(params=_LEVELS)
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The compiled operators by each instruction set of this processor in turn."""
+    with cpu_level(request.param):
+        yield request.param
+
+
+# Where the fused operators compute. Triton decides at import whether it interprets, so that has a
+# process of its own: `tests/kernels/test_fused.py`.
+_GPU = pytest.param(
+    "gpu",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+    ],
+)
+_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@pytest.fixture(params=["interpreted"] if _INTERPRETED else [*_LEVELS, _GPU])
+def place(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """The fused operators on a CPU by each of its instruction sets, on a GPU, and in Triton's
+    interpreter, in turn: the device on which to call them."""
+    if request.param not in _LEVELS:
+        yield torch.device("cuda" if request.param == "gpu" else "cpu")
+        return
+    with cpu_level(request.param):
+        yield torch.device("cpu")

@@ -73,6 +73,13 @@ def straight(cubin: bytes, trips: float) -> Counts:
     return once + repeated.times(trips)
 
 
+def spills_in_loops(cubin: bytes) -> int:
+    """Instructions inside loops that move registers to local memory or back."""
+    names, loops = _parse(cubin)
+    inside = {i for first, last in loops for i in range(first, last + 1)}
+    return sum(names[i].startswith(("LDL", "STL")) for i in inside)
+
+
 def _count(names: list[str]) -> Counts:
     names = [name for name in names if name not in _IDLE]
     return Counts(

@@ -40,7 +40,7 @@ from causalmmm.engine.training.cuda_graphs import Updates
 from causalmmm.engine.training.schedule import parameter_groups, stores_per_update
 from causalmmm.kernels.response import reference as response
 
-_OPTIONS: dict[str, Any] = {
+OPTIONS: dict[str, Any] = {
     "rate": 1e-3,
     "temperature": 1.0,
     "seed": 1,
@@ -116,11 +116,11 @@ def measure(nodes: int, steps: int, hidden: int, rounds: int, compiled: bool) ->
     )
 
     def operators() -> None:
-        update(batch, **_OPTIONS)
+        update(batch, **OPTIONS)
 
     def plain() -> None:
         with plain_pytorch():
-            update(batch, **_OPTIONS)
+            update(batch, **OPTIONS)
 
     ways: dict[str, Callable[[], None]] = {"operators": operators, "plain PyTorch": plain}
     if compiled:
@@ -129,7 +129,7 @@ def measure(nodes: int, steps: int, hidden: int, rounds: int, compiled: bool) ->
         def by_compile() -> None:
             with plain_pytorch():
                 update.model = whole  # type: ignore[assignment]
-                update(batch, **_OPTIONS)
+                update(batch, **OPTIONS)
                 update.model = model
 
         ways["torch.compile of it"] = by_compile

@@ -86,7 +86,7 @@ def response_terms(
     both for the shared effect alone and given that regression's other senders.
     """
     arguments = (residual, ar_weights, responses, solver, basis, beta, log_noise, active)
-    if compiled.supported(residual) and not exporting():
+    if compiled.supported(residual, beta.shape[-1]) and not exporting():
         scales = (RIDGE, CLIP, FLAT)
         return ResponseTerms(*compiled.response_terms(*arguments, context_mask, scales))
     return _response_terms(*arguments, context_mask)

@@ -47,7 +47,7 @@ def window_statistics(
     per store, the ridge VAR(lags): B = (Z'Z + c I)^-1 Z'Y, its posterior covariance, and for every
     ordered pair the group statistic b' (P_ii)^-1 b / s_j^2 (Wald, under the ridge prior).
     """
-    if compiled.supported(residual) and not exporting():
+    if compiled.supported(residual, lags) and not exporting():
         series = residual, received, active
         scales = (RIDGE, CLIP, FLAT)
         return WindowStatistics(*compiled.window_statistics(*series, context_mask, lags, scales))

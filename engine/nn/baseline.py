@@ -97,7 +97,7 @@ class CalendarBaseline(nn.Module):
     def explain(self, batch: Batch, spend: Tensor) -> Residuals:
         """What the calendar leaves of a batch; ``spend``, bool [N], are series for which zero means
         no spend."""
-        if compiled.supported(batch.x) and not exporting():
+        if compiled.supported(batch.x, batch.basis.shape[-1]) and not exporting():
             received, sent, active, coefficients, solver, spread = compiled.calendar_residuals(
                 *(batch.x, batch.basis, batch.context_mask, batch.target_mask, spend),
                 *(self.shared, self.log_ridge),

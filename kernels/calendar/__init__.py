@@ -1,14 +1,15 @@
-"""Calendar operator: every series of a store less its regression on the calendar, on a CPU.
+"""Calendar operator: every series of a store less its regression on the calendar.
 
-Compiled, vectorised and threaded over stores. Its plain PyTorch form is ``engine.nn.baseline``,
-which decides who computes; nothing is decided here.
+Fused: on a CPU compiled, vectorised and threaded over stores, on a GPU by Triton, one program a
+store. Its plain PyTorch form is ``engine.nn.baseline``, which decides who computes; nothing is
+decided here.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from causalmmm.kernels.extension import BUILT, float32_on_cpu
+from causalmmm.kernels.extension import BUILT, takes
 
 _COMPILED = BUILT
 if _COMPILED:
@@ -17,7 +18,8 @@ if _COMPILED:
 __all__ = ["calendar_residuals", "supported"]
 
 
-def supported(x: Tensor) -> bool:
-    """Whether the compiled operator is there and takes such series: float32 on a CPU, without
-    gradient."""
-    return _COMPILED and float32_on_cpu(x) and not x.requires_grad
+def supported(x: Tensor, terms: int) -> bool:
+    """Whether the operator is there and takes series like ``x`` [B, N, T], without gradient, and so
+    many terms of a calendar."""
+    side = max(x.shape[1], 2 * terms)
+    return _COMPILED and not x.requires_grad and takes(x, (side, x.shape[2]))

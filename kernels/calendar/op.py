@@ -5,14 +5,21 @@ Nothing is computed here. The extension works on addresses; this module owns the
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from causalmmm import _C
+from causalmmm.kernels.extension import by_triton
 from causalmmm.kernels.memory import addresses, dense
 from causalmmm.kernels.registration import operator
+
+
+def _launches() -> Any:
+    """The Triton kernels' launches; imports Triton only where they are used."""
+    return importlib.import_module("causalmmm.kernels.calendar.triton.launch")
 
 
 @operator("calendar_residuals")
@@ -34,6 +41,9 @@ def calendar_residuals(
     """
     inputs = dense(x, basis, context_mask, target_mask, spend, shared, log_ridge)
     outputs = _outputs(x, basis)
+    if by_triton(x):
+        _launches().forward(inputs, outputs)
+        return outputs
     sizes = (*x.shape, basis.shape[-1])
     threads = torch.get_num_threads()
     _C.calendar_forward(sizes, addresses(inputs), addresses(outputs), threads)
@@ -64,13 +74,16 @@ def backward(
         None if grad is None else grad.contiguous()
         for grad in (grad_residual, grad_coefficients, grad_solver, grad_spread)
     ]
-    runs = -(-len(x) // _C.CALENDAR_RUN)
+    runs = len(x) if by_triton(x) else -(-len(x) // _C.CALENDAR_RUN)
     sums = shared.new_empty(runs, *shared.shape), log_ridge.new_empty(runs, *log_ridge.shape)
-    sizes = (*x.shape, basis.shape[-1])
-    _C.calendar_backward(
-        *(sizes, addresses(inputs), addresses(kept), addresses(incoming)),
-        *(addresses(sums), torch.get_num_threads()),
-    )
+    if by_triton(x):
+        _launches().backward(inputs, kept, incoming, sums)
+    else:
+        sizes = (*x.shape, basis.shape[-1])
+        _C.calendar_backward(
+            *(sizes, addresses(inputs), addresses(kept), addresses(incoming)),
+            *(addresses(sums), torch.get_num_threads()),
+        )
     return sums[0].sum(0), sums[1].sum(0)
 
 

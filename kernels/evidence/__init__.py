@@ -1,14 +1,15 @@
-"""Evidence operators: window statistics, response statistics and their mean field, on a CPU.
+"""Evidence operators: window statistics, response statistics and their mean field.
 
-One compiled operator each, vectorised and threaded over stores, without gradient. Their plain
-PyTorch forms are in ``engine.evidence``, which decides who computes; nothing is decided here.
+One fused operator each, without gradient: on a CPU compiled, vectorised and threaded over stores,
+on a GPU by Triton, one program a store. Their plain PyTorch forms are in ``engine.evidence``, which
+decides who computes; nothing is decided here.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from causalmmm.kernels.extension import BUILT, float32_on_cpu
+from causalmmm.kernels.extension import BUILT, takes
 
 _COMPILED = BUILT
 if _COMPILED:
@@ -16,7 +17,11 @@ if _COMPILED:
 
 __all__ = ["coordinate_ascent", "response_terms", "supported", "window_statistics"]
 
+_MAX_SIDE = 128  # of a regression's Gram matrix in the registers of a program
 
-def supported(x: Tensor) -> bool:
-    """Whether the compiled operators are there and take tensors like ``x``: float32 on a CPU."""
-    return _COMPILED and float32_on_cpu(x)
+
+def supported(x: Tensor, of_node: int = 1) -> bool:
+    """Whether the operators are there and take tensors like ``x`` [B, N, ..], of whose N nodes each
+    has ``of_node`` columns in a regression."""
+    fits = x.shape[1] * of_node <= _MAX_SIDE
+    return _COMPILED and takes(x, x.shape[1:], fits)

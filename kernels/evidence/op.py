@@ -7,17 +7,25 @@ the bound of standardised values and the spread below which a series counts as c
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from causalmmm import _C
+from causalmmm.kernels.extension import by_triton
 from causalmmm.kernels.memory import addresses, dense
 from causalmmm.kernels.registration import operator
 
 Statistics = tuple[Tensor, Tensor, Tensor, Tensor]
 Terms = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def _launches() -> Any:
+    """The Triton kernels' launches; imports Triton only where they are used."""
+    return importlib.import_module("causalmmm.kernels.evidence.triton.launch")
 
 
 @operator("window_statistics")
@@ -33,6 +41,9 @@ def window_statistics(
     from residuals and ``active`` [B, N, T] and the mask [B, T]."""
     outputs = _statistics(residual, lags)
     inputs = dense(residual, received, active, context_mask)
+    if by_triton(residual):
+        _launches().window_statistics(inputs, outputs, lags, scales)
+        return outputs
     sizes = (*residual.shape, lags)
     threads = torch.get_num_threads()
     _C.window_statistics(sizes, tuple(scales), addresses(inputs), addresses(outputs), threads)
@@ -79,6 +90,9 @@ def response_terms(
         *(residual, ar_weights, responses, solver, basis),
         *(beta, log_noise, active, context_mask),
     )
+    if by_triton(residual):
+        _launches().response_terms(inputs, outputs, scales)
+        return outputs
     stores, nodes, components, steps = responses.shape
     sizes = (stores, nodes, components, steps + 1, basis.shape[-1], ar_weights.shape[-1])
     threads = torch.get_num_threads()
@@ -125,6 +139,9 @@ def coordinate_ascent(
     [B, N, N, N]."""
     outputs = xty.new_empty(xty.shape), xty.new_empty(xty.shape)
     inputs = dense(xty, overlap, log_odds)
+    if by_triton(xty):
+        _launches().mean_field(inputs, outputs, spread, sweeps)
+        return outputs
     sizes = (*xty.shape[:2], sweeps)
     threads = torch.get_num_threads()
     _C.mean_field(sizes, spread, addresses(inputs), addresses(outputs), threads)

@@ -1,14 +1,15 @@
 """Likelihood of one-step errors: effects of responses less their calendar, and autoregression.
 
-The public functions live here and choose who computes: the compiled operator in `op`, or, where
-that is not built or cannot take the device or dtype, the plain PyTorch form in `reference`.
+The public functions live here and choose who computes: the fused operator in `op`, compiled on a
+CPU and by Triton on a GPU; or, where that is not built or cannot take size, device or dtype, the
+plain PyTorch form in `reference`.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from causalmmm.kernels.extension import BUILT, float32_on_cpu
+from causalmmm.kernels.extension import BUILT, takes
 from causalmmm.kernels.likelihood import reference
 from causalmmm.kernels.likelihood.reference import ar_prediction, effect_weights, message
 
@@ -51,10 +52,10 @@ def response_nll(
         target_mask: bool [B, T], rows that count; the first never does.
         active: 0 or 1 [B, N, T], rows that count for a series.
 
-    The first six, ``ar_weights`` and ``log_noise`` have gradients; all are float32 for the compiled
+    The first six, ``ar_weights`` and ``log_noise`` have gradients; all are float32 for the fused
     form, else of one dtype.
     """
     arguments = (residual, responses, gate, log_effect, beta, solver, basis, ar_weights, log_noise)
-    if _COMPILED and float32_on_cpu(residual):
+    if _COMPILED and takes(residual, residual.shape[1:]):
         return op.forward(*arguments, context_mask, target_mask, active)
     return reference.response_nll(*arguments, context_mask, target_mask, active)

@@ -5,16 +5,23 @@ Nothing is computed here. The extension works on addresses; this module owns the
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from causalmmm import _C
+from causalmmm.kernels.extension import by_triton
 from causalmmm.kernels.memory import addresses, dense
 from causalmmm.kernels.registration import operator
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def _launches() -> Any:
+    """The Triton kernels' launches; imports Triton only where they are used."""
+    return importlib.import_module("causalmmm.kernels.likelihood.triton.launch")
 
 
 @operator("response_nll")
@@ -38,6 +45,9 @@ def forward(
         *(ar_weights, log_noise, active, context_mask, target_mask),
     )
     nll = log_noise.new_empty(log_noise.shape)
+    if by_triton(residual):
+        _launches().forward(inputs, nll)
+        return nll
     sizes = _sizes(responses, basis, ar_weights)
     _C.likelihood_forward(sizes, addresses(inputs), nll.data_ptr(), torch.get_num_threads())
     return nll
@@ -64,15 +74,18 @@ def backward(
         *(residual, responses, gate, log_effect, beta, solver, basis),
         *(ar_weights, log_noise, active, context_mask, target_mask),
     )
-    runs = -(-len(residual) // _C.LIKELIHOOD_RUN)
+    runs = len(residual) if by_triton(residual) else -(-len(residual) // _C.LIKELIHOOD_RUN)
     of_beta = beta.new_empty(runs, *beta.shape)
     before, after = (residual, responses, gate, log_effect), (solver, ar_weights, log_noise)
     gradients = [*_like(*before), of_beta, *_like(*after)]
     grad_nll = grad_nll.contiguous()
-    _C.likelihood_backward(
-        *(_sizes(responses, basis, ar_weights), addresses(inputs), grad_nll.data_ptr()),
-        *(addresses(gradients), torch.get_num_threads()),
-    )
+    if by_triton(residual):
+        _launches().backward(grad_nll, inputs, gradients)
+    else:
+        _C.likelihood_backward(
+            *(_sizes(responses, basis, ar_weights), addresses(inputs), grad_nll.data_ptr()),
+            *(addresses(gradients), torch.get_num_threads()),
+        )
     gradients[4] = of_beta.sum(0)
     return tuple(gradients)  # type: ignore[return-value]
 

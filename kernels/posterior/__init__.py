@@ -1,14 +1,15 @@
-"""Posterior operators: prior of edges by a mixture of prototypes, and sampled effects, on a CPU.
+"""Posterior operators: prior of edges by a mixture of prototypes, and sampled effects.
 
-Compiled, vectorised and threaded over stores. Their plain PyTorch forms are in ``engine.nn``, which
-decides who computes; nothing is decided here.
+Fused: on a CPU compiled, vectorised and threaded over stores, on a GPU by Triton, one program a
+store. Their plain PyTorch forms are in ``engine.nn``, which decides who computes; nothing is
+decided here.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from causalmmm.kernels.extension import BUILT, float32_on_cpu
+from causalmmm.kernels.extension import BUILT, takes
 
 _COMPILED = BUILT
 if _COMPILED:
@@ -18,5 +19,5 @@ __all__ = ["mixture_prior", "sampled_effects", "supported"]
 
 
 def supported(x: Tensor) -> bool:
-    """Whether the compiled operators are there and take tensors like ``x``: float32 on a CPU."""
-    return _COMPILED and float32_on_cpu(x)
+    """Whether the operators are there and take tensors like ``x`` [B, N, N]."""
+    return _COMPILED and takes(x, x.shape[1:])

@@ -6,14 +6,21 @@ Formulas: ``csrc/posterior/posterior.h``.
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from causalmmm import _C
+from causalmmm.kernels.extension import by_triton
 from causalmmm.kernels.memory import addresses, dense
 from causalmmm.kernels.registration import operator
+
+
+def _launches() -> Any:
+    """The Triton kernels' launches; imports Triton only where they are used."""
+    return importlib.import_module("causalmmm.kernels.posterior.triton.launch")
 
 
 @operator("mixture_prior")
@@ -22,6 +29,9 @@ def _mixture_prior(
 ) -> tuple[Tensor, Tensor, Tensor]:
     inputs = dense(odds, mixture, factor, fixed_prior)
     outputs = _prior_outputs(mixture, factor)
+    if by_triton(odds):
+        _launches().mixture_prior(inputs, outputs, bound)
+        return outputs
     _C.prior_forward(
         *(_prior_sizes(odds, factor), bound, addresses(inputs)),
         *(addresses(outputs), torch.get_num_threads()),
@@ -55,6 +65,9 @@ def _mixture_prior_backward(
 ) -> tuple[Tensor, Tensor]:
     inputs = dense(odds, mixture, factor, fixed_prior)
     incoming = [None if grad is None else grad.contiguous() for grad in (grad_log_prior, grad_kl)]
+    if by_triton(odds):
+        gradients = _launches().mixture_prior_backward(incoming, log_share, inputs, bound)
+        return gradients[0], gradients[1]
     runs = -(-len(factor) // _C.POSTERIOR_RUN)
     sums = odds.new_empty(runs, *odds.shape), mixture.new_empty(runs, *mixture.shape)
     _C.prior_backward(
@@ -76,6 +89,9 @@ def sampled_effects(
     """
     inputs = dense(mean, log_sd, noise, logits)
     outputs = mean.new_empty(mean.shape), mean.new_empty(len(mean))
+    if by_triton(mean):
+        _launches().sampled_effects(inputs, outputs, prior_sd)
+        return outputs
     _C.effects_forward(
         *(tuple(mean.shape[:2]), prior_sd, addresses(inputs)),
         *(addresses(outputs), torch.get_num_threads()),
@@ -96,6 +112,9 @@ def _sampled_effects_backward(
     inputs = dense(mean, log_sd, noise, logits)
     incoming = [None if grad is None else grad.contiguous() for grad in (grad_effect, grad_kl)]
     gradients = _empty(mean, log_sd, logits)
+    if by_triton(mean):
+        _launches().sampled_effects_backward(inputs, incoming, gradients, prior_sd)
+        return gradients
     _C.effects_backward(
         *(tuple(mean.shape[:2]), prior_sd, addresses(inputs), addresses(incoming)),
         *(addresses(gradients), torch.get_num_threads()),

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from causalmmm.kernels.extension import BUILT, float32_on_cpu
+from causalmmm.kernels.extension import BUILT, takes
 from causalmmm.kernels.response import reference
 
 if BUILT:
@@ -86,7 +86,7 @@ def delayed(response: Tensor, delays: Sequence[int], rows: int) -> Tensor:
         >>> delayed(torch.arange(4.0).view(1, 1, 1, 4), [2], rows=4).flatten().tolist()
         [0.0, 0.0, 0.0, 1.0]
     """
-    if BUILT and float32_on_cpu(response):
+    if BUILT and takes(response, (len(delays), response.shape[-1])):
         return delay.delayed(response, delays, rows)
     return reference.delayed(response, delays, rows)
 

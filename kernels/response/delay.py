@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,15 +10,26 @@ import torch
 from torch import Tensor
 
 from causalmmm import _C
+from causalmmm.kernels.extension import by_triton
 from causalmmm.kernels.registration import operator
+
+
+def _launches() -> Any:
+    """The Triton kernels' launches; imports Triton only where they are used."""
+    return importlib.import_module("causalmmm.kernels.response.triton.launch")
 
 
 @operator("delayed")
 def delayed(response: Tensor, delays: Sequence[int], rows: int) -> Tensor:
     """The first rows [B, N, D, rows] of responses [B, N, D, T] with component d later by
-    ``delays[d]`` steps; before its first value a component has that value. float32 on a CPU."""
+    ``delays[d]`` steps; before its first value a component has that value. float32."""
     response = response.contiguous()
     later = _result(response, rows)
+    if by_triton(response):
+        if rows > response.shape[-1]:
+            raise ValueError(f"at most all rows can be kept, got {rows} of {response.shape[-1]}")
+        _launches().forward(response, delays, later)
+        return later
     _C.delay_forward(
         *(_sizes(response.shape, rows), list(delays)),
         *(response.data_ptr(), later.data_ptr(), torch.get_num_threads()),
@@ -30,6 +42,9 @@ def backward(grad: Tensor, delays: Sequence[int], steps: int) -> Tensor:
     """The gradient [B, N, D, steps] of the responses."""
     grad = grad.contiguous()
     earlier = _result(grad, steps)
+    if by_triton(grad):
+        _launches().backward(grad, delays, earlier)
+        return earlier
     _C.delay_backward(
         *(_sizes(earlier.shape, grad.shape[-1]), list(delays)),
         *(grad.data_ptr(), earlier.data_ptr(), torch.get_num_threads()),

@@ -5,6 +5,8 @@ Host code only; `launch` says which chunks, and in which order.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import triton
 from torch import Tensor
@@ -177,12 +179,18 @@ class Groups:
 
     def ends(self, like: Tensor) -> Tensor:
         """[G N N, 2 NP]: ones where an edge has its sender, and its receiver; see `bwd_kernels`."""
-        edge = torch.arange(self.stores * self.nodes**2, device=like.device)[:, None]
-        node = torch.arange(self.padded, device=like.device)
-        sender = edge // self.nodes  # of the group
-        receiver = sender - sender % self.nodes + edge % self.nodes
-        ends = torch.cat([sender == node, receiver == node], 1) & (sender != receiver)
-        return ends.to(like.dtype)
+        return _ends(self.stores, self.nodes, self.padded, like.device, like.dtype)
+
+
+@functools.cache
+def _ends(stores: int, nodes: int, padded: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Depends on sizes alone, and would take 20 launches of every update."""
+    edge = torch.arange(stores * nodes**2, device=device)[:, None]
+    node = torch.arange(padded, device=device)
+    sender = edge // nodes  # of the group
+    receiver = sender - sender % nodes + edge % nodes
+    ends = torch.cat([sender == node, receiver == node], 1) & (sender != receiver)
+    return ends.to(dtype)
 
 
 def best_group(nodes: int, rows: int) -> tuple[int, int]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -99,7 +98,3 @@ class Sums:
     def get(self, name: str, like: Tensor) -> Tensor:
         total = self.totals.get(name)
         return torch.zeros_like(like) if total is None else total.to(like.dtype)
-
-
-def on_device(x: Tensor) -> AbstractContextManager[Any]:
-    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()

@@ -19,6 +19,7 @@ from causalmmm.kernels.edge.triton import (
     tables,
 )
 from causalmmm.kernels.edge.triton.gradients import FirstGradients, SecondGradients
+from causalmmm.kernels.launching import on_device
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _DRAW_ROWS = 256  # edges of a program of the elementwise kernels
@@ -53,7 +54,7 @@ def edge_mean(first: FirstPass, keep: bool) -> tuple[Tensor, Kept]:
     if kept is not None:
         for tensor in kept:
             tensor.diagonal(dim1=1, dim2=2).zero_()
-    with host.on_device(sender):
+    with on_device(sender):
         if host.row_for("mean", sender) is not None:
             _mean(first, mean, kept)
         else:
@@ -75,7 +76,7 @@ def edge_mean_backward(
     first = each(Tensor.contiguous, first)
     gradients = FirstGradients(first, features_grad)
     grads = [None if x is None else x.contiguous() for x in (grad_mean, grad_states)]
-    with host.on_device(first.sender1):
+    with on_device(first.sender1):
         for chunk in host.chunks(first.sender1, gradients.scratch + (kept is None)):
             piece = _computed(first.of(chunk)) if kept is None else kept.of(chunk)
             of_mean, of_states = (None if x is None else x[chunk] for x in grads)
@@ -93,7 +94,7 @@ def edge_sample(
     batch, nodes, _ = sender.shape
     z = prior.new_empty(batch, nodes, nodes, len(second.bo))
     logits, kl = torch.empty_like(z), prior.new_empty(batch, nodes * nodes)
-    with host.on_device(sender):
+    with on_device(sender):
         if host.row_for("logits, kept" if states is not None else "logits", sender) is not None:
             _logits(first, second, states, logits)
         else:
@@ -134,7 +135,7 @@ def edge_sample_backward(
     d_second = SecondGradients(second)
     sender = first.sender1
     d_states = sender.new_empty(0)
-    with host.on_device(sender):
+    with on_device(sender):
         draw = each(Tensor.contiguous, draw)
         d_logits, d_prior = _draw_backward(grads, outputs, draw, prior_grad)
         if states is not None:

@@ -1,4 +1,4 @@
-"""The compiled evidence against the plain forms in float64, on windows of many shapes."""
+"""The fused evidence against the plain forms in float64, on windows of many shapes."""
 
 from __future__ import annotations
 
@@ -36,8 +36,11 @@ class Window:
     beta: Tensor
     log_noise: Tensor
 
-    def to(self, dtype: torch.dtype) -> Window:
-        return Window(*(x.to(dtype) if x.is_floating_point() else x for x in vars(self).values()))
+    def to(self, target: torch.dtype | torch.device) -> Window:
+        """Of another dtype, the masks as they are, or on another device."""
+        kept = isinstance(target, torch.dtype)
+        tensors = vars(self).values()
+        return Window(*(x if kept and x.dtype == torch.bool else x.to(target) for x in tensors))
 
     def statistics(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return self.residual, self.received, self.active, self.context_mask
@@ -85,19 +88,19 @@ def assert_as_exact(found: object, plain: object, exact: object) -> None:
     """Every field is as close to float64 as the plain form in float32, within a factor of four."""
     for name, expected in vars(exact).items():
         size = expected.abs().mean() + 1e-3
-        error = (getattr(found, name).double() - expected).abs() / size
+        error = (getattr(found, name).cpu().double() - expected).abs() / size
         allowed = 4 * (getattr(plain, name).double() - expected).abs().max() / size
         assert error.max() <= allowed + 1e-5, f"{name}: {error.max():.1e} above {allowed:.1e}"
 
 
 @pytest.mark.parametrize(("nodes", "steps", "lags", "components", "terms"), SHAPES)
 def test_window_statistics(
-    level: str, nodes: int, steps: int, lags: int, components: int, terms: int
+    place: torch.device, nodes: int, steps: int, lags: int, components: int, terms: int
 ) -> None:
     exact = window(nodes, steps, components, terms)
     near = exact.to(torch.float32)
     assert_as_exact(
-        window_stats.window_statistics(*near.statistics(), lags),
+        window_stats.window_statistics(*near.to(place).statistics(), lags),
         window_stats._window_statistics(*near.statistics(), lags),
         window_stats._window_statistics(*exact.statistics(), lags),
     )
@@ -105,19 +108,19 @@ def test_window_statistics(
 
 @pytest.mark.parametrize(("nodes", "steps", "lags", "components", "terms"), SHAPES)
 def test_response_terms(
-    level: str, nodes: int, steps: int, lags: int, components: int, terms: int
+    place: torch.device, nodes: int, steps: int, lags: int, components: int, terms: int
 ) -> None:
     exact = window(nodes, steps, components, terms)
     near = exact.to(torch.float32)
     assert_as_exact(
-        response.response_terms(*near.terms()),
+        response.response_terms(*near.to(place).terms()),
         response._response_terms(*near.terms()),
         response._response_terms(*exact.terms()),
     )
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 7, 8, 17])
-def test_mean_field(level: str, nodes: int) -> None:
+def test_mean_field(place: torch.device, nodes: int) -> None:
     rng = torch.Generator().manual_seed(nodes)
     side = torch.randn(STORES, nodes, 30, nodes, generator=rng, dtype=torch.float64)
     overlap = torch.einsum("bitj,bktj->bikj", side, side)
@@ -125,9 +128,9 @@ def test_mean_field(level: str, nodes: int) -> None:
     log_odds = 3 * torch.randn(nodes, nodes, generator=rng, dtype=torch.float64)
     arguments = (xty, overlap, log_odds)
     exact = mean_field.mean_field(*arguments, 0.3)
-    found = mean_field.mean_field(*(x.float() for x in arguments), 0.3)
+    found = mean_field.mean_field(*(x.float().to(place) for x in arguments), 0.3)
     for mine, expected in zip(found, exact, strict=True):
-        torch.testing.assert_close(mine.double(), expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(mine.cpu().double(), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -1,4 +1,4 @@
-"""The compiled calendar, prior and effects against their plain forms in float64."""
+"""The fused calendar, prior and effects against their plain forms in float64."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from causalmmm.kernels import EdgeSample
 
 pytest.importorskip("causalmmm._C", reason="needs the compiled extension")
 
+CPU = torch.device("cpu")
 STORES = 19  # more than one run
 # of opcheck, all but the one that compiles, which takes 20 s
 RULES = ("test_schema", "test_autograd_registration", "test_faketensor")
@@ -59,16 +60,19 @@ def calendar(nodes: int) -> CalendarBaseline:
     return baseline
 
 
+def ramp(first: float, last: float, like: Tensor) -> Tensor:
+    """Weights of a sum of all numbers of a tensor."""
+    weights = torch.linspace(first, last, like.numel(), dtype=like.dtype, device=like.device)
+    return weights.view_as(like)
+
+
 def explained(baseline: CalendarBaseline, batch: Batch) -> list[Tensor]:
     """All that the calendar leaves, then the gradients of a weighted sum of what has some."""
-    spend = torch.arange(batch.x.shape[1]) == 0
+    spend = torch.arange(batch.x.shape[1], device=batch.x.device) == 0
     left = baseline.explain(batch, spend)
     projection: Projection = left.projection
     parts = [left.received, left.coefficients, projection.solver, projection.spread]
-    total = sum(
-        (torch.linspace(-1, 2, x.numel(), dtype=x.dtype).view_as(x) * x).sum().double()
-        for x in parts
-    )
+    total = sum((ramp(-1, 2, x) * x).sum().double() for x in parts)
     gradients = torch.autograd.grad(total, list(baseline.parameters()))
     return [*parts, left.sent, left.active, *gradients]
 
@@ -85,17 +89,19 @@ def assert_as_exact(found: list[Tensor], plain: list[Tensor], exact: list[Tensor
     for index, (mine, other, expected) in enumerate(zip(found, plain, exact, strict=True)):
         size = expected.abs().max() + 1e-6
         allowed = 4 * (other.double() - expected).abs().max() / size
-        error = (mine.double() - expected).abs().max() / size
+        error = (mine.cpu().double() - expected).abs().max() / size
         assert error <= allowed + 1e-6, f"result {index}: {error:.1e} above {allowed:.1e}"
 
 
 @pytest.mark.parametrize(("nodes", "steps"), [(1, 20), (3, 37), (9, 100)])
-def test_the_calendar(level: str, nodes: int, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_calendar(
+    place: torch.device, nodes: int, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     near, exact = batch_of(nodes, steps, torch.float32), batch_of(nodes, steps, torch.float64)
     exact.basis = near.basis.double()  # it is ill-conditioned: rounding alone would differ
     baseline = calendar(nodes)
     assert_as_exact(
-        explained(baseline, near),
+        explained(copy.deepcopy(baseline).to(place), near.to(place)),
         plain(explained, monkeypatch, baseline, near),
         explained(copy.deepcopy(baseline).double(), exact),
     )
@@ -117,46 +123,45 @@ def encoder() -> RelationalEncoder:
 def prior_of(encoder: RelationalEncoder, factor: Tensor) -> list[Tensor]:
     log_prior, kl = encoder.prior(factor, len(factor))
     finite = log_prior[~log_prior.isinf()]
-    weight = torch.linspace(-1, 1, finite.numel(), dtype=finite.dtype)
-    total = (weight * finite).sum() + (torch.linspace(0, 1, len(kl), dtype=kl.dtype) * kl).sum()
+    total = (ramp(-1, 1, finite) * finite).sum() + (ramp(0, 1, kl) * kl).sum()
     gradients = torch.autograd.grad(total, [encoder.prototypes, encoder.mixture])
     assert torch.equal(log_prior[:, 0, 1], encoder.log_prior[0, 1].expand(len(factor), 2))
     return [finite, kl, *gradients]
 
 
 def test_the_mixture_prior(
-    level: str, encoder: RelationalEncoder, monkeypatch: pytest.MonkeyPatch
+    place: torch.device, encoder: RelationalEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     factor = 4 * torch.randn(STORES, NODES, NODES, generator=torch.Generator().manual_seed(0))
     factor[0] = 60.0  # so decisive that all prototypes but one have no share
     exact = copy.deepcopy(encoder).double()
     assert_as_exact(
-        prior_of(encoder, factor),
+        prior_of(copy.deepcopy(encoder).to(place), factor.to(place)),
         plain(prior_of, monkeypatch, encoder, factor),
         prior_of(exact, factor.double()),
     )
 
 
-def effects_of(dtype: torch.dtype) -> list[Tensor]:
+def effects_of(dtype: torch.dtype, device: torch.device = CPU) -> list[Tensor]:
     """Sampled effects and their KL, then gradients; one pair surely has an edge, one has none."""
     rng = torch.Generator().manual_seed(0)
     shape = (STORES, NODES, NODES)
-    mean, log_sd, noise = (torch.randn(shape, generator=rng).to(dtype) for _ in range(3))
-    logits = torch.randn(*shape, 2, generator=rng).to(dtype)
+    mean, log_sd, noise = (torch.randn(shape, generator=rng).to(device, dtype) for _ in range(3))
+    logits = torch.randn(*shape, 2, generator=rng).to(device, dtype)
     logits[0, 0, 1, 0], logits[0, 1, 0, 1] = -torch.inf, -torch.inf
     tensors = [x.requires_grad_() for x in (mean, log_sd, logits)]
     posterior = type("", (), {"effect_mean": mean, "effect_log_sd": log_sd})()
     posterior.edges = EdgeSample(logits, logits, logits)
     effect, kl = build()._draw_effects(posterior, noise)
-    weight = torch.linspace(-1, 1, effect.numel(), dtype=dtype).view_as(effect)
-    gradients = torch.autograd.grad((weight * effect).sum() + 0.7 * kl.sum(), tensors)
+    total = (ramp(-1, 1, effect) * effect).sum() + 0.7 * kl.sum()
+    gradients = torch.autograd.grad(total, tensors)
     gradients[2].nan_to_num_(0.0)  # of the plain form, where a logit is infinite
     return [effect, kl, *gradients]
 
 
-def test_sampled_effects(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampled_effects(place: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_as_exact(
-        effects_of(torch.float32),
+        effects_of(torch.float32, place),
         plain(effects_of, monkeypatch, torch.float32),
         effects_of(torch.float64),
     )

@@ -15,13 +15,13 @@ DELAYS = (0, 2, 2, 5, 30)  # the last is longer than the window
 
 @pytest.mark.parametrize("rows", [1, 8, 9])
 @pytest.mark.parametrize("function", [delayed, reference.delayed])
-def test_every_response_arrives_after_its_delay(function, rows: int) -> None:
+def test_every_response_arrives_after_its_delay(place: torch.device, function, rows: int) -> None:
     """Before, a component has its first value; gradients go where they came from."""
-    response = torch.randn(2, 3, len(DELAYS), 9, requires_grad=True)
-    weight = torch.randn(2, 3, len(DELAYS), rows)
+    response = torch.randn(2, 3, len(DELAYS), 9, device=place, requires_grad=True)
+    weight = torch.randn(2, 3, len(DELAYS), rows, device=place)
     found = function(response, DELAYS, rows)
     (gradient,) = torch.autograd.grad((weight * found).sum(), response)
-    expected = torch.zeros(2, 3, len(DELAYS), 9)
+    expected = torch.zeros(2, 3, len(DELAYS), 9, device=place)
     for component, delay in enumerate(DELAYS):
         for row in range(rows):
             source = max(0, row - delay)

@@ -1,0 +1,1 @@
+"""The likelihood of one-step errors in Triton, one program a store: kernels, and their launches."""

@@ -1,0 +1,1 @@
+"""The posterior operators in Triton: kernels, and their launches."""

@@ -1,0 +1,1 @@
+"""Responses later by their delays, in Triton: kernels, and their launches."""
