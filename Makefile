@@ -8,7 +8,7 @@ PYTHON  ?= python3
 CUDA    ?= OFF# ON or AUTO compiles the CUDA kernels too (needs nvcc)
 WORKERS ?= 2# test processes
 ARGS    ?=# further arguments for pytest
-PART    ?= tests response edges graphs small# what gpu-check does; each part takes under 5 minutes
+PART    ?= tests launches response edges graphs small# what gpu-check does; each part takes under 5 minutes
 VENV    ?= on# off: gpu-check takes the packages of PYTHON as they are, and needs no network
 WHEEL_PYTHONS ?= $(PYTHON)# one wheel for each of these interpreters, such as python3.11 python3.12
 EXTRAS  := torch,triton,parquet,excel,report,holidays,onnx,serve
@@ -91,9 +91,13 @@ gpu-check: ## on a machine with a GPU: build the CUDA kernels, check and time th
 	$(GPU_PYTHON) -c "import torch; assert torch.cuda.is_available(), 'torch sees no GPU'"
 	@for part in $(PART); do echo "== $$part"; $(MAKE) --no-print-directory gpu-$$part; done
 
-.PHONY: gpu-tests gpu-response gpu-edges gpu-graphs gpu-small
+.PHONY: gpu-tests gpu-launches gpu-response gpu-edges gpu-graphs gpu-small
 gpu-tests:
-	$(GPU_PYTHON) -m pytest -m gpu $(ARGS) $$(grep -rl --include='test_*.py' 'pytest.mark.gpu' tests)
+	$(GPU_PYTHON) -m pytest -m gpu $(ARGS) $$(grep -rlE --include='test_*.py' 'pytest.mark.gpu|place: torch' tests)
+
+gpu-launches:
+	$(GPU_PYTHON) -m bench.system.gpu_launches
+	$(GPU_PYTHON) -m bench.kernels.fused_compile --out bench/results
 
 gpu-response:
 	$(GPU_PYTHON) -m bench.kernels.response --device cuda --out bench/results

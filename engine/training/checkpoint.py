@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.training.adamw import AdamW
 
 _MAGIC = b"causalmmm checkpoint 2\n"
 _DIGEST = 33  # bytes: 32 hexadecimal digits and a line end
@@ -68,7 +69,7 @@ class TrainState:
 def save_checkpoint(
     path: Path,
     model: CausalModel,
-    optimiser: torch.optim.Optimizer,
+    optimiser: AdamW,
     state: TrainState,
     identity: Mapping[str, Any],
 ) -> None:
@@ -100,7 +101,7 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path,
     model: CausalModel,
-    optimiser: torch.optim.Optimizer,
+    optimiser: AdamW,
     identity: Mapping[str, Any],
 ) -> TrainState:
     """Restore ``model`` and ``optimiser`` in place, and return the state of the run.
@@ -112,9 +113,6 @@ def load_checkpoint(
         raise CheckpointError(f"'{path}' belongs to another run: {'; '.join(differing)}")
     saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     model.load_state_dict(saved["model"])
-    saved_groups = saved["optimiser"]["param_groups"]
-    for saved_group, group in zip(saved_groups, optimiser.param_groups, strict=True):
-        saved_group |= {key: group[key] for key in ("lr", "fused", "capturable")}  # of this device
     optimiser.load_state_dict(saved["optimiser"])
     state = saved["state"]
     return TrainState(**{**state, "history": [EpochReport(**r) for r in state["history"]]})

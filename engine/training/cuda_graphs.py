@@ -18,6 +18,7 @@ from causalmmm.engine.batches.batch import Batch
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import effect_noise
 from causalmmm.engine.spec.config import TrainConfig
+from causalmmm.engine.training.adamw import AdamW
 from causalmmm.engine.training.divergence import first_not_finite
 from causalmmm.engine.training.ranks import Ranks
 
@@ -77,7 +78,8 @@ class Updates:
         self.ranks = ranks
         on_gpu = device.type == "cuda"
         rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
-        self.optimiser = torch.optim.AdamW(groups, lr=rate, fused=True, capturable=on_gpu)
+        self.optimiser = AdamW(groups, rate)
+        self.parameters = list(model.parameters())
         self.stream = torch.cuda.Stream(device) if on_gpu else None
         self.rates = [torch.empty((), device=device) for _ in groups]
         self.captured: dict[tuple[torch.Size, ...], Captured] = {}
@@ -130,10 +132,10 @@ class Updates:
             stores=self.stores,
             store_log_bf=inputs.store_log_bf,
         )
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         (loss.total * inputs.weight).backward()
-        self.ranks.sum_gradients(self.model.parameters())
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.ranks.sum_gradients(self.parameters)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         self.optimiser.step()
         first, count = first_not_finite(loss.per_store)
         means = inputs.weight * torch.stack([loss.total.detach(), loss.kl_edges])

@@ -12,6 +12,7 @@ from torch import Tensor
 from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.evidence.response import ResponseEvidence
 from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.training.adamw import AdamW
 from causalmmm.engine.training.prototypes import fit_mixture, toggle_prototype_edges
 
 _MAX_REFIT_STORES = 500
@@ -22,7 +23,7 @@ def refit_prototypes(
     model: CausalModel,
     windows: Windows,
     stores: NDArray[np.int64],
-    optimiser: torch.optim.Optimizer,
+    optimiser: AdamW,
     *,
     stores_per_batch: int,
     device: torch.device,
