@@ -77,7 +77,7 @@ def plain_pytorch() -> Iterator[None]:
         (encoder, "edge_sample", plain_sample),
         (decoder, "adstock_hill", response.adstock_hill),
         *((module, "_COMPILED", False) for module in (calendar, evidence, likelihood, posterior)),
-        (responses, "_DELAYS", False),
+        (responses, "BUILT", False),
     ]
     before = [getattr(module, name) for module, name, _ in places]
     for module, name, value in places:
