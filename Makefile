@@ -41,10 +41,11 @@ test: .venv/.installed-$(CUDA) ## set up, then run all tests
 	@mkdir -p build
 	OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -n $(WORKERS) --dist loadscope --junitxml=build/tests.xml $(ARGS)
 
-coverage: .venv/.installed-$(CUDA) ## run all tests and show which lines of the package they ran
+coverage: .venv/.installed-$(CUDA) ## run all tests and show which lines of the package they ran (and record it)
 	@mkdir -p build
 	COVERAGE_FILE=build/coverage OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -n $(WORKERS) --dist loadscope -q \
 	  --cov=causalmmm --cov-report=term:skip-covered --cov-report=html:build/coverage-html $(ARGS)
+	$(BIN)/python -m bench.system.coverage build/coverage --out bench/results
 
 lint: .venv/.lint ## check style (ruff)
 	$(BIN)/ruff check .
