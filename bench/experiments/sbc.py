@@ -1,12 +1,13 @@
 """Simulation-based calibration of the response regression (Talts et al., 2018).
 
-    python -m bench.experiments.sbc --out bench/results
+    python -m bench.experiments.sbc
     python -m bench.experiments.sbc --quick                # few panels, into runs/
 
 Panels are drawn from the regression's own prior: shapes, shared effects and their spread between
 stores, edges, calendar, noise; then fitted. Where a posterior is exact, the rank of a true value
 among its draws is uniform. ``told`` fits with the choices that the panels were drawn with; in
-``default`` scale, level shifts and autoregression are chosen by evidence, as users have it.
+``default`` scale, level shifts and autoregression are chosen by evidence, as users have it; in
+``all edges`` every store has every edge, and the fit is told.
 Values: ``all stores``, a channel's contribution over the history, of all stores; ``one store``, of
 the first one. A value of zero (no edge) shares its place with draws of zero: its rank is drawn
 among theirs.
@@ -21,6 +22,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +32,10 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from bench.lib.options import with_defaults
-from bench.lib.record import Row, record, table
+from bench.lib.record import Row, table
+from bench.lib.result_log import ResultLog
 from causalmmm.engine.regression import (
+    Layout,
     Observed,
     RegressionConfig,
     contributions,
@@ -45,11 +49,13 @@ from causalmmm.engine.regression.theta import ThetaSpec
 
 STORES, WEEKS, CHANNELS, BINS = 4, 104, 3, 10
 GROUPS = ("intercept", "trend", "yearly", "yearly")
-PLAN = layout(("channel",) * CHANNELS + ("target",))
+ROLES = ("channel",) * CHANNELS + ("target",)
 BORROWED = 8.0  # stores' worth of weight of the prior probability of an edge
-CONFIGS = {
-    "told": RegressionConfig(autoregression="none", sender_scale="store", level=False),
-    "default": RegressionConfig(),
+TOLD = RegressionConfig(autoregression="none", sender_scale="store", level=False)
+FITS = {  # settings, and the layout with the prior of edges
+    "told": (TOLD, layout(ROLES)),
+    "default": (RegressionConfig(), layout(ROLES)),
+    "all edges": (TOLD, layout(ROLES, edge_prior=1.0)),
 }
 Ranks = NDArray[np.float64]
 
@@ -57,14 +63,18 @@ Ranks = NDArray[np.float64]
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
     options = _options(arguments)
     torch.set_num_threads(1)
-    rows = []
-    for name, config in CONFIGS.items():
-        ranks = np.stack([ranks_of(seed, config) for seed in range(options.panels)])
-        for k, quantity in enumerate(("all stores", "one store")):
-            rows.append({"fit": name, "value": quantity, **summary(ranks[:, k])})
-    print(table(rows, ["fit", "value"], ["p", "cover_50", "cover_90"]))
-    record(options.out, "sbc", rows, vars(options))
-    return rows
+    log = ResultLog(options.out, "sbc", vars(options))
+    for name in options.fits:
+        log.add({"fit": name}, partial(measured, name, options.panels))
+    print(table(log.rows, ["fit", "value"], ["p", "cover_50", "cover_90"]))
+    return log.rows
+
+
+def measured(name: str, panels: int) -> list[Row]:
+    config, plan = FITS[name]
+    ranks = np.stack([ranks_of(seed, config, plan) for seed in range(panels)])
+    values = ("all stores", "one store")
+    return [{"value": value, **summary(ranks[:, k])} for k, value in enumerate(values)]
 
 
 def summary(ranks: Ranks) -> Row:
@@ -79,10 +89,10 @@ def summary(ranks: Ranks) -> Row:
     return row | {f"bin_{k}": float(share) for k, share in enumerate(shares)}
 
 
-def ranks_of(seed: int, config: RegressionConfig) -> Ranks:
+def ranks_of(seed: int, config: RegressionConfig, plan: Layout) -> Ranks:
     """[2, C] in [0, 1]: of the true contributions of a panel among posterior draws."""
-    observed, true = panel(seed)  # true [B, C]
-    regression = fit(observed, PLAN, GROUPS, replace(config, seed=seed), [CHANNELS])
+    observed, true = panel(seed, plan)  # true [B, C]
+    regression = fit(observed, plan, GROUPS, replace(config, seed=seed), [CHANNELS])
     stores = store_posterior(regression, observed, seed=seed, receivers=[CHANNELS])
     drawn = contributions(stores).sums[..., :CHANNELS]  # [D, B, C]
     rng = np.random.default_rng([seed, 1])
@@ -96,20 +106,19 @@ def _ranks(drawn: Ranks, true: Ranks, rng: np.random.Generator) -> Ranks:
     return (below + rng.uniform(0, equal + 1)) / (len(drawn) + 1)
 
 
-def panel(seed: int) -> tuple[Observed, Tensor]:
+def panel(seed: int, plan: Layout) -> tuple[Observed, Tensor]:
     """A panel from the prior, and each channel's true contribution [B, C] over the history."""
     rng = np.random.default_rng([seed, 0])
     torch.manual_seed(seed)
     observed = _spend(rng)
     choice = Choice(shared_scale=False)
     senders, target = range(CHANNELS), CHANNELS
-    config = CONFIGS["told"]
-    problem = base_problem(observed, PLAN, target, senders, GROUPS, None, config, choice)
+    problem = base_problem(observed, plan, target, senders, GROUPS, None, TOLD, choice)
     theta = _theta(problem.spec, rng)
     centre, scale = problem.prior(theta)  # [B, Q + C] each
     terms = len(GROUPS)
     calendar = centre[:, :terms] + scale[:, :terms] * torch.randn(STORES, terms).double()
-    held = _edges(rng)
+    held = _edges(plan, rng)
     effect = _above_zero(centre[:, terms:], scale[:, terms:]) * held
     parts = effect.unsqueeze(-1) * problem.responses(theta)  # [B, C, T]
     noise = torch.from_numpy(np.exp(rng.normal(-2.0, 1.5, STORES))).unsqueeze(-1)
@@ -147,9 +156,9 @@ def _theta(spec: ThetaSpec, rng: np.random.Generator) -> Tensor:
     return theta
 
 
-def _edges(rng: np.random.Generator) -> Tensor:
+def _edges(plan: Layout, rng: np.random.Generator) -> Tensor:
     """float64 [B, C], one where a store has the edge; how often stores do has a Beta prior."""
-    share = PLAN.prior[:CHANNELS, CHANNELS].numpy()
+    share = plan.prior[:CHANNELS, CHANNELS].numpy().clip(1e-9, 1 - 1e-9)
     often = rng.beta(BORROWED * share, BORROWED * (1 - share))
     return torch.from_numpy((rng.random((STORES, CHANNELS)) < often).astype(float))
 
@@ -164,10 +173,12 @@ def _above_zero(centre: Tensor, scale: Tensor) -> Tensor:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--panels", type=int, default=None, help="100 by default")
+    parser.add_argument("--fits", nargs="+", choices=list(FITS), default=list(FITS))
+    parser.add_argument("--panels", type=int, default=None, help="40 by default")
     parser.add_argument("--quick", action="store_true", help="few panels, into runs/ unless --out")
+    parser.add_argument("--again", action="store_true", help="measure what is there already too")
     parser.add_argument("--out", type=Path)
-    return with_defaults(parser.parse_args(arguments), {"panels": 100}, {"panels": 3})
+    return with_defaults(parser.parse_args(arguments), {"panels": 40}, {"panels": 3})
 
 
 if __name__ == "__main__":

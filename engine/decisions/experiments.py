@@ -10,8 +10,8 @@ from torch import Tensor
 _WIDTHS = (0.25, 0.5, 1.0)  # of the logarithm of a channel's factor, equally likely
 _RIGHT = 0.5  # prior probability that the panel has a channel right: a factor of one
 # Of a factor's logarithm, between a window and all time: where spend reacts to demand, channels'
-# factors over 8 weeks were off those over 156 by .09 (root mean square of 173 windows; reactive
-# panels, seeds 10 to 14 of bench.experiments.calibration).
+# factors over 8 weeks were off those over 156 by .09 (root mean square of 173 windows:
+# python -m bench.experiments.calibration --drift --seeds 10 11 12 13 14).
 _DRIFT = 0.09
 _LARGEST = 3.0  # logarithm of the largest factor
 _GRID = 601
