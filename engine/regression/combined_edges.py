@@ -42,9 +42,7 @@ class Reading:
         read, settled = (
             part[..., receiver].index_select(1, some) for part in (self.log_odds, self.settled)
         )
-        odds = torch.logit(own, eps=_SURE)
-        both = torch.sigmoid(REGRESSION_WEIGHT * odds + (1 - REGRESSION_WEIGHT) * read)
-        return torch.where(settled, own, both)
+        return _both(own, read, settled)
 
 
 class CombinedEdges(nn.Module):
@@ -113,6 +111,11 @@ class CombinedEdges(nn.Module):
         settled = self.settled | torch.stack(silent, -1).unsqueeze(1)
         return Reading(torch.stack(odds, -1), settled)
 
+    def before_data(self, own: Tensor) -> Tensor:
+        """[N, N]: probabilities before any data, from the regression's ``own``."""
+        given = torch.logit(self.given.to(own.dtype), eps=_SURE)
+        return _both(own, given, self.settled)
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors by name, and the rest as JSON holds it."""
         kind = self.graphs.kind
@@ -130,6 +133,13 @@ class CombinedEdges(nn.Module):
         edges = CombinedEdges(graphs, tensors["given"], tensors["settled"])
         edges.load_state_dict(tensors)
         return edges
+
+
+def _both(own: Tensor, read: Tensor, settled: Tensor) -> Tensor:
+    """Probabilities from the regression's ``own`` and log odds that the prior has."""
+    odds = torch.logit(own, eps=_SURE)
+    both = torch.sigmoid(REGRESSION_WEIGHT * odds + (1 - REGRESSION_WEIGHT) * read)
+    return torch.where(settled, own, both)
 
 
 def _parts(reading: Reading) -> tuple[Tensor, Tensor]:

@@ -298,7 +298,8 @@ def edge_prior(model: CausalMMM) -> NDArray[np.float64]:
     fitted = model.model_
     if isinstance(fitted, CausalModel):
         return fitted.encoder.log_prior[..., 1].exp().double().cpu().numpy()
-    return fitted.layout.prior.double().numpy()
+    own = fitted.layout.prior.double()
+    return (own if fitted.edges is None else fitted.edges.before_data(own)).numpy()
 
 
 def _last_day(model: CausalMMM) -> np.datetime64:

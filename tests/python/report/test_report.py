@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit, logit
 
 from causalmmm import CausalMMM, Panel
+from causalmmm.engine.nn.pretrained import usual_log_odds
+from causalmmm.engine.prior import shipped_prior
 from causalmmm.engine.regression import RegressionConfig
 from causalmmm.model.fleet import Fleet
 from causalmmm.report import Tables, sentences, write_page, write_report
@@ -223,9 +226,14 @@ def test_probabilities_stand_beside_what_they_were_before_any_data(
     graphs = tables.frames["graphs"]
     channels = list(panel.schema.channels)
     onward = graphs["source"].isin(channels) & (graphs["target"] == panel.nodes[-1])
-    assert np.allclose(graphs.loc[onward, "prior"], RegressionConfig().edge_prior)
+    # a third of the log odds are the regression's, the rest the pretrained prior's usual ones
+    base = usual_log_odds(panel.data.roles, shipped_prior().network).double().numpy()
+    regression = RegressionConfig()
+    onto_target = expit((logit(regression.edge_prior) + 2 * base[0, -1]) / 3)
+    assert np.allclose(graphs.loc[onward, "prior"], onto_target)
     among = graphs["source"].isin(channels) & graphs["target"].isin(channels)
-    assert np.allclose(graphs.loc[among, "prior"], RegressionConfig().other_prior)
+    between = expit((logit(regression.other_prior) + 2 * base[0, 1]) / 3)
+    assert np.allclose(graphs.loc[among, "prior"], between)
     assert "before any data" in _Page(page).text["graphs"]
     moved = graphs.assign(probability=np.where(onward, graphs["prior"] + 0.2, 0.0))
     still = moved.assign(probability=moved["probability"] - 0.19 * (moved["source"] == channels[0]))
