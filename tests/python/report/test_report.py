@@ -235,8 +235,8 @@ def test_probabilities_stand_beside_what_they_were_before_any_data(
     between = expit((logit(regression.other_prior) + 2 * base[0, 1]) / 3)
     assert np.allclose(graphs.loc[among, "prior"], between)
     assert "before any data" in _Page(page).text["graphs"]
-    moved = graphs.assign(probability=np.where(onward, graphs["prior"] + 0.2, 0.0))
-    still = moved.assign(probability=moved["probability"] - 0.19 * (moved["source"] == channels[0]))
+    moved = graphs.assign(probability=np.where(onward, 0.9, 0.0), prior=0.6)
+    still = moved.assign(prior=np.where(moved["source"] == channels[0], 0.88, 0.6))
     told = [
         " ".join(sentences.graphs(replace(tables, frames={**tables.frames, "graphs": some})))
         for some in (moved, still)
