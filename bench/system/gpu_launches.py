@@ -14,6 +14,7 @@ import argparse
 import os
 from collections import Counter
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -45,8 +46,8 @@ class NestedLaunches(Launches):
             return FUNCTIONS[name](*args, **(kwargs or {}))
 
 
-def launches(nodes: int, steps: int, hidden: int) -> Counter[str]:
-    """Kernels of an update by name."""
+def launches(nodes: int, steps: int, hidden: int, mixed: bool) -> Counter[str]:
+    """Kernels of an update by name; ``mixed``: the edge passes in bfloat16, as by default."""
     model, windows, stores = setting(nodes, steps, hidden)
     config = TrainConfig()
     batch = windows.cross(np.arange(stores), config.target_share, np.random.default_rng(0))
@@ -61,6 +62,7 @@ def launches(nodes: int, steps: int, hidden: int) -> Counter[str]:
     with (  # read when Triton's kernels are defined, at their first call, and at every call
         mock.patch.dict(os.environ, {"TRITON_INTERPRET": "1"}),
         mock.patch.object(interpreter.InterpretedFunction, "run", count),
+        model.mixed_precision(mixed),
     ):
         update(batch, **OPTIONS)  # the optimiser's state is there afterwards
         kernels.clear()
@@ -76,12 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     rows: list[Row] = []
-    for shape in options.shapes:
-        counts = launches(*map(int, shape.split("x")))
+    for shape, mixed in product(options.shapes, (False, True)):
+        counts = launches(*map(int, shape.split("x")), mixed)
+        case: Row = {"shape": shape, "edge_passes": "bfloat16" if mixed else "float32"}
         if options.each:
-            rows += [{"shape": shape, "kernel": k, "launches": n} for k, n in counts.most_common()]
-        rows.append({"shape": shape, "kernel": "all", "launches": counts.total()})
-    print(table(rows, ["shape", "kernel"], ["launches"]))
+            rows += [case | {"kernel": k, "launches": n} for k, n in counts.most_common()]
+        rows.append(case | {"kernel": "all", "launches": counts.total()})
+    print(table(rows, ["shape", "edge_passes", "kernel"], ["launches"]))
     if options.out:
         record(options.out, "gpu-launches", rows, vars(options))
 

@@ -161,7 +161,7 @@ def response_evidence(
     explained = (terms.overlap * post_mean.unsqueeze(1)).sum(2)  # [B, N, N], by all senders
     left = terms.xty - explained + terms.xtx_diag * post_mean
     root = terms.xtx_diag.clamp_min(1e-6).sqrt()
-    rest = torch.stack([left / root, 2 * informed / LOG_BF_UNIT, root.log1p()], dim=-1)
+    rest = torch.stack([left / root, informed * (2 / LOG_BF_UNIT), root.log1p()], dim=-1)
     edges = torch.cat([terms.statistics, rest], dim=-1).clamp(-CLIP, CLIP) / 2
     return ResponseEvidence(edges, factor, terms.gram, terms.cross, terms.share)
 

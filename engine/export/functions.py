@@ -135,6 +135,12 @@ def _clamp(op: Nodes, out: Result, x: Any, low: Any = None, high: Any = None) ->
     return op.Clip(x, *bounds)
 
 
+def _hardtanh(
+    op: Nodes, out: Result, x: Any, min_val: float, max_val: float, inplace: bool
+) -> Value:
+    return _clamp(op, out, x, min_val, max_val)
+
+
 def _clamp_max(op: Nodes, out: Result, x: Any, high: Any) -> Value:
     return _clamp(op, out, x, None, high)
 
@@ -227,6 +233,7 @@ _OTHERS: dict[str, Translation] = {
     "any": _any,
     "argmax": _argmax,
     "clamp": _clamp,
+    "hardtanh": _hardtanh,
     "clamp_max": _clamp_max,
     "cumsum": _cumsum,
     "double": _to,

@@ -81,7 +81,7 @@ class ResponseDecoder(nn.Module):
         in_time = context if context.ndim == 3 else context.unsqueeze(-1)
         slope = self.log_slope.unsqueeze(-1) + self.context_slope @ in_time
         half = self.log_half.unsqueeze(-1) + self.context_half @ in_time
-        return slope.clamp(-2, 2).exp(), half.clamp(-4, 4).exp()
+        return F.hardtanh(slope, -2.0, 2.0).exp(), F.hardtanh(half, -4.0, 4.0).exp()
 
     def respond(self, x: Tensor, context: Tensor, initial: Tensor) -> tuple[Tensor, Tensor]:
         """Undelayed responses [B, N, D, T] of scaled series x [B, N, T], and the final adstock.

@@ -38,6 +38,7 @@ class RelationalEncoder(nn.Module):
 
     log_prior: Tensor
     log_odds: Tensor
+    off_diagonal: Tensor
 
     def __init__(self, config: ModelConfig, nodes: int, context: int, log_prior: Tensor) -> None:
         super().__init__()
@@ -74,6 +75,7 @@ class RelationalEncoder(nn.Module):
         odds = log_odds(log_prior)
         self.register_buffer("log_prior", log_prior)
         self.register_buffer("log_odds", odds)
+        self.register_buffer("off_diagonal", 1 - torch.eye(nodes), persistent=False)
         self.prototypes = nn.Parameter(odds + 0.5 * torch.randn(config.prototypes, nodes, nodes))
         self.mixture = nn.Parameter(torch.zeros(config.prototypes))
         self.frozen_to_prior = config.structure in ("pretrained", "evidence")
@@ -96,18 +98,23 @@ class RelationalEncoder(nn.Module):
         temperature: float | Tensor = 1.0,
         seed: int | Tensor | None = None,
         store: Tensor | None = None,
+        narrow: bool = False,
     ) -> Posterior:
         """Posterior from node features [B, N, G], edge features [B, N, N, F] or None, and context
         [B, C].
 
         ``prior`` is that of :meth:`prior`. ``store_log_bf`` [B, N, N] are log Bayes factors of each
         store alone: all that an encoder frozen to the prior adds to it. ``seed=None`` gives the
-        posterior mean instead of a sample.
+        posterior mean instead of a sample. ``narrow`` computes the passes over pairs, and nothing
+        else, in bfloat16: of the small networks of nodes the casts alone would take longer.
         """
         batch, count, _ = nodes.shape
         shared = context.unsqueeze(1).expand(batch, count, context.shape[-1])
         h = self.embed(torch.cat([nodes, shared], dim=-1)) + self.identity  # [B, N, H]
-        sender1, receiver1 = self.sender1(h), self.receiver1(h)
+        dtype = (
+            torch.bfloat16 if narrow else h.dtype
+        )  # the operators cast the rest to that of these
+        sender1, receiver1 = self.sender1(h).to(dtype), self.receiver1(h).to(dtype)
         wf = self.feature.weight if self.features else None
         edge = edge_mean(
             sender1,
@@ -118,7 +125,7 @@ class RelationalEncoder(nn.Module):
             wf=wf,
             keep_states=True,
         )
-        first = edge.mean * self.norm1.weight + self.norm1.bias  # [B, N, H]
+        first = edge.mean.to(h.dtype) * self.norm1.weight + self.norm1.bias  # [B, N, H]
         graph_mean = first.mean(1, keepdim=True).expand_as(first)
         state = self.node(torch.cat([first, graph_mean, h], dim=-1))  # [B, N, H]
         log_bf = store_log_bf if self.frozen_to_prior else self.evidence_log_bf(edges)
@@ -159,7 +166,8 @@ class RelationalEncoder(nn.Module):
         if edges is not None:
             shift = self.effect_feature(edges)  # [B, N, N, 2]
             mean, log_sd = mean + shift[..., 0], log_sd + shift[..., 1]
-        return mean.float().clamp(-3, 3), log_sd.float().clamp(-6, 1)
+        # unlike clamp, whose gradient is five operators, hardtanh has one of its own
+        return F.hardtanh(mean, -3.0, 3.0), F.hardtanh(log_sd, -6.0, 1.0)
 
     @torch.no_grad()
     def freeze_to_prior(self, odds: Tensor) -> None:
@@ -173,8 +181,8 @@ class RelationalEncoder(nn.Module):
         """Log Bayes factors [B, N, N] of the edges from their features; the diagonal is zero."""
         if edges is None:
             return None
-        log_bf = self.evidence(edges).squeeze(-1).float()
-        return log_bf - torch.diag_embed(log_bf.diagonal(dim1=1, dim2=2))
+        log_bf: Tensor = self.evidence(edges).squeeze(-1)
+        return log_bf * self.off_diagonal
 
     def prior(self, factor: Tensor | None, batch: int) -> EdgePrior:
         """Prior of every store's edges, and KL of its prototype weights.

@@ -76,7 +76,7 @@ class CausalModel(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.autocast = False  # bfloat16 in the encoder; statistics and decoder stay in float32
+        self.narrow_edges = False  # bfloat16 in the edge passes; all else stays in float32
         nodes = len(positive)
         if config.structure in ("full", "empty"):
             log_prior = fixed_graph(nodes, present=config.structure == "full")
@@ -128,17 +128,17 @@ class CausalModel(nn.Module):
                 sent, detached, active, batch.context_mask, self.decoder.positive, self.config.lags
             )
         context = batch.context.mean(-1) if batch.context.ndim == 3 else batch.context  # [B, C]
-        with torch.autocast(detached.device.type, torch.bfloat16, enabled=self.autocast):
-            posterior = self.encoder(
-                nodes,
-                edges,
-                context,
-                prior,
-                store_log_bf=store_log_bf,
-                temperature=temperature,
-                seed=seed,
-                store=batch.store,
-            )
+        posterior = self.encoder(
+            nodes,
+            edges,
+            context,
+            prior,
+            store_log_bf=store_log_bf,
+            temperature=temperature,
+            seed=seed,
+            store=batch.store,
+            narrow=self.narrow_edges,
+        )
         return Inference(
             projection=left.projection,
             coefficients=left.coefficients,
@@ -146,7 +146,7 @@ class CausalModel(nn.Module):
             responses=responses,
             posterior=posterior,
             log_noise=log_noise,
-            ar_weights=self.decoder.store_ar_weights(posterior.state.float()),
+            ar_weights=self.decoder.store_ar_weights(posterior.state),
             evidence=evidence,
             store_log_bf=store_log_bf,
             active=active,
@@ -223,12 +223,12 @@ class CausalModel(nn.Module):
 
     @contextmanager
     def mixed_precision(self, enabled: bool) -> Iterator[None]:
-        """Within this context the encoder runs in bfloat16 where ``enabled``."""
-        before, self.autocast = self.autocast, enabled
+        """Within this context the edge passes run in bfloat16 where ``enabled``."""
+        before, self.narrow_edges = self.narrow_edges, enabled
         try:
             yield
         finally:
-            self.autocast = before
+            self.narrow_edges = before
 
     @torch.no_grad()
     def _terms(

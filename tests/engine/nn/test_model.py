@@ -163,7 +163,7 @@ def test_samples_depend_on_the_store_and_not_on_its_batch(windows: Windows) -> N
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_bfloat16_autocast_leaves_the_posterior_close(windows: Windows) -> None:
+def test_bfloat16_edge_passes_leave_the_posterior_close(windows: Windows) -> None:
     model, batch = build(), windows.full(np.arange(3))
     exact = causal_probability(model.infer(batch).posterior.edges)
     with model.mixed_precision(True):
@@ -176,12 +176,12 @@ def test_mixed_precision_ends_with_its_block_even_when_training_fails() -> None:
 
     def fail() -> None:
         with model.mixed_precision(True):
-            assert model.autocast
+            assert model.narrow_edges
             raise FloatingPointError
 
     with pytest.raises(FloatingPointError):
         fail()
-    assert not model.autocast
+    assert not model.narrow_edges
 
 
 def test_inference_of_a_store_does_not_depend_on_longer_histories_in_its_batch(

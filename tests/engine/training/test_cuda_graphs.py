@@ -53,7 +53,7 @@ def test_replayed_updates_are_those_launched_one_by_one(
     windows: Windows, amp: bool, structure: str
 ) -> None:
     one = build(hidden=32, structure=structure).cuda().train()
-    one.autocast = amp
+    one.narrow_edges = amp
     two = copy.deepcopy(one)
     sizes = [3, 3, 3, 3, 2, 3, 1, 2, 2, 1, 3]
     with warnings.catch_warnings():
