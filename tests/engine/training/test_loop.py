@@ -41,7 +41,7 @@ def test_an_update_is_few_operators(windows: Windows) -> None:
 
 
 def test_an_update_on_a_gpu_is_few_kernels() -> None:
-    """Counted without one; each is a node of the graph that an update replays. Plain forms: 1,300."""
+    """Counted without one: nodes of the graph that an update replays. Plain forms take 1,300."""
     command = [sys.executable, "-W", "ignore", "-m", "bench.system.gpu_launches"]
     command += ["--shapes", "4x40x32"]
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
