@@ -58,9 +58,13 @@ def test_no_baseline_reads_past_its_origin(method, task):
     np.testing.assert_array_equal(with_future.mean, method(task).mean[:2])
 
 
-@pytest.mark.parametrize("method", [lstm, wide_deep, btvc])
-def test_what_learns_beats_the_mean_and_covers_about_as_often_as_it_says(method, monkeypatch):
-    monkeypatch.setattr(forecast_neural, "QUICK", (((32, 3e-3, 14),), 5))
+# Wide & Deep sees no further back than its window: with 14 days so short a training ends well on
+# one processor and badly on another (mse of 1.07 times the mean's); with 28 days it is 0.18.
+@pytest.mark.parametrize(("method", "window"), [(lstm, 14), (wide_deep, 28), (btvc, 14)])
+def test_what_learns_beats_the_mean_and_covers_about_as_often_as_it_says(
+    method, window, monkeypatch
+):
+    monkeypatch.setattr(forecast_neural, "QUICK", (((32, 3e-3, window),), 5))
     history = panel_with_week(trend=0.0)
     task = Task(history, DAYS, np.zeros((3, 0)), (340, 350, 370), horizon=30, quick=True)
     learnt, naive = (forecast_rows(task, m(task))[-1] for m in (method, store_mean))
