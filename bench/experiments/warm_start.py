@@ -83,6 +83,7 @@ def measured(preset: str, stores: int, seed: int, epochs: int) -> list[Row]:
         found = edge_array(model.graphs(held_out), list(held_out.stores), held_out.nodes)
         metrics = {**edge_metrics(found, truth.edges[stores:])}
         metrics |= calibration(found, truth.edges[stores:])
+        del metrics["stores"]  # those scored; the key has those fitted on
         rows.append({"start": start, **metrics, "cpu_seconds": seconds})
     return rows
 

@@ -11,5 +11,6 @@ def test_both_starts_are_measured_on_the_same_stores_and_the_prior_shows(tmp_pat
     options = ["--stores", "60", "--epochs", "2", "--seeds", "0", "--out", str(tmp_path)]
     rows = {row["start"]: row for row in main(options)}
     assert set(rows) == {"usual", "prior"}
+    assert {row["stores"] for row in rows.values()} == {60}, "those fitted on"
     assert rows["usual"]["updates"] == rows["prior"]["updates"] == 2
     assert rows["prior"]["auroc"] > rows["usual"]["auroc"] + 0.05
