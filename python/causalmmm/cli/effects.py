@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,6 +30,10 @@ from causalmmm.cli.output import (
     write_picture,
 )
 from causalmmm.findings import counted
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def decompose(
@@ -85,7 +89,8 @@ def curves(
 ) -> None:
     """Response curves: what constant spend on a channel adds to the target per step.
 
-    Amounts run from zero to twice the largest of each store's window.
+    Amounts run from zero to twice the largest of each store's window; usual is the mean of the
+    steps with spend.
 
     Columns: store, channel, amount, expected, effect, lower, upper.
 
@@ -104,8 +109,17 @@ def curves(
         return write_answer(frame, out, kind, force=force)
     from causalmmm.plots import plot_curves
 
-    usual = dict(zip(panel.nodes, panel.data.values[-fitted.window :].mean(0), strict=True))
+    amounts = usual_amounts(panel.data.values[-fitted.window :])
+    usual = dict(zip(panel.nodes, amounts, strict=True))
     one, target = str(panel.stores[0]), panel.nodes[-1]
     measured = {n: c.exposure or "spend" for n, c in panel.schema.channels.items()}
     figure = plot_curves(frame, store=one, target=target, usual=usual, measured=measured)
     return write_picture(figure, out, kind, force=force)
+
+
+def usual_amounts(values: NDArray[np.float32]) -> list[float]:
+    """[N] of values [T, N]: means of the steps in which a series is not zero, since a channel with
+    pauses never has the mean of all steps; zero where it always is."""
+    used = (values != 0).sum(0)
+    amounts: list[float] = (values.sum(0) / used.clip(1)).tolist()
+    return amounts
