@@ -15,6 +15,7 @@ from torch import Tensor
 
 from causalmmm.engine.ops.export_switch import exports_whole
 from causalmmm.engine.regression.calibration import draw_calibrated
+from causalmmm.engine.regression.combined_edges import Reading
 from causalmmm.engine.regression.design import Observed
 from causalmmm.engine.regression.posterior import Draws, Known, chunks, know
 from causalmmm.engine.regression.problem import in_single
@@ -52,13 +53,14 @@ class Lazily(Mapping[int, Value], Generic[Value]):
 @dataclass(frozen=True)
 class StorePosterior:
     """What is known of B stores: by receiver, closed-form posteriors and D joint draws, made when
-    they are asked for."""
+    they are asked for; ``read`` is what the prior reads in them, None without one."""
 
     regression: Regression
     observed: Observed
     known: Mapping[int, Known]
     drawn: Mapping[int, Draws]
     draws: int
+    read: Callable[[], Reading | None]
 
     def of(self, receivers: Sequence[int]) -> StorePosterior:
         """The same of these receivers alone; what is made for one is there for the other."""
@@ -110,9 +112,10 @@ def store_posterior(
     chosen = list(regression.receivers) if receivers is None else list(receivers)
     edges = regression.edges
     read = cache(lambda: None if edges is None else edges(observed))
-    known = Lazily(chosen, lambda j: know(regression, observed, j, read()))
+    outcome = regression.layout.shaped  # how spend goes on stays the regression's own
+    known = Lazily(chosen, lambda j: know(regression, observed, j, read() if outcome(j) else None))
     drawn = Lazily(chosen, lambda j: draw_calibrated(regression, known[j], observed, count, seed))
-    return StorePosterior(regression, observed, known, drawn, count)
+    return StorePosterior(regression, observed, known, drawn, count, read)
 
 
 def responses_of(known: Known, drawn: Draws, some: slice) -> Tensor:
@@ -143,7 +146,11 @@ def graphs(stores: StorePosterior, seed: int = 1) -> PairTable:
         mean = torch.cat(sums, 0) / rows.sum(-1, keepdim=True)  # [D or 1, B, n]
         added = mean * drawn.effects / (1 - drawn.own).unsqueeze(-1)  # [D, B, n]
         ends = quantiles(added, _ENDS)
-        parts = (known.inclusion.probability, added.mean(0), ends[0], ends[1])
+        probability = known.inclusion.probability
+        reading = None if known.shaped else stores.read()
+        if reading is not None:
+            probability = reading.combined(probability, known.fitted.senders, receiver)
+        parts = (probability, added.mean(0), ends[0], ends[1])
         columns.append([of_nodes(part, known, observed.x.shape[1]) for part in parts])
     return PairTable(*(torch.stack(parts, -1) for parts in zip(*columns, strict=True)))
 
