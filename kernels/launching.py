@@ -6,11 +6,18 @@ launches.
 
 from __future__ import annotations
 
+import importlib
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def launches_of(operators: str) -> Any:
+    """Launches of the Triton kernels in ``causalmmm.kernels.<operators>``; imports Triton only
+    where they are used."""
+    return importlib.import_module(f"causalmmm.kernels.{operators}.triton.launch")
 
 
 def launch(

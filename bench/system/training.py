@@ -76,8 +76,10 @@ def plain_pytorch() -> Iterator[None]:
         (encoder, "edge_mean", plain_mean),
         (encoder, "edge_sample", plain_sample),
         (decoder, "adstock_hill", response.adstock_hill),
-        *((module, "_COMPILED", False) for module in (calendar, evidence, likelihood, posterior)),
-        (responses, "BUILT", False),
+        *(
+            (module, "BUILT", False)
+            for module in (calendar, evidence, likelihood, posterior, responses)
+        ),
     ]
     before = [getattr(module, name) for module, name, _ in places]
     for module, name, value in places:

@@ -90,7 +90,6 @@ void edge_backward(const py::tuple& sizes, const py::tuple& first, const py::tup
 }  // namespace
 
 void bind_edges(py::module_& m) {
-  m.attr("EDGE_INTERFACE") = 2;  // asked for by sources without a digest
   m.attr("EDGE_WIDTH_STEP") = kEdgeWidthStep;
   m.attr("MAX_EDGE_TYPES") = kMaxEdgeTypes;
   m.def("edge_forward", edge_forward);

@@ -111,9 +111,7 @@ class RelationalEncoder(nn.Module):
         batch, count, _ = nodes.shape
         shared = context.unsqueeze(1).expand(batch, count, context.shape[-1])
         h = self.embed(torch.cat([nodes, shared], dim=-1)) + self.identity  # [B, N, H]
-        dtype = (
-            torch.bfloat16 if narrow else h.dtype
-        )  # the operators cast the rest to that of these
+        dtype = torch.bfloat16 if narrow else h.dtype  # to which the operators cast the rest
         sender1, receiver1 = self.sender1(h).to(dtype), self.receiver1(h).to(dtype)
         wf = self.feature.weight if self.features else None
         edge = edge_mean(

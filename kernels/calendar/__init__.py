@@ -11,8 +11,7 @@ from torch import Tensor
 
 from causalmmm.kernels.extension import BUILT, takes
 
-_COMPILED = BUILT
-if _COMPILED:
+if BUILT:
     from causalmmm.kernels.calendar.op import calendar_residuals
 
 __all__ = ["calendar_residuals", "supported"]
@@ -22,4 +21,4 @@ def supported(x: Tensor, terms: int) -> bool:
     """Whether the operator is there and takes series like ``x`` [B, N, T], without gradient, and so
     many terms of a calendar."""
     side = max(x.shape[1], 2 * terms)
-    return _COMPILED and not x.requires_grad and takes(x, (side, x.shape[2]))
+    return BUILT and not x.requires_grad and takes(x, (side, x.shape[2]))

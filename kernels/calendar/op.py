@@ -5,7 +5,6 @@ Nothing is computed here. The extension works on addresses; this module owns the
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import torch
@@ -13,13 +12,9 @@ from torch import Tensor
 
 from causalmmm import _C
 from causalmmm.kernels.extension import by_triton
+from causalmmm.kernels.launching import launches_of
 from causalmmm.kernels.memory import addresses, dense
 from causalmmm.kernels.registration import operator
-
-
-def _launches() -> Any:
-    """The Triton kernels' launches; imports Triton only where they are used."""
-    return importlib.import_module("causalmmm.kernels.calendar.triton.launch")
 
 
 @operator("calendar_residuals")
@@ -42,7 +37,7 @@ def calendar_residuals(
     inputs = dense(x, basis, context_mask, target_mask, spend, shared, log_ridge)
     outputs = _outputs(x, basis)
     if by_triton(x):
-        _launches().forward(inputs, outputs)
+        launches_of("calendar").forward(inputs, outputs)
         return outputs
     sizes = (*x.shape, basis.shape[-1])
     threads = torch.get_num_threads()
@@ -77,7 +72,7 @@ def backward(
     runs = len(x) if by_triton(x) else -(-len(x) // _C.CALENDAR_RUN)
     sums = shared.new_empty(runs, *shared.shape), log_ridge.new_empty(runs, *log_ridge.shape)
     if by_triton(x):
-        _launches().backward(inputs, kept, incoming, sums)
+        launches_of("calendar").backward(inputs, kept, incoming, sums)
     else:
         sizes = (*x.shape, basis.shape[-1])
         _C.calendar_backward(

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from causalmmm.kernels.extension import BUILT, takes
 
-_COMPILED = BUILT
-if _COMPILED:
+if BUILT:
     from causalmmm.kernels.evidence.op import coordinate_ascent, response_terms, window_statistics
 
 __all__ = ["coordinate_ascent", "response_terms", "supported", "window_statistics"]
@@ -24,4 +23,4 @@ def supported(x: Tensor, of_node: int = 1) -> bool:
     """Whether the operators are there and take tensors like ``x`` [B, N, ..], of whose N nodes each
     has ``of_node`` columns in a regression."""
     fits = x.shape[1] * of_node <= _MAX_SIDE
-    return _COMPILED and takes(x, x.shape[1:], fits)
+    return BUILT and takes(x, x.shape[1:], fits)

@@ -7,25 +7,19 @@ the bound of standardised values and the spread below which a series counts as c
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from causalmmm import _C
 from causalmmm.kernels.extension import by_triton
+from causalmmm.kernels.launching import launches_of
 from causalmmm.kernels.memory import addresses, dense
 from causalmmm.kernels.registration import operator
 
 Statistics = tuple[Tensor, Tensor, Tensor, Tensor]
 Terms = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-
-
-def _launches() -> Any:
-    """The Triton kernels' launches; imports Triton only where they are used."""
-    return importlib.import_module("causalmmm.kernels.evidence.triton.launch")
 
 
 @operator("window_statistics")
@@ -42,7 +36,7 @@ def window_statistics(
     outputs = _statistics(residual, lags)
     inputs = dense(residual, received, active, context_mask)
     if by_triton(residual):
-        _launches().window_statistics(inputs, outputs, lags, scales)
+        launches_of("evidence").window_statistics(inputs, outputs, lags, scales)
         return outputs
     sizes = (*residual.shape, lags)
     threads = torch.get_num_threads()
@@ -91,7 +85,7 @@ def response_terms(
         *(beta, log_noise, active, context_mask),
     )
     if by_triton(residual):
-        _launches().response_terms(inputs, outputs, scales)
+        launches_of("evidence").response_terms(inputs, outputs, scales)
         return outputs
     stores, nodes, components, steps = responses.shape
     sizes = (stores, nodes, components, steps + 1, basis.shape[-1], ar_weights.shape[-1])
@@ -140,7 +134,7 @@ def coordinate_ascent(
     outputs = xty.new_empty(xty.shape), xty.new_empty(xty.shape)
     inputs = dense(xty, overlap, log_odds)
     if by_triton(xty):
-        _launches().mean_field(inputs, outputs, spread, sweeps)
+        launches_of("evidence").mean_field(inputs, outputs, spread, sweeps)
         return outputs
     sizes = (*xty.shape[:2], sweeps)
     threads = torch.get_num_threads()

@@ -13,8 +13,7 @@ from causalmmm.kernels.extension import BUILT, takes
 from causalmmm.kernels.likelihood import reference
 from causalmmm.kernels.likelihood.reference import ar_prediction, effect_weights, message
 
-_COMPILED = BUILT
-if _COMPILED:
+if BUILT:
     from causalmmm.kernels.likelihood import op
 
 __all__ = ["ar_prediction", "effect_weights", "message", "response_nll"]
@@ -56,6 +55,6 @@ def response_nll(
     form, else of one dtype.
     """
     arguments = (residual, responses, gate, log_effect, beta, solver, basis, ar_weights, log_noise)
-    if _COMPILED and takes(residual, residual.shape[1:]):
+    if BUILT and takes(residual, residual.shape[1:]):
         return op.forward(*arguments, context_mask, target_mask, active)
     return reference.response_nll(*arguments, context_mask, target_mask, active)

@@ -5,7 +5,6 @@ Nothing is computed here. The extension works on addresses; this module owns the
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import torch
@@ -13,15 +12,11 @@ from torch import Tensor
 
 from causalmmm import _C
 from causalmmm.kernels.extension import by_triton
+from causalmmm.kernels.launching import launches_of
 from causalmmm.kernels.memory import addresses, dense
 from causalmmm.kernels.registration import operator
 
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-
-
-def _launches() -> Any:
-    """The Triton kernels' launches; imports Triton only where they are used."""
-    return importlib.import_module("causalmmm.kernels.likelihood.triton.launch")
 
 
 @operator("response_nll")
@@ -46,7 +41,7 @@ def forward(
     )
     nll = log_noise.new_empty(log_noise.shape)
     if by_triton(residual):
-        _launches().forward(inputs, nll)
+        launches_of("likelihood").forward(inputs, nll)
         return nll
     sizes = _sizes(responses, basis, ar_weights)
     _C.likelihood_forward(sizes, addresses(inputs), nll.data_ptr(), torch.get_num_threads())
@@ -80,7 +75,7 @@ def backward(
     gradients = [*_like(*before), of_beta, *_like(*after)]
     grad_nll = grad_nll.contiguous()
     if by_triton(residual):
-        _launches().backward(grad_nll, inputs, gradients)
+        launches_of("likelihood").backward(grad_nll, inputs, gradients)
     else:
         _C.likelihood_backward(
             *(_sizes(responses, basis, ar_weights), addresses(inputs), grad_nll.data_ptr()),

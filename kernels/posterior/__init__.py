@@ -11,8 +11,7 @@ from torch import Tensor
 
 from causalmmm.kernels.extension import BUILT, takes
 
-_COMPILED = BUILT
-if _COMPILED:
+if BUILT:
     from causalmmm.kernels.posterior.op import mixture_prior, sampled_effects
 
 __all__ = ["mixture_prior", "sampled_effects", "supported"]
@@ -20,4 +19,4 @@ __all__ = ["mixture_prior", "sampled_effects", "supported"]
 
 def supported(x: Tensor) -> bool:
     """Whether the operators are there and take tensors like ``x`` [B, N, N]."""
-    return _COMPILED and takes(x, x.shape[1:])
+    return BUILT and takes(x, x.shape[1:])

@@ -6,7 +6,6 @@ Formulas: ``csrc/posterior/posterior.h``.
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import torch
@@ -14,13 +13,9 @@ from torch import Tensor
 
 from causalmmm import _C
 from causalmmm.kernels.extension import by_triton
+from causalmmm.kernels.launching import launches_of
 from causalmmm.kernels.memory import addresses, dense
 from causalmmm.kernels.registration import operator
-
-
-def _launches() -> Any:
-    """The Triton kernels' launches; imports Triton only where they are used."""
-    return importlib.import_module("causalmmm.kernels.posterior.triton.launch")
 
 
 @operator("mixture_prior")
@@ -30,7 +25,7 @@ def _mixture_prior(
     inputs = dense(odds, mixture, factor, fixed_prior)
     outputs = _prior_outputs(mixture, factor)
     if by_triton(odds):
-        _launches().mixture_prior(inputs, outputs, bound)
+        launches_of("posterior").mixture_prior(inputs, outputs, bound)
         return outputs
     _C.prior_forward(
         *(_prior_sizes(odds, factor), bound, addresses(inputs)),
@@ -66,7 +61,9 @@ def _mixture_prior_backward(
     inputs = dense(odds, mixture, factor, fixed_prior)
     incoming = [None if grad is None else grad.contiguous() for grad in (grad_log_prior, grad_kl)]
     if by_triton(odds):
-        gradients = _launches().mixture_prior_backward(incoming, log_share, inputs, bound)
+        gradients = launches_of("posterior").mixture_prior_backward(
+            incoming, log_share, inputs, bound
+        )
         return gradients[0], gradients[1]
     runs = -(-len(factor) // _C.POSTERIOR_RUN)
     sums = odds.new_empty(runs, *odds.shape), mixture.new_empty(runs, *mixture.shape)
@@ -90,7 +87,7 @@ def sampled_effects(
     inputs = dense(mean, log_sd, noise, logits)
     outputs = mean.new_empty(mean.shape), mean.new_empty(len(mean))
     if by_triton(mean):
-        _launches().sampled_effects(inputs, outputs, prior_sd)
+        launches_of("posterior").sampled_effects(inputs, outputs, prior_sd)
         return outputs
     _C.effects_forward(
         *(tuple(mean.shape[:2]), prior_sd, addresses(inputs)),
@@ -113,7 +110,7 @@ def _sampled_effects_backward(
     incoming = [None if grad is None else grad.contiguous() for grad in (grad_effect, grad_kl)]
     gradients = _empty(mean, log_sd, logits)
     if by_triton(mean):
-        _launches().sampled_effects_backward(inputs, incoming, gradients, prior_sd)
+        launches_of("posterior").sampled_effects_backward(inputs, incoming, gradients, prior_sd)
         return gradients
     _C.effects_backward(
         *(tuple(mean.shape[:2]), prior_sd, addresses(inputs), addresses(incoming)),

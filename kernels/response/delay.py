@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +10,8 @@ from torch import Tensor
 
 from causalmmm import _C
 from causalmmm.kernels.extension import by_triton
+from causalmmm.kernels.launching import launches_of
 from causalmmm.kernels.registration import operator
-
-
-def _launches() -> Any:
-    """The Triton kernels' launches; imports Triton only where they are used."""
-    return importlib.import_module("causalmmm.kernels.response.triton.launch")
 
 
 @operator("delayed")
@@ -28,7 +23,7 @@ def delayed(response: Tensor, delays: Sequence[int], rows: int) -> Tensor:
     if by_triton(response):
         if rows > response.shape[-1]:
             raise ValueError(f"at most all rows can be kept, got {rows} of {response.shape[-1]}")
-        _launches().forward(response, delays, later)
+        launches_of("response").forward(response, delays, later)
         return later
     _C.delay_forward(
         *(_sizes(response.shape, rows), list(delays)),
@@ -43,7 +38,7 @@ def backward(grad: Tensor, delays: Sequence[int], steps: int) -> Tensor:
     grad = grad.contiguous()
     earlier = _result(grad, steps)
     if by_triton(grad):
-        _launches().backward(grad, delays, earlier)
+        launches_of("response").backward(grad, delays, earlier)
         return earlier
     _C.delay_backward(
         *(_sizes(earlier.shape, grad.shape[-1]), list(delays)),

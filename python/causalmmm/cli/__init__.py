@@ -8,13 +8,12 @@ Exit codes: 0 success, 1 a check failed (``validate``, ``export --check``, thres
 from __future__ import annotations
 
 import gc
-import warnings
 from typing import Annotated
 
 import typer
 
 from causalmmm.cli.answers import graph, predict
-from causalmmm.cli.common import Commands, say_warning
+from causalmmm.cli.common import Commands
 from causalmmm.cli.data import init, simulate, validate
 from causalmmm.cli.decisions import calibrate, compare, next_experiment, optimize, paths, roi
 from causalmmm.cli.demo import demo
@@ -75,5 +74,4 @@ def about(
 def main() -> None:
     """Entry point of the console script."""
     gc.set_threshold(100_000)  # half a million objects of imports are no garbage: look less often
-    warnings.showwarning = say_warning
     app()

@@ -159,22 +159,6 @@ class Terminal:
 terminal = Terminal()
 
 
-def say_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Takes the place of ``warnings.showwarning``: what the library warns a user of is a sentence,
-    not a place in its source."""
-    if issubclass(category, UserWarning):
-        return terminal.say(f"warning: {message}", "yellow")
-    text = warnings.formatwarning(message, category, filename, lineno, line)
-    print(text, end="", file=file or sys.stderr)
-
-
 class Commands(TyperGroup):
     """Turns the library's refusals into a message and exit code 2, without a traceback."""
 

@@ -80,7 +80,7 @@ def explained(baseline: CalendarBaseline, batch: Batch) -> list[Tensor]:
 def plain(function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, *args: Any) -> Any:
     with monkeypatch.context() as patched:
         for module in ("calendar", "posterior"):
-            patched.setattr(f"causalmmm.kernels.{module}._COMPILED", False)
+            patched.setattr(f"causalmmm.kernels.{module}.BUILT", False)
         return function(*args)
 
 

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 import causalmmm
 from causalmmm import Panel, Schema
 from causalmmm.cli import app
-from causalmmm.cli.common import say_warning
+from causalmmm.cli.common import terminal
 from causalmmm.cli.output import table_text
 from causalmmm.engine.training.checkpoint import save_checkpoint
 from causalmmm.files import PARTIAL, exclusive
@@ -399,8 +399,8 @@ def test_a_plan_is_followed_and_a_wrong_one_refused(here: Path) -> None:
 
 
 def test_a_warning_of_the_library_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    say_warning(UserWarning("effects are too large"), UserWarning, "fit.py", 3)
-    say_warning(FutureWarning("a keyword goes away"), FutureWarning, "pandas.py", 4)
+    terminal.warn(UserWarning("effects are too large"), UserWarning, "fit.py", 3)
+    terminal.warn(FutureWarning("a keyword goes away"), FutureWarning, "pandas.py", 4)
     said = capsys.readouterr().err
     assert said.startswith("warning: effects are too large\n")
     assert "pandas.py:4: FutureWarning: a keyword goes away" in said
