@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,7 @@ def test_what_cannot_be_answered_is_refused_with_a_reason(
     answer = client.post(f"/optimize?horizon={WEEKS}", json=body)
     assert answer.json()["findings"][0]["code"] == "too-many-cells"
     assert budgets.MOST_CELLS > 100
+    monkeypatch.setattr(weekly[0], "roi", lambda *_, **__: time.sleep(0.2))  # on any machine
     with TestClient(create_app(weekly[0], Limits(seconds=0.05))) as hurried:
         answer = hurried.post("/roi", json=body)
     assert answer.status_code == 503
