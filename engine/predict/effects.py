@@ -12,9 +12,9 @@ from causalmmm.engine.ops.scan import State, roll
 
 _NORMAL_95 = 1.6448536269514722  # 95 % quantile of the standard normal distribution
 _MAX_PERSISTENCE = 0.95  # bound on the sum of absolute autoregressive weights
-_SHAPE_STD = 0.3  # of a store's log slope and log half-saturation around the shared ones
+SHAPE_STD = 0.3  # of a store's log slope and log half-saturation around the shared ones
 _MAX_SHAPE_STD = 1.0  # of a log effect, from uncertainty of the curve's shape
-_MIN_AMOUNT = 1e-3  # in units of a series' scale
+MIN_AMOUNT = 1e-3  # in units of a series' scale
 
 
 def expected_weights(model: CausalModel, inferred: Inference) -> Tensor:
@@ -96,11 +96,11 @@ def shape_deviation(
     if not decoder.config.saturation:
         return torch.zeros_like(amounts)
     slope, half = decoder.curve(context)
-    u, u0 = (slope * (x.abs().clamp_min(_MIN_AMOUNT) / half).log() for x in (amounts, level))
+    u, u0 = (slope * (x.abs().clamp_min(MIN_AMOUNT) / half).log() for x in (amounts, level))
     s, s0 = u.sigmoid(), u0.sigmoid()
     by_slope = (1 - s) * u - 1 - (1 - 2 * s0) * u0
     by_half = slope * (s - 2 * s0)
-    std = _SHAPE_STD * (by_slope.square() + by_half.square()).sqrt()
+    std = SHAPE_STD * (by_slope.square() + by_half.square()).sqrt()
     return std.clamp_max(_MAX_SHAPE_STD)
 
 

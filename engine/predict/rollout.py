@@ -17,6 +17,7 @@ from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import Inference, causal_probability
 from causalmmm.engine.ops.linalg import cholesky
 from causalmmm.engine.ops.scan import State, roll
+from causalmmm.engine.predict.beyond import beyond_history
 from causalmmm.engine.predict.future import Future, damp_trend
 from causalmmm.engine.predict.intercept_correction import intercept_correction
 from causalmmm.engine.predict.noise import Noise, draw_noise
@@ -120,6 +121,7 @@ def _rollout(
         per_draw(x.expand(-1, -1, future.basis.shape[1]).mT).unsqueeze(2)
         for x in decoder.curve(future.context)
     )
+    beyond = beyond_history(model, batch, future, noise, per_draw, per_store)
     beta = decoder.beta  # [N, N, D], sender first
     decay = decoder.decay.unsqueeze(-1)
 
@@ -139,7 +141,10 @@ def _rollout(
         error = ((value - baseline) * active).unsqueeze(0)
         errors = torch.cat([error, errors[:-1]])
         adstock = decay * adstock + (1 - decay) * value.unsqueeze(1)
-        queues = _pushed(queues, _saturate(model, adstock, slope, slope_log_half))
+        response = _saturate(model, adstock, slope, slope_log_half)
+        if beyond is not None:
+            response = response + beyond.added(adstock, response)
+        queues = _pushed(queues, response)
         return (errors, active, adstock, *queues), (value, location, scale, p_active)
 
     errors = torch.nn.functional.pad(inferred.residual, (ar_lags, 0))[..., -ar_lags:].flip(-1)

@@ -12,7 +12,8 @@ from torch import Tensor
 from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import edge_log_prior
-from causalmmm.engine.spec.calendar import Calendar, CalendarSpec
+from causalmmm.engine.predict.future import Future
+from causalmmm.engine.spec.calendar import Calendar, CalendarSpec, extend_grid
 from causalmmm.engine.spec.config import ModelConfig
 from causalmmm.engine.spec.series import SeriesData
 
@@ -53,6 +54,19 @@ def three_stores() -> SeriesData:
 
 def windows_of(data: SeriesData) -> Windows:
     return Windows(data, Calendar(CalendarSpec("D", yearly=1), data.grid), 730, MEMORY)
+
+
+def future_of(windows: Windows, data: SeriesData, steps: int) -> Future:
+    """The steps after the histories of three stores, without a plan."""
+    grid = extend_grid(data.grid, data.freq, steps)
+    basis = Calendar(windows.calendar.spec, grid).ahead(np.full(3, len(data.grid) - 1), steps)
+    return Future(
+        basis=torch.from_numpy(basis),
+        control_std=torch.zeros(3, steps, 0),
+        context=torch.from_numpy(data.context),
+        given=torch.full((3, NODES, steps), torch.nan),
+        floor=torch.zeros(3, 1, NODES, dtype=torch.bool),
+    )
 
 
 def alike(stores: int = 6, steps: int = 360) -> Tensor:

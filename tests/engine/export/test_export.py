@@ -65,11 +65,13 @@ def test_sixty_four_series_in_another_opset_give_the_same_numbers(tmp_path: Path
     for stores, steps, horizon, levels, points in ((2, 200, 9, 2, 3), (1, 40, 1, 1, 1)):
         history = np.exp(0.5 * rng.standard_normal((stores, steps, nodes))).astype("f4")
         days = np.broadcast_to(19_000 + np.arange(steps + horizon), (stores, steps + horizon))
+        plan = np.full((stores, horizon, nodes), np.nan, "f4")
+        plan[0, :, 0] = 1000 * history[0, :, 0].max()  # beyond all that was seen
         inputs = {
             "history": history,
             "date": days[:, :steps],
             "future_date": days[:, steps:],
-            "plan": np.full((stores, horizon, nodes), np.nan, "f4"),
+            "plan": plan,
             "level": np.linspace(0.5, 0.9, levels, dtype="f4"),
             "amounts": rng.random((stores, points, nodes), dtype="f4"),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from small import NODES, build
+from small import NODES, build, future_of
 
 from causalmmm.engine.batches.batch import Batch
 from causalmmm.engine.batches.windows import Windows
@@ -13,21 +13,8 @@ from causalmmm.engine.nn.posterior import causal_probability
 from causalmmm.engine.predict.future import Future, forecast_controls
 from causalmmm.engine.predict.noise import draw_noise
 from causalmmm.engine.predict.rollout import forecast, simulate_futures
-from causalmmm.engine.spec.calendar import Calendar, extend_grid
 from causalmmm.engine.spec.series import SeriesData
 from causalmmm.kernels.likelihood import ar_prediction
-
-
-def future_of(windows: Windows, data: SeriesData, steps: int) -> Future:
-    grid = extend_grid(data.grid, data.freq, steps)
-    basis = Calendar(windows.calendar.spec, grid).ahead(np.full(3, len(data.grid) - 1), steps)
-    return Future(
-        basis=torch.from_numpy(basis),
-        control_std=torch.zeros(3, steps, 0),
-        context=torch.from_numpy(data.context),
-        given=torch.full((3, NODES, steps), torch.nan),
-        floor=torch.zeros(3, 1, NODES, dtype=torch.bool),
-    )
 
 
 def expected_next(model: CausalModel, batch: Batch, future: Future) -> torch.Tensor:
