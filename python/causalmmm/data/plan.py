@@ -318,5 +318,5 @@ def beyond_history(plan: Plan, panel: Panel) -> Iterator[str]:
             f"the plan of '{plan.series[k]}' lies beyond twice its largest value in "
             f"{counted(len(stores), 'store')} ({first_few(stores, 3)}): {planned[first, k]:,.6g} "
             f"where at most {largest[first, k]:,.6g} was seen. Saturation there is a guess from "
-            "the shape of the curve: intervals widen by what is left open about it, and know no other"
+            "the shape of the curve: intervals widen by what that leaves open, and no more"
         )
