@@ -15,7 +15,7 @@ from causalmmm.engine.regression.answers import (
 from causalmmm.engine.regression.carryover import carryover
 from causalmmm.engine.regression.combined_edges import CombinedEdges
 from causalmmm.engine.regression.config import RegressionConfig
-from causalmmm.engine.regression.contributions import Contributions, contributions
+from causalmmm.engine.regression.contributions import Contributions, contributions, mean_parts
 from causalmmm.engine.regression.design import Layout, Observed, layout, observe
 from causalmmm.engine.regression.fit import fit
 from causalmmm.engine.regression.predict import Ahead, forecast, simulate, summary
@@ -41,6 +41,7 @@ __all__ = [
     "carryover",
     "contributions",
     "Contributions",
+    "mean_parts",
     "forecast",
     "simulate",
     "summary",

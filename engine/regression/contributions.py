@@ -88,9 +88,11 @@ def mean_parts(stores: StorePosterior) -> Tensor:
     """[B, 2 + N, T]: baseline with level shifts, own past, and what every series added to the
     target directly: posterior means (``contributions`` has the rest)."""
     target = stores.regression.layout.nodes - 1
-    baseline, level, own, direct = (
-        part.mean(0) for part in _parts(stores, target, slice(0, stores.draws))
-    )
+    sums: list[Tensor] = []
+    for begin, end in chunks(stores.draws, stores.observed.x):
+        found = [part.sum(0) for part in _parts(stores, target, slice(begin, end))]
+        sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+    baseline, level, own, direct = (part / stores.draws for part in sums)
     return torch.cat([torch.stack([baseline + level, own], 1), direct], 1)
 
 

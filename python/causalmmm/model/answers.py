@@ -32,6 +32,7 @@ from causalmmm.engine.regression import (
     Observed,
     Regression,
     StorePosterior,
+    mean_parts,
     observe,
     store_posterior,
 )
@@ -173,9 +174,8 @@ class RegressionAnswers:
         return _numpy(torch.cat([mean.unsqueeze(-1), ends], dim=-1))
 
     def contributions(self, stores: Stores) -> Floats:
-        parts = regression_contributions(self._posterior(stores, self._outcomes()))
-        around = torch.stack([parts.baseline + parts.level, parts.own], dim=1)  # [B, 2, T]
-        return _numpy(torch.cat([around, parts.senders[:, :-1]], dim=1))
+        target = len(self.panel.nodes) - 1
+        return _numpy(mean_parts(self._posterior(stores, [target]))[:, :-1])
 
     def sums(self, stores: Stores) -> dict[str, Floats]:
         """Contributions over the history, [B, N] each: ``direct`` and ``total`` through mediators

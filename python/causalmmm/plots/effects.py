@@ -38,6 +38,7 @@ _PANELS_PER_ROW = 3
 _LIKELY = 0.5  # intervals of less probable edges are ignored for the common y range
 _BACKGROUND = {BASELINE: BASELINE_COLOUR, OWN_PAST: OWN_PAST_COLOUR}
 _OTHERS = "all others"
+_ROUNDS_TO_ZERO = 0.0005  # a smaller share is written as 0.0%
 ALL_STORES = "all stores"
 
 
@@ -291,11 +292,14 @@ def _component_colours(components: list[str]) -> dict[str, str]:
 
 
 def _combine_small(wide: pd.DataFrame) -> pd.DataFrame:
-    """Baseline, own past, then series by size; those beyond the palette as one column."""
+    """Baseline, own past where there is some, then series by size; where several are beyond the
+    palette, those as one column."""
+    around = [name for name in _BACKGROUND if name == BASELINE or wide[name].any()]
     series = [name for name in wide if name not in _BACKGROUND]
     size = wide[series].abs().sum().sort_values(ascending=False, kind="stable")
-    shown = list(size.index[: len(PALETTE)])
-    combined = wide[[*_BACKGROUND, *shown]].copy()
+    most = len(PALETTE) if len(series) > len(PALETTE) + 1 else len(series)
+    shown = list(size.index[:most])
+    combined = wide[[*around, *shown]].copy()
     if len(series) > len(shown):
         combined[_OTHERS] = wide[list(size.index[len(shown) :])].sum(axis=1)
     return combined
@@ -321,7 +325,7 @@ def _draw_shares(axes: Axes, stacked: pd.DataFrame, total: float, colours: list[
     span = max(0.0, float(shares.max())) - min(0.0, float(shares.min())) or 1.0
     for y, share in enumerate(shares):
         x = max(share, 0.0) + 0.03 * span
-        colour = NEGATIVE if share < 0 else INK
+        colour = NEGATIVE if share <= -_ROUNDS_TO_ZERO else INK
         axes.text(x, y, percent(share), va="center", fontsize=8.5, color=colour)
     axes.set_yticks(position, [str(name) for name in stacked], **PLAIN)
     axes.tick_params(axis="y", length=0, labelsize=9, labelcolor=INK)

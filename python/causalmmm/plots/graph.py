@@ -181,13 +181,22 @@ def _layout(graph: nx.DiGraph[Any]) -> dict[Any, _Box]:
         for k, node in enumerate(layers[0])
     }
     first = 0.45 * height + 0.1  # clear of the curves from channels to the target
+    ends = {True: first, False: -first}  # of what is above and below
     for k, node in enumerate(layers[1]):
-        y = (first + _ROW * (k // 2)) * (1 if k % 2 == 0 else -1)
-        boxes[node] = _Box(_ACROSS[1], y, _HALF_HEIGHT)
+        tall = max(_HALF_HEIGHT, _room(sum(p in layers[0] for p in graph.predecessors(node))))
+        above = k % 2 == 0
+        side = 1 if above else -1
+        boxes[node] = _Box(_ACROSS[1], ends[above] + side * (tall - _HALF_HEIGHT), tall)
+        ends[above] += side * (_ROW + 2 * (tall - _HALF_HEIGHT))
     arrows = max((graph.in_degree(n) for n in layers[2]), default=0)
     for k, node in enumerate(layers[2]):
-        boxes[node] = _Box(_ACROSS[2], -k * height, max(0.2, 0.5 * _SLOT * (arrows + 1)))
+        boxes[node] = _Box(_ACROSS[2], -k * height, max(0.2, _room(arrows)))
     return {node: boxes[node] for node in graph}
+
+
+def _room(arrows: int) -> float:
+    """Half the height of a node at which so many arrows end apart."""
+    return 0.5 * _SLOT * (arrows + 1)
 
 
 def _slots(graph: nx.DiGraph[Any], boxes: dict[Any, _Box]) -> dict[tuple[Any, Any], float]:

@@ -292,7 +292,7 @@ def _forecast(tables: Tables) -> Card:
         title=next(sentences.forecast(tables)).rstrip("."),
     )
     told = [*sentences.forecast(tables)]
-    if facts["stores"] > 1:
+    if facts["stores"] > 1 and facts["regime"] != "regression":
         told.append(
             "Bounds are those of single stores added up: wider than the total's unless all stores "
             "err alike."

@@ -82,6 +82,28 @@ def test_thirty_arrows_into_the_target_end_at_places_of_their_own() -> None:
     assert ends[-1] < box.get_y() + box.get_height()
 
 
+def test_arrows_into_a_mediator_end_apart_and_mediators_keep_clear_of_each_other() -> None:
+    graph = nx.DiGraph(store="a", threshold=0.1)
+    for k in range(12):
+        graph.add_node(f"x{k}", role="channel")
+    for name in ("views", "visits", "search"):
+        graph.add_node(name, role="mediator")
+    graph.add_node("sales", role="target")
+    for k in range(12):
+        for name in ("views", "search"):
+            graph.add_edge(f"x{k}", name, probability=0.9, effect=1.0)
+    figure = plot_graph(graph)
+    ends = sorted(float(a._path_original.vertices[-1][1]) for a in arrows(figure))
+    assert min(b - a for a, b in pairwise(ends)) > 0.08  # inches
+    drawn = boxes(figure)
+    sides = sorted(
+        (b.get_y(), b.get_y() + b.get_height())
+        for n, b in drawn.items()
+        if n[0] in "vs" and n != "sales"
+    )
+    assert all(high < low for (_, high), (low, _) in pairwise(sides))
+
+
 def test_a_graph_without_edges_says_what_to_do_next(graph: nx.DiGraph) -> None:
     graph.remove_edges_from(list(graph.edges))
     told = words(plot_graph(graph))

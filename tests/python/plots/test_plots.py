@@ -229,6 +229,15 @@ def test_what_there_is_no_colour_for_is_drawn_together() -> None:
     assert figure.axes[1].patches[-1].get_width() == pytest.approx((2 + 3 + 4 + 5) / 143.5)
 
 
+def test_a_part_that_is_zero_and_a_group_of_one_are_not_drawn() -> None:
+    parts = decomposition(9)
+    parts.loc[parts["component"] == "own past", "value"] = 0.0
+    figure = plot_decomposition(parts, store="a", target="gmv")
+    names = [t.get_text() for t in figure.axes[1].get_yticklabels()]
+    assert names[0] == "baseline"
+    assert sorted(names[1:]) == [f"x{k}" for k in range(9)]
+
+
 def test_matplotlib_is_imported_only_for_a_picture() -> None:
     code = "import sys, causalmmm.plots; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
