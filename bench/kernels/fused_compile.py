@@ -28,10 +28,18 @@ from triton.compiler import ASTSource
 
 from bench.kernels import sass
 from bench.lib.record import Row, record, table
-from causalmmm.kernels import calendar, evidence, launching, likelihood, posterior, response
+from causalmmm.kernels import (
+    calendar,
+    evidence,
+    heads,
+    launching,
+    likelihood,
+    posterior,
+    response,
+)
 
 # Triton decides when a kernel is defined whether it is interpreted: import them before `recorded`.
-for _part in ("calendar", "evidence", "likelihood", "posterior", "response"):
+for _part in ("calendar", "evidence", "heads", "likelihood", "posterior", "response"):
     importlib.import_module(f"causalmmm.kernels.{_part}.triton.launch")
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
@@ -45,7 +53,8 @@ _POINTERS = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """Series, steps, lags, response components, calendar terms and prototypes of training."""
+    """Series, steps, lags, response components, calendar terms, prototypes, features of a pair and
+    rank of effects of training."""
 
     nodes: int
     steps: int
@@ -53,6 +62,8 @@ class Sizes:
     components: int = 6
     terms: int = 14
     prototypes: int = 8
+    features: int = 27
+    rank: int = 8
 
     def __str__(self) -> str:
         return f"N={self.nodes} T={self.steps}"
@@ -135,6 +146,11 @@ def operators(s: Sizes) -> dict[str, Callable[[], object]]:
         ),
         "mean field": lambda: evidence.coordinate_ascent(known, triples, known, 0.3, 3),
         "mixture prior": lambda: posterior.mixture_prior(*prototypes),
+        "heads of pairs": lambda: heads.pair_heads(
+            torch.zeros(stores, n, n, s.features),
+            *(some(stores, n, s.rank), some(stores, n, s.rank), some(stores, n, n, 2)),
+            *(some(1, s.features), some(1), some(2, s.features), some(n, n)),
+        ),
         "sampled effects": lambda: posterior.sampled_effects(
             *(pairs, pairs, some(stores, n, n, 2), known, 0.3)
         ),

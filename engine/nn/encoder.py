@@ -18,8 +18,9 @@ from causalmmm.engine.evidence.features import (
 from causalmmm.engine.nn.posterior import EdgePrior, Posterior, edge_probability, log_odds
 from causalmmm.engine.ops.export_switch import exporting
 from causalmmm.engine.spec.config import ModelConfig
-from causalmmm.kernels import edge_mean, edge_sample
+from causalmmm.kernels import edge_mean, edge_sample, heads
 from causalmmm.kernels import posterior as compiled
+from causalmmm.kernels.casting import cast
 
 EDGE_TYPES = 2  # none, causal
 _EFFECT_RANK = 8
@@ -111,31 +112,20 @@ class RelationalEncoder(nn.Module):
         batch, count, _ = nodes.shape
         shared = context.unsqueeze(1).expand(batch, count, context.shape[-1])
         h = self.embed(torch.cat([nodes, shared], dim=-1)) + self.identity  # [B, N, H]
-        dtype = torch.bfloat16 if narrow else h.dtype  # to which the operators cast the rest
-        sender1, receiver1 = self.sender1(h).to(dtype), self.receiver1(h).to(dtype)
-        wf = self.feature.weight if self.features else None
-        edge = edge_mean(
-            sender1,
-            receiver1,
-            self.pass1.weight,
-            self.pass1.bias,
-            features=edges,
-            wf=wf,
-            keep_states=True,
+        dtype = torch.bfloat16 if narrow else h.dtype
+        layers = [self.sender1(h), self.receiver1(h), self.pass1.weight, self.pass1.bias]
+        inputs = [] if edges is None else [edges, self.feature.weight]
+        first = cast([*layers, *inputs], dtype)
+        features, wf = first[4:] or (None, None)
+        edge = edge_mean(*first[:4], features=features, wf=wf, keep_states=True)
+        mean = edge.mean.to(h.dtype) * self.norm1.weight + self.norm1.bias  # [B, N, H]
+        graph_mean = mean.mean(1, keepdim=True).expand_as(mean)
+        state = self.node(torch.cat([mean, graph_mean, h], dim=-1))  # [B, N, H]
+        log_bf, informed, effect_mean, effect_log_sd = self._heads(
+            state, edges, prior, store_log_bf
         )
-        first = edge.mean.to(h.dtype) * self.norm1.weight + self.norm1.bias  # [B, N, H]
-        graph_mean = first.mean(1, keepdim=True).expand_as(first)
-        state = self.node(torch.cat([first, graph_mean, h], dim=-1))  # [B, N, H]
-        log_bf = store_log_bf if self.frozen_to_prior else self.evidence_log_bf(edges)
-        informed = prior.log_prior  # [B, N, N, 2]
-        if log_bf is not None:
-            informed = informed + torch.stack([torch.zeros_like(log_bf), log_bf], dim=-1)
         # the affine maps of both LayerNorms are folded into the linear layer that follows them
-        sample = edge_sample(
-            sender1,
-            receiver1,
-            self.pass1.weight,
-            self.pass1.bias,
+        layers = [
             self.sender2(state),
             self.receiver2(state) + self.skip.weight @ self.norm1.bias,
             self.skip.weight * self.norm1.weight,
@@ -143,23 +133,47 @@ class RelationalEncoder(nn.Module):
             self.pass2.bias,
             self.out.weight * self.norm2.weight,
             self.out.bias + self.out.weight @ self.norm2.bias,
+        ]
+        sample = edge_sample(
+            *first[:4],
+            *cast(layers, dtype),
             informed,
-            features=edges,
+            features=features,
             wf=wf,
             states=edge.states,
             temperature=temperature,
             seed=seed,
             store=store,
         )
-        effect_mean, effect_log_sd = self._effects(state, edges)
         kl = sample.kl + prior.kl
         if log_bf is not None:  # the operator's KL is from prior and evidence together
             kl = kl + (edge_probability(sample.logits) * log_bf).sum((1, 2))
         return Posterior(sample._replace(kl=kl), effect_mean, effect_log_sd, state)
 
-    def _effects(self, state: Tensor, edges: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _heads(
+        self, state: Tensor, edges: Tensor | None, prior: EdgePrior, store_log_bf: Tensor | None
+    ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+        """Log Bayes factors [B, N, N], the log prior [B, N, N, 2] with them, and posterior mean and
+        log standard deviation [B, N, N] of the log effects."""
+        sender, receiver = self.effect_sender(state), self.effect_receiver(state)
+        learned = edges is not None and not self.frozen_to_prior and not exporting()
+        if edges is not None and learned and heads.supported(edges):
+            return heads.pair_heads(
+                *(edges, sender, receiver, prior.log_prior),
+                *(self.evidence.weight, self.evidence.bias),
+                *(self.effect_feature.weight, self.effect_log_sd),
+            )
+        log_bf = store_log_bf if self.frozen_to_prior else self.evidence_log_bf(edges)
+        informed = prior.log_prior
+        if log_bf is not None:
+            informed = informed + torch.stack([torch.zeros_like(log_bf), log_bf], dim=-1)
+        return log_bf, informed, *self._effects(sender, receiver, edges)
+
+    def _effects(
+        self, sender: Tensor, receiver: Tensor, edges: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Posterior mean and log standard deviation [B, N, N] of the log effects."""
-        mean = self.effect_sender(state) @ self.effect_receiver(state).mT
+        mean = sender @ receiver.mT
         log_sd = self.effect_log_sd.expand(mean.shape)
         if edges is not None:
             shift = self.effect_feature(edges)  # [B, N, N, 2]
@@ -218,7 +232,9 @@ class RelationalEncoder(nn.Module):
         weight = self.mixture.detach().softmax(-1)
         return torch.einsum("p,pij->ij", weight, odds.sigmoid()).logit(1e-6)
 
-    def prototype_penalty(self) -> Tensor:
-        """Negative log hyperprior of the prototypes, normal around the user's log odds."""
+    def prototype_penalty(self, stores: int) -> Tensor:
+        """Negative log hyperprior of the prototypes, normal around the user's log odds, per store
+        of those that share it."""
         odds = self.log_odds.expand_as(self.prototypes)
-        return F.mse_loss(self.prototypes, odds, reduction="sum") / (2 * _HYPERPRIOR_STD**2)
+        squares = F.mse_loss(self.prototypes, odds, reduction="sum")
+        return squares / (2 * _HYPERPRIOR_STD**2 * stores)

@@ -38,17 +38,18 @@ from causalmmm.kernels.likelihood import ar_prediction, response_nll
 
 @dataclass
 class Losses:
-    """Terms of the negative ELBO in nats, each a mean over the stores of a batch.
+    """Terms of the negative ELBO in nats.
 
-    ``nll`` [N] is per node and target row; ``total`` is what training minimises. ``per_store`` [B]
-    are the stores' own terms, whose mean is ``total`` but for the hyperprior.
+    total      [], what training minimises: the mean over the stores of a batch, and the hyperprior.
+    per_store  [B], the stores' own terms.
+    nll        [B, N], sums over target rows.
+    kl_edges   [], mean over the stores.
     """
 
     total: Tensor
     per_store: Tensor
     nll: Tensor
     kl_edges: Tensor
-    kl_effects: Tensor
 
 
 class CausalModel(nn.Module):
@@ -203,13 +204,12 @@ class CausalModel(nn.Module):
         target_rows = batch.target_mask.sum(-1, keepdim=True)
         all_rows = batch.valid.sum(-1, keepdim=True)
         kl_edges = posterior.edges.kl
-        per_store = (nll * all_rows / target_rows).sum(-1) + kl_weight * (kl_edges + kl_effect)
+        per_store = (nll * (all_rows / target_rows)).sum(-1) + kl_weight * (kl_edges + kl_effect)
         return Losses(
-            total=per_store.mean() + self.encoder.prototype_penalty() / stores,
+            total=per_store.mean() + self.encoder.prototype_penalty(stores),
             per_store=per_store.detach(),
-            nll=nll.detach().sum(0) / target_rows.sum(),
+            nll=nll.detach(),
             kl_edges=kl_edges.detach().mean(),
-            kl_effects=kl_effect.detach().mean(),
         )
 
     def one_step_errors(self, inferred: Inference, weights: Tensor) -> Tensor:

@@ -133,13 +133,13 @@ class Updates:
             store_log_bf=inputs.store_log_bf,
         )
         self.optimiser.zero_grad()
-        (loss.total * inputs.weight).backward()
+        total = loss.total * inputs.weight
+        total.backward()
         self.ranks.sum_gradients(self.parameters)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         self.optimiser.step()
         first, count = first_not_finite(loss.per_store)
-        means = inputs.weight * torch.stack([loss.total.detach(), loss.kl_edges])
-        return torch.cat([means, torch.stack([norm, first, count])])
+        return torch.stack([total.detach(), loss.kl_edges * inputs.weight, norm, first, count])
 
     def _run_on_stream(self, inputs: Inputs) -> Tensor:
         """An eager update on the capturing stream, so that autograd's nodes belong to it."""

@@ -35,7 +35,6 @@ def gain_of_sharing(
     for k in range(0, len(stores), _STORES_PER_BATCH):
         chunk = stores[k : k + _STORES_PER_BATCH]
         batch = windows.cross(chunk, config.target_share, rng).to(device)
-        rows = batch.target_mask.sum().item()
         inferred = model.infer(batch)  # posterior means of graphs and effects predict best
         no_noise = torch.zeros_like(inferred.posterior.effect_mean)
         loss = model.negative_elbo(batch, inferred, noise=no_noise)
@@ -43,6 +42,6 @@ def gain_of_sharing(
         mean, sd = ard_forecast(sent, inferred.residual, inferred.active, batch.context_mask, lags)
         log_density = torch.distributions.Normal(mean, sd).log_prob(inferred.residual[..., lags:])
         counted = batch.target_mask[:, None, lags:] * inferred.active[..., lags:]
-        gain -= (log_density * counted).sum().item() + loss.nll.sum().item() * rows
-        target_rows += rows
+        gain -= (log_density * counted).sum().item() + loss.nll.sum().item()
+        target_rows += batch.target_mask.sum().item()
     return gain / target_rows

@@ -1,4 +1,4 @@
-"""The fused calendar, prior and effects against their plain forms in float64."""
+"""The fused calendar, prior, heads and effects against their plain forms in float64."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor, library
 from causalmmm.engine.batches.batch import Batch
 from causalmmm.engine.nn.baseline import CalendarBaseline, Projection
 from causalmmm.engine.nn.encoder import RelationalEncoder
-from causalmmm.engine.nn.posterior import edge_log_prior
-from causalmmm.kernels import EdgeSample
+from causalmmm.engine.nn.posterior import EdgePrior, edge_log_prior
+from causalmmm.kernels import EdgeSample, heads
 
 pytest.importorskip("causalmmm._C", reason="needs the compiled extension")
 
@@ -81,6 +81,7 @@ def plain(function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, *args: 
     with monkeypatch.context() as patched:
         for module in ("calendar", "posterior"):
             patched.setattr(f"causalmmm.kernels.{module}.BUILT", False)
+        patched.setattr("causalmmm.kernels.heads.supported", lambda edges: False)
         return function(*args)
 
 
@@ -142,6 +143,50 @@ def test_the_mixture_prior(
     )
 
 
+def pairs_of(dtype: torch.dtype, device: torch.device = CPU) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, node states and log prior of all pairs."""
+    rng = torch.Generator().manual_seed(1)
+    width = build().encoder.features
+    shapes = (STORES, NODES, NODES, width), (STORES, NODES, 16), (STORES, NODES, NODES, 2)
+    edges, state, prior = (torch.randn(shape, generator=rng).to(device, dtype) for shape in shapes)
+    return edges, state, prior
+
+
+def heads_of(
+    encoder: RelationalEncoder, edges: Tensor, state: Tensor, prior: Tensor
+) -> list[Tensor]:
+    """What the heads say of all pairs, then the gradients of a weighted sum of it."""
+    state, prior = state.requires_grad_(), prior.requires_grad_()
+    found = encoder._heads(state, edges, EdgePrior(prior, prior.sum((1, 2, 3))), None)
+    parts = [part for part in found if part is not None]
+    layers = (
+        encoder.evidence,
+        encoder.effect_feature,
+        encoder.effect_sender,
+        encoder.effect_receiver,
+    )
+    weights = [weight for layer in layers for weight in layer.parameters()]
+    total = sum((ramp(-1, 2, x) * x).sum() for x in parts)
+    return [*parts, *torch.autograd.grad(total, [state, prior, encoder.effect_log_sd, *weights])]
+
+
+def test_the_heads_of_pairs(place: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some means and deviations are at their bounds, where their gradient ends."""
+    encoder = build().encoder
+    with torch.no_grad():
+        encoder.effect_sender.weight.mul_(5)
+        encoder.effect_receiver.weight.mul_(20)
+        encoder.effect_feature.weight.mul_(8)
+    found = heads_of(copy.deepcopy(encoder).to(place), *pairs_of(torch.float32, place))
+    assert [int((x.abs() == 3).sum()) > 0 for x in found[:4]] == [False, False, True, False]
+    assert (found[3] == 1).any()
+    assert_as_exact(
+        found,
+        plain(heads_of, monkeypatch, encoder, *pairs_of(torch.float32)),
+        heads_of(copy.deepcopy(encoder).double(), *pairs_of(torch.float64)),
+    )
+
+
 def effects_of(dtype: torch.dtype, device: torch.device = CPU) -> list[Tensor]:
     """Sampled effects and their KL, then gradients; one pair surely has an edge, one has none."""
     rng = torch.Generator().manual_seed(0)
@@ -197,3 +242,16 @@ def test_the_operators_keep_torchs_rules(encoder: RelationalEncoder) -> None:
         (operators.sampled_effects, (mean, log_sd, logits, noise, 0.3)),
     ):
         library.opcheck(operator.default, arguments, test_utils=RULES)
+
+
+def test_the_heads_keep_torchs_rules(place: torch.device) -> None:
+    encoder, (edges, state, prior) = build().encoder.to(place), pairs_of(torch.float32, place)
+    if not heads.supported(edges):
+        return
+    both = encoder.effect_sender(state), encoder.effect_receiver(state)
+    evidence, shift = encoder.evidence, encoder.effect_feature
+    library.opcheck(
+        torch.ops.causalmmm.pair_heads.default,
+        (edges, *both, prior, evidence.weight, evidence.bias, shift.weight, encoder.effect_log_sd),
+        test_utils=RULES,
+    )

@@ -1,0 +1,1 @@
+"""Heads of pairs of series in Triton: kernels, and their launches."""
