@@ -20,7 +20,7 @@ def cast(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """
     if all(tensor.dtype == dtype for tensor in tensors):
         return list(tensors)
-    return list(_Cast.apply(dtype, *tensors))  # type: ignore[no-untyped-call]
+    return list(_Cast.apply(dtype, *tensors))
 
 
 class _Cast(torch.autograd.Function):

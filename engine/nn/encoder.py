@@ -113,11 +113,11 @@ class RelationalEncoder(nn.Module):
         shared = context.unsqueeze(1).expand(batch, count, context.shape[-1])
         h = self.embed(torch.cat([nodes, shared], dim=-1)) + self.identity  # [B, N, H]
         dtype = torch.bfloat16 if narrow else h.dtype
-        layers = [self.sender1(h), self.receiver1(h), self.pass1.weight, self.pass1.bias]
+        layer1 = [self.sender1(h), self.receiver1(h), self.pass1.weight, self.pass1.bias]
         inputs = [] if edges is None else [edges, self.feature.weight]
-        first = cast([*layers, *inputs], dtype)
-        features, wf = first[4:] or (None, None)
-        edge = edge_mean(*first[:4], features=features, wf=wf, keep_states=True)
+        sender1, receiver1, w2, b2, *rest = cast([*layer1, *inputs], dtype)
+        features, wf = rest or (None, None)
+        edge = edge_mean(sender1, receiver1, w2, b2, features=features, wf=wf, keep_states=True)
         mean = edge.mean.to(h.dtype) * self.norm1.weight + self.norm1.bias  # [B, N, H]
         graph_mean = mean.mean(1, keepdim=True).expand_as(mean)
         state = self.node(torch.cat([mean, graph_mean, h], dim=-1))  # [B, N, H]
@@ -125,7 +125,7 @@ class RelationalEncoder(nn.Module):
             state, edges, prior, store_log_bf
         )
         # the affine maps of both LayerNorms are folded into the linear layer that follows them
-        layers = [
+        layer2 = [
             self.sender2(state),
             self.receiver2(state) + self.skip.weight @ self.norm1.bias,
             self.skip.weight * self.norm1.weight,
@@ -134,9 +134,9 @@ class RelationalEncoder(nn.Module):
             self.out.weight * self.norm2.weight,
             self.out.bias + self.out.weight @ self.norm2.bias,
         ]
+        sender2, receiver2, w3, w4, b4, wo, bo = cast(layer2, dtype)
         sample = edge_sample(
-            *first[:4],
-            *cast(layers, dtype),
+            *(sender1, receiver1, w2, b2, sender2, receiver2, w3, w4, b4, wo, bo),
             informed,
             features=features,
             wf=wf,
