@@ -174,10 +174,10 @@ class TrueReturns:
         current = torch.from_numpy(ahead.money).transpose(1, 2)
         plan = torch.tensor(money.reshape(self.stores, WEEKS, channels)).transpose(1, 2)
         limits = limits_of(self.train, ahead, []).limits
-        usual = current.mean(2, keepdim=True).clamp_min(1e-3 * float(current.mean()))
+        typical = current.mean(2, keepdim=True).clamp_min(1e-3 * float(current.mean()))
         reference = float(_True.apply(current, self))
         outcome = partial(_true_outcome, self)
-        best = max(allocate(outcome, limits, begin, usual).value for begin in (current, plan))
+        best = max(allocate(outcome, limits, begin, typical).value for begin in (current, plan))
         gain, most = float(_True.apply(plan, self)) - reference, best - reference
         return {"gain_share": gain / most, "promised": promised / gain, "true_gain": gain}
 

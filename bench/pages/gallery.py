@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from causalmmm import CausalMMM, Panel, plots
+from causalmmm.decisions.period import usual_amounts
 from causalmmm.simulation import simulate
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class Subject:
         self.parts = self.model.decompose(self.history)
         self.returns = self.model.returns(self.history)
         self.best = self.model.optimize(HIDDEN, panel=self.history)
-        means = self.history.select([self.store]).data.values.mean(0)
-        self.usual = dict(zip(self.panel.nodes, means, strict=True))
+        amounts = usual_amounts(self.history.select([self.store]))[0]
+        self.usual = dict(zip(self.panel.nodes, amounts, strict=True))
 
     def series(self, panel: Panel) -> pd.Series[Any]:
         selected = panel.select([self.store])

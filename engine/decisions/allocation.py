@@ -20,8 +20,8 @@ _ROUNDS = 200
 _TOLERANCE = 1e-4  # relative gain of a round that is not worth another
 _PATIENCE = 3  # such rounds in a row
 _LEAST_PACE = 1e-4  # of the first step's
-_SLACK = 0.02  # share of usual money with which an empty cell moves
-_LEAST_MONEY = 1e-3  # share of usual money at which the gradient of an empty cell is taken
+_SLACK = 0.02  # share of typical money with which an empty cell moves
+_LEAST_MONEY = 1e-3  # share of typical money at which the gradient of an empty cell is taken
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Prices:
     upper: Tensor
 
 
-def prices(found: Allocation, limits: Limits, usual: Tensor) -> Prices:
-    """Shadow prices of an allocation; ``usual`` as in :func:`allocate`."""
+def prices(found: Allocation, limits: Limits, typical: Tensor) -> Prices:
+    """Shadow prices of an allocation; ``typical`` as in :func:`allocate`."""
     money, gradient = found.money, found.marginal
     total, (low, high) = limits.sums_of(money), limits.ends
     slack = 1e-6 * high.clamp_min(1e-12)
@@ -68,8 +68,8 @@ def prices(found: Allocation, limits: Limits, usual: Tensor) -> Prices:
     weight = money.clamp_min(1e-12)
     channel = _mean(gradient, torch.where(within, weight, 1e-12), (0, 2))
     budget = float(_mean(gradient, weight * free, (0, 1, 2))) if free.any() else math.nan
-    metric = money.clamp_min(_SLACK * usual) * usual
-    pace = 1e-3 / max(float((gradient * usual).square().mean().sqrt()), 1e-30)
+    metric = money.clamp_min(_SLACK * typical) * typical
+    pace = 1e-3 / max(float((gradient * typical).square().mean().sqrt()), 1e-30)
     _, sums = limits.priced(money + pace * metric * gradient, metric)
     sums = torch.where(bound, -sums / pace, 0.0) * (1 if free.any() else math.nan)
     return Prices(channel, budget, sums, lower, upper)
@@ -80,23 +80,23 @@ def _mean(values: Tensor, weight: Tensor, over: tuple[int, ...]) -> Tensor:
 
 
 def allocate(
-    outcome: Callable[[Tensor], Tensor], limits: Limits, begin: Tensor, usual: Tensor
+    outcome: Callable[[Tensor], Tensor], limits: Limits, begin: Tensor, typical: Tensor
 ) -> Allocation:
     """Maximise ``outcome`` (money [B, C, W] -> scalar) within the limits, from ``begin``.
 
-    usual  [B, C, 1] or [B, C, W], a size of money that is usual for a cell, above zero. Cells move
+    typical  [B, C, 1] or [B, C, W], a size of money that is so for a cell, above zero. Cells move
     in proportion to it and to the money they have: a response that rises steeply from zero (Hill
     with a slope below one) has no gradient there, and next to it one that says little.
     """
-    money, _ = limits.priced(begin, usual.square())
-    least = _LEAST_MONEY * usual
+    money, _ = limits.priced(begin, typical.square())
+    least = _LEAST_MONEY * typical
     value, gradient = _value(outcome, money), _slope(outcome, money, least)
     first_value, idle = value, 0
-    size = float((gradient * usual).square().mean().sqrt())
-    pace = first = 0.1 / max(size, 1e-30)  # moves cells by a tenth of what is usual
+    size = float((gradient * typical).square().mean().sqrt())
+    pace = first = 0.1 / max(size, 1e-30)  # moves cells by a tenth of what is typical
     price: Tensor | None = None  # of sums, per pace
     for _ in range(_ROUNDS):
-        metric = (money + _SLACK * usual) * usual
+        metric = (money + _SLACK * typical) * typical
         start = None if price is None else pace * price
         moved, at = limits.priced(money + pace * metric * gradient, metric, start)
         price = at / pace

@@ -30,13 +30,13 @@ def budget_for(
     outcome: Callable[[Tensor], Tensor],
     limits: Limits,
     begin: Tensor,
-    usual: Tensor,
+    typical: Tensor,
     nothing: float,
 ) -> tuple[Limits, Allocation]:
     """The least budget whose best plan has the ``outcome`` that is wanted, or the largest one that
     still returns so much: on the whole (``roi``), or by its last unit of money (``mroi``).
 
-    outcome  money [B, C, W] -> scalar, ``nothing`` at no money; begin and usual as in
+    outcome  money [B, C, W] -> scalar, ``nothing`` at no money; begin and typical as in
     :func:`allocate`. The limits' own budget is not used. Halving, as a best plan's outcome rises
     with the budget and its returns fall; the budget is exact to a thousandth of its range.
     """
@@ -46,12 +46,12 @@ def budget_for(
 
     def best(budget: float, start: Tensor) -> tuple[Limits, Allocation]:
         within = replace(limits, budget=budget)
-        return within, allocate(outcome, within, start, usual)
+        return within, allocate(outcome, within, start, typical)
 
     def score(answer: tuple[Limits, Allocation]) -> float:
         within, found = answer
         if goal == "mroi":
-            price = prices(found, within, usual).budget
+            price = prices(found, within, typical).budget
             return -math.inf if math.isnan(price) else price
         brought = found.value - nothing
         return brought if rising else brought / within.budget

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -30,10 +30,6 @@ from causalmmm.cli.output import (
     write_picture,
 )
 from causalmmm.findings import counted
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 def decompose(
@@ -89,8 +85,8 @@ def curves(
 ) -> None:
     """Response curves: what constant spend on a channel adds to the target per step.
 
-    Amounts run from zero to twice the largest of each store's window; usual is the mean of the
-    steps with spend.
+    Amounts run from zero to twice the largest of each store's window; usual is the mean of the last
+    year's steps in which the channel runs.
 
     Columns: store, channel, amount, expected, effect, lower, upper.
 
@@ -107,19 +103,11 @@ def curves(
     frame = fitted.response_curves(channel, panel=panel, points=points)
     if kind not in PICTURES:
         return write_answer(frame, out, kind, force=force)
+    from causalmmm.decisions.period import usual_amounts
     from causalmmm.plots import plot_curves
 
-    amounts = usual_amounts(panel.data.values[-fitted.window :])
-    usual = dict(zip(panel.nodes, amounts, strict=True))
+    usual = dict(zip(panel.nodes, usual_amounts(panel)[0].tolist(), strict=True))
     one, target = str(panel.stores[0]), panel.nodes[-1]
     measured = {n: c.exposure or "spend" for n, c in panel.schema.channels.items()}
     figure = plot_curves(frame, store=one, target=target, usual=usual, measured=measured)
     return write_picture(figure, out, kind, force=force)
-
-
-def usual_amounts(values: NDArray[np.float32]) -> list[float]:
-    """[N] of values [T, N]: means of the steps in which a series is not zero, since a channel with
-    pauses never has the mean of all steps; zero where it always is."""
-    used = (values != 0).sum(0)
-    amounts: list[float] = (values.sum(0) / used.clip(1)).tolist()
-    return amounts

@@ -10,7 +10,7 @@ import pandas as pd
 
 from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan
-from causalmmm.decisions.period import Floats, Stores, usual_input, usual_money
+from causalmmm.decisions.period import Floats, Stores, last_year_money, recent_input
 from causalmmm.findings import first_few, refusal
 
 
@@ -32,7 +32,7 @@ def following(panel: Panel, ahead: Ahead, stores: Stores, tail: int) -> Floats:
     """[B, W + tail, senders]: input under the current plan; afterwards, and for organic channels
     all along, what the last steps had on average."""
     steps, paid = ahead.money.shape[1:]
-    given = usual_input(panel, stores, steps + tail, 4 * tail)
+    given = recent_input(panel, stores, steps + tail, 4 * tail)
     given[:, :steps, :paid] = ahead.money[stores] * ahead.per_money[stores][:, None]
     return given
 
@@ -40,7 +40,7 @@ def following(panel: Panel, ahead: Ahead, stores: Stores, tail: int) -> Floats:
 def money_ahead(panel: Panel, plan: Plan | None, steps: int, dates: Any) -> Ahead:
     """The current plan: what ``plan`` says, else each channel's mean over the last year."""
     channels = list(panel.schema.channels)
-    data, paid = panel.data, len(channels)
+    paid = len(channels)
     unpriced = [n for n, c in enumerate(panel.schema.channels.values()) if c.spend is None]
     if unpriced:
         names = first_few(channels[n] for n in unpriced)
@@ -51,20 +51,27 @@ def money_ahead(panel: Panel, plan: Plan | None, steps: int, dates: Any) -> Ahea
         )
     if not paid:
         raise refusal("no-channel", "The panel has no paid channel to plan.", "Name one.")
-    begin = data.offsets[:-1]
-    input_sum = np.add.reduceat(data.values[:, :paid].astype(np.float64), begin)
-    money_sum = np.add.reduceat(panel.spend.astype(np.float64), begin)
-    common = input_sum.sum(0) / np.where(money_sum.sum(0) > 0, money_sum.sum(0), 1)
-    per_money = np.where(money_sum > 0, input_sum / np.where(money_sum > 0, money_sum, 1), common)
-    money = np.repeat(usual_money(panel)[:, None], steps, 1)
+    per_money = input_per_money(panel)
+    money = np.repeat(last_year_money(panel)[:, None], steps, 1)
     if plan is not None:
         for k, name in enumerate(plan.series):
             if name in channels:
                 c = channels.index(name)
                 rate = np.where(per_money[:, c] > 0, per_money[:, c], 1)
                 money[..., c] = plan.values[:, :steps, k] / rate[:, None]
-    seen = np.maximum.reduceat(panel.spend.astype(np.float64), begin)
+    seen = np.maximum.reduceat(panel.spend.astype(np.float64), panel.data.offsets[:-1])
     return Ahead(money, per_money, seen, dates)
+
+
+def input_per_money(panel: Panel) -> Floats:
+    """[S, C]: input of every paid channel per unit of money over a store's history; where it has
+    spent none, over all stores'."""
+    begin, paid = panel.data.offsets[:-1], panel.spend.shape[1]
+    total = np.add.reduceat(panel.data.values[:, :paid].astype(np.float64), begin)
+    money = np.add.reduceat(panel.spend.astype(np.float64), begin)
+    common = total.sum(0) / np.where(money.sum(0) > 0, money.sum(0), 1)
+    rate: Floats = np.where(money > 0, total / np.where(money > 0, money, 1), common)
+    return rate
 
 
 def plan_frame(panel: Panel, ahead: Ahead, money: Floats, plan: Plan | None) -> pd.DataFrame:

@@ -17,8 +17,8 @@ from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan
 from causalmmm.decisions.ahead import Ahead, following, plan_frame
 from causalmmm.decisions.bounds import Bounded, bounds_frame, limits_of
-from causalmmm.decisions.effects import INTERVAL, summary
 from causalmmm.decisions.period import EVERYTHING, Floats, Stores, Systems, tail_of, worth
+from causalmmm.decisions.tables import INTERVAL, summary
 from causalmmm.engine.decisions import (
     Allocation,
     Goal,
@@ -88,13 +88,13 @@ def optimized(
 
 @dataclass(frozen=True)
 class Best:
-    """The plan that brings the most within its bounds, and the model that says so; ``usual`` as
+    """The plan that brings the most within its bounds, and the model that says so; ``typical`` as
     ``allocate`` takes it."""
 
     bounded: Bounded
     found: Allocation
     model: Outcome
-    usual: Tensor
+    typical: Tensor
 
 
 def best_plan(
@@ -109,7 +109,7 @@ def best_plan(
     """Arguments as of ``CausalMMM.optimize``."""
     bounded = limits_of(panel, ahead, bounds)
     model = Outcome(systems, panel, ahead, tail_of(panel))
-    usual = torch.from_numpy(_usual(ahead)).transpose(1, 2)  # [S, C, 1]
+    typical = torch.from_numpy(_typical(ahead)).transpose(1, 2)  # [S, C, 1]
     current = torch.from_numpy(ahead.money).transpose(1, 2)  # [S, C, W]
     value = model.outcome(quantile)
     if reach is None:
@@ -118,14 +118,14 @@ def best_plan(
         whole = float(current.sum())
         begin = current * (limits.budget / whole) if whole > 0 else limits.lower
         if quantile is not None:  # bends where draws change places: begun near its best
-            mean = allocate(model.outcome(None), limits, begin, usual).money
-            inside = [limits.priced(money, usual)[0] for money in (begin, mean)]
+            mean = allocate(model.outcome(None), limits, begin, typical).money
+            inside = [limits.priced(money, typical)[0] for money in (begin, mean)]
             begin = max(inside, key=lambda money: float(value(money)))
-        found = allocate(value, limits, begin, usual)
+        found = allocate(value, limits, begin, typical)
     else:
-        limits, found = _reaching(reach, budget, value, bounded.limits, current, usual)
+        limits, found = _reaching(reach, budget, value, bounded.limits, current, typical)
         bounded = replace(bounded, limits=limits)
-    return Best(bounded, found, model, usual)
+    return Best(bounded, found, model, typical)
 
 
 def _reaching(
@@ -134,7 +134,7 @@ def _reaching(
     value: Callable[[Tensor], Tensor],
     limits: Limits,
     current: Tensor,
-    usual: Tensor,
+    typical: Tensor,
 ) -> tuple[Limits, Allocation]:
     """The budget that reaches a goal, and its best plan."""
     if budget is not None:
@@ -146,7 +146,7 @@ def _reaching(
     with torch.no_grad():
         nothing = float(value(torch.zeros_like(current)))
     try:
-        return budget_for(cast("Goal", goal), wanted, value, limits, current, usual, nothing)
+        return budget_for(cast("Goal", goal), wanted, value, limits, current, typical, nothing)
     except OutOfReachError as error:
         raise refusal(
             "goal-out-of-reach",
@@ -231,7 +231,7 @@ class Outcome:
         return torch.cat(parts)[torch.from_numpy(order)]
 
 
-def _usual(ahead: Ahead) -> Floats:
+def _typical(ahead: Ahead) -> Floats:
     """[S, 1, C]: size of a cell's steps, above zero."""
     mean = ahead.money.mean(1, keepdims=True)
     size = np.maximum(mean, 0.1 * ahead.seen[:, None])
@@ -246,7 +246,7 @@ def _result(
     plan: Plan | None,
 ) -> Budget:
     found, model = best.found, best.model
-    price = prices(found, best.bounded.limits, best.usual)
+    price = prices(found, best.bounded.limits, best.typical)
     names = list(panel.schema.channels)
     stores, steps, paid = ahead.money.shape
     money = found.money.transpose(1, 2).numpy()  # [S, W, C]

@@ -12,16 +12,17 @@ from torch import Tensor
 
 from causalmmm.data.experiments import Experiment
 from causalmmm.data.panel import Panel
-from causalmmm.decisions.effects import INTERVAL
 from causalmmm.decisions.period import (
     Floats,
     Period,
     Stores,
     Systems,
+    days_of,
+    recent_input,
     tail_of,
-    usual_input,
     worth,
 )
+from causalmmm.decisions.tables import INTERVAL
 from causalmmm.engine.decisions import System
 from causalmmm.findings import Finding, refusal, rounded
 
@@ -39,7 +40,7 @@ def lifts_of(systems: Systems, panel: Panel, experiments: Sequence[Experiment]) 
         tested = [np.isin(stores, e.stores) for e in experiments]
         if not any(part.any() for part in tested):
             continue
-        given = usual_input(panel, stores, tail, 4 * tail)
+        given = recent_input(panel, stores, tail, 4 * tail)
         system = systems.system(stores, given).to(torch.float32)
         money = systems.scale(stores)[:, -1:] * worth(panel, stores, tail)
         if total is None:
@@ -53,7 +54,7 @@ def lifts_of(systems: Systems, panel: Panel, experiments: Sequence[Experiment]) 
 
 
 def _share(panel: Panel, experiment: Experiment) -> float:
-    """The spend that made the difference, as a share of the money of the window (of the usual
+    """The spend that made the difference, as a share of the money of the window (of the mean
     money for as many steps, where a channel went dark)."""
     channel = list(panel.schema.channels).index(experiment.channel)
     if np.isnan(experiment.spend):
@@ -90,7 +91,7 @@ def _lift(
     """[D]: lift in the stores of this group that were tested (``here`` bool [B])."""
     tail = tail_of(panel)
     period = Period(np.datetime64(experiment.start), np.datetime64(experiment.end))
-    inside, counted = period.rows(panel, stores, tail)  # bool [B, T + tail] each
+    inside, counted = map(torch.from_numpy, period.counted(days_of(panel, stores), tail))
     tested = torch.from_numpy(here).unsqueeze(-1)
     inside, counted = inside & tested, (counted if experiment.scope == "total" else inside) & tested
     node = list(panel.schema.channels).index(experiment.channel)
@@ -98,8 +99,8 @@ def _lift(
     if experiment.design == "go-dark":
         history = ~inside
         history[:, series.shape[-1] - tail :] = False
-        usual = (series[0] * history).sum(-1) / history.sum(-1)
-        other = series + share * usual.view(1, -1, 1) * inside
+        mean = (series[0] * history).sum(-1) / history.sum(-1)
+        other = series + share * mean.view(1, -1, 1) * inside
     else:
         other = series - share * series * inside
     change = (system.change({node: other}) * (counted * torch.from_numpy(money))).sum((1, 2))

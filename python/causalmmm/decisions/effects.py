@@ -2,51 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 import torch
 
 from causalmmm.data.panel import Panel
 from causalmmm.decisions.period import (
-    EVERYTHING,
     By,
-    Floats,
     Period,
-    Stores,
     Systems,
+    days_of,
     groups_of,
+    recent_input,
     tail_of,
-    usual_input,
     worth,
+)
+from causalmmm.decisions.tables import (
+    STEP,
+    GroupEffects,
+    GroupSums,
+    Returns,
+    paths_table,
+    roi_table,
+    spent,
+    together,
 )
 from causalmmm.engine.decisions import path_effects
 from causalmmm.inference.interrupt import current_check
-
-INTERVAL = (0.05, 0.95)
-INTERACTION = "interaction"
-_STEP = 0.01  # of spend, by which a marginal return is measured
-
-
-@dataclass(frozen=True)
-class GroupEffects:
-    """Draws [D, G, C + 1] by group of stores, the last column for all channels together.
-
-    total, direct;  via [D, G, C + 1, M];  marginal, gain of one per cent more spend.
-    """
-
-    total: Floats
-    direct: Floats
-    via: Floats
-    marginal: Floats | None
-
-    def summed(self) -> GroupEffects:
-        """All groups as one."""
-        total, direct, via = (v.sum(1, keepdims=True) for v in (self.total, self.direct, self.via))
-        marginal = None if self.marginal is None else self.marginal.sum(1, keepdims=True)
-        return GroupEffects(total, direct, via, marginal)
 
 
 def period_effects(
@@ -54,186 +36,42 @@ def period_effects(
 ) -> tuple[list[str], GroupEffects]:
     """Names of the groups, and the effects of their channels' spend in the period.
 
-    What lies after the history is continued at usual spend; the change there counts too.
+    What lies after the history goes on with the mean of the last steps; the change there counts.
     """
     tail = tail_of(panel)
     names, group = groups_of(panel, by)
+    sums = GroupSums(group, len(names))
     senders = [j for j, role in enumerate(panel.data.roles) if role in ("channel", "organic")]
-    parts: dict[str, Floats] = {}
     for stores in systems.groups(tail):
         current_check()()
-        system = systems.system(stores, usual_input(panel, stores, tail, 4 * tail))
-        inside, counted = period.rows(panel, stores, tail)
+        system = systems.system(stores, recent_input(panel, stores, tail, 4 * tail))
+        inside, counted = map(torch.from_numpy, period.counted(days_of(panel, stores), tail))
         money = systems.scale(stores)[:, -1:] * worth(panel, stores, tail)
         weight = counted * torch.from_numpy(money)
-        factors = (0.0, 1 + _STEP) if marginal else (0.0,)
+        factors = (0.0, 1 + STEP) if marginal else (0.0,)
         found, *more = path_effects(system.to(torch.float32), senders, factors, inside, weight)
         values = {name: part.numpy() for name, part in vars(found).items()}
         if more:
             values["marginal"] = -more[0].total.numpy()
-        for name, value in values.items():
-            shape = (value.shape[0], len(names), *value.shape[2:])
-            total = parts.setdefault(name, np.zeros(shape))
-            for b, place in enumerate(group[stores].tolist()):
-                if place >= 0:
-                    total[:, place] += value[:, b]
-    return names, GroupEffects(parts["total"], parts["direct"], parts["via"], parts.get("marginal"))
+        sums.add(stores, values)
+    return names, sums.effects()
 
 
 def paths_frame(systems: Systems, panel: Panel, period: Period, by: By) -> pd.DataFrame:
     """store, channel, path, mean, lower, upper; see ``CausalMMM.paths``."""
     names, found = period_effects(systems, panel, period, by, marginal=False)
-    return _paths_table(names, found, panel)
-
-
-def _paths_table(names: list[str], found: GroupEffects, panel: Panel) -> pd.DataFrame:
-    nodes, roles = panel.nodes, panel.data.roles
-    senders = [n for n, role in zip(nodes, roles, strict=True) if role in ("channel", "organic")]
-    mediators = [n for n, role in zip(nodes, roles, strict=True) if role == "mediator"]
-    rows = [
-        (channel, path, draws)
-        for c, channel in enumerate([*senders, EVERYTHING])
-        for path, draws in _named_paths(found, c, channel, mediators, nodes[-1])
-    ]
-    joint = found.total[..., -1] - found.total[..., :-1].sum(-1)
-    rows.insert(-(2 + len(mediators) + (len(mediators) > 1)), (INTERACTION, "total", joint))
-    channels, paths, draws = zip(*rows, strict=True)
-    values = summary(np.stack(draws, -1))  # [G, rows] each
-    return pd.DataFrame(
-        {
-            "store": np.repeat(np.array(names, object), len(rows)),
-            "channel": np.tile(np.array(channels, object), len(names)),
-            "path": np.tile(np.array(paths, object), len(names)),
-            **{name: value.ravel() for name, value in values.items()},
-        }
-    )
-
-
-def _named_paths(
-    found: GroupEffects, c: int, channel: str, mediators: list[str], target: str
-) -> Iterator[tuple[str, Floats]]:
-    """Paths of a column and their draws [D, G]; all but ``total`` sum to it."""
-    direct, total = found.direct[..., c], found.total[..., c]
-    yield f"{channel} -> {target}", direct
-    for m, mediator in enumerate(mediators):
-        yield f"{channel} -> {mediator} -> {target}", found.via[..., c, m]
-    if len(mediators) > 1:
-        yield "several mediators", total - direct - found.via[..., c, :].sum(-1)
-    yield "total", total
+    return paths_table(names, found, panel)
 
 
 def roi_frame(systems: Systems, panel: Panel, period: Period, by: By) -> pd.DataFrame:
     """ROI and its relatives; see ``CausalMMM.roi``."""
     names, found = period_effects(systems, panel, period, by, marginal=True)
     _, group = groups_of(panel, by)
-    spend, exposure = spent(panel, period, group, len(names))  # [G, C] each
-    return _roi_table(names, found, panel, spend, exposure)
-
-
-@dataclass(frozen=True)
-class Returns:
-    """ROI of every store, and ROI and paths of all together, from one pass over the draws;
-    ``effects`` are the draws of all together."""
-
-    stores: pd.DataFrame
-    total: pd.DataFrame
-    paths: pd.DataFrame
-    effects: GroupEffects
+    return roi_table(names, found, panel, *spent(panel, period, group, len(names)))
 
 
 def returns(systems: Systems, panel: Panel, period: Period) -> Returns:
     """See ``CausalMMM.returns``."""
     names, found = period_effects(systems, panel, period, "store", marginal=True)
     spend, exposure = spent(panel, period, np.arange(len(names)), len(names))
-    return _together(
-        _roi_table(names, found, panel, spend, exposure), found.summed(), panel, period
-    )
-
-
-def joined_returns(blocks: Sequence[Returns], panel: Panel, period: Period) -> Returns:
-    """Returns of a panel from those of the blocks of stores that make it up."""
-    stores = pd.concat([block.stores for block in blocks], ignore_index=True)
-    effects = [vars(block.effects) for block in blocks]
-    summed = {name: sum(effect[name] for effect in effects) for name in effects[0]}
-    return _together(stores, GroupEffects(**summed), panel, period)
-
-
-def _together(stores: pd.DataFrame, effects: GroupEffects, panel: Panel, period: Period) -> Returns:
-    whole, group = groups_of(panel, "total")
-    spend, exposure = spent(panel, period, group, 1)
-    return Returns(
-        stores=stores,
-        total=_roi_table(whole, effects, panel, spend, exposure),
-        paths=_paths_table(whole, effects, panel),
-        effects=effects,
-    )
-
-
-def _roi_table(
-    names: list[str], found: GroupEffects, panel: Panel, spend: Floats, exposure: Floats
-) -> pd.DataFrame:
-    """Rows of :func:`roi_frame`; spend and exposure [G, C]."""
-    paid = spend.shape[1]
-    total, gain = (_paid(draws, paid) for draws in (found.total, _need(found.marginal)))
-    spend = np.concatenate([spend, spend.sum(1, keepdims=True)], 1)
-    exposure = np.concatenate([exposure, np.full((len(names), 1), np.nan)], 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bought = np.where(spend > 0, spend, np.nan)
-        outcome = summary(total, "outcome")
-        sure = np.quantile(total[..., -1:], INTERVAL[0], 0) > 0  # [G, 1]
-        share = np.where(sure, outcome["outcome"] / total[..., -1:].mean(0), np.nan)
-        cpik = np.median(np.where(total > 0, bought / total, np.inf), 0)
-        values = {
-            "spend": spend,
-            "spend_share": spend / spend[:, -1:],
-            **outcome,
-            "outcome_share": share,
-            **summary(total / bought, "roi"),
-            **summary(gain / (_STEP * bought), "mroi"),
-            "cpik": np.where(np.isfinite(cpik), cpik, np.nan),
-            "effectiveness": outcome["outcome"] / np.where(exposure > 0, exposure, np.nan),
-        }
-    labels = [*panel.nodes[:paid], EVERYTHING]
-    return pd.DataFrame(
-        {
-            "store": np.repeat(np.array(names, object), len(labels)),
-            "channel": np.tile(np.array(labels, object), len(names)),
-            **{name: value.ravel() for name, value in values.items()},
-        }
-    )
-
-
-def _paid(draws: Floats, paid: int) -> Floats:
-    """[D, G, paid + 1]: the paid channels and all of them together; with organic channels beside
-    them, which nobody bought, the sum of the single ones."""
-    if draws.shape[-1] == paid + 1:
-        return draws
-    single = draws[..., :paid]
-    return np.concatenate([single, single.sum(-1, keepdims=True)], -1)
-
-
-def spent(panel: Panel, period: Period, group: Stores, groups: int) -> tuple[Floats, Floats]:
-    """[G, C] each: money of the paid channels in the period, NaN where it is not known, and their
-    exposure, NaN where the model's input is money."""
-    data, paid = panel.data, panel.spend.shape[1]
-    step = np.arange(len(data.values)) + np.repeat(data.start - data.offsets[:-1], panel.lengths)
-    place = np.repeat(group, panel.lengths)
-    rows = period.holds(data.grid[step]) & (place >= 0)
-    money, exposure = np.zeros((groups, paid)), np.zeros((groups, paid))
-    np.add.at(money, place[rows], panel.spend[rows].astype(np.float64))
-    np.add.at(exposure, place[rows], data.values[rows, :paid].astype(np.float64))
-    known = [channel.exposure is not None for channel in panel.schema.channels.values()]
-    exposure[:, ~np.array(known, bool)] = np.nan
-    return money, exposure
-
-
-def summary(draws: Floats, name: str = "mean") -> dict[str, Floats]:
-    """Mean and ends of the central 90 % interval over draws [D, ...]."""
-    lower, upper = np.quantile(draws, INTERVAL, 0)
-    prefix = "" if name == "mean" else f"{name}_"
-    return {name: draws.mean(0), f"{prefix}lower": lower, f"{prefix}upper": upper}
-
-
-def _need(value: Floats | None) -> Floats:
-    assert value is not None
-    return value
+    return together(roi_table(names, found, panel, spend, exposure), found.summed(), panel, period)

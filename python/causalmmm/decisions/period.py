@@ -1,24 +1,25 @@
-"""Which rows of a panel a question is about, and what a change there is worth."""
+"""Which rows of a panel a question is about, and what a change there is worth. Without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from causalmmm.data.panel import Panel
-from causalmmm.engine.decisions.system import System
 from causalmmm.findings import closest
+
+if TYPE_CHECKING:
+    from causalmmm.engine.decisions.system import System
 
 Stores = NDArray[np.int64]
 Floats = NDArray[np.float64]
 By = Literal["store", "total"] | Mapping[str, str]
 TAIL = {"D": 28, "W": 13, "M": 3}  # steps after a period whose carry-over is counted
-YEAR = {"D": 365, "W": 52, "M": 12}  # last steps whose mean spend is usual
+YEAR = {"D": 365, "W": 52, "M": 12}  # last steps that tell how much is spent
 EVERYTHING = "all channels"
 
 
@@ -79,16 +80,14 @@ class Period:
             inside &= days <= self.end
         return inside
 
-    def rows(self, panel: Panel, stores: Stores, tail: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """bool [B, T + tail] each: steps of the period; steps whose change is counted, those and
-        ``tail`` more."""
-        data, length = panel.data, int(panel.lengths[stores[0]])
-        days = data.grid[data.start[stores][:, None] + np.arange(length)]
+    def counted(self, days: NDArray[np.datetime64], tail: int) -> tuple[NDArray[np.bool_], ...]:
+        """bool [B, T + tail] each, of dates [B, T]: steps of the period; steps whose change is
+        counted, those and ``tail`` more."""
         inside = np.pad(self.holds(days), ((0, 0), (0, tail)))
         counted = inside.copy()
         for later in range(1, tail + 1):
             counted[:, later:] |= inside[:, :-later]
-        return torch.from_numpy(inside), torch.from_numpy(counted)
+        return inside, counted
 
 
 def groups_of(panel: Panel, by: By) -> tuple[list[str], Stores]:
@@ -109,18 +108,32 @@ def groups_of(panel: Panel, by: By) -> tuple[list[str], Stores]:
     return names, np.array(place, np.int64)
 
 
+def days_of(panel: Panel, stores: Stores) -> NDArray[np.datetime64]:
+    """[B, T]: dates of stores of equal history."""
+    data = panel.data
+    steps = np.arange(panel.lengths[stores[0]])
+    days: NDArray[np.datetime64] = data.grid[data.start[stores][:, None] + steps]
+    return days
+
+
 def worth(panel: Panel, stores: Stores, tail: int) -> Floats:
-    """[B, T + tail]: money per unit of the target where the panel says so, else one."""
-    length = int(panel.lengths[stores[0]])
+    """[B, T + tail]: what a unit of the target is worth in stores of equal history."""
+    steps = np.arange(panel.lengths[stores[0]])
+    return worth_of(panel, panel.data.offsets[stores][:, None] + steps, tail)
+
+
+def worth_of(panel: Panel, rows: Stores, tail: int) -> Floats:
+    """[B, T + tail]: money per unit of the target where the panel says so, else one, in these rows
+    [B, T] of the panel and ``tail`` steps more."""
+    count, length = rows.shape
     if panel.revenue_per_target is None:
-        return np.ones((len(stores), length + tail))
-    begin = panel.data.offsets[stores][:, None]
-    rate = panel.revenue_per_target[begin + np.arange(length)].astype(np.float64)
+        return np.ones((count, length + tail))
+    rate = panel.revenue_per_target[rows].astype(np.float64)
     last = rate[:, -min(length, 13) :].mean(1, keepdims=True)
     return np.concatenate([rate, np.repeat(last, tail, 1)], 1)
 
 
-def usual_input(panel: Panel, stores: Stores, steps: int, recent: int) -> Floats:
+def recent_input(panel: Panel, stores: Stores, steps: int, recent: int) -> Floats:
     """[B, steps, C]: what goes on after the history: each channel's mean over the ``recent`` last
     steps, pauses included."""
     senders = sum(role in ("channel", "organic") for role in panel.data.roles)
@@ -133,14 +146,26 @@ def usual_input(panel: Panel, stores: Stores, steps: int, recent: int) -> Floats
     return np.repeat(np.stack(mean)[:, None], steps, 1)
 
 
-def usual_money(panel: Panel) -> Floats:
-    """[S, C]: each store's mean money a step, of every paid channel, over its last year."""
+def usual_amounts(panel: Panel) -> Floats:
+    """[S, N]: what a series usually is where it runs: its mean over the steps of a store's last
+    year in which it is not zero, as a channel with pauses never has the mean of all steps; zero
+    where it was always zero."""
+    recent = last_year(panel)
+    values, begin = recent.data.values, recent.data.offsets[:-1]
+    runs = np.add.reduceat(values != 0, begin, 0, dtype=np.int64)
+    amounts: Floats = np.add.reduceat(values, begin, 0, dtype=np.float64) / np.maximum(runs, 1)
+    return amounts
+
+
+def last_year_money(panel: Panel) -> Floats:
+    """[S, C]: each store's mean money a step, pauses included, of every paid channel over its last
+    year: what a plan goes on with where nothing else is said."""
     recent = last_year(panel)
     return store_means(recent, recent.spend)
 
 
 def last_year(panel: Panel) -> Panel:
-    """The steps whose mean is usual."""
+    """The last steps of every store, a year of them at most."""
     return panel.tail(YEAR[panel.freq[0]])
 
 

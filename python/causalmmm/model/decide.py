@@ -22,9 +22,10 @@ from causalmmm.data.readers import Readable
 from causalmmm.decisions.ahead import Ahead, money_ahead
 from causalmmm.decisions.budgets import Budget, compared, optimized
 from causalmmm.decisions.calibration import experiments_frame, findings_of, lifts_of
-from causalmmm.decisions.effects import Returns, paths_frame, returns, roi_frame
+from causalmmm.decisions.effects import paths_frame, returns, roi_frame
 from causalmmm.decisions.next_experiment import STEPS, ranked_tests
 from causalmmm.decisions.period import By, Period, tail_of
+from causalmmm.decisions.tables import Returns
 from causalmmm.engine.decisions import agree
 from causalmmm.engine.regression import Calibration
 from causalmmm.engine.spec.calendar import extend_grid
@@ -224,9 +225,9 @@ class Decisions(Predictor):
         channel that a plan leaves out goes on with its mean of the last year.
 
         >>> best = model.optimize(4)
-        >>> usual = best.plan.assign(**{c: panel.to_frame()[c].mean() for c in ["x0", "x1"]})
-        >>> model.compare({"usual": usual, "best": best.plan})["plan"].tolist()
-        ['usual', 'best']
+        >>> flat = best.plan.assign(**{c: panel.to_frame()[c].mean() for c in ["x0", "x1"]})
+        >>> model.compare({"flat": flat, "best": best.plan})["plan"].tolist()
+        ['flat', 'best']
         """
         panel = self._known(panel)
         if not plans:

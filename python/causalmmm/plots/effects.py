@@ -40,6 +40,7 @@ _BACKGROUND = {BASELINE: BASELINE_COLOUR, OWN_PAST: OWN_PAST_COLOUR}
 _OTHERS = "all others"
 _ROUNDS_TO_ZERO = 0.0005  # a smaller share is written as 0.0%
 ALL_STORES = "all stores"
+_KEYS = {"usual": "dot: usual, while the channel runs", "planned": "diamond: planned"}
 
 
 def plot_curves(
@@ -58,8 +59,8 @@ def plot_curves(
     edge is present, with its 90 % interval, in a paler colour the less probable the edge is. A
     channel that the store has never used says so.
 
-    usual     amount per step of every channel, marked with a dot.
-    planned   amount per step under a plan, marked with a diamond.
+    usual     amount per step of every channel while it runs, marked with a dot.
+    planned   the same under a plan, marked with a diamond.
     measured  what the amounts of a channel are, as in {"tv": "spend", "web": "impressions"}.
 
     ``KeyError`` if there are no curves of the store.
@@ -89,8 +90,7 @@ def plot_curves(
         axes.set_axis_off()
     grid.flat[0].set_ylim(*_common_range([curve for _, curve in channels]))
     found = title or _curve_finding(channels, marks["usual"], target, store)
-    keys = [f"{sign} {label}" for label, sign in (("usual", "dot:"), ("planned", "diamond:"))
-            if marks[label]]  # fmt: skip
+    keys = [key for label, key in _KEYS.items() if marks[label]]
     explained = "given the edge, with its 90 % interval; dashed: weighted by the edge's probability"
     headline(figure, found, "; ".join([explained, *keys]))
     return figure

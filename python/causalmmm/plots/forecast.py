@@ -58,7 +58,7 @@ def plot_forecast(
         raise KeyError(f"no forecast of '{series}' in store '{store}'")
     dates = selected["date"].to_numpy()
     begin, end = (np.datetime_as_string(day, unit="D") for day in (dates[0], dates[-1]))
-    under = "under the plan" if planned else "if spend goes on as usual, no plan given"
+    under = "under the plan" if planned else "if spend goes on as before, no plan given"
     figure, axes = canvas(
         ax,
         (9.6, 4.8),

@@ -84,9 +84,9 @@ def _data(tables: Tables) -> Card:
         told.append(f"The last {facts['hidden']} {facts['step']}s were hidden from the fit.")
     told += [f"Warning of the model: {text}." for text in facts["warnings"]]
     names = {"channel": "channel", "organic": "organic channel", "target": "target"}
-    usual = tables.frames["usual"].set_index("series")["amount"]
+    mean = tables.frames["amounts"].set_index("series")["mean"]
     rows = [
-        (node, names.get(role, role), facts["measured"].get(node, "amount"), usual[node])
+        (node, names.get(role, role), facts["measured"].get(node, "amount"), mean[node])
         for node, role in zip(facts["nodes"], facts["roles"], strict=True)
     ]
     rows += [(name, "control", "value", np.nan) for name in facts["controls"]]
@@ -233,16 +233,15 @@ def _returns(tables: Tables) -> Card:
 
 def _curves(tables: Tables) -> Card:
     facts, frames = tables.facts, tables.frames
-    usual = _mapping(frames["usual"], "series", "amount")
-    planned = None
+    usual = _mapping(frames["amounts"], "series", "usual")
+    planned = _mapping(frames["amounts"].dropna(subset="planned"), "series", "planned")
     told = [
         "Curves add up all stores, each between no spend and twice the most that it has spent in a "
-        f"{facts['step']}; dots are usual amounts."
+        f"{facts['step']}; dots are usual amounts: the mean of last year's {facts['step']}s in "
+        "which the channel runs."
     ]
-    if "budget" in frames:
-        change = _mapping(frames["budget"], "channel", "change")
-        planned = {n: usual[n] * (1 + c) for n, c in change.items() if n in usual and c == c}
-        told.append("Diamonds are the plan's amounts.")
+    if planned:
+        told.append("Diamonds are the plan's amounts while the channel runs.")
     figures = [
         plots.plot_curves(
             frames["curves"],
@@ -275,7 +274,7 @@ def _budget(tables: Tables) -> Card:
         for r in table.to_dict("records")
     ]  # fmt: skip
     figure = plots.plot_budget(table, gain=tables.facts["gain"])
-    grid = _grid("Spend of the plan", ("channel", "as usual", "plan", "change"), rows)
+    grid = _grid("Spend of the plan", ("channel", "as last year", "plan", "change"), rows)
     return _card("budget", title, sentences.budget(tables), [figure], [grid])
 
 

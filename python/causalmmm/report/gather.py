@@ -16,14 +16,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from causalmmm.decisions.effects import Returns, joined_returns
-from causalmmm.decisions.period import Period, last_year, store_means, tail_of
+from causalmmm.decisions.period import Period, last_year, store_means, tail_of, usual_amounts
+from causalmmm.decisions.tables import Returns, joined_returns
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.extras import package_version
 from causalmmm.findings import first_few
 from causalmmm.model.fleet import Fleet
 from causalmmm.report.accuracy import Accuracy
-from causalmmm.report.budgets import plan_beside_usual
+from causalmmm.report.budgets import plan_beside_last_year, planned_amounts
 from causalmmm.report.clusters import clustered
 from causalmmm.report.experiments import experiments_of
 from causalmmm.report.records import Records, Timeline
@@ -86,7 +86,7 @@ def gather(
     horizon      steps to forecast; default: the plan's, or a quarter of a year (13
                  weeks, 28 days, 3 months).
     plan         a plan of spend, as ``predict`` takes it: what to forecast under, and to compare
-                 with going on as usual.
+                 with going on as last year.
     metrics      what ``evaluate`` or ``trust`` returned, to be shown.
 
     Experiments are those that ``calibrate`` took into the model.
@@ -141,7 +141,7 @@ class _Gathering:
         self.effect: list[np.ndarray[Any, Any]] = []
         self.rows: list[dict[str, Any]] = []
         self.accuracy = Accuracy(panel, self.hidden)
-        self.usual = np.zeros(len(panel.nodes))
+        self.mean, self.usual = np.zeros((2, len(panel.nodes)))
         self.returns: list[Returns] = []
         self.fleet = Fleet()
 
@@ -165,7 +165,7 @@ class _Gathering:
         self._add_edges(block, edges)
         self.curves = _added(self.curves, curves, ["channel"], POINTS)
         self.forecast = _added(self.forecast, forecast, ["date"], self.steps)
-        self._add_usual(block)
+        self._add_amounts(block)
         expected = self._hidden_forecast(block)
         self.accuracy.add(block, fitted, expected)
         self.records.add(block, parts, edges, curves, forecast, _LISTED)
@@ -193,10 +193,12 @@ class _Gathering:
             kept.append(edges[name].to_numpy(np.float32).reshape(-1, pairs))
         self.pairs = edges[["source", "target"]].iloc[:pairs]
 
-    def _add_usual(self, block: Panel) -> None:
-        """Mean amount per step of every series over the last year, summed over stores."""
+    def _add_amounts(self, block: Panel) -> None:
+        """Amount per step of every series over the last year, summed over stores: of all steps,
+        and of those in which it runs."""
         recent = last_year(block)
-        self.usual += store_means(recent, recent.data.values).sum(0)
+        self.mean += store_means(recent, recent.data.values).sum(0)
+        self.usual += usual_amounts(block).sum(0)
 
     def _hidden_forecast(self, block: Panel) -> pd.DataFrame | None:
         """Forecast of the steps after the fit, given the spend and controls that happened."""
@@ -209,11 +211,11 @@ class _Gathering:
             return self.model.predict(history, self.hidden, plan=known, level=_LEVELS)
 
     def ask_decisions(self) -> None:
-        """Returns, paths, the plan beside usual spend, experiments beside the model's answer."""
+        """Returns, paths, the plan beside last year, experiments beside the model's answer."""
         found = joined_returns(self.returns, self.panel, Period.of(self.panel, None, None))
         self.frames |= {"roi": found.total, "roi_stores": found.stores, "paths": found.paths}
         if self.plan is not None:
-            beside = plan_beside_usual(self.model, self.panel, self.plan)
+            beside = plan_beside_last_year(self.model, self.panel, self.plan)
             if beside is not None:
                 self.frames["budget"], self.gain = beside
         experiments = experiments_of(self.model, self.panel)
@@ -234,7 +236,9 @@ class _Gathering:
             self.frames["curves"] = self.curves.assign(store=ALL_STORES)
             self.frames["forecast"] = self.forecast.assign(store=ALL_STORES, series=nodes[-1])
         self.frames["adstock"] = self.model.adstock()
-        self.frames["usual"] = pd.DataFrame({"series": nodes, "amount": self.usual})
+        amounts = pd.DataFrame({"series": nodes, "mean": self.mean, "usual": self.usual})
+        planned = {} if self.plan is None else planned_amounts(panel, self.plan)
+        self.frames["amounts"] = amounts.assign(planned=[planned.get(n, np.nan) for n in nodes])
         self.frames["stores"] = self._store_rows(label)
         fleet = {name: self.frames.get(name) for name in ("parts", "forecast", "curves", "roi")}
         self.records.close(fleet, self.frames.get("roi_stores"), panel.stores, label)

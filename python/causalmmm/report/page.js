@@ -161,7 +161,7 @@ function ahead(record, colour) {
     { x: setting.ahead, y: low, mode: "lines", line: { width: 0 }, showlegend: false, hoverinfo: "skip" },
     { x: setting.ahead, y: high, mode: "lines", line: { width: 0 }, fill: "tonexty", fillcolor: faded(colour("target"), opacity), name, hoverinfo: "skip" },
   ];
-  const label = setting.planned ? "forecast under the plan" : "forecast, spend as usual";
+  const label = setting.planned ? "forecast under the plan" : "forecast, spend as before";
   const data = [
     history, ...band(low95, high95, "95 % interval", 0.16), ...band(low80, high80, "80 % interval", 0.24),
     { x: setting.ahead, y: middle, mode: "lines", name: label, line: { color: colour("target"), width: 2 },

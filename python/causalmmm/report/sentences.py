@@ -76,7 +76,7 @@ def budget(tables: Tables) -> Iterator[str]:
     change = whole["spend"] / whole["current"] - 1 if whole["current"] > 0 else float("nan")
     word = "adds" if gain["mean"] >= 0 else "loses"
     yield (
-        f"The plan spends {number(whole['spend'])} ({change:+.0%} on usual spend) and {word} "
+        f"The plan spends {number(whole['spend'])} ({change:+.0%} on last year's mean) and {word} "
         f"{number(abs(gain['mean']))} (90 %: {number(gain['lower'])} to {number(gain['upper'])})."
     )
 
@@ -207,7 +207,7 @@ def forecast(tables: Tables) -> Iterator[str]:
     total, steps = float(frame["mean"].sum()), len(frame)
     actual = tables.frames["fit"]["actual"]
     before = float(actual.tail(steps).sum())
-    under = "under the plan" if facts["planned"] else "if spend goes on as usual"
+    under = "under the plan" if facts["planned"] else "if spend goes on as before"
     span = counted(steps, facts["step"])
     text = f"{number(total)} {facts['target']} over the next {span} {under}"
     if before > 0 and len(actual) >= steps:

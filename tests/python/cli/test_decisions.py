@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from causalmmm.cli import app
-from causalmmm.cli.effects import usual_amounts
 from causalmmm.cli.output import readable
 
 WEEKS = 6
@@ -180,11 +178,6 @@ def test_experiments_make_a_model_of_their_own(run: Path, tmp_path: Path) -> Non
     assert refused.exit_code == 2
     assert "no store 'north'" in " ".join(refused.stderr.split())
     assert not (tmp_path / "other").exists()
-
-
-def test_a_channel_with_pauses_is_usually_at_what_is_spent_when_it_runs() -> None:
-    values = np.array([[0.0, 4.0, 0.0], [90.0, 6.0, 0.0], [0.0, 5.0, 0.0]], np.float32)
-    assert usual_amounts(values) == [90.0, 5.0, 0.0]
 
 
 def test_a_terminal_shows_columns_with_four_digits() -> None:

@@ -11,8 +11,8 @@ from malformed import SCHEMA, good
 
 from causalmmm import Panel, PanelError, Schema, validate
 from causalmmm.data.names import RESERVED
-from causalmmm.decisions.effects import INTERACTION
 from causalmmm.decisions.period import EVERYTHING
+from causalmmm.decisions.tables import INTERACTION
 from causalmmm.inference.frames import BASELINE, OWN_PAST, REMAINDER
 from causalmmm.plots import effects
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from causalmmm import CausalMMM, Panel, Schema
-from causalmmm.decisions.effects import joined_returns
-from causalmmm.decisions.period import Period
+from causalmmm.decisions.period import Period, last_year_money, usual_amounts
+from causalmmm.decisions.tables import joined_returns
 from causalmmm.engine.regression import store_posterior
 from causalmmm.findings import RefusedInput
 from causalmmm.simulation import Truth, simulate
@@ -42,6 +42,16 @@ def test_paths_sum_to_totals_and_channels_to_all_of_them(
         np.testing.assert_allclose(single, values["all channels"], rtol=1e-9)
     assert set(table["store"]) == set(train.stores)
     assert f"x0 -> pv -> {train.nodes[-1]}" in set(table["path"])
+
+
+def test_a_usual_amount_leaves_pauses_and_older_years_out() -> None:
+    weeks = pd.date_range("2022-01-03", periods=60, freq="W-MON")
+    tv = np.where(np.arange(60) % 4 == 0, 90.0, 0.0)
+    tv[:8] = 500.0  # longer ago than a year
+    frame = pd.DataFrame({"date": weeks, "tv": tv, "radio": 0.0, "sales": 5.0})
+    panel = Panel.from_frame(frame, Schema(date="date", target="sales", channels=["tv", "radio"]))
+    assert usual_amounts(panel).tolist() == [[90.0, 0.0, 5.0]]
+    assert last_year_money(panel)[0, 0] == pytest.approx(90 / 4)
 
 
 def test_the_sum_over_stores_has_an_interval_of_its_own(

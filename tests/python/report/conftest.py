@@ -28,7 +28,7 @@ def weekly() -> tuple[CausalMMM, Panel]:
 
 @pytest.fixture(scope="package")
 def planned(weekly: tuple[CausalMMM, Panel]) -> pd.DataFrame:
-    """Six weeks at one and a half times the usual spend."""
+    """Six weeks at one and a half times last year's mean."""
     model, panel = weekly
     plan = model.optimize(6, panel=panel, bounds=dict.fromkeys(panel.schema.channels, (1, 1))).plan
     spend = [c.spend for c in panel.schema.channels.values()]

@@ -161,7 +161,9 @@ def test_scores_are_those_of_the_forecasts_of_hidden_steps(
     np.testing.assert_allclose(tables.frames["stores"]["wmape_hidden"], by_store, rtol=1e-4)
 
 
-def test_a_plan_stands_beside_usual_spend(weekly: tuple[CausalMMM, Panel], tables: Tables) -> None:
+def test_a_plan_stands_beside_last_years_spend(
+    weekly: tuple[CausalMMM, Panel], tables: Tables
+) -> None:
     table = tables.frames["budget"].set_index("channel")
     np.testing.assert_allclose(table["change"], 0.5, rtol=1e-4)
     assert table.loc["all channels", "spend"] == pytest.approx(table["spend"].iloc[:-1].sum())
