@@ -40,7 +40,7 @@ _BACKGROUND = {BASELINE: BASELINE_COLOUR, OWN_PAST: OWN_PAST_COLOUR}
 _OTHERS = "all others"
 _ROUNDS_TO_ZERO = 0.0005  # a smaller share is written as 0.0%
 ALL_STORES = "all stores"
-_KEYS = {"usual": "dot: usual, while the channel runs", "planned": "diamond: planned"}
+_KEYS = {"usual": "dot: usual, while it runs", "planned": "diamond: planned"}
 
 
 def plot_curves(
@@ -91,7 +91,7 @@ def plot_curves(
     grid.flat[0].set_ylim(*_common_range([curve for _, curve in channels]))
     found = title or _curve_finding(channels, marks["usual"], target, store)
     keys = [key for label, key in _KEYS.items() if marks[label]]
-    explained = "given the edge, with its 90 % interval; dashed: weighted by the edge's probability"
+    explained = "given the edge, 90 % interval; dashed: weighted by its probability"
     headline(figure, found, "; ".join([explained, *keys]))
     return figure
 
