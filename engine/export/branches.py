@@ -15,9 +15,9 @@ def make_optional(graph: onnx.GraphProto, condition: str, outputs: Sequence[str]
     """
     others = [value.name for value in graph.output if value.name not in outputs]
     conditional, unconditional = needed(graph, outputs), needed(graph, [*others, condition])
-    inside = [k for k in range(len(graph.node)) if k in conditional and k not in unconditional]
+    inside = conditional - unconditional
     optional = [value for value in graph.output if value.name in outputs]
-    then = helper.make_graph([graph.node[k] for k in inside], "then", [], [])
+    then = helper.make_graph([graph.node[k] for k in sorted(inside)], "then", [], [])
     otherwise = helper.make_graph([], "else", [], [])
     for value in optional:
         for branch, suffix in ((then, "then"), (otherwise, "else")):
@@ -50,8 +50,7 @@ def _then(name: str, output: str) -> str:
 def needed(graph: onnx.GraphProto, names: Sequence[str]) -> set[int]:
     """Positions of the nodes on which the named values depend."""
     wanted, positions = set(names), set()
-    for k in range(len(graph.node) - 1, -1, -1):
-        node = graph.node[k]
+    for k, node in reversed(list(enumerate(graph.node))):
         if wanted.intersection(node.output):
             positions.add(k)
             wanted.update(captured(node))
@@ -71,4 +70,6 @@ def captured(node: onnx.NodeProto) -> set[str]:
 
 def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     """The graphs inside a node: the body of a ``Scan``, the branches of an ``If``."""
+    if node.op_type not in ("Scan", "If"):  # most nodes by far: their attributes are not looked at
+        return []
     return [part.g for part in node.attribute if part.type == onnx.AttributeProto.GRAPH]

@@ -148,7 +148,7 @@ def _examples(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Inputs in two sizes of every dynamic axis; no two axes share both."""
     first = {"batch": 2, "time": steps, "horizon": 5, "level": 2, "point": 4}
-    other = {"batch": 5, "time": steps - 1, "horizon": MIN_HORIZON, "level": 3, "point": 7}
+    other = {"batch": 3, "time": steps - 1, "horizon": MIN_HORIZON, "level": 5, "point": 7}
     return _example(first | fixed, inputs), _example(other | fixed, inputs)
 
 

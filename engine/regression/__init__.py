@@ -4,6 +4,7 @@ Given the shapes of responses a receiver is linear in everything else, so everyt
 integrates out. Public functions are listed here; the amortised model is not used.
 """
 
+from causalmmm.engine.regression.alignment import alignment_gain
 from causalmmm.engine.regression.answers import (
     CurveTable,
     PairTable,
@@ -28,6 +29,7 @@ __all__ = [
     "layout",
     "RegressionConfig",
     "fit",
+    "alignment_gain",
     "Regression",
     "Receiver",
     "Calibration",

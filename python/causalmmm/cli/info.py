@@ -102,6 +102,7 @@ def description(directory: Path) -> dict[str, Any]:
         "data": (header.get("source") or {}).get("path"),
         "fingerprint": trained["fingerprint"],
         "regime": "regression" if regression else "amortised",
+        "regime because": trained.get("regime because"),
         "structure": None if regression else header["config"]["structure"],
         "epochs": None if regression else len(history),
         "best held-out loss": min(losses) if losses else None,

@@ -136,7 +136,7 @@ def _fit(
     """Fit, with a checkpoint where the regime has them; a signal ends it with what to do next."""
     from causalmmm.model.regimes import chosen_regime
 
-    regime = chosen_regime(model.regime, model.structure, panel)
+    regime, _ = chosen_regime(model.regime, model.structure, panel)
     closed_form = regime == "regression" and start is None
     file = checkpoint or (None if closed_form else own)
     if file == own and own.exists() and not resume:
@@ -182,11 +182,13 @@ def _report(model: CausalMMM, panel: Panel, out: Path) -> None:
         "stores": panel.n_stores,
         "series": len(panel.nodes),
         "regime": model.regime_,
+        "regime_because": model.trained_on_["regime because"],
     }
+    because = facts["regime_because"]
     if model.regime_ == "regression":
         shifts = int(model.history_["level_shifts"].sum())
         facts["level_shifts"] = shifts
-        fitted = f"response regression, {counted(shifts, 'level shift')} in all stores"
+        fitted = f"response regression: {because}; {counted(shifts, 'level shift')} in all stores"
     else:
         losses = model.history_["validation"].dropna()
         best = float(losses.min()) if len(losses) else None
@@ -194,7 +196,7 @@ def _report(model: CausalMMM, panel: Panel, out: Path) -> None:
         train = float(model.history_["train"].iloc[-1])
         facts |= {"epochs": epochs, "train": train, "validation": best}
         best_loss = "" if best is None else f", best held-out loss {best:.2f}"
-        fitted = f"{counted(epochs, 'epoch')}{best_loss}"
+        fitted = f"amortised model: {because}; {counted(epochs, 'epoch')}{best_loss}"
     if terminal.json:
         terminal.result(facts)
     terminal.say(f"wrote {out} ({fitted})")

@@ -47,7 +47,7 @@ def memory_needed(panel: Panel, regime: str, config: ModelConfig, training: Trai
 
 def least_memory(model: CausalMMM, panel: Panel) -> str:
     """What ``check_memory`` will compare with the memory there is, as text such as "12.3 MB"."""
-    regime = chosen_regime(model.regime, model.structure, panel)
+    regime, _ = chosen_regime(model.regime, model.structure, panel)
     config, training = model.model_config(panel.n_stores), model.train_config()
     return _size(memory_needed(panel, regime, config, training))
 

@@ -39,14 +39,14 @@ class CausalMMM(Keeping):
     model, ``epochs`` ... ``amp`` its training) and what the user knows beforehand:
 
     regime      "amortised" (one model for all stores, trained), "regression" (the response
-                regression in closed form, with effects within the step), or "auto": the regression
-                for weekly and monthly panels of up to 1,000 stores.
+                regression in closed form, with effects within the step), or "auto": by evidence
+                of when effects begin, by frequency and number of stores (see ``chosen_regime``).
     structure   where graphs of the amortised model come from (see ``ModelConfig``). "auto" learns
                 them from all stores together; below 40 stores the pretrained prior reads each
                 store, and each store's own evidence decides where stores prove to share no effects
-                (with a warning; the model is then fitted twice). Graphs of the regression on
-                weekly panels are its own evidence and the pretrained prior together; "evidence"
-                leaves the prior out.
+                (with a warning; the model is then fitted twice). Graphs of the regression are its
+                own evidence and the pretrained prior together (but for months); "evidence" leaves
+                the prior out.
     prior       prior probability of an edge; the structure "pretrained" has one by kind of pair.
     edge_prior  {(source, target): probability} for single edges; 0 forbids an edge, 1 requires it.
     forbidden   pairs (source, target) that cannot be edges; "*" stands for every series.
@@ -229,15 +229,16 @@ class CausalMMM(Keeping):
         panel = as_panel(panel)
         if isinstance(init_model, (str, Path)):
             init_model = type(self).load(init_model)
-        self.regime_ = chosen_regime(self.regime, self.structure, panel)
         model_config, train_config = self.model_config(panel.n_stores), self.train_config()
         if init_model is not None:
             if self.structure == "auto" and init_model.regime_ == "amortised":
                 model_config = replace(model_config, structure=init_model.config_.structure)
             check_start(init_model, model_config, self.holidays, panel)
-            self.regime_ = "amortised"
         check_window(train_config.window, model_config)
         check_lengths(panel, model_config)
+        self.regime_, why = "amortised", "it goes on from another fit"
+        if init_model is None:
+            self.regime_, why = chosen_regime(self.regime, self.structure, panel)
         self.device_ = device_named(self.device)
         if self.deterministic and self.device_.type != "cpu":
             told = f"deterministic=True fits on a CPU, and the device is {self.device_}"
@@ -253,7 +254,8 @@ class CausalMMM(Keeping):
         else:  # weights keep their meaning under the terms and scales that they were fitted with
             self.calendar_ = init_model.calendar_
         self.panel_ = panel
-        self.trained_on_, self.warnings_ = training_record(panel), []
+        self.trained_on_ = {**training_record(panel), "regime because": why}
+        self.warnings_ = []
         self.source_ = None
         self.config_ = model_config
         with threads_for(0) if self.deterministic else nullcontext():

@@ -77,7 +77,7 @@ class Predictor:
         with what the target's own past keeps of it from step to step (its long-run effect);
         ``lower`` and ``upper`` bound it with 90 % posterior probability. They allow for what a
         window leaves open about the shape of the response curve. Rows with a probability below
-        ``threshold`` are left out. Of the response regression on weekly panels, probabilities are
+        ``threshold`` are left out. Of the response regression (not in months) probabilities are
         its own and the pretrained prior's together, which are better calibrated (its own alone with
         ``structure="evidence"``); effects given the edge stay its own.
 

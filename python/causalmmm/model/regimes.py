@@ -19,6 +19,7 @@ from causalmmm.engine.nn.pretrained import PretrainedGraphs
 from causalmmm.engine.prior import PanelKind, shipped_prior
 from causalmmm.engine.regression import CombinedEdges, Regression, RegressionConfig, fit, layout
 from causalmmm.engine.spec.calendar import CalendarSpec, period_of
+from causalmmm.model.alignment import within_step
 from causalmmm.model.answers import observed_stores
 from causalmmm.model.level_jumps import panel_jumps
 from causalmmm.model.priors import Pair, edge_probability, positive_effects, reactive_series
@@ -27,29 +28,37 @@ Given = tuple[Mapping[Pair, float] | None, Sequence[Pair], Sequence[Pair]]
 REGIMES = ("auto", "amortised", "regression")
 MOST_FITTED = 60  # stores; their rows tell shapes apart well enough, and cost grows with them
 MAX_STORES = 1000  # up to which weekly and monthly panels get the response regression by default
+_SURE = 5.0  # nats, in the stores looked at, before effects are said to begin within the step
 
 
-def chosen_regime(regime: str, structure: str, panel: Panel) -> str:
-    """ "amortised" or "regression" for a panel; ``ValueError`` for a regime that does not exist.
+def chosen_regime(regime: str, structure: str, panel: Panel) -> tuple[str, str]:
+    """ "amortised" or "regression" for a panel, and why; ``ValueError`` for any other ``regime``.
 
-    By default the response regression fits weekly and monthly panels of up to ``MAX_STORES`` stores
-    with a channel: spend acts within the step there, which the amortised model does not know. So it
-    does daily panels of up to ``MOST_FITTED`` stores whose level jumps without a control that says
-    why: the amortised model has no such term, and books the jump to effects. A ``structure`` is a
-    choice of the amortised model.
+    By default evidence about effects decides: the response regression fits panels in which effects
+    begin within the step, which the amortised model does not know (``within_step``), and those
+    whose level jumps without a control that says why, which the amortised model books to effects.
+    It fits weekly and monthly panels without such evidence too: graphs and effects are better there
+    (``bench.experiments.regimes``). On more stores than ``MAX_STORES``, or ``MOST_FITTED`` of daily
+    rows, the amortised model does; a ``structure`` is a choice of it.
     """
     if regime not in REGIMES:
         raise ValueError(f"regime is one of {REGIMES}, got {regime!r}")
     if regime != "auto":
-        return regime
+        return regime, "as set"
+    if not any(role in ("channel", "organic") for role in panel.data.roles):
+        return "amortised", "no series is spent"
+    if structure != "auto":
+        return "amortised", f"structure '{structure}' is a choice of it"
     coarse = period_of(panel.data.freq) in ("W", "M")
-    spend = any(role in ("channel", "organic") for role in panel.data.roles)
-    if not spend or structure != "auto":
-        return "amortised"
+    if panel.n_stores > (MAX_STORES if coarse else MOST_FITTED):
+        return "amortised", "many stores teach each other"
+    if within_step(panel) > _SURE:
+        return "regression", "effects begin within the step"
+    if not coarse and panel_jumps(panel.data):
+        return "regression", f"the level of {panel.nodes[-1]} jumps"
     if coarse:
-        return "regression" if panel.n_stores <= MAX_STORES else "amortised"
-    few = panel.n_stores <= MOST_FITTED
-    return "regression" if few and panel_jumps(panel.data) else "amortised"
+        return "regression", "few stores and long steps"
+    return "amortised", "nothing says that effects begin within the step"
 
 
 def fit_regression(
@@ -94,16 +103,17 @@ def fit_regression(
 def combined_edges(
     panel: Panel, spec: CalendarSpec, signed: Sequence[Pair], reactive: Sequence[str], given: Given
 ) -> CombinedEdges | None:
-    """For panels of weeks; None for others, where the regression's edges stay alone: no law of the
-    prior is of months.
+    """For panels of weeks and days; None for others, where the regression's edges stay alone: no
+    law of the prior is of months.
 
     ``given`` are the user's edge_prior, forbidden and required. Those with probability zero or one
     stay as they are, and so do the edges of reactive channels, which no law has.
     """
-    if period_of(panel.data.freq) != "W":
+    period = period_of(panel.data.freq)
+    if period == "M":
         return None
     prior, roles = shipped_prior(), panel.data.roles
-    kind = PanelKind(roles, "W", positive_effects(panel.nodes, roles, signed))
+    kind = PanelKind(roles, period, positive_effects(panel.nodes, roles, signed))
     graphs = PretrainedGraphs(kind, spec.groups, prior.network, prior.familiarity)
     probability = edge_probability(panel.nodes, graphs.base.sigmoid(), *given)
     settled = (probability == 0) | (probability == 1)

@@ -126,9 +126,14 @@ def test_what_is_weighed_by_graphs_is_weighed_by_the_combined_ones(fit: Fit) -> 
         np.testing.assert_allclose(often[b].numpy(), expected, atol=0.015)
 
 
-def test_months_are_in_no_law(fit: Fit) -> None:
+def test_months_are_in_no_law_and_days_are(fit: Fit) -> None:
     panel = fit[1]
     values = panel.data.values.reshape(panel.n_stores, -1, len(panel.nodes))
     schema = panel.schema.model_copy(update={"freq": "MS", "controls": []})
     monthly = Panel.from_arrays(values, schema=schema, first_date="2020-01-01", freq="MS")
     assert combined_edges(monthly, fit[0].calendar_, (), (), (None, (), ())) is None
+    schema = schema.model_copy(update={"freq": "D"})
+    daily = Panel.from_arrays(values, schema=schema, first_date="2020-01-01", freq="D")
+    found = combined_edges(daily, fit[0].calendar_, (), (), (None, (), ()))
+    assert found is not None
+    assert found.graphs.kind.period == "D"

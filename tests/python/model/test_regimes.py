@@ -14,7 +14,7 @@ from causalmmm import CausalMMM, ModelError, Panel, Schema, load
 from causalmmm.engine.regression import Regression
 from causalmmm.model.header import header_text
 from causalmmm.model.regimes import MOST_FITTED, chosen_regime, fitted_stores
-from causalmmm.simulation import Truth, simulate
+from causalmmm.simulation import PRESETS, Truth, simulate
 
 HIDDEN = 8
 
@@ -33,15 +33,19 @@ def plan_of(hidden: Panel) -> pd.DataFrame:
     return hidden.to_frame()[[schema.store, schema.date, *spend, *schema.control_names]]
 
 
-def test_the_regime_follows_frequency_and_number_of_stores() -> None:
-    few, _ = simulate("weekly-mmm", seed=0, stores=2, steps=40)
+def test_the_regime_follows_evidence_of_when_effects_begin() -> None:
+    few, _ = simulate("weekly-mmm", seed=0, stores=2, steps=80)
     many, _ = simulate("weekly-mmm", seed=0, stores=1001, steps=20)
-    daily, _ = simulate("paper-small", seed=0, stores=2, steps=40)
-    assert chosen_regime("auto", "auto", few) == "regression"
-    assert chosen_regime("auto", "auto", many) == "amortised"
-    assert chosen_regime("auto", "auto", daily) == "amortised"
-    assert chosen_regime("auto", "learned", few) == "amortised", "a choice of the amortised model"
-    assert chosen_regime("regression", "auto", daily) == "regression"
+    daily, _ = simulate("paper-small", seed=0, stores=4)
+    at_once, _ = simulate(PRESETS["paper-small"].changed(same_step=True), seed=1, stores=4)
+    now = "effects begin within the step"
+    later = "nothing says that effects begin within the step"
+    assert chosen_regime("auto", "auto", few) == ("regression", now)
+    assert chosen_regime("auto", "auto", many)[0] == "amortised"
+    assert chosen_regime("auto", "auto", daily) == ("amortised", later)
+    assert chosen_regime("auto", "auto", at_once) == ("regression", now)
+    assert chosen_regime("auto", "learned", few)[0] == "amortised", "a choice of that model"
+    assert chosen_regime("regression", "auto", daily) == ("regression", "as set")
     with pytest.raises(ValueError, match="regime is one of"):
         chosen_regime("bayes", "auto", few)
 
@@ -174,7 +178,8 @@ def test_a_level_shift_without_a_control_decides_or_is_warned_about(flagged: boo
     steps, stores = 120, 4
     spend = rng.gamma(2.0, 50.0, (stores, steps, 2))
     late = np.broadcast_to(np.arange(steps) >= 80, (stores, steps))
-    sales = 3000 + 2 * spend[..., 0] + 2000 * late + rng.normal(0, 100, (stores, steps))
+    before = np.roll(spend[..., 0], 1, axis=1)
+    sales = 3000 + 2 * before + 2000 * late + rng.normal(0, 100, (stores, steps))
     panel = Panel.from_arrays(
         np.concatenate([spend, sales[..., None]], -1),
         schema=Schema.check(
@@ -190,8 +195,9 @@ def test_a_level_shift_without_a_control_decides_or_is_warned_about(flagged: boo
         freq="D",
         controls=late[..., None].astype(float) if flagged else None,
     )
-    usual = "amortised" if flagged else "regression"
-    assert chosen_regime("auto", "auto", panel) == usual, "the regression has level shifts"
+    regime, why = chosen_regime("auto", "auto", panel)
+    assert regime == ("amortised" if flagged else "regression"), "only one has level shifts"
+    assert flagged or why == "the level of sales jumps"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         CausalMMM(regime="amortised", epochs=2, hidden=4).fit(panel, progress=False)

@@ -1,0 +1,28 @@
+"""Whether the effects of a panel begin within the step or one later: evidence, without a fit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from causalmmm.data.panel import Panel
+from causalmmm.engine.batches.windows import Windows
+from causalmmm.engine.regression import RegressionConfig, alignment_gain, layout
+from causalmmm.engine.spec.calendar import Calendar, calendar_spec
+from causalmmm.model.answers import observed_stores
+
+_STORES = 20  # at most, spread over the panel
+_WINDOW = 730  # last rows of a history that count
+
+
+def within_step(panel: Panel) -> float:
+    """Log evidence for effects that begin within the step against effects one step later, in nats
+    in up to 20 stores, at usual shapes of responses."""
+    data, config = panel.data, RegressionConfig()
+    spec = calendar_spec(data, None, None)
+    windows = Windows(data, Calendar(spec, data.grid), _WINDOW, 0)
+    stores = np.arange(0, panel.n_stores, -(-panel.n_stores // _STORES))
+    observed = observed_stores(windows, panel, stores)
+    now = layout(data.roles, config.edge_prior, config.other_prior)
+    every = range(len(data.roles))
+    later = layout(data.roles, config.edge_prior, config.other_prior, reactive=every)
+    return alignment_gain(observed, now, later, spec.groups, config)
