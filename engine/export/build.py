@@ -20,9 +20,13 @@ from causalmmm.engine.export.graph import (
     ExportedModel,
 )
 from causalmmm.engine.export.nodes import ELEMENT, Value
+from causalmmm.engine.export.prior import INPUTS as PRIOR_INPUTS
+from causalmmm.engine.export.prior import OUTPUTS as PRIOR_OUTPUTS
+from causalmmm.engine.export.prior import ExportedPrior
 from causalmmm.engine.export.regression import ExportedRegression
 from causalmmm.engine.export.trace import Trace
 from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.pretrained import PretrainedGraphs
 from causalmmm.engine.ops.export_switch import while_exporting
 from causalmmm.engine.regression import Regression
 from causalmmm.engine.spec.calendar import CalendarSpec
@@ -87,6 +91,23 @@ def build_regression(
     make_optional(graph, GRAPH_SWITCH, GRAPHS)
     _make_outputs_optional(graph)
     return _model(graph, opset)
+
+
+def build_prior(
+    graphs: PretrainedGraphs,
+    calendar: CalendarSpec,
+    given: Tensor,
+    *,
+    window: int,
+    opset: int = OPSETS[0],
+) -> onnx.ModelProto:
+    """The ONNX model of the pretrained prior for one kind of panel, without metadata; see
+    ``prior``. ``given`` [N, N] are probabilities of edges before any data."""
+    _check(opset)
+    module = ExportedPrior(graphs, calendar, given, window=window)
+    sizes = {"series": len(given), "control": len(calendar.control_mean)}
+    first, other = _examples(sizes, PRIOR_INPUTS, _EXAMPLE_STEPS)
+    return _model(trace(module.eval(), first, other, PRIOR_INPUTS, PRIOR_OUTPUTS), opset)
 
 
 def _check(opset: int) -> None:

@@ -92,7 +92,7 @@ class ExportedModel(nn.Module):
         history = inputs["history"]
         scale = scale_of(history)  # [B, N]
         floor = torch.where(history.isnan(), 0.0, history).amin(1) >= 0
-        batch = self._batch(inputs, scale)
+        batch = batch_of(inputs, scale, self.calendar, self.window)
         inferred = self.model.infer(batch)
         graph = store_graphs(self.model, batch, inferred)
         unit = scale.unsqueeze(1)
@@ -122,37 +122,6 @@ class ExportedModel(nn.Module):
         ):
             results[name] = (part * scale[:, -1:, None]).mT
         return results
-
-    def _batch(self, inputs: Mapping[str, Tensor], scale: Tensor) -> Batch:
-        """The last rows of every history, as the model takes them."""
-        history = inputs["history"][:, -self.window :].mT  # [B, N, T]
-        context_mask = ~history.isnan().any(1)
-        rows = context_mask.to(history.dtype).unsqueeze(1)
-        x = torch.where(context_mask.unsqueeze(1), history / scale.unsqueeze(-1), 0.0)
-        count = rows.sum(-1, keepdim=True)
-        x = torch.where(context_mask.unsqueeze(1), x, x.sum(-1, keepdim=True) / count)
-        steps = history.shape[-1]
-        position = torch.arange(steps, dtype=torch.float32) - (steps - 1)
-        date = inputs["date"][:, -self.window :]
-        basis = self.calendar(date, position)
-        if "controls" in inputs:
-            controls = self.calendar.standardise(inputs["controls"][:, -self.window :])
-            basis = torch.cat([basis, controls], dim=-1)
-        if "context" in inputs:
-            first_row = (steps - count[:, 0].long()).unsqueeze(-1)  # [B, 1, 1]
-            values = inputs["context"][:, -self.window :]  # [B, T, C]
-            padding = values.gather(1, first_row.expand(-1, 1, values.shape[-1]))
-            context = torch.where(context_mask.unsqueeze(-1), values, padding).mT
-        else:
-            context = history[:, :0]
-        return Batch(
-            x=x,
-            basis=basis,
-            context=context,
-            context_mask=context_mask,
-            target_mask=context_mask,
-            store=torch.zeros_like(date[:, 0]),
-        )
 
     def _future(
         self, inputs: Mapping[str, Tensor], batch: Batch, scale: Tensor, floor: Tensor
@@ -184,3 +153,37 @@ class ExportedModel(nn.Module):
             self.steps[:horizon],
             self.pauses[:horizon],
         )
+
+
+def batch_of(
+    inputs: Mapping[str, Tensor], scale: Tensor, calendar: ExportedCalendar, window: int
+) -> Batch:
+    """The last rows of every history, as the model takes them."""
+    history = inputs["history"][:, -window:].mT  # [B, N, T]
+    context_mask = ~history.isnan().any(1)
+    rows = context_mask.to(history.dtype).unsqueeze(1)
+    x = torch.where(context_mask.unsqueeze(1), history / scale.unsqueeze(-1), 0.0)
+    count = rows.sum(-1, keepdim=True)
+    x = torch.where(context_mask.unsqueeze(1), x, x.sum(-1, keepdim=True) / count)
+    steps = history.shape[-1]
+    position = torch.arange(steps, dtype=torch.float32) - (steps - 1)
+    date = inputs["date"][:, -window:]
+    basis = calendar(date, position)
+    if "controls" in inputs:
+        controls = calendar.standardise(inputs["controls"][:, -window:])
+        basis = torch.cat([basis, controls], dim=-1)
+    if "context" in inputs:
+        first_row = (steps - count[:, 0].long()).unsqueeze(-1)  # [B, 1, 1]
+        values = inputs["context"][:, -window:]  # [B, T, C]
+        padding = values.gather(1, first_row.expand(-1, 1, values.shape[-1]))
+        context = torch.where(context_mask.unsqueeze(-1), values, padding).mT
+    else:
+        context = history[:, :0]
+    return Batch(
+        x=x,
+        basis=basis,
+        context=context,
+        context_mask=context_mask,
+        target_mask=context_mask,
+        store=torch.zeros_like(date[:, 0]),
+    )

@@ -211,19 +211,26 @@ def _unfitted(
     threshold: float,
 ) -> tuple[Panel, pd.DataFrame]:
     """Panel and edges of a table that no model was fitted on; all its stores inform each other."""
-    from causalmmm.model.parameters import check_parameters
-
     with needing("the pretrained prior"):
         from causalmmm.model.pretrained import pretrained_graphs
 
-    settings, _ = read_config(config, overrides, table)
-    parameters = check_parameters(settings.model)
-    given = {name: parameters[name] for name in BEFOREHAND if name in parameters}
-    panel = read_panel(settings)
+    panel, given = unfitted_panel(table, config, overrides)
     chosen = panel.select(store) if store else panel
     with terminal.working(f"reading the graphs of {counted(panel.n_stores, 'store')}"):
         frame = pretrained_graphs(panel, threshold=threshold, **given)
     return chosen, frame[frame["store"].isin(chosen.stores)].reset_index(drop=True)
+
+
+def unfitted_panel(
+    table: Path, config: Path | None, overrides: list[str] | None
+) -> tuple[Panel, dict[str, Any]]:
+    """A table that no model was fitted on, and what its user knows of edges."""
+    from causalmmm.model.parameters import check_parameters
+
+    settings, _ = read_config(config, overrides, table)
+    parameters = check_parameters(settings.model)
+    known = {name: parameters[name] for name in BEFOREHAND if name in parameters}
+    return read_panel(settings), known
 
 
 def _graphs(frame: pd.DataFrame, panel: Panel, threshold: float) -> list[nx.DiGraph[Any]]:

@@ -1,4 +1,4 @@
-"""``export``: a fitted model as one ONNX file."""
+"""``export``: a fitted model, or the pretrained prior for a table's columns, as one ONNX file."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from causalmmm.cli.answers import unfitted_panel
 from causalmmm.cli.common import (
     ConfigOption,
     DataOption,
     ForceOption,
     JsonOption,
-    ModelArgument,
     QuietOption,
     SetOption,
     fresh,
@@ -21,12 +21,20 @@ from causalmmm.cli.common import (
     terminal,
 )
 from causalmmm.cli.output import wrote
+from causalmmm.extras import needing
 
 _CHECKED_STORES = 16
 
 
 def export(
-    model: ModelArgument,
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="Model directory written by 'fit', or a CSV or Parquet file: then the pretrained "
+            "prior is exported, for tables with its columns.",
+            metavar="MODEL",
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="ONNX file to write.")],
     draws: Annotated[
         int | None,
@@ -51,9 +59,16 @@ def export(
 
     \b
     causalmmm export runs/a -o model.onnx --check
+    causalmmm export data.csv -c causalmmm.yml -o prior.onnx
     """
     terminal.start(quiet=quiet, json=json)
     fresh(out, force)
+    if model.is_file():
+        if check or draws is not None or data is not None:
+            raise typer.BadParameter(
+                "a table is read as it is; --check, --draws and --data belong to a fitted model"
+            )
+        return _prior(model, config, overrides, out, opset)
     fitted = read_model(model, device="cpu")
     with terminal.working("exporting"):
         fitted.export_onnx(out, draws=draws, max_horizon=max_horizon, opset=opset)
@@ -75,3 +90,16 @@ def export(
     wrote(out, ok=agrees, agrees=agrees, **facts)
     if not agrees:
         raise typer.Exit(1)
+
+
+def _prior(
+    table: Path, config: Path | None, overrides: list[str] | None, out: Path, opset: int
+) -> None:
+    """The pretrained prior for tables with the columns of this one."""
+    with needing("the pretrained prior"):
+        from causalmmm.model.prior_export import export_prior
+
+    panel, known = unfitted_panel(table, config, overrides)
+    with terminal.working("exporting"):
+        export_prior(panel, out, opset=opset, **known)
+    wrote(out, bytes=out.stat().st_size)

@@ -27,7 +27,7 @@ from causalmmm.inference import frames
 from causalmmm.inference.compatibility import PanelLike, as_panel
 from causalmmm.model.priors import Pair, edge_probability, positive_effects
 
-_WINDOW = 730
+WINDOW = 730  # last rows of a history that are read
 _STORES_AT_ONCE = 64
 _GROUPS_OF_PANEL = 4  # of so many stores, whose states stand for the panel
 
@@ -109,12 +109,12 @@ def read_panel(
     """
     _check_lengths(panel)
     spec = spec or calendar_spec(panel.data, None, None)
-    windows = Windows(panel.data, Calendar(spec, panel.data.grid), _WINDOW, 0)
+    windows = Windows(panel.data, Calendar(spec, panel.data.grid), WINDOW, 0)
     positive = positive_effects(panel.nodes, panel.data.roles, signed)
     kind = PanelKind(panel.data.roles, period_of(panel.data.freq), positive)
     network, familiarity = deepcopy(prior.network), deepcopy(prior.familiarity)
     graphs = PretrainedGraphs(kind, spec.groups, network, familiarity)
-    groups = list(frames.groups(panel, _WINDOW, _STORES_AT_ONCE))
+    groups = list(frames.groups(panel, WINDOW, _STORES_AT_ONCE))
     known = [graphs.statistics(windows.full(stores)) for stores in groups[:_GROUPS_OF_PANEL]]
     graphs.set_panel(known)
     nodes = len(panel.nodes)

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +40,17 @@ from causalmmm.engine.prior import (
 from causalmmm.engine.spec.calendar import Calendar, calendar_spec, period_of
 from causalmmm.extras import package_version
 from causalmmm.files import atomic_file
+from causalmmm.kernels.extension import BUILT
 from causalmmm.simulation.laws import HELD_OUT, TRAINING, LawDraw, draw_law
 
 LAWS_PER_FILE = 100
+_PROCESSES = 2  # that draw laws; more would hold as many panels in memory
+# What draws are made by, under the package's folder: a change of any of it makes them stale.
+_MADE_BY = (
+    *("simulation", "engine/evidence", "engine/batches", "engine/ops", "engine/spec/calendar.py"),
+    *("engine/nn/baseline.py", "engine/nn/pretrained.py", "engine/prior/statistics.py"),
+    *("engine/prior/responses.py", "model/pretraining.py"),
+)
 _STORES = {"wide": 2}  # of one law; the cost of statistics grows with the cube of the series
 _USUAL_STORES = 4
 
@@ -53,15 +66,16 @@ def pretrain(
     """Draw laws, train the network, and write weights and record into ``out``; returns the record.
 
     work      folder of the draws and of the state of training; a run that finds there what an
-              earlier one with the same settings left ends with the same bits.
+              earlier one with the same settings, laws and statistics left ends with the same bits.
     drawn     told the number of laws drawn so far.
     on_epoch  told losses after every epoch.
     """
-    began = time.process_time()
-    some = examples(config.seed, config.laws, work, drawn)
-    state = hashlib.sha256(json.dumps(asdict(config)).encode()).hexdigest()[:12]
-    checkpoint = work / f"training-{state}.pt"
-    network, familiarity, history = train_prior(some, config, on_epoch, checkpoint)
+    began = time.perf_counter()
+    with _one_thread():  # sums by several would round in another order
+        some = examples(config.seed, config.laws, work, drawn)
+        state = json.dumps([asdict(config), draws_version()]).encode()
+        checkpoint = work / f"training-{hashlib.sha256(state).hexdigest()[:12]}.pt"
+        network, familiarity, history = train_prior(some, config, on_epoch, checkpoint)
     record = {
         "kind": "causalmmm pretrained prior",
         "version": package_version(),
@@ -72,7 +86,7 @@ def pretrain(
         "held out": list(HELD_OUT),
         "stores": sum(len(example.edges) for example in some),
         "features": int(some[0].features.shape[-1]),
-        "cpu seconds of this run": round(time.process_time() - began),
+        "seconds of this run": round(time.perf_counter() - began),
         "history": [asdict(report) for report in history],
     }
     return write_prior(out, network, familiarity, record)
@@ -82,20 +96,71 @@ def examples(seed: int, laws: int, folder: Path, drawn: Callable[[int], None]) -
     """Statistics and edges of so many laws, from files in ``folder`` where they are there.
 
     ``drawn`` is told the number of laws after every file. Law k is the same however many are asked
-    for.
+    for. Files name the version of laws and statistics that they are of; others are not read.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    begins = range(0, laws, LAWS_PER_FILE)
+    files = [(seed, begin, min(LAWS_PER_FILE, laws - begin), folder) for begin in begins]
     found: list[Example] = []
-    for begin in range(0, laws, LAWS_PER_FILE):
-        path = folder / f"laws-{seed}-{begin:06d}.safetensors"
-        count = min(LAWS_PER_FILE, laws - begin)
-        known = _read(path) if path.is_file() else []
-        if len(known) < count:
-            known += [example(seed, begin + k) for k in range(len(known), count)]
-            _write(path, known)
-        found += known[:count]
-        drawn(len(found))
-    return found
+    for path in _drawn_files(files):
+        found += _read(path)
+        drawn(min(len(found), laws))
+    return found[:laws]
+
+
+def _drawn_files(files: Sequence[tuple[int, int, int, Path]]) -> Iterator[Path]:
+    """Paths of files in order, each once it is there; several are drawn side by side."""
+    processes = min(_PROCESSES, os.cpu_count() or 1, len(files))
+    if processes == 1:
+        yield from (_drawn_file(*file) for file in files)
+        return
+    pool = ProcessPoolExecutor(
+        processes,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=torch.set_num_threads,
+        initargs=(1,),
+    )
+    try:
+        for future in [pool.submit(_drawn_file, *file) for file in files]:
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _drawn_file(seed: int, begin: int, count: int, folder: Path) -> Path:
+    """The file of the laws from number ``begin`` on, with at least so many of them."""
+    path = folder / f"laws-{draws_version()}-{seed}-{begin:06d}.safetensors"
+    known = _read(path) if path.is_file() else []
+    if len(known) < count:
+        known += [example(seed, begin + k) for k in range(len(known), count)]
+        _write(path, known)
+    return path
+
+
+@cache
+def draws_version() -> str:
+    """Digest of the laws, of what reads statistics from them, and of the packages both rest on."""
+    root = Path(__file__).resolve().parent.parent
+    content = [torch.__version__, np.__version__]
+    if BUILT:
+        from causalmmm import _C
+
+        content.append(_C.SOURCES)
+    for name in _MADE_BY:
+        path = root / name
+        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+            content += [file.relative_to(root).as_posix(), file.read_text(encoding="utf-8")]
+    return hashlib.sha256("\0".join(content).encode()).hexdigest()[:12]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def example(seed: int, number: int) -> Example:

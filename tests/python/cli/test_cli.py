@@ -483,6 +483,19 @@ def test_a_prior_is_pretrained_into_a_folder_that_is_not_replaced_unasked(here: 
     assert "already exists" in refused(*tiny, "-o", "prior")
 
 
+def test_the_prior_is_exported_for_the_columns_of_a_table(simulated: Path, here: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="needs the optional extra onnx")
+    config = simulated / "causalmmm.yml"
+    settings = yaml.safe_load(config.read_text())["data"]
+    table = (simulated / Path(settings["path"]).name).resolve()
+    one = ["export", table, "-c", config, "-o", "prior.onnx", "-q"]
+    ok(*one)
+    about = json.loads(onnx.load("prior.onnx").metadata_props[0].value)
+    assert about["nodes"][-1] == "gmv"
+    assert len(about["before"]) == len(about["nodes"]) == 4
+    assert "belong to a fitted model" in refused(*one, "--force", "--check")
+
+
 def test_graphs_of_all_stores_fill_a_table_or_a_folder(fitted_folder: Path, here: Path) -> None:
     every = ["graph", fitted_folder, "--threshold", 0, "-q"]
     ok(*every, "-o", "all.csv")

@@ -156,3 +156,30 @@ def test_an_exported_file_reads_the_same_graphs(fitted: CausalMMM, tmp_path: Pat
     fitted.export_onnx(tmp_path / "m.onnx")
     found = OnnxModel(tmp_path / "m.onnx").graphs(fitted.panel_)["probability"]
     np.testing.assert_allclose(found, fitted.graphs()["probability"], atol=1e-4)
+
+
+def test_the_prior_alone_is_one_file_that_reads_the_same_graphs(
+    days: tuple[Panel, Truth], tmp_path: Path
+) -> None:
+    """Stores that the file was not made with too, read as members of the panel that it was."""
+    pytest.importorskip("onnx", reason="needs the optional extra onnx")
+    runtime = pytest.importorskip("onnxruntime", reason="needs the optional extra onnx")
+    from causalmmm.model.prior_export import export_prior
+
+    panel = days[0].select([str(s) for s in days[0].stores[:4]])
+    known = {"forbidden": [("x0", "*")], "required": [("x1", "gmv")]}
+    session = runtime.InferenceSession(export_prior(panel, tmp_path / "prior.onnx", **known))
+    count, nodes = panel.n_stores, panel.nodes
+    date = panel.data.grid.astype("datetime64[D]").astype(np.int64)
+    found = session.run(
+        ["probability", "evidence", "unlike"],
+        {
+            "history": panel.data.values.reshape(count, -1, len(nodes)),
+            "date": np.tile(date, (count, 1)),
+        },
+    )
+    frame = pretrained_graphs(panel, **known)
+    off = ~np.eye(len(nodes), dtype=bool)
+    np.testing.assert_allclose(found[0][:, off].ravel(), frame["probability"], atol=1e-4)
+    np.testing.assert_allclose(found[1][:, off].ravel(), frame["evidence"], atol=1e-4)
+    assert not found[2].any()

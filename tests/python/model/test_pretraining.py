@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from causalmmm.engine.prior import PretrainConfig, read_prior
+from causalmmm.engine.prior import Example, PretrainConfig, read_prior
+from causalmmm.model import pretraining
 from causalmmm.model.pretraining import example, examples, pretrain
 
 TINY = PretrainConfig(laws=6, epochs=2, width=8, laws_at_once=2)
@@ -34,6 +35,41 @@ def test_a_law_has_the_same_number_however_many_are_drawn() -> None:
     assert one.features.dtype == torch.float16
     assert one.features.shape[:3] == one.edges.shape
     assert len(one.kinds) == one.edges.shape[-1]
+
+
+def test_draws_of_other_laws_or_statistics_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(work: Path) -> list[int]:
+        counts: list[int] = []
+        drawn: list[int] = []
+
+        def draw(seed: int, number: int) -> Example:
+            drawn.append(number)
+            return laws[number]
+
+        monkeypatch.setattr(pretraining, "example", draw)
+        examples(0, 2, work, counts.append)
+        assert counts == [2]
+        return drawn
+
+    laws = [example(0, 0), example(0, 1)]
+    assert read(tmp_path) == [0, 1]
+    assert read(tmp_path) == []  # as they were left
+    monkeypatch.setattr(pretraining, "_MADE_BY", pretraining._MADE_BY[1:])
+    pretraining.draws_version.cache_clear()
+    assert read(tmp_path) == [0, 1]
+    pretraining.draws_version.cache_clear()
+
+
+def test_laws_are_the_same_drawn_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretraining, "LAWS_PER_FILE", 2)
+    together = examples(0, 3, tmp_path, lambda count: None)
+    assert len(list(tmp_path.glob("laws-*"))) == 2
+    for number, found in enumerate(together):
+        assert torch.equal(found.features, example(0, number).features)
 
 
 def test_pretraining_needs_more_than_one_law(tmp_path: Path) -> None:
