@@ -37,6 +37,11 @@ class Fleet:
     def add(self, name: str, draws: Floats) -> None:
         self._sums[name] = self._sums[name] + draws if name in self._sums else draws
 
+    def add_all(self, other: Fleet) -> None:
+        """Everything that another one holds: of other stores of the panel."""
+        for name, draws in other._sums.items():
+            self.add(name, draws)
+
     def quantiles(self, name: str, shares: Sequence[float]) -> Floats:
         """[shares, ...] of the sums."""
         ends: Floats = np.quantile(self._sums[name], shares, 0)

@@ -1,16 +1,18 @@
 """Tables behind a report: everything that is asked of the model, a block of stores at a time.
 
 Memory is bounded in the number of stores: of single stores only a short record is kept, on disk.
+Blocks are asked about on as many threads as torch may use, and added up in the panel's order.
 """
 
 from __future__ import annotations
 
+import copy
 import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,15 +28,18 @@ from causalmmm.report.accuracy import Accuracy
 from causalmmm.report.budgets import plan_beside_last_year, planned_amounts
 from causalmmm.report.clusters import clustered
 from causalmmm.report.experiments import experiments_of
+from causalmmm.report.in_order import in_order
 from causalmmm.report.records import Records, Timeline
 
 if TYPE_CHECKING:
     from causalmmm.data.panel import Panel
     from causalmmm.model.estimator import CausalMMM
 
+Answer = TypeVar("Answer")
 ALL_STORES = "all stores"
 POINTS = 13  # of a response curve
 _STORES_AT_ONCE = 64
+_MOST_THREADS = 4  # each holds a block
 _LEVELS = (80, 95)
 _LISTED = 0.1  # edges of a lower probability are not kept store by store
 _SHOWN_SETTINGS = ("regime", "horizon", "prior", "seed", "draws", "holidays", "forbidden",
@@ -96,6 +101,9 @@ def gather(
     4
     """
     asked = _Gathering(model, panel, records, horizon, plan)
+    with warnings.catch_warnings():  # of a plan beyond history: it has happened
+        warnings.simplefilter("ignore", UserWarning)
+        asked.ask_hidden()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         asked.ask_stores()
@@ -106,10 +114,22 @@ def gather(
         frames["metrics"] = metrics
     facts = _facts(model, panel)
     told = [str(w.message) for w in caught if w.category is UserWarning]
-    facts |= {"warnings": list(dict.fromkeys(told)), "planned": plan is not None}
+    facts |= {"warnings": sorted(set(told)), "planned": plan is not None}
     facts |= {"hidden": asked.hidden, "horizon": asked.steps, "gain": asked.gain}
     facts |= {"span": asked.timeline.span, "spans": asked.timeline.dates}
     return Tables(facts, frames, records)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What is answered about a block of stores."""
+
+    parts: pd.DataFrame
+    edges: pd.DataFrame
+    curves: pd.DataFrame
+    forecast: pd.DataFrame
+    returns: Returns | None
+    fleet: Fleet
 
 
 @dataclass
@@ -144,31 +164,52 @@ class _Gathering:
         self.mean, self.usual = np.zeros((2, len(panel.nodes)))
         self.returns: list[Returns] = []
         self.fleet = Fleet()
+        self.expected: list[pd.DataFrame] = []  # of the hidden steps, block by block
+
+    def ask_hidden(self) -> None:
+        """Forecasts of the steps after the fit."""
+        if self.hidden:
+            self.expected = list(self._asked(self._hidden_forecast))
 
     def ask_stores(self) -> None:
         """Graphs, decompositions, curves and forecasts of every block."""
         self.records = Records(self.file, self.timeline, self.panel)
-        for block in _blocks(self.panel):
-            with self.model.sharing():
-                self._ask_block(block)
+        expected = iter(self.expected)
+        for block, answers in zip(_blocks(self.panel), self._asked(self._ask), strict=True):
+            self._add(block, answers, next(expected, None))
 
-    def _ask_block(self, block: Panel) -> None:
-        parts = self.model.decompose(block)
-        edges = self.model.graphs(block)
-        curves = self.model.response_curves(panel=block, points=POINTS, fleet=self.fleet)
-        plan = self._plan_of(block)
-        forecast = self.model.predict(block, self.steps, plan, _LEVELS, fleet=self.fleet)
-        forecast = forecast[forecast["series"] == block.nodes[-1]]
-        if self.model.regime_ == "regression":
-            self.returns.append(self.model.returns(block))
-        fitted = self._add_parts(block, parts)
-        self._add_edges(block, edges)
-        self.curves = _added(self.curves, curves, ["channel"], POINTS)
-        self.forecast = _added(self.forecast, forecast, ["date"], self.steps)
+    def _asked(self, ask: Callable[[Panel], Answer]) -> Iterator[Answer]:
+        """What is answered about every block, in order."""
+        # the amortised model spreads one block over the threads itself, or uses a GPU
+        several = self.model.regime_ == "regression"
+        return in_order(ask, _blocks(self.panel), _MOST_THREADS if several else 1)
+
+    def _ask(self, block: Panel) -> _Answers:
+        model, fleet = copy.copy(self.model), Fleet()  # a copy, as ``sharing`` is a model's own
+        with model.sharing():
+            forecast = model.predict(block, self.steps, self._plan_of(block), _LEVELS, fleet=fleet)
+            return _Answers(
+                parts=model.decompose(block),
+                edges=model.graphs(block),
+                curves=model.response_curves(panel=block, points=POINTS, fleet=fleet),
+                forecast=forecast[forecast["series"] == block.nodes[-1]],
+                returns=model.returns(block) if model.regime_ == "regression" else None,
+                fleet=fleet,
+            )
+
+    def _add(self, block: Panel, answers: _Answers, expected: pd.DataFrame | None) -> None:
+        if answers.returns is not None:
+            self.returns.append(answers.returns)
+        fitted = self._add_parts(block, answers.parts)
+        self._add_edges(block, answers.edges)
+        self.curves = _added(self.curves, answers.curves, ["channel"], POINTS)
+        self.forecast = _added(self.forecast, answers.forecast, ["date"], self.steps)
+        self.fleet.add_all(answers.fleet)
         self._add_amounts(block)
-        expected = self._hidden_forecast(block)
         self.accuracy.add(block, fitted, expected)
-        self.records.add(block, parts, edges, curves, forecast, _LISTED)
+        self.records.add(
+            block, answers.parts, answers.edges, answers.curves, answers.forecast, _LISTED
+        )
 
     def _plan_of(self, block: Panel) -> pd.DataFrame | None:
         store = self.panel.schema.store
@@ -200,15 +241,12 @@ class _Gathering:
         self.mean += store_means(recent, recent.data.values).sum(0)
         self.usual += usual_amounts(block).sum(0)
 
-    def _hidden_forecast(self, block: Panel) -> pd.DataFrame | None:
-        """Forecast of the steps after the fit, given the spend and controls that happened."""
-        if not self.hidden:
-            return None
+    def _hidden_forecast(self, block: Panel) -> pd.DataFrame:
+        """Forecast of the target after the fit, given the spend and controls that happened."""
         history, future = block.split(self.hidden)
         known = future.to_frame().drop(columns=_unknown_ahead(block))
-        with warnings.catch_warnings():  # of a plan beyond history: it has happened
-            warnings.simplefilter("ignore", UserWarning)
-            return self.model.predict(history, self.hidden, plan=known, level=_LEVELS)
+        forecast = self.model.predict(history, self.hidden, plan=known, level=_LEVELS)
+        return forecast[forecast["series"] == block.nodes[-1]]
 
     def ask_decisions(self) -> None:
         """Returns, paths, the plan beside last year, experiments beside the model's answer."""

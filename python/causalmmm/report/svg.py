@@ -45,11 +45,17 @@ def svg_of(figure: Figure, name: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
     text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.S)
-    text = re.sub(r"(\d+\.\d\d)\d+", r"\1", text)  # hundredths of a point are enough
+    text = re.sub(r"<[^>]*>", _shortened, text)
     text = re.sub(r"\n\s*", "\n", text)
     text = _only_used_ids(text, name)
     text = _COLOUR.sub(lambda found: f"var(--{_THEME[found.group()]})", text)
     return text.replace("<svg", f'<svg role="img" aria-label="{escape(said, quote=True)}"', 1)
+
+
+def _shortened(tag: re.Match[str]) -> str:
+    """A tag whose places are in hundredths of a point, which are enough; numbers that are text,
+    between tags, stay as they are."""
+    return re.sub(r"(\d+\.\d\d)\d+", r"\1", tag.group())
 
 
 def _only_used_ids(text: str, name: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from scipy.special import expit, logit
 
 from causalmmm import CausalMMM, Panel
@@ -24,6 +25,7 @@ from causalmmm.engine.regression import RegressionConfig
 from causalmmm.model.fleet import Fleet
 from causalmmm.report import Tables, sentences, write_page, write_report
 from causalmmm.report.cards import cards_of
+from causalmmm.report.svg import svg_of
 
 if TYPE_CHECKING:
     from conftest import Fitted
@@ -93,6 +95,17 @@ def test_the_summary_says_what_drives_what_to_move_and_how_sure(page: str, table
     parts = tables.frames["parts"].groupby("component")["value"].sum()
     channels = [f"x{k}" for k in range(8)]
     assert f"Channels explain {parts[channels].sum() / parts.sum():.0%} of gmv" in told
+
+
+def test_numbers_in_pictures_are_not_cut() -> None:
+    figure = Figure()
+    figure.text(0.123456, 0.5, "0.0455 (at most 1.23456)")
+    drawn = svg_of(figure, "a")
+    assert ">0.0455 (at most 1.23456)<" in drawn
+    tags = "".join(re.findall("<[^>]*>", drawn)).replace(
+        'aria-label="0.0455 (at most 1.23456)"', ""
+    )
+    assert not re.search(r"\d\.\d{3}", tags)
 
 
 def test_fleet_tables_are_sums_over_stores(weekly: tuple[CausalMMM, Panel], tables: Tables) -> None:

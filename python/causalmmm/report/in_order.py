@@ -1,0 +1,52 @@
+"""Work on several threads whose results come in order, with few of them held at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_order(work: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
+    """``map(work, items)`` on as many threads as torch may use, ``most`` of them at most.
+
+    Each item is then worked on by one thread alone: operations that are too small to be split up
+    are what most of the time goes to. No more items are taken than there are threads, and one.
+
+    >>> list(in_order(str.upper, ["a", "b", "c"], 2))
+    ['A', 'B', 'C']
+    """
+    threads = min(most, torch.get_num_threads())
+    if threads == 1:
+        yield from map(work, items)
+        return
+    waiting: deque[Future[Result]] = deque()
+    with _one_thread_each(), ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(copy_context().run, work, item))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # what has not begun is not worth waiting for
+            for begun in waiting:
+                begun.cancel()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
