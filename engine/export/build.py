@@ -8,7 +8,6 @@ from onnx import helper
 from torch import Tensor, nn
 
 from causalmmm.engine.export import functions, operators, shapes
-from causalmmm.engine.export import regression as regressions
 from causalmmm.engine.export.branches import make_optional
 from causalmmm.engine.export.clean import clean
 from causalmmm.engine.export.graph import (
@@ -34,9 +33,7 @@ from causalmmm.engine.spec.calendar import CalendarSpec
 
 OPSETS = (18, 20, 21)
 SWITCH = "with_contributions"  # bool scalar
-GRAPH_SWITCH = "with_graphs"  # bool scalars, of regressions
-SUMS_SWITCH = "with_sums"
-RETURNS_SWITCH = "with_returns"
+GRAPH_SWITCH = "with_graphs"  # bool scalar, of regressions
 _EXAMPLE_STEPS = 25
 _WHOLE = ("date", "future_date", "store")
 _IR_VERSION = {18: 8, 20: 9, 21: 10}  # the first that has the opset, for the sake of old runtimes
@@ -80,25 +77,18 @@ def build_regression(
     *,
     window: int,
     seed: int,
-    step: float,
     opset: int = OPSETS[0],
 ) -> onnx.ModelProto:
     """The ONNX model of a fitted regression, without metadata; see ``regression``."""
     _check(opset)
     inputs = {name: axes for name, axes in INPUTS.items() if name != "context"}
-    inputs |= regressions.INPUTS
-    outputs = OUTPUTS | regressions.SUMS | regressions.RETURNS
-    module = regressions.ExportedRegression(model, calendar, window=window, seed=seed, step=step)
+    inputs["store"] = ("batch",)
+    module = ExportedRegression(model, calendar, window=window, seed=seed)
     sizes = {"series": model.layout.nodes, "control": len(calendar.control_mean)}
     first, other = _examples(sizes, inputs, min(_EXAMPLE_STEPS, window))
-    graph = trace(module, first, other, inputs, outputs)
-    for switch, asked in (
-        (GRAPH_SWITCH, GRAPHS),
-        (SUMS_SWITCH, tuple(regressions.SUMS)),
-        (RETURNS_SWITCH, tuple(regressions.RETURNS)),
-    ):
-        graph.input.append(helper.make_tensor_value_info(switch, onnx.TensorProto.BOOL, []))
-        make_optional(graph, switch, asked)
+    graph = trace(module, first, other, inputs, OUTPUTS)
+    graph.input.append(helper.make_tensor_value_info(GRAPH_SWITCH, onnx.TensorProto.BOOL, []))
+    make_optional(graph, GRAPH_SWITCH, GRAPHS)
     _make_outputs_optional(graph)
     return _model(graph, opset)
 

@@ -85,12 +85,10 @@ def _amortised(
 
 
 def _regression(model: FittedModel, regression: Regression, opset: int) -> ModelProto:
-    from causalmmm.decisions.tables import STEP
     from causalmmm.engine.export.build import build_regression
 
-    window, calendar = int(model.window), model.calendar_
     return build_regression(
-        regression, calendar, window=window, seed=model.seed, step=STEP, opset=opset
+        regression, model.calendar_, window=int(model.window), seed=model.seed, opset=opset
     )
 
 
@@ -140,10 +138,6 @@ def differences(model: FittedModel, path: str | Path, panel: Panel) -> dict[str,
             "decompose": [m.decompose(panel) for m in (model, file)],
             "curves": [m.response_curves(panel=panel) for m in (model, file)],
         }
-        if "roi" in file.questions:
-            answers["roi"] = [m.roi(panel) for m in (model, file)]
-            answers["paths"] = [m.paths(panel) for m in (model, file)]
-            answers["contributions"] = [m.contributions(panel) for m in (model, file)]
     finally:
         model.set_params(draws=draws, seed=seed)
     owner = np.repeat(np.arange(panel.n_stores), panel.lengths)

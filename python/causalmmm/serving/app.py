@@ -17,7 +17,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from causalmmm.data.panel import Panel
-from causalmmm.data.records import read_groups
 from causalmmm.serving.bodies import (
     ARROW,
     JSON,
@@ -148,8 +147,7 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
         found = _decision(service.model, question)
 
         def ask(panel: Panel, tables: dict[str, pa.Table]) -> pd.DataFrame:
-            groups = read_groups(tables["groups"]) if "groups" in tables else by
-            frame: pd.DataFrame = found(panel, start=start, end=end, by=groups)
+            frame: pd.DataFrame = found(panel, start=start, end=end, by=tables.get("groups", by))
             return frame
 
         return await service.answer(request, ask, ReturnsBody, heavy=True)
@@ -194,9 +192,7 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
         found = _decision(service.model, "optimize")
 
         def ask(panel: Panel, tables: dict[str, pa.Table]) -> pd.DataFrame:
-            asked: dict[str, Any] = {name: tables.get(name) for name in ("plan", "bounds")}
-            if "groups" in tables:
-                asked["groups"] = read_groups(tables["groups"])
+            asked = {name: tables.get(name) for name in ("plan", "bounds", "groups")}
             frame: pd.DataFrame = getattr(
                 found(panel, horizon, budget, quantile=quantile, **asked), answer
             )
@@ -207,18 +203,14 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
 
 def _decision(model: Served, question: str) -> Callable[..., Any]:
     """The model's own answer; refused where it has none."""
-    if question not in model.questions:
-        why = {"optimize": "a budget is searched for with gradients, which no file has."}
+    found: Callable[..., Any] | None = getattr(model, question, None)
+    if found is None:
         raise request_error(
             501,
-            "not-in-this-file",
-            f"This file does not answer /{question}: "
-            + why.get(
-                question, "returns need joint draws, which response regressions' files have."
-            ),
-            "Serve the model directory of a response regression: causalmmm serve runs/a.",
+            "not-in-this-model",
+            f"An exported file does not answer /{question}: decisions need the model itself.",
+            "Serve the model directory instead: causalmmm serve runs/a.",
         )
-    found: Callable[..., Any] = getattr(model, question)
     return found
 
 
@@ -272,8 +264,7 @@ def _documented(body: type[BaseModel], *, decision: bool = False) -> dict[str, A
             415: "Neither JSON nor plain Arrow.",
             421: "The Host header does not name this server.",
             422: "The panel, the plan or a setting is invalid.",
-            501: "The file has no such answer (budgets, and returns of the amortised model): serve "
-            "the model directory.",
+            501: "Decisions are not in an exported file: serve a model directory.",
             503: "Too slow, or too many waiting requests.",
         }.items()
         if status != 501 or decision

@@ -76,26 +76,6 @@ def test_all_answers_are_the_models(exported: Exported) -> None:
     assert max(differences(exported.model, exported.path, exported.panel).values()) < CLOSE
 
 
-def test_returns_and_paths_of_a_period_are_the_models(exported: Exported) -> None:
-    """Draw by draw: intervals, and those of sums over stores, are the same."""
-    panel, days = exported.panel, exported.panel.dates(exported.panel.stores[0])
-    north = dict.fromkeys(panel.stores[:2].tolist(), "north")
-    span = {"start": str(days[20])[:10], "end": str(days[60])[:10]}
-    for asked in ({"by": "store", **span}, {"by": "total"}, {"by": north, "end": span["end"]}):
-        for question in ("roi", "paths"):
-            models = (exported.model, exported.file)
-            ours, theirs = (getattr(model, question)(panel, **asked) for model in models)
-            pd.testing.assert_frame_equal(ours, theirs, rtol=1e-4)
-    total = exported.file.roi(panel, by="total").set_index("channel")
-    assert (total["outcome_lower"] < total["outcome"]).all()
-    assert not total.equals(exported.file.roi(panel, by="total", **span).set_index("channel"))
-
-
-def test_contributions_over_the_history_are_the_models(exported: Exported) -> None:
-    ours, theirs = (m.contributions(exported.panel) for m in (exported.model, exported.file))
-    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-4)
-
-
 def test_a_new_store_gets_coefficients_from_its_own_rows(exported: Exported) -> None:
     """In a table that is longer, begins elsewhere and has other stores."""
     other, _ = simulate("weekly-mmm", seed=0, stores=5, steps=150, channels=2)
