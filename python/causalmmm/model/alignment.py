@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causalmmm.data.panel import Panel
 from causalmmm.engine.batches.windows import Windows
@@ -12,6 +13,15 @@ from causalmmm.model.answers import observed_stores
 
 _STORES = 20  # at most, spread over the panel
 _WINDOW = 730  # last rows of a history that count
+_SURE, _A_STORE = (
+    5.0,
+    1.0,
+)  # nats that are asked for, and of every store: usual shapes are not theirs
+
+
+def begins_within_step(panel: Panel) -> bool:
+    """Whether evidence says that the effects of a panel begin within the step."""
+    return within_step(panel) > max(_SURE, _A_STORE * len(_looked_at(panel)))
 
 
 def within_step(panel: Panel) -> float:
@@ -20,9 +30,13 @@ def within_step(panel: Panel) -> float:
     data, config = panel.data, RegressionConfig()
     spec = calendar_spec(data, None, None)
     windows = Windows(data, Calendar(spec, data.grid), _WINDOW, 0)
-    stores = np.arange(0, panel.n_stores, -(-panel.n_stores // _STORES))
-    observed = observed_stores(windows, panel, stores)
+    observed = observed_stores(windows, panel, _looked_at(panel))
     now = layout(data.roles, config.edge_prior, config.other_prior)
     every = range(len(data.roles))
     later = layout(data.roles, config.edge_prior, config.other_prior, reactive=every)
     return alignment_gain(observed, now, later, spec.groups, config)
+
+
+def _looked_at(panel: Panel) -> NDArray[np.int64]:
+    """Positions of the stores whose evidence is asked."""
+    return np.arange(0, panel.n_stores, -(-panel.n_stores // _STORES))

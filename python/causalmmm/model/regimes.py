@@ -19,7 +19,7 @@ from causalmmm.engine.nn.pretrained import PretrainedGraphs
 from causalmmm.engine.prior import PanelKind, shipped_prior
 from causalmmm.engine.regression import CombinedEdges, Regression, RegressionConfig, fit, layout
 from causalmmm.engine.spec.calendar import CalendarSpec, period_of
-from causalmmm.model.alignment import within_step
+from causalmmm.model.alignment import begins_within_step
 from causalmmm.model.answers import observed_stores
 from causalmmm.model.level_jumps import panel_jumps
 from causalmmm.model.priors import Pair, edge_probability, positive_effects, reactive_series
@@ -28,14 +28,13 @@ Given = tuple[Mapping[Pair, float] | None, Sequence[Pair], Sequence[Pair]]
 REGIMES = ("auto", "amortised", "regression")
 MOST_FITTED = 60  # stores; their rows tell shapes apart well enough, and cost grows with them
 MAX_STORES = 1000  # up to which weekly and monthly panels get the response regression by default
-_SURE = 5.0  # nats, in the stores looked at, before effects are said to begin within the step
 
 
 def chosen_regime(regime: str, structure: str, panel: Panel) -> tuple[str, str]:
     """ "amortised" or "regression" for a panel, and why; ``ValueError`` for any other ``regime``.
 
     By default evidence about effects decides: the response regression fits panels in which effects
-    begin within the step, which the amortised model does not know (``within_step``), and those
+    begin within the step (``begins_within_step``), which the amortised model does not know, and panels
     whose level jumps without a control that says why, which the amortised model books to effects.
     It fits weekly and monthly panels without such evidence too: graphs and effects are better there
     (``bench.experiments.regimes``). On more stores than ``MAX_STORES``, or ``MOST_FITTED`` of daily
@@ -52,7 +51,7 @@ def chosen_regime(regime: str, structure: str, panel: Panel) -> tuple[str, str]:
     coarse = period_of(panel.data.freq) in ("W", "M")
     if panel.n_stores > (MAX_STORES if coarse else MOST_FITTED):
         return "amortised", "many stores teach each other"
-    if within_step(panel) > _SURE:
+    if begins_within_step(panel):
         return "regression", "effects begin within the step"
     if not coarse and panel_jumps(panel.data):
         return "regression", f"the level of {panel.nodes[-1]} jumps"

@@ -24,7 +24,8 @@ MONEY = [*SPEND, "gmv"]
 EXACT = 2.0**10  # a change of units that changes no digit of a float
 # Roundings move contributions by up to 0.013 of their 90 % intervals here, probabilities by 0.008.
 SEARCHED, SEARCHED_PROBABILITY = 0.05, 0.02
-AMORTISED = {"structure": "evidence", "epochs": 1, "steps": 4, "window": 20}
+# Adam steps by the learning rate where a gradient is nothing but rounding, so that is low here.
+AMORTISED = {"structure": "evidence", "epochs": 1, "steps": 4, "window": 20, "learning_rate": 1e-3}
 
 # Doubts about a fit of four updates, and about controls without a plan, are not what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -196,7 +197,7 @@ def test_currency_does_not_matter(fitted: CausalMMM) -> None:
     assert_found_again(fitted, regression(in_currency(1000.0)), unit=1000.0)
 
 
-@pytest.mark.parametrize(("unit", "share"), [(EXACT, 1e-6), (1000.0, SEARCHED)])
+@pytest.mark.parametrize(("unit", "share"), [(EXACT, 1e-6), (1000.0, 1e-3)])
 def test_currency_does_not_matter_to_the_amortised_model(
     trained: CausalMMM, unit: float, share: float
 ) -> None:
