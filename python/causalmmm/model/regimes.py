@@ -34,7 +34,7 @@ def chosen_regime(regime: str, structure: str, panel: Panel) -> tuple[str, str]:
     """ "amortised" or "regression" for a panel, and why; ``ValueError`` for any other ``regime``.
 
     By default evidence about effects decides: the response regression fits panels in which effects
-    begin within the step (``begins_within_step``), which the amortised model does not know, and panels
+    begin within the step (``begins_within_step``), which the amortised model cannot, and those
     whose level jumps without a control that says why, which the amortised model books to effects.
     It fits weekly and monthly panels without such evidence too: graphs and effects are better there
     (``bench.experiments.regimes``). On more stores than ``MAX_STORES``, or ``MOST_FITTED`` of daily
