@@ -81,16 +81,13 @@ def measured(
     model = CausalMMM(regime=regime, seed=seed, **more).fit(panel, progress=False)
     frame = model.graphs(panel)
     cpu = time.process_time() - began
-    columns = ("probability", "effect", "lower", "upper")
     pairs = ~np.eye(len(panel.nodes), dtype=bool)
-    found = {}
-    for column in columns:
-        found[column] = np.zeros(truth.edges.shape)
-        found[column][:, pairs] = frame[column].to_numpy(float).reshape(panel.n_stores, -1)
-    probability = edge_array(frame, list(panel.stores), panel.nodes)
+    probability, *effects = (
+        edge_array(frame, list(panel.stores), panel.nodes, value)
+        for value in ("probability", "effect", "lower", "upper")
+    )
     scores = edge_metrics(probability, truth.edges)
     calibration = pair_calibration(probability[:, pairs].ravel(), truth.edges[:, pairs].ravel())
-    effects = [found[column] for column in columns[1:]]
     into = truth.edges & (np.arange(truth.edges.shape[-1]) == truth.edges.shape[-1] - 1)
     on_target, on_all = (
         agreement([part[which] for part in effects], true_effects(truth)[which])

@@ -220,8 +220,10 @@ def histories(panel: Panel) -> Array:
     return panel.data.values.reshape(panel.n_stores, int(steps[0]), -1).astype(np.float64)
 
 
-def edge_array(frame: pd.DataFrame, stores: Sequence[str], nodes: Sequence[str]) -> Array:
-    """Probabilities [S, N, N] from rows store, source, target, probability; 0 where none."""
+def edge_array(
+    frame: pd.DataFrame, stores: Sequence[str], nodes: Sequence[str], value: str = "probability"
+) -> Array:
+    """The column ``value`` [S, N, N] of rows store, source, target, ...; 0 where there is none."""
     array = np.zeros((len(stores), len(nodes), len(nodes)))
     at = (
         pd.Index(stores).get_indexer(pd.Index(frame["store"])),
@@ -230,5 +232,5 @@ def edge_array(frame: pd.DataFrame, stores: Sequence[str], nodes: Sequence[str])
     )
     if any((index < 0).any() for index in at):
         raise ValueError("the frame names a store or series that the panel does not have")
-    array[at] = frame["probability"].to_numpy(float)
+    array[at] = frame[value].to_numpy(float)
     return array

@@ -9,9 +9,9 @@ import torch
 from causalmmm.data.panel import Panel
 from causalmmm.decisions.period import (
     By,
+    Floats,
     Period,
     Systems,
-    days_of,
     groups_of,
     recent_input,
     tail_of,
@@ -20,7 +20,6 @@ from causalmmm.decisions.period import (
 from causalmmm.decisions.tables import (
     STEP,
     GroupEffects,
-    GroupSums,
     Returns,
     paths_table,
     roi_table,
@@ -40,12 +39,12 @@ def period_effects(
     """
     tail = tail_of(panel)
     names, group = groups_of(panel, by)
-    sums = GroupSums(group, len(names))
     senders = [j for j, role in enumerate(panel.data.roles) if role in ("channel", "organic")]
+    sums: dict[str, Floats] = {}
     for stores in systems.groups(tail):
         current_check()()
         system = systems.system(stores, recent_input(panel, stores, tail, 4 * tail))
-        inside, counted = map(torch.from_numpy, period.counted(days_of(panel, stores), tail))
+        inside, counted = map(torch.from_numpy, period.rows(panel, stores, tail))
         money = systems.scale(stores)[:, -1:] * worth(panel, stores, tail)
         weight = counted * torch.from_numpy(money)
         factors = (0.0, 1 + STEP) if marginal else (0.0,)
@@ -53,8 +52,13 @@ def period_effects(
         values = {name: part.numpy() for name, part in vars(found).items()}
         if more:
             values["marginal"] = -more[0].total.numpy()
-        sums.add(stores, values)
-    return names, sums.effects()
+        for name, value in values.items():
+            shape = (value.shape[0], len(names), *value.shape[2:])
+            total = sums.setdefault(name, np.zeros(shape))
+            for b, place in enumerate(group[stores].tolist()):
+                if place >= 0:
+                    total[:, place] += value[:, b]
+    return names, GroupEffects(sums["total"], sums["direct"], sums["via"], sums.get("marginal"))
 
 
 def paths_frame(systems: Systems, panel: Panel, period: Period, by: By) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,15 +15,16 @@ from causalmmm.model.answers import observed_stores
 
 _STORES = 20  # at most, spread over the panel
 _WINDOW = 730  # last rows of a history that count
-_SURE, _A_STORE = (
-    5.0,
-    1.0,
-)  # nats that are asked for, and of every store: usual shapes are not theirs
+_SURE = 5.0  # nats that are asked for
+_A_STORE = 1.0  # of them for every store, where that is more: usual shapes are not a store's own
+_FOUND: WeakKeyDictionary[Panel, bool] = WeakKeyDictionary()  # one command asks several times
 
 
 def begins_within_step(panel: Panel) -> bool:
     """Whether evidence says that the effects of a panel begin within the step."""
-    return within_step(panel) > max(_SURE, _A_STORE * len(_looked_at(panel)))
+    if panel not in _FOUND:
+        _FOUND[panel] = within_step(panel) > max(_SURE, _A_STORE * len(_looked_at(panel)))
+    return _FOUND[panel]
 
 
 def within_step(panel: Panel) -> float:

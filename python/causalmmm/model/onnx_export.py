@@ -37,7 +37,7 @@ def export_onnx(
 ) -> Path:
     """Write a fitted model to one ONNX file; see ``CausalMMM.export_onnx``."""
     with needing("export"):
-        import onnx
+        import onnx  # noqa: F401 - missing, it is said before anything is computed
     from causalmmm.engine.regression import Regression
 
     if draws is not None and draws < 1:
@@ -55,9 +55,15 @@ def export_onnx(
     else:
         draws = model.draws if draws is None else draws
         proto = _amortised(model, model.model_, draws, max_horizon, opset)
-    about = json.dumps(facts(model, draws, max_horizon), allow_nan=False)
+    return write_sealed(proto, facts(model, draws, max_horizon), path)
+
+
+def write_sealed(proto: ModelProto, about: dict[str, Any], path: str | Path) -> Path:
+    """Write a file that says ``about`` of itself, with the digest of all of it."""
+    import onnx
+
     proto.producer_version = package_version()
-    for key, value in ((KEY, about), (SEAL, "0" * 64)):
+    for key, value in ((KEY, json.dumps(about, allow_nan=False)), (SEAL, "0" * 64)):
         proto.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(proto, full_check=True)
     target = Path(path)

@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -38,6 +37,7 @@ from causalmmm.engine.prior import (
     write_prior,
 )
 from causalmmm.engine.spec.calendar import Calendar, calendar_spec, period_of
+from causalmmm.engine.training.threads import threads_for
 from causalmmm.extras import package_version
 from causalmmm.files import atomic_file
 from causalmmm.kernels.extension import BUILT
@@ -71,7 +71,7 @@ def pretrain(
     on_epoch  told losses after every epoch.
     """
     began = time.perf_counter()
-    with _one_thread():  # sums by several would round in another order
+    with threads_for(0):  # sums by several would round in another order
         some = examples(config.seed, config.laws, work, drawn)
         state = json.dumps([asdict(config), draws_version()]).encode()
         checkpoint = work / f"training-{hashlib.sha256(state).hexdigest()[:12]}.pt"
@@ -110,8 +110,9 @@ def examples(seed: int, laws: int, folder: Path, drawn: Callable[[int], None]) -
 
 def _drawn_files(files: Sequence[tuple[int, int, int, Path]]) -> Iterator[Path]:
     """Paths of files in order, each once it is there; several are drawn side by side."""
-    processes = min(_PROCESSES, os.cpu_count() or 1, len(files))
-    if processes == 1:
+    missing = sum(not _path(seed, begin, folder).is_file() for seed, begin, _, folder in files)
+    processes = min(_PROCESSES, os.cpu_count() or 1, missing)
+    if processes <= 1:
         yield from (_drawn_file(*file) for file in files)
         return
     pool = ProcessPoolExecutor(
@@ -129,12 +130,16 @@ def _drawn_files(files: Sequence[tuple[int, int, int, Path]]) -> Iterator[Path]:
 
 def _drawn_file(seed: int, begin: int, count: int, folder: Path) -> Path:
     """The file of the laws from number ``begin`` on, with at least so many of them."""
-    path = folder / f"laws-{draws_version()}-{seed}-{begin:06d}.safetensors"
+    path = _path(seed, begin, folder)
     known = _read(path) if path.is_file() else []
     if len(known) < count:
         known += [example(seed, begin + k) for k in range(len(known), count)]
         _write(path, known)
     return path
+
+
+def _path(seed: int, begin: int, folder: Path) -> Path:
+    return folder / f"laws-{draws_version()}-{seed}-{begin:06d}.safetensors"
 
 
 @cache
@@ -151,16 +156,6 @@ def draws_version() -> str:
         for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
             content += [file.relative_to(root).as_posix(), file.read_text(encoding="utf-8")]
     return hashlib.sha256("\0".join(content).encode()).hexdigest()[:12]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def example(seed: int, number: int) -> Example:

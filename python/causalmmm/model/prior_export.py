@@ -6,7 +6,6 @@ The graph itself is made in ``causalmmm.engine.export``.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,10 +13,9 @@ from causalmmm.data.panel import Panel
 from causalmmm.engine.prior import shipped_prior
 from causalmmm.engine.spec.calendar import calendar_spec
 from causalmmm.extras import needing, package_version
-from causalmmm.files import write_atomically
+from causalmmm.model.onnx_export import write_sealed
 from causalmmm.model.pretrained import WINDOW, read_panel
 from causalmmm.model.priors import Pair, edge_probability
-from causalmmm.runtime.signature import KEY, SEAL, seal
 
 
 def export_prior(
@@ -39,8 +37,6 @@ def export_prior(
     >>> export_prior(simulate("paper-small", stores=1)[0], "prior.onnx")  # doctest: +SKIP
     """
     with needing("export"):
-        import onnx
-
         from causalmmm.engine.export.build import build_prior
     from causalmmm.engine.export.calendar import known_dates
 
@@ -62,10 +58,4 @@ def export_prior(
         "window": WINDOW,
         "before": given.tolist(),
     }
-    proto.producer_version = package_version()
-    for key, value in ((KEY, json.dumps(about, allow_nan=False)), (SEAL, "0" * 64)):
-        proto.metadata_props.add(key=key, value=value)
-    onnx.checker.check_model(proto, full_check=True)
-    target = Path(path)
-    write_atomically(target, seal(proto.SerializeToString(deterministic=True)))
-    return target
+    return write_sealed(proto, about, path)

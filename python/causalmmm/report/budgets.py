@@ -58,14 +58,10 @@ def planned_amounts(panel: Panel, plan: pd.DataFrame) -> dict[str, float]:
     """Amount per step of every channel that the plan has money for, while it runs, summed over
     stores: as ``usual_amounts``, of a plan."""
     spend = {n: str(c.spend) for n, c in panel.schema.channels.items() if c.spend in plan}
-    money = plan[list(spend.values())].groupby(_stores(panel, plan)).agg(_while_running)
+    money = plan[list(spend.values())]
+    money = money.where(money != 0).groupby(_stores(panel, plan)).mean().fillna(0.0)
     rate = pd.DataFrame(input_per_money(panel), panel.stores, list(panel.schema.channels))
     return {name: float((money[column] * rate[name]).sum()) for name, column in spend.items()}
-
-
-def _while_running(values: pd.Series) -> float:
-    runs = values[values != 0]
-    return float(runs.mean()) if len(runs) else 0.0
 
 
 def _stores(panel: Panel, plan: pd.DataFrame) -> pd.Series:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TypeVar
 
 import torch
+
+from causalmmm.engine.training.threads import threads_for
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,7 +30,7 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], most: int) -
         yield from map(work, items)
         return
     waiting: deque[Future[Result]] = deque()
-    with _one_thread_each(), ThreadPoolExecutor(threads) as pool:
+    with threads_for(0), ThreadPoolExecutor(threads) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(copy_context().run, work, item))
@@ -40,13 +41,3 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], most: int) -
         finally:  # what has not begun is not worth waiting for
             for begun in waiting:
                 begun.cancel()
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
