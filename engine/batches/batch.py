@@ -41,4 +41,11 @@ class Batch:
         return masked_mean(self.x, self.context_mask)
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(*(t.to(device, non_blocking=True) for t in vars(self).values()))
+        """The batch on ``device``; a host that sends it to a GPU goes on while it is copied."""
+        return Batch(*(_sent(tensor, device) for tensor in vars(self).values()))
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()  # torch reuses such memory once what was copied has arrived
+    return tensor.to(device, non_blocking=True)

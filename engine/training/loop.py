@@ -38,9 +38,9 @@ from causalmmm.engine.training.schedule import (
 from causalmmm.engine.training.threads import threads_for
 from causalmmm.engine.training.validation import (
     TRAINING,
+    Validation,
     sampling_seed,
     split_stores,
-    validation_loss,
 )
 
 _UPDATES_PER_VALIDATION = 10  # where an epoch has fewer
@@ -126,6 +126,17 @@ class _Run:
         self.update = Updates(
             model, groups, config, stores=len(self.training_stores), device=device, ranks=ranks
         )
+        self.validation = Validation(
+            model,
+            windows,
+            self.validation_stores,
+            config,
+            seed=seed,
+            device=device,
+            stores_per_batch=self.batch_size,
+            training_stores=len(self.training_stores),
+            ranks=ranks,
+        )
         # from initial weights, so before a checkpoint is loaded
         self.store_log_bf = _store_log_bf(model, windows, self.batch_size, device)
 
@@ -172,7 +183,8 @@ class _Run:
             draw = self.windows.draw(
                 np.sort(stores), config.target_share, rng, same=config.same_window
             )
-            batch = self.windows.batch(draw.part(self.ranks.share(len(stores))))
+            part = draw.part(self.ranks.share(len(stores)))
+            batch = self.windows.batch(part).to(self.device)
             log_bf = None if self.store_log_bf is None else self.store_log_bf[batch.store]
             loss = self.update(
                 batch,
@@ -222,18 +234,7 @@ class _Run:
 
     def validate(self, state: TrainState) -> None:
         """Score the model on the validation stores, and keep its weights if it is the best."""
-        state.score = validation_loss(
-            self.model,
-            self.windows,
-            self.validation_stores,
-            self.config,
-            seed=self.seed,
-            device=self.device,
-            stores_per_batch=self.batch_size,
-            training_stores=len(self.training_stores),
-            store_log_bf=self.store_log_bf,
-            ranks=self.ranks,
-        )
+        state.score = self.validation(self.store_log_bf)
         if state.score < state.best:
             state.best, state.stale = state.score, 0
             state.best_weights = copy.deepcopy(self.model.state_dict())

@@ -14,6 +14,7 @@ from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import effect_noise
 from causalmmm.engine.spec.config import TrainConfig
+from causalmmm.engine.training.cuda_graphs import Graphs, Inputs
 from causalmmm.engine.training.ranks import Ranks
 
 _MIN_STORES_TO_HOLD_OUT = 20  # with fewer, all stores train and validate
@@ -41,47 +42,65 @@ def split_stores(
     return np.sort(order[held_out:]), np.sort(order[:held_out])
 
 
-@torch.no_grad()
-def validation_loss(
-    model: CausalModel,
-    windows: Windows,
-    stores: NDArray[np.int64],
-    config: TrainConfig,
-    *,
-    seed: int,
-    device: torch.device,
-    stores_per_batch: int,
-    training_stores: int,
-    store_log_bf: Tensor | None,
-    ranks: Ranks = Ranks(),  # noqa: B008  (immutable)
-) -> float:
-    """Negative ELBO per store at the final temperature, always on the same target blocks; the
-    ranks take turns with the batches."""
-    model.eval()
-    sums = torch.zeros(2, dtype=torch.float64, device=device)  # of losses and of stores
-    for index, batch in enumerate(_batches(windows, stores, stores_per_batch, config, seed)):
-        if index % ranks.count != ranks.rank:
-            continue
-        batch = batch.to(device)
-        batch_seed = sampling_seed(seed, VALIDATION, index)
-        loss = model(
-            batch,
-            temperature=config.temperature[1],
-            seed=batch_seed,
-            noise=effect_noise(batch, batch_seed),
-            stores=training_stores,
-            store_log_bf=None if store_log_bf is None else store_log_bf[batch.store],
+class Validation:
+    """Negative ELBO per store at the final temperature, always on the same target blocks of
+    ``stores``; the ranks take turns with the batches."""
+
+    def __init__(
+        self,
+        model: CausalModel,
+        windows: Windows,
+        stores: NDArray[np.int64],
+        config: TrainConfig,
+        *,
+        seed: int,
+        device: torch.device,
+        stores_per_batch: int,
+        training_stores: int,
+        ranks: Ranks = Ranks(),  # noqa: B008  (immutable)
+    ) -> None:
+        self.model, self.windows, self.stores, self.config = model, windows, stores, config
+        self.seed, self.device, self.ranks = seed, device, ranks
+        self.stores_per_batch, self.training_stores = stores_per_batch, training_stores
+        self.graphs = Graphs(self._run, device)
+
+    @torch.no_grad()
+    def __call__(self, store_log_bf: Tensor | None) -> float:
+        """``store_log_bf`` [S, N, N] of all stores of the panel, or None (see ``CausalModel``)."""
+        self.model.eval()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for index, batch in enumerate(self._batches()):
+            if index % self.ranks.count != self.ranks.rank:
+                continue
+            batch = batch.to(self.device)
+            seed = sampling_seed(self.seed, VALIDATION, index)
+            inputs = Inputs.of(
+                batch,
+                store_log_bf=None if store_log_bf is None else store_log_bf[batch.store],
+                noise=effect_noise(batch, seed),
+                temperature=self.config.temperature[1],
+                seed=seed,
+                kl_weight=1.0,
+                weight=len(batch.store),
+            )
+            total += self.graphs(inputs)
+        return self.ranks.sum(total).item() / len(self.stores)
+
+    def _run(self, inputs: Inputs) -> Tensor:
+        loss = self.model(
+            inputs.batch,
+            temperature=inputs.temperature,
+            seed=inputs.seed,
+            noise=inputs.noise,
+            kl_weight=inputs.kl_weight,
+            stores=self.training_stores,
+            store_log_bf=inputs.store_log_bf,
         )
-        sums[0] += loss.total.double() * len(batch.store)
-        sums[1] += len(batch.store)
-    total, count = ranks.sum(sums).tolist()
-    return total / count
+        result: Tensor = loss.total.double() * inputs.weight
+        return result
 
-
-def _batches(
-    windows: Windows, stores: NDArray[np.int64], size: int, config: TrainConfig, seed: int
-) -> Iterator[Batch]:
-    rng = np.random.default_rng((seed, 3))
-    for begin in range(0, len(stores), size):
-        chunk = stores[begin : begin + size]
-        yield windows.cross(chunk, config.target_share, rng, same=config.same_window)
+    def _batches(self) -> Iterator[Batch]:
+        rng, config = np.random.default_rng((self.seed, 3)), self.config
+        for begin in range(0, len(self.stores), self.stores_per_batch):
+            chunk = self.stores[begin : begin + self.stores_per_batch]
+            yield self.windows.cross(chunk, config.target_share, rng, same=config.same_window)

@@ -17,6 +17,7 @@ from causalmmm.engine.spec.config import TrainConfig
 from causalmmm.engine.training.checkpoint import EpochReport
 from causalmmm.engine.training.cuda_graphs import Updates
 from causalmmm.engine.training.loop import train
+from causalmmm.engine.training.validation import Validation
 
 pytestmark = [
     pytest.mark.gpu,
@@ -31,7 +32,7 @@ def updated(
     """Losses of one update per size of a batch; the model ends up updated."""
     groups = [{"params": list(model.parameters()), "pace": 1.0}]
     update = Updates(model, groups, TrainConfig(), stores=3, device=torch.device("cuda"))
-    update.capturing = graphs
+    update.graphs.capturing = graphs
     rng = np.random.default_rng(0)
     losses, store_log_bf = [], None
     if model.config.structure == "evidence":
@@ -43,7 +44,7 @@ def updated(
         losses.append(
             update(batch, rate=1e-2 / (1 + step), store_log_bf=log_bf, **options).tolist()
         )
-    assert len(update.captured) == (len(set(sizes[3:])) if graphs else 0)
+    assert len(update.graphs.captured) == (len(set(sizes[3:])) if graphs else 0)
     return losses
 
 
@@ -63,6 +64,29 @@ def test_replayed_updates_are_those_launched_one_by_one(
     np.testing.assert_allclose(replayed, launched, rtol=1e-4)
     for mine, other in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("resident", [True, False], ids=["resident", "from the host"])
+def test_a_replayed_validation_is_the_one_on_a_cpu(windows: Windows, resident: bool) -> None:
+    """Two shapes of batches; the weights change between validations."""
+    on_cpu = build(hidden=32, store_effects=False)
+    on_gpu = copy.deepcopy(on_cpu).cuda()
+    gpu = torch.device("cuda")
+    options = {"seed": 0, "stores_per_batch": 2, "training_stores": 3}
+    inputs = np.arange(3), TrainConfig(temperature=(1.0, 1.0))
+    expected = Validation(on_cpu, windows, *inputs, device=torch.device("cpu"), **options)
+    found = Validation(
+        on_gpu, windows.on(gpu) if resident else windows, *inputs, device=gpu, **options
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(4):
+            assert found(None) == pytest.approx(expected(None), rel=5e-3)
+            with torch.no_grad():
+                for model in (on_cpu, on_gpu):
+                    for parameter in model.parameters():
+                        parameter.mul_(0.99)
+    assert len(found.graphs.captured) == 2
 
 
 def test_training_goes_as_on_a_cpu(windows: Windows) -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,14 @@ from small import build
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from causalmmm.engine.batches.windows import Windows
+from causalmmm.engine.nn.posterior import effect_noise
 from causalmmm.engine.spec.config import TrainConfig
 from causalmmm.engine.training.cuda_graphs import Updates
 from causalmmm.engine.training.divergence import DivergenceError
 from causalmmm.engine.training.loop import train
 from causalmmm.engine.training.schedule import parameter_groups
 from causalmmm.engine.training.threads import threads_for
+from causalmmm.engine.training.validation import Validation, sampling_seed
 
 CPU = torch.device("cpu")
 
@@ -51,14 +54,39 @@ def test_an_update_on_a_gpu_is_few_kernels() -> None:
     assert max(counts) <= 285
 
 
+READING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique", "_unique2")
+
+
 class Waits(TorchDispatchMode):
-    """Counts what makes the host wait for a GPU: numbers that are read from tensors."""
+    """Counts what makes the host wait for a GPU: numbers that are read from tensors, and results
+    whose size depends on them, as of a mask that selects rows."""
 
     count = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None):
-        self.count += str(function).startswith(("aten._local_scalar_dense", "aten.nonzero"))
+        name = function._schema.name.removeprefix("aten::")
+        masks = name in ("index", "index_put", "index_put_") and any(
+            index is not None and index.dtype is torch.bool for index in args[1]
+        )
+        self.count += masks or name in READING
         return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x: x.sum().item(),
+        lambda x: float(x[0]),
+        lambda x: x[x > 0],
+        lambda x: x.masked_select(x > 0),
+        lambda x: x.nonzero(),
+        lambda x: bool((x > 0).any()),
+    ],
+)
+def test_what_makes_the_host_wait_is_counted(read: Callable[[torch.Tensor], Any]) -> None:
+    with Waits() as waits:
+        read(torch.arange(3.0))
+    assert waits.count == 1
 
 
 def test_the_host_waits_once_an_epoch_however_many_updates_it_has(windows: Windows) -> None:
@@ -70,6 +98,32 @@ def test_the_host_waits_once_an_epoch_however_many_updates_it_has(windows: Windo
             train(build(hidden=16), windows, config, seed=0, device=CPU)
         counts.append(waits.count)
     assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("structure", ["learned", "evidence"])
+def test_validation_is_the_mean_loss_of_the_stores_and_waits_once(
+    windows: Windows, structure: str
+) -> None:
+    config, model, stores = TrainConfig(), build(hidden=16, structure=structure), np.arange(3)
+    log_bf = torch.linspace(-3, 3, 48).view(3, 4, 4) if structure == "evidence" else None
+    options = {"seed": 5, "device": CPU, "stores_per_batch": 2, "training_stores": 7}
+    validation = Validation(model, windows, stores, config, **options)
+    with Waits() as waits:
+        loss = validation(log_bf)
+    assert waits.count == 1
+    rng, expected = np.random.default_rng((5, 3)), 0.0
+    for index, chunk in enumerate((stores[:2], stores[2:])):
+        batch, seed = windows.cross(chunk, config.target_share, rng), sampling_seed(5, 1, index)
+        losses = model.eval()(
+            batch,
+            temperature=config.temperature[1],
+            seed=seed,
+            noise=effect_noise(batch, seed),
+            stores=7,
+            store_log_bf=None if log_bf is None else log_bf[chunk],
+        )
+        expected += losses.total.item() * len(chunk) / 3
+    assert loss == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_history_holds_the_norm_of_the_gradient(windows: Windows) -> None:
