@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from causalmmm.engine.regression.design import Observed
 # Of the regression's log odds; the prior's have the rest. By the log loss of edges on draws of the
 # training law "weekly" (bench.experiments.combined_edges).
 REGRESSION_WEIGHT = 1 / 3
+_MOST_KEPT = 10_000  # readings of stores, some kilobytes each
 _SURE = 1e-4  # evidence of either counts up to this distance from zero and one
 
 
@@ -72,16 +74,29 @@ class CombinedEdges(nn.Module):
                 receivers.setdefault(held, []).append(j)
         # no list of modules: all read with the network of ``graphs``, which is kept once
         self._readers = tuple((held, to, graphs.of(held)) for held, to in receivers.items())
+        self._kept: dict[bytes, Reading] = {}  # by what was read, oldest first
 
     @torch.no_grad()
     def forward(self, observed: Observed) -> Reading:
         """The prior reads one store at a time, so that its answers do not depend on others by a
-        bit; an exported file reads all at once."""
+        bit; an exported file reads all at once. Reading is most of an answer's time: a history
+        that was read for one question is not read again for the next."""
         if exporting():
             return self._read(observed)
+        reader = _digest(*self.state_dict().values())
         stores = torch.arange(len(observed.x)).split(1)
-        parts = [self._read(observed.select(store)) for store in stores]
+        parts = [self._read_once(observed.select(store), reader) for store in stores]
         return Reading(*(torch.cat(part) for part in zip(*map(_parts, parts), strict=True)))
+
+    def _read_once(self, store: Observed, reader: bytes) -> Reading:
+        """A store's reading: the kept one where these weights have read the same rows before."""
+        key = reader + _digest(store.x, store.basis, store.mask)
+        reading = self._kept.get(key)
+        if reading is None:
+            reading = self._kept[key] = self._read(store)
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.pop(next(iter(self._kept)), None)
+        return reading
 
     def _read(self, observed: Observed) -> Reading:
         rows, x = observed.mask, observed.x.to(torch.float32)
@@ -144,3 +159,12 @@ def _both(own: Tensor, read: Tensor, settled: Tensor) -> Tensor:
 
 def _parts(reading: Reading) -> tuple[Tensor, Tensor]:
     return reading.log_odds, reading.settled
+
+
+def _digest(*parts: Tensor) -> bytes:
+    """Tells tensors of other values, shapes or dtypes apart."""
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(f"{part.dtype}{tuple(part.shape)}".encode())
+        digest.update(part.contiguous().numpy().data)
+    return digest.digest()

@@ -17,6 +17,7 @@ from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan
 from causalmmm.decisions.ahead import Ahead, following, plan_frame
 from causalmmm.decisions.bounds import Bounded, bounds_frame, limits_of
+from causalmmm.decisions.in_order import MOST_THREADS, in_order
 from causalmmm.decisions.period import EVERYTHING, Floats, Stores, Systems, tail_of, worth
 from causalmmm.decisions.tables import INTERVAL, summary
 from causalmmm.engine.decisions import (
@@ -161,17 +162,19 @@ class Outcome:
 
     def __init__(self, systems: Systems, panel: Panel, ahead: Ahead, tail: int) -> None:
         self.senders = list(range(len(panel.schema.channels)))
-        self.systems: list[System] = []
         self.rate: list[Tensor] = []
         self.worth: list[Tensor] = []
         steps = ahead.money.shape[1]
         self.cells = panel.n_stores * len(panel.nodes) * (steps + tail)
         draws = max(_LEAST_DRAWS, _MOST_VALUES // self.cells)
         self.groups: list[Stores] = systems.groups(steps + tail, last_rows=1, draws=draws)
-        for stores in self.groups:
+
+        def ask(stores: Stores) -> System:
             given = following(panel, ahead, stores, tail)
-            system = systems.system(stores, given, last_rows=1, draws=draws)
-            self.systems.append(system.to(torch.float32))
+            return systems.system(stores, given, last_rows=1, draws=draws).to(torch.float32)
+
+        self.systems = list(in_order(ask, self.groups, MOST_THREADS))
+        for stores in self.groups:
             unit = systems.scale(stores)
             self.rate.append(torch.from_numpy(ahead.per_money[stores] / unit[:, self.senders]))
             money = worth(panel, stores, steps + tail)[:, -1] * unit[:, -1]

@@ -7,10 +7,12 @@ import pandas as pd
 import torch
 
 from causalmmm.data.panel import Panel
+from causalmmm.decisions.in_order import MOST_THREADS, in_order
 from causalmmm.decisions.period import (
     By,
     Floats,
     Period,
+    Stores,
     Systems,
     groups_of,
     recent_input,
@@ -40,8 +42,8 @@ def period_effects(
     tail = tail_of(panel)
     names, group = groups_of(panel, by)
     senders = [j for j, role in enumerate(panel.data.roles) if role in ("channel", "organic")]
-    sums: dict[str, Floats] = {}
-    for stores in systems.groups(tail):
+
+    def ask(stores: Stores) -> dict[str, Floats]:
         current_check()()
         system = systems.system(stores, recent_input(panel, stores, tail, 4 * tail))
         inside, counted = map(torch.from_numpy, period.rows(panel, stores, tail))
@@ -52,6 +54,11 @@ def period_effects(
         values = {name: part.numpy() for name, part in vars(found).items()}
         if more:
             values["marginal"] = -more[0].total.numpy()
+        return values
+
+    sums: dict[str, Floats] = {}
+    blocks = systems.groups(tail)
+    for stores, values in zip(blocks, in_order(ask, blocks, MOST_THREADS), strict=True):
         for name, value in values.items():
             shape = (value.shape[0], len(names), *value.shape[2:])
             total = sums.setdefault(name, np.zeros(shape))

@@ -48,6 +48,7 @@ Floats = NDArray[np.float32]
 Stores = NDArray[np.int64]
 Held = dict[tuple[int, bytes, int], tuple[Panel, StorePosterior]]  # the panel keeps its id taken
 _VALUES_AT_ONCE = 25_000_000
+_STORES_AT_ONCE = 128  # so that there is something to do for several threads
 _EPOCH = np.datetime64("1970-01-01", "D")
 INTERVAL = 0.9  # share of the intervals of graphs, curves and contributions
 
@@ -234,7 +235,7 @@ class RegressionAnswers:
         most = self.regression.config.draws
         copies = most if draws is None else min(draws, most)
         values = copies * len(self.panel.nodes) * (rows + steps)
-        size = int(np.clip(_VALUES_AT_ONCE // values, 1, 1024))
+        size = int(np.clip(_VALUES_AT_ONCE // values, 1, _STORES_AT_ONCE))
         return list(frames.groups(self.panel, self.windows.window, size))
 
     def _outcomes(self) -> list[int]:

@@ -62,7 +62,8 @@ class Decisions(Predictor):
         channels together bring beyond the sum of single ones: channels and interaction sum to
         ``all channels``.
 
-        start, end  dates as '2024-01-01', both included; default: the whole history.
+        start, end  dates as '2024-01-01', both included; default: the whole history, as far as the
+                    model reads it (its last ``window`` steps); ``ValueError`` for earlier ones.
         by          "store", "total" (all stores as one), or a mapping from store to group, whose
                     sums have intervals of their own.
 
@@ -71,7 +72,7 @@ class Decisions(Predictor):
         """
         panel = self._known(panel)
         systems = self._systems(panel, tail_of(panel))
-        return paths_frame(systems, panel, Period.of(panel, start, end), by)
+        return paths_frame(systems, *self._read(panel, start, end), by)
 
     def roi(
         self,
@@ -99,7 +100,7 @@ class Decisions(Predictor):
         """
         panel = self._known(panel)
         systems = self._systems(panel, tail_of(panel))
-        return roi_frame(systems, panel, Period.of(panel, start, end), by)
+        return roi_frame(systems, *self._read(panel, start, end), by)
 
     def returns(
         self, panel: PanelLike | None = None, *, start: str | None = None, end: str | None = None
@@ -115,7 +116,7 @@ class Decisions(Predictor):
         """
         panel = self._known(panel)
         systems = self._systems(panel, tail_of(panel))
-        return returns(systems, panel, Period.of(panel, start, end))
+        return returns(systems, *self._read(panel, start, end))
 
     def optimize(
         self,
@@ -268,13 +269,14 @@ class Decisions(Predictor):
         True
         """
         panel = self._known(panel)
-        read = read_experiments(experiments, panel)
+        recent = self._recent(panel)
+        read = read_experiments(experiments, recent)
         steps = tail_of(panel)
         regression = self._systems(panel, steps).regression
         pool = _POOL * regression.config.draws
         wide = replace(regression, config=replace(regression.config, draws=pool), calibration=None)
         windows = self._windows(panel.data, ahead=steps)
-        before = lifts_of(RegressionAnswers(wide, windows, panel, seed=self.seed), panel, read)
+        before = lifts_of(RegressionAnswers(wide, windows, panel, seed=self.seed), recent, read)
         channels = list(dict.fromkeys(experiment.channel for experiment in read))
         tested = [channels.index(experiment.channel) for experiment in read]
         found = agree(
@@ -291,12 +293,29 @@ class Decisions(Predictor):
         self.model_ = replace(
             regression, calibration=Calibration(pool, found.index, factor, records)
         )
-        after = lifts_of(self._systems(panel, steps), panel, read)
+        after = lifts_of(self._systems(panel, steps), recent, read)
         wrong, middle = found.wrong.numpy()[tested], found.factor.median(0).values.numpy()[tested]
         frame = experiments_frame(read, before, after, wrong, middle)
         for finding in findings_of(read, frame, found.effective):
             warnings.warn(f"{finding.message} {finding.remedy}", UserWarning, stacklevel=2)
         return frame
+
+    def _recent(self, panel: Panel) -> Panel:
+        """What the model reads of every history: its last ``window`` steps."""
+        window = int(self.window)
+        return panel if panel.lengths.max() <= window else panel.tail(window)
+
+    def _read(self, panel: Panel, start: str | None, end: str | None) -> tuple[Panel, Period]:
+        """What the model reads of a panel, and the period in it."""
+        recent, period = self._recent(panel), Period.of(panel, start, end)
+        first, begin = (p.data.grid[p.data.start] for p in (panel, recent))  # of every store
+        unread = first < begin
+        if period.start is not None and (period.start < begin[unread]).any():
+            raise ValueError(
+                f"the model reads the last {self.window} steps of a history, from "
+                f"{begin[unread].max()} on: start there, or fit with a longer window"
+            )
+        return recent, Period.of(recent, start, end)
 
     def _asked(
         self,

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from causalmmm.decisions.in_order import MOST_THREADS, in_order
 from causalmmm.decisions.period import Period, last_year, store_means, tail_of, usual_amounts
 from causalmmm.decisions.tables import Returns, joined_returns
 from causalmmm.engine.nn.model import CausalModel
@@ -28,7 +29,6 @@ from causalmmm.report.accuracy import Accuracy
 from causalmmm.report.budgets import plan_beside_last_year, planned_amounts
 from causalmmm.report.clusters import clustered
 from causalmmm.report.experiments import experiments_of
-from causalmmm.report.in_order import in_order
 from causalmmm.report.records import Records, Timeline
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ Answer = TypeVar("Answer")
 ALL_STORES = "all stores"
 POINTS = 13  # of a response curve
 _STORES_AT_ONCE = 64
-_MOST_THREADS = 4  # each holds a block
 _LEVELS = (80, 95)
 _LISTED = 0.1  # edges of a lower probability are not kept store by store
 _SHOWN_SETTINGS = ("regime", "horizon", "prior", "seed", "draws", "holidays", "forbidden",
@@ -182,7 +181,7 @@ class _Gathering:
         """What is answered about every block, in order."""
         # the amortised model spreads one block over the threads itself, or uses a GPU
         several = self.model.regime_ == "regression"
-        return in_order(ask, _blocks(self.panel), _MOST_THREADS if several else 1)
+        return in_order(ask, _blocks(self.panel), MOST_THREADS if several else 1)
 
     def _ask(self, block: Panel) -> _Answers:
         model, fleet = copy.copy(self.model), Fleet()  # a copy, as ``sharing`` is a model's own
@@ -250,7 +249,8 @@ class _Gathering:
 
     def ask_decisions(self) -> None:
         """Returns, paths, the plan beside last year, experiments beside the model's answer."""
-        found = joined_returns(self.returns, self.panel, Period.of(self.panel, None, None))
+        recent = self.panel.tail(int(self.model.window))  # what the model reads
+        found = joined_returns(self.returns, recent, Period.of(recent, None, None))
         self.frames |= {"roi": found.total, "roi_stores": found.stores, "paths": found.paths}
         if self.plan is not None:
             beside = plan_beside_last_year(self.model, self.panel, self.plan)

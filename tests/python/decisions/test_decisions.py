@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from causalmmm import CausalMMM, Panel, Schema
 from causalmmm.decisions.period import Period, last_year_money, usual_amounts
 from causalmmm.decisions.tables import joined_returns
 from causalmmm.engine.regression import store_posterior
-from causalmmm.findings import RefusedInput
+from causalmmm.findings import PanelError, RefusedInput
+from causalmmm.model import answers
 from causalmmm.simulation import Truth, simulate
 
 AFTER = 8
@@ -96,6 +98,25 @@ def test_questions_that_share_a_posterior_have_the_same_answers(
         pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
+def test_blocks_and_threads_do_not_matter(
+    weekly: tuple[CausalMMM, Panel, Truth], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, threads = weekly[0], torch.get_num_threads()
+    whole, roi = model.optimize(4), model.roi()
+    monkeypatch.setattr(answers, "_STORES_AT_ONCE", 1)
+    torch.set_num_threads(3)
+    try:
+        blocks, roi_of_blocks = model.optimize(4), model.roi()
+        assert torch.get_num_threads() == 3
+        torch.set_num_threads(1)
+        pd.testing.assert_frame_equal(model.optimize(4).plan, blocks.plan, check_exact=True)
+        pd.testing.assert_frame_equal(model.roi(), roi_of_blocks, check_exact=True)
+    finally:
+        torch.set_num_threads(threads)
+    pd.testing.assert_frame_equal(roi_of_blocks, roi, rtol=1e-5)
+    assert blocks.gain["mean"] == pytest.approx(whole.gain["mean"], rel=1e-4)
+
+
 def test_returns_of_blocks_of_stores_are_those_of_the_panel(
     weekly: tuple[CausalMMM, Panel, Truth],
 ) -> None:
@@ -143,6 +164,40 @@ def test_a_period_counts_its_own_spend_only(weekly: tuple[CausalMMM, Panel, Trut
         model.roi(by="region")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="which the panel does not have"):
         model.paths(by={"nowhere": "north"})
+
+
+def test_a_history_longer_than_the_window_is_answered_for_where_it_is_read(
+    weekly: tuple[CausalMMM, Panel, Truth],
+) -> None:
+    panel = weekly[1].select(weekly[1].stores[:2].tolist())
+    model = CausalMMM(seed=0, window=70, regime="regression").fit(panel, progress=False)
+    roi, recent = model.roi(), panel.tail(70)
+    found = roi[roi["channel"] != "all channels"].set_index(["store", "channel"])
+    np.testing.assert_allclose(
+        found["spend"].unstack().loc[panel.stores.tolist(), list(panel.schema.channels)],
+        np.add.reduceat(recent.spend.astype(float), recent.data.offsets[:-1]),
+        rtol=1e-6,
+    )
+    parts = model.contributions().set_index(["store", "series"])["total"]
+    np.testing.assert_allclose(
+        found["outcome"].groupby("store").sum(),
+        parts[found.index].groupby("store").sum(),
+        rtol=0.1,  # one counts carry-over into the period, the other that out of it
+    )
+    days = panel.dates(panel.stores[0]).strftime("%Y-%m-%d")
+    late = model.roi(start=days[-70], end=days[-1])
+    pd.testing.assert_frame_equal(late, roi, check_exact=True)
+    for dates in ({"start": days[0], "end": days[9]}, {"start": days[0]}):
+        with pytest.raises(ValueError, match=f"last 70 steps of a history, from {days[-70]} on"):
+            model.paths(**dates)
+    with pytest.raises(ValueError, match=f"runs from {days[-70]}"):
+        model.returns(end=days[9])
+    test = {"store": "ALL", "channel": "x0", "lift": 1.0, "lift_se": 1e9}
+    inside = pd.DataFrame([test | {"start": days[-20], "end": days[-11]}])
+    whole = model.roi(start=days[-20], end=days[-11], by="total").set_index("channel")["outcome"]
+    assert model.calibrate(inside).loc[0, "before"] == pytest.approx(whole["x0"], rel=0.2)
+    with pytest.raises(PanelError, match="bad-experiment"):
+        model.calibrate(pd.DataFrame([test | {"start": days[0], "end": days[9]}]))
 
 
 def test_revenue_per_target_turns_outcomes_into_money(

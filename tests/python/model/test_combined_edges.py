@@ -13,6 +13,7 @@ import torch
 
 from causalmmm import CausalMMM, Panel, simulate
 from causalmmm.engine.nn.pretrained import LEAST_STEPS
+from causalmmm.engine.regression import Observed
 from causalmmm.engine.regression import combined_edges as engine_edges
 from causalmmm.model import diagnostics
 from causalmmm.model.answers import observed_stores
@@ -97,6 +98,39 @@ def test_a_store_has_the_same_graph_in_other_company(fit: Fit) -> None:
         single = model.graphs(panel.select([store])).set_index("store")
         found, expected = (frame.loc[[store], "probability"] for frame in (single, both))
         np.testing.assert_array_equal(found, expected)
+
+
+def test_a_history_is_read_once_whatever_is_asked(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, panel, _ = fit
+    edges, observed = deepcopy(model.model_.edges), []
+    edges._kept.clear()
+    read = engine_edges.CombinedEdges._read
+
+    def noting(self: engine_edges.CombinedEdges, store: Observed) -> engine_edges.Reading:
+        observed.append(store)
+        return read(self, store)
+
+    monkeypatch.setattr(engine_edges.CombinedEdges, "_read", noting)
+    both = observed_stores(model._windows(panel.data), panel, np.arange(2))
+    first, second = edges(both), edges(both.select(torch.tensor([1])))
+    assert len(observed) == 2
+    torch.testing.assert_close(second.log_odds, first.log_odds[1:], rtol=0, atol=0)
+    x = both.x.clone()
+    x[1, -1, -3] += 1.0
+    changed = edges(replace(both, x=x))
+    assert len(observed) == 3
+    torch.testing.assert_close(changed.log_odds[0], first.log_odds[0], rtol=0, atol=0)
+    assert not torch.equal(changed.log_odds[1], first.log_odds[1])
+    for part in ("basis", "mask"):
+        rows = getattr(both, part).clone()
+        rows[0, 0] = 0
+        edges(replace(both, **{part: rows}))
+    assert len(observed) == 5
+    monkeypatch.setattr(engine_edges, "_MOST_KEPT", 5)
+    edges(replace(both, x=2 * both.x))
+    assert len(edges._kept) == 5  # the oldest went
 
 
 def test_short_or_unlike_histories_keep_what_the_regression_says(fit: Fit) -> None:

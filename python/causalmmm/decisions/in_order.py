@@ -14,6 +14,7 @@ from causalmmm.engine.training.threads import threads_for
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+MOST_THREADS = 4  # for blocks of stores, as each holds one
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
