@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,7 +17,6 @@ from causalmmm.engine.batches.masks import has_full_lags
 from causalmmm.engine.ops.linalg import diagonal_blocks, ridged, whitening
 from causalmmm.kernels import adstock_hill
 
-RESPONSE_FEATURES = 6  # three statistics of each of two alignments
 _OWN_LAGS = (1, 2, 3)
 # decay, slope, half-saturation in units of the series' mean; a linear response comes on top
 _BANK = ((0.0, 1.0, 0.5), (0.4, 1.5, 1.0), (0.75, 1.5, 1.0))
@@ -28,6 +28,23 @@ _CALENDAR_SHARE = 0.08  # of the degrees of freedom, as in ``evidence.ard``
 _LOGISTIC_SCALE = 1.702  # logistic(1.702 x) is within 0.01 of the normal distribution function
 
 
+@dataclass(frozen=True)
+class ResponseStatistics:
+    """Statistics of B stores, and what the regressions on the step before leave of the series.
+
+    edges        [B, N, N, 6]: evidence, size and sign of every edge with senders one step back,
+                 then with senders of lower rank within the step.
+    innovations  [B, N, T'] of the receivers, zero where ``used`` is.
+    used         0 or 1, [B, N, T'], rows that are explained.
+    before       [B, N, T'], calendar residuals of the senders one step back.
+    """
+
+    edges: Tensor
+    innovations: Tensor
+    used: Tensor
+    before: Tensor
+
+
 def response_features(
     x: Tensor,
     sent: Tensor,
@@ -37,9 +54,9 @@ def response_features(
     residual: Callable[[Tensor], Tensor],
     rank: Tensor,
     positive: Tensor,
-) -> Tensor:
-    """[B, N, N, 6]: evidence, size and sign of every edge with senders one step back, then with
-    senders of lower ``rank`` [N] within the step. Arguments as in ``pair_statistics``."""
+) -> ResponseStatistics:
+    """Of receivers regressed on the responses of all others; ``rank`` [N] orders series within a
+    step. Arguments as in ``pair_statistics``."""
     steps = x.shape[-1]
     first = max(_OWN_LAGS)
     bank = _responses(x, sent, residual).double().permute(0, 3, 1, 2)  # [B, T, N, D]
@@ -58,16 +75,22 @@ def response_features(
             *((j, torch.where(earlier[j, :, None].to(x.device), now, before)) for j in ordered),
         ]
     ]
-    gram, xty, count = (torch.stack(part, dim=1) for part in zip(*regressions, strict=True))
+    gram, xty, count, unit = (torch.stack(part, dim=1) for part in zip(*regressions, strict=True))
     receivers = [*range(len(rank)), *ordered]
-    statistics = _edge_statistics(gram, xty, count, positive, receivers)  # [B, R, N, 3]
+    statistics, coef = _edge_statistics(gram, xty, count, positive, receivers)  # [B, R, N, 3]
     after = [statistics[:, j] for j in range(len(rank))]
     within = [
         statistics[:, len(rank) + ordered.index(j)] if j in ordered else after[j]
         for j in range(len(rank))
     ]
     both = torch.cat([torch.stack(after, dim=2), torch.stack(within, dim=2)], dim=-1)
-    return both.to(x.dtype)
+    weight = (unit * coef)[:, : len(rank)]  # [B, N, M], of columns and outcomes as they are
+    explained = weight[..., : -len(_OWN_LAGS)] @ before.flatten(2).mT  # [B, N, T']
+    explained = explained + (own @ weight[..., -len(_OWN_LAGS) :, None]).squeeze(-1)
+    innovations = outcome - explained * used
+    return ResponseStatistics(
+        *(part.to(x.dtype) for part in (both, innovations, used, before[..., 0].mT))
+    )
 
 
 def _responses(x: Tensor, sent: Tensor, residual: Callable[[Tensor], Tensor]) -> Tensor:
@@ -81,9 +104,10 @@ def _responses(x: Tensor, sent: Tensor, residual: Callable[[Tensor], Tensor]) ->
 
 def _regression(
     senders: Tensor, own: Tensor, outcome: Tensor, used: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gram matrix [B, M, M], products with the outcome [B, M] and number of rows [B] of one
-    receiver's regression; columns and outcome have unit mean square.
+    receiver's regression; columns and outcome have unit mean square. The last [B, M] are what their
+    coefficients are multiplied with for columns and outcome as they are.
 
     senders [B, T', N, D], own lags [B, T', P], outcome and used rows [B, T'].
     """
@@ -94,15 +118,15 @@ def _regression(
     size = mean_square.sqrt().clamp_min(1e-4)  # [B, M]
     level = (outcome.square().sum(-1) / count).sqrt().clamp_min(1e-6)
     gram = gram / size.unsqueeze(-1) / size.unsqueeze(-2)
-    return gram, xty / size / level.unsqueeze(-1), count
+    return gram, xty / size / level.unsqueeze(-1), count, level.unsqueeze(-1) / size
 
 
 def _edge_statistics(
     gram: Tensor, xty: Tensor, count: Tensor, positive: Tensor, receivers: Sequence[int]
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """[B, R, N, 3] of R regressions on N senders: log Bayes factor of the edge (logarithmic far
     from zero), root of the share of variance it explains, and its total effect over that effect's
-    deviation.
+    deviation; and coefficients [B, R, M].
 
     gram [B, R, M, M], xty [B, R, M], rows [B, R], ``positive`` [N, N], receiver of each regression.
 
@@ -147,7 +171,7 @@ def _edge_statistics(
     share = ((size * weight).sum(-1) / count.unsqueeze(-1)).clamp(0.0, 2.0).sqrt()
     squashed = log_bf.sign() * log_bf.abs().log1p()
     found = torch.stack([squashed, share, z_score.clamp(-16.0, 16.0) / 4], -1)
-    return found * other.unsqueeze(-1)
+    return found * other.unsqueeze(-1), variance.sqrt() * coef
 
 
 def _posterior(gram: Tensor, xty: Tensor, variance: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

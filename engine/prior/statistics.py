@@ -14,6 +14,7 @@ from torch import Tensor
 
 from causalmmm.engine.evidence.ard import ard_evidence
 from causalmmm.engine.evidence.window_stats import window_statistics
+from causalmmm.engine.prior.innovations import innovation_features
 from causalmmm.engine.prior.responses import response_features
 
 LAGS = 7
@@ -85,15 +86,21 @@ def pair_statistics(
     responses = response_features(
         x, sent, received, active, context_mask, residual, kind.rank, kind.positive
     )
-    pairs = torch.cat(
-        [window.edges, _squashed(log_bf).unsqueeze(-1), responses.to(window.edges.dtype)], dim=-1
+    mutual, products, shocks = innovation_features(
+        responses.innovations, responses.used, responses.before
     )
-    nodes = torch.cat([window.nodes, _node_features(x, received, active, context_mask)], dim=-1)
+    pairs = torch.cat(
+        [window.edges, _squashed(log_bf).unsqueeze(-1), responses.edges, products], dim=-1
+    )
+    nodes = torch.cat(
+        [window.nodes, _node_features(x, received, active, context_mask), shocks], dim=-1
+    )
     count = len(kind.roles)
     features = torch.cat(
         [
             pairs,
             pairs.transpose(1, 2),
+            mutual,
             nodes.unsqueeze(2).expand(-1, -1, count, -1),
             nodes.unsqueeze(1).expand(-1, count, -1, -1),
             known_features(kind).to(x).unsqueeze(0).expand(x.shape[0], -1, -1, -1),

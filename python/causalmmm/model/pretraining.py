@@ -49,7 +49,7 @@ _PROCESSES = 2  # that draw laws; more would hold as many panels in memory
 _MADE_BY = (
     *("simulation", "engine/evidence", "engine/batches", "engine/ops", "engine/spec/calendar.py"),
     *("engine/nn/baseline.py", "engine/nn/pretrained.py", "engine/prior/statistics.py"),
-    *("engine/prior/responses.py", "model/pretraining.py"),
+    *("engine/prior/responses.py", "engine/prior/innovations.py", "model/pretraining.py"),
 )
 _STORES = {"wide": 2}  # of one law; the cost of statistics grows with the cube of the series
 _USUAL_STORES = 4

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from causalmmm.simulation.laws import HELD_OUT, TRAINING, draw_law
+from causalmmm.simulation.laws import flow_systems as flow_laws
 from causalmmm.simulation.laws import marketing as marketing_laws
+from causalmmm.simulation.laws.flaws import _as_it_is, _Process, _stable
 from causalmmm.simulation.laws.foreign import _BURN, _run
 
 EVERY = [*TRAINING, *HELD_OUT]
@@ -23,7 +25,7 @@ def test_a_law_is_drawn_alike_from_a_seed_and_is_a_proper_panel(name: str) -> No
     data, nodes = first.data, first.data.n_nodes
     assert data.n_stores == 3
     assert np.isfinite(data.values).all()
-    assert len(data.grid) == data.lengths[0] >= 40
+    assert len(data.grid) == data.lengths[0] >= 22
     assert first.edges.shape == (3, nodes, nodes)
     assert not first.edges.diagonal(axis1=1, axis2=2).any()
     assert data.roles[-1] == "target"
@@ -99,3 +101,67 @@ def test_edges_of_a_foreign_law_show_in_a_regression_on_the_past() -> None:
 def _rss(columns: np.ndarray, outcome: np.ndarray) -> float:
     left = outcome - columns @ np.linalg.lstsq(columns, outcome, rcond=None)[0]
     return float(left @ left)
+
+
+def test_months_are_sums_of_whole_weeks_and_lengths_are_those_of_marketers() -> None:
+    draw = draw_law("monthly", 3, 2)
+    data = draw.data
+    assert data.freq == "MS"
+    months = data.grid.astype("datetime64[M]")
+    assert (np.diff(months).astype(int) == 1).all()
+    assert (data.grid == months.astype("datetime64[D]")).all()
+    rng = np.random.default_rng(3)
+    weeks = marketing_laws.simulate_series(
+        marketing_laws.SimulationConfig(name="law", stores=1, **marketing_laws._weekly(rng, (3, 3)))
+    )[0]
+    summed = marketing_laws._by_month(weeks)
+    inside = np.isin(weeks.grid.astype("datetime64[M]"), summed.grid.astype("datetime64[M]"))
+    np.testing.assert_allclose(summed.values.sum(0), weeks.values[inside].sum(0), rtol=1e-4)
+
+
+def test_flawed_autoregressions_follow_their_recursion_within_the_step_too() -> None:
+    rng = np.random.default_rng(5)
+    edges = np.zeros((1, 3, 3), bool)
+    edges[0, 0, 1] = edges[0, 1, 2] = True
+    at_once = np.zeros((1, 3, 3))
+    at_once[0, 0, 1] = 0.7
+    lagged = _stable(rng, edges, at_once, 2)
+    noise = rng.standard_normal((1, 60 + 8, 3))
+    x, lags = np.zeros((68, 3)), lagged.shape[2]
+    for t in range(68):
+        phase = 0 if t < 60 + 4 else 1
+        x[t] = noise[0, t]
+        for lag in range(1, min(lags, t) + 1):
+            x[t] += x[t - lag] @ lagged[phase, 0, lag - 1]
+        x[t, 1] += 0.7 * x[t, 0]
+    found = _Process(lagged, at_once, _as_it_is).run(noise)
+    np.testing.assert_allclose(found[0], x[60:], rtol=1e-9)
+
+
+def test_autoregressions_with_flaws_are_stable() -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(20):
+        edges = rng.random((2, 6, 6)) < 0.3
+        edges[:, np.arange(6), np.arange(6)] = False
+        at_once = np.triu(rng.uniform(-0.5, 0.5, (2, 6, 6)), 1)
+        lagged = _stable(rng, edges, at_once, 1)[0]
+        for weights, now in zip(lagged, at_once, strict=True):
+            lags = len(weights)
+            companion = np.eye(6 * lags, k=6)
+            companion[:, :6] = weights.reshape(-1, 6) @ np.linalg.inv(np.eye(6) - now)
+            assert np.abs(np.linalg.eigvals(companion)).max() < 0.98
+        assert not (lagged != 0).any((0, 1))[~(edges.any(0) | np.eye(6, dtype=bool))].any()
+
+
+def test_triads_make_no_energy_of_their_own() -> None:
+    """Without forcing, damping and noise a turbulent flow keeps its sum of squares."""
+    for seed in range(5):
+        edges, slope, _, _ = flow_laws._triads(np.random.default_rng(seed), 2, 6)
+        x = np.random.default_rng(seed).standard_normal((2, 6))
+        at_rest, moved = slope(0.0 * x, x)[0], slope(x, x)[0]
+        doubled = slope(2 * x, x)[0]
+        # products alone: what is linear and constant cancels in f(2x) - 2 f(x) + f(0)
+        products = (doubled - 2 * moved + at_rest) / 2
+        np.testing.assert_allclose((x * products).sum(1), 0.0, atol=1e-9)
+        assert edges.shape == (2, 6, 6)
+        assert not edges[:, np.arange(6), np.arange(6)].any()

@@ -11,7 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from causalmmm.simulation.laws.curves import curved
 from causalmmm.simulation.laws.draw import LawDraw
+from causalmmm.simulation.laws.flaws import imperfect, simultaneous
+from causalmmm.simulation.laws.flow_systems import flows
 from causalmmm.simulation.laws.foreign import (
     autoregression,
     common_causes,
@@ -21,7 +24,7 @@ from causalmmm.simulation.laws.foreign import (
     published,
     random_walks,
 )
-from causalmmm.simulation.laws.marketing import daily, logistic, weekly, wide
+from causalmmm.simulation.laws.marketing import daily, logistic, monthly, weekly, wide
 from causalmmm.simulation.laws.oscillators import kuramoto, lorenz, relaxation, springs
 
 __all__ = ["HELD_OUT", "TRAINING", "LawDraw", "draw_law"]
@@ -31,15 +34,20 @@ Family = Callable[[np.random.Generator, int], LawDraw]
 # Family -> its share of training draws. Half is marketing: breadth of the other half is what keeps
 # a prior from failing on panels unlike the simulator's.
 TRAINING: dict[str, tuple[Family, float]] = {
-    "daily": (daily, 0.24),
-    "weekly": (weekly, 0.24),
-    "wide": (wide, 0.06),
-    "autoregression": (autoregression, 0.26),
-    "coupled-maps": (coupled_maps, 0.05),
-    "relaxation": (relaxation, 0.05),
-    "common-causes": (common_causes, 0.04),
-    "random-walks": (random_walks, 0.03),
-    "independent": (independent, 0.03),
+    "daily": (daily, 0.21),
+    "weekly": (weekly, 0.21),
+    "monthly": (monthly, 0.03),
+    "wide": (wide, 0.05),
+    "autoregression": (autoregression, 0.16),
+    "imperfect": (imperfect, 0.12),
+    "simultaneous": (simultaneous, 0.05),
+    "curved": (curved, 0.05),
+    "flows": (flows, 0.05),
+    "coupled-maps": (coupled_maps, 0.02),
+    "relaxation": (relaxation, 0.02),
+    "common-causes": (common_causes, 0.02),
+    "random-walks": (random_walks, 0.005),
+    "independent": (independent, 0.005),
 }
 HELD_OUT: dict[str, Family] = {
     "logistic": logistic,

@@ -86,6 +86,8 @@ def random_graphs(
 
 
 def random_steps(rng: np.random.Generator) -> int:
-    """Length of a history: 50 to 300 steps, some up to 700."""
-    longest = 700.0 if rng.random() < 0.15 else 300.0
-    return round(float(np.exp(rng.uniform(np.log(50.0), np.log(longest)))))
+    """Length of a history: 50 to 300 steps, some up to 700, some 26 to 70."""
+    shortest, longest = 50.0, 700.0 if rng.random() < 0.15 else 300.0
+    if rng.random() < 0.15:
+        shortest, longest = 26.0, 70.0
+    return round(float(np.exp(rng.uniform(np.log(shortest), np.log(longest)))))

@@ -1,4 +1,5 @@
-"""Random settings of the simulator: daily, weekly and wide panels, and one family held out."""
+"""Random settings of the simulator: daily, weekly, monthly and wide panels, and one family held
+out."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from causalmmm.engine.spec.series import SeriesData
 from causalmmm.simulation import simulate_series
 from causalmmm.simulation.config import SimulationConfig
 from causalmmm.simulation.laws.draw import LawDraw, positive_pairs, random_steps
@@ -22,11 +24,19 @@ def weekly(rng: np.random.Generator, stores: int) -> LawDraw:
     return _draw(rng, stores, _weekly(rng, channels=(2, 10)))
 
 
+def monthly(rng: np.random.Generator, stores: int) -> LawDraw:
+    """Sums over the months of a weekly law, of two to eight years."""
+    settings = _weekly(rng, channels=(2, 8)) | {"steps": int(rng.integers(110, 420))}
+    drawn = _draw(rng, stores, settings)
+    return LawDraw(_by_month(drawn.data), drawn.edges, drawn.positive)
+
+
 def wide(rng: np.random.Generator, stores: int) -> LawDraw:
-    """Twelve to twenty channels, in days or weeks."""
+    """Twelve to twenty channels, some thirty-seven, in days or weeks."""
+    channels = (21, 37) if rng.random() < 0.15 else (12, 20)
     if rng.random() < 0.5:
-        return _draw(rng, stores, _weekly(rng, channels=(12, 20)))
-    return _draw(rng, stores, _settings(rng, same_step=False, channels=(12, 20)))
+        return _draw(rng, stores, _weekly(rng, channels=channels))
+    return _draw(rng, stores, _settings(rng, same_step=False, channels=channels))
 
 
 def logistic(rng: np.random.Generator, stores: int) -> LawDraw:
@@ -38,6 +48,30 @@ def _draw(rng: np.random.Generator, stores: int, settings: dict[str, Any]) -> La
     config = SimulationConfig(name="law", stores=stores, **settings)
     data, truth = simulate_series(config, seed=int(rng.integers(1 << 31)))
     return LawDraw(data, truth.edges, positive_pairs(config.roles))
+
+
+def _by_month(weeks: SeriesData) -> SeriesData:
+    """Sums of series and means of controls over the months of a panel whose stores share a grid."""
+    months, month = np.unique(weeks.grid.astype("datetime64[M]"), return_inverse=True)
+    member = month == np.arange(len(months))[:, None]  # [months, weeks]
+    whole = member.sum(1) >= 4  # the first and the last may be cut off
+    member = member[whole]
+    stores = weeks.n_stores
+
+    def summed(values: Any) -> Any:
+        rows = values.reshape(stores, len(weeks.grid), -1)
+        return (member.astype(np.float32) @ rows).reshape(stores * len(member), -1)
+
+    return SeriesData(
+        values=summed(weeks.values),
+        offsets=np.arange(stores + 1, dtype=np.int64) * len(member),
+        start=np.zeros(stores, dtype=np.int64),
+        grid=months[whole].astype("datetime64[D]"),
+        freq="MS",
+        roles=weeks.roles,
+        controls=summed(weeks.controls) / 4.345,
+        context=weeks.context,
+    )
 
 
 def _weekly(rng: np.random.Generator, channels: tuple[int, int]) -> dict[str, Any]:
@@ -60,7 +94,7 @@ def _weekly(rng: np.random.Generator, channels: tuple[int, int]) -> dict[str, An
     return settings | {
         "freq": "W-MON",
         "start": "2022-01-03",
-        "steps": round(_log_uniform(rng, 40, 260)),
+        "steps": round(_log_uniform(rng, 28, 260)),
         "sparse": float(rng.uniform(0.0, 0.8)),
         "campaign_steps": _span(rng, 2.0, 8.0, 13.0),
         "shared_campaigns": bool(rng.random() < 0.5),
@@ -86,7 +120,7 @@ def _settings(
     def uniform(low: float, high: float) -> float:
         return float(rng.uniform(low, high))
 
-    reactive = rng.random() < 0.25
+    reactive = rng.random() < 0.35
     shifted = rng.random() < 0.25
     lag = (1, int(rng.integers(1, 8))) if rng.random() < 0.3 else (1, 1)
     return {
