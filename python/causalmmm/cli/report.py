@@ -70,6 +70,11 @@ def report(
     causalmmm report runs/a --plan plan.csv --metrics tests.csv --tables tables/ -o report.html
     """
     terminal.start(quiet=quiet, json=json)
+    if out.suffix.lower() not in ("", ".html", ".htm"):
+        raise typer.BadParameter(
+            f"the report is an HTML page, not '{out.suffix}'; name it .html and print it to a PDF "
+            "with a browser"
+        )
     fresh(out, force)
     if tables is not None:
         fresh(tables, force, "folder")

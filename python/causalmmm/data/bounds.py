@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from causalmmm.data.panel import Panel
 from causalmmm.data.readers import Readable
 from causalmmm.data.records import ALL, RecordCheck, read_records
-from causalmmm.findings import PanelError, Report, closest, refusal
+from causalmmm.findings import PanelError, Report, closest, first_few, refusal
 
 COLUMNS = ("store", "channel", "start", "end", "min", "max", "unit", "per")
 UNITS = ("money", "share")
@@ -77,7 +77,8 @@ def channel_bounds(given: Mapping[str, tuple[float, float]], panel: Panel) -> li
     bounds = []
     for name, (low, high) in given.items():
         if name not in names:
-            raise ValueError(f"no channel '{name}' is paid for. {closest(name, names)}".strip())
+            paid = f"{closest(name, names)}Paid channels: {first_few(names)}."
+            raise ValueError(f"no channel '{name}' is paid for. {paid}")
         if not 0 <= low <= high:
             raise ValueError(f"bounds of channel '{name}' are (lower, upper), 0 <= lower <= upper")
         stores, place = np.arange(panel.n_stores), np.array([names.index(name)])
@@ -97,7 +98,7 @@ class _Check(RecordCheck):
             self.stores[store] = [place]
         for store in groups:
             if store not in self.stores:
-                hint = closest(store, self.names)
+                hint = f"{closest(store, self.names)}Stores of the panel: {first_few(self.names)}."
                 raise ValueError(f"groups name store '{store}', which is not in the panel. {hint}")
         for group in dict.fromkeys(groups.values()):
             if group in self.stores:

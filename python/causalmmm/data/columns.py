@@ -248,7 +248,9 @@ class ColumnCheck:
                 "carry (the last value goes on)"
             )
         remedy += "."
-        if rule.role == "target" and len(self._trailing(missing)) == len(rows):
+        if rule.role == "target" and self._wholly(missing).any():
+            remedy = "Fill in the values, or leave out stores without any (--skip-bad-stores)."
+        elif rule.role == "target" and len(self._trailing(missing)) == len(rows):
             remedy = "These rows look like future dates: pass them as a plan, not as history."
         self.add(
             rows,
@@ -300,6 +302,12 @@ class ColumnCheck:
         last = np.maximum.reduceat(present, self.layout.offsets[:-1])
         rows = np.flatnonzero(missing)
         return rows[rows > last[self.layout.store_of(rows)]]
+
+    def _wholly(self, missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Stores without a single value."""
+        if self.layout is None:
+            return np.zeros(0, np.bool_)
+        return np.logical_and.reduceat(missing, self.layout.offsets[:-1])
 
     def add(
         self,

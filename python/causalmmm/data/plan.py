@@ -165,7 +165,10 @@ class _PlanCheck:
         unused = [name for name in self.source.names if name not in used]
         if unused:
             message = f"Unused columns of the plan: {first_few(unused)}."
-            self.findings.append(Finding("notice", "unused-column", message))
+            paid = {c for k in schema.channels.values() for c in (k.spend, k.exposure) if c}
+            others = sorted((paid | set(schema.organic) | set(known)) - present)
+            hint = "".join(closest(name, others) for name in unused[:3]).strip()
+            self.findings.append(Finding("notice", "unused-column", message, hint))
 
     def _lay_out(self) -> Layout | None:
         schema, present = self.panel.schema, set(self.source.names)

@@ -17,7 +17,7 @@ from causalmmm.data.panel import Panel
 from causalmmm.decisions.ahead import Ahead
 from causalmmm.decisions.period import Floats, Stores
 from causalmmm.engine.decisions import Allocation, Limits, Prices, StoreSums, Sums
-from causalmmm.findings import RefusedInput, first_few, refusal
+from causalmmm.findings import RefusedInput, first_few, refusal, rounded
 
 _SMALL = 1e-9
 _SEEN = "A step's spend stays within what each store has spent in one before."
@@ -71,7 +71,8 @@ class Bounded:
             side = "less than the lower" if budget < low else "more than the upper"
             raise refusal(
                 "infeasible-budget",
-                f"The budget {budget:,.6g} is {side} bounds allow ({low:,.6g} to {high:,.6g}).",
+                f"The budget {rounded(budget)} is {side} bounds allow ({rounded(low)} to "
+                f"{rounded(high)}).",
                 f"Change the budget or the bounds. {_SEEN}",
             )
         return replace(self, limits=replace(self.limits, budget=min(max(budget, low), high)))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalmmm.data.panel import Panel
-from causalmmm.findings import closest
+from causalmmm.findings import closest, first_few
 
 if TYPE_CHECKING:
     from causalmmm.engine.decisions.system import System
@@ -102,7 +102,8 @@ def groups_of(panel: Panel, by: By) -> tuple[list[str], Stores]:
         raise ValueError(f"by is 'store', 'total' or a mapping from store to group, got {by!r}")
     unknown = [name for name in by if name not in set(panel.stores.tolist())]
     if unknown:
-        hint = closest(unknown[0], panel.stores.tolist())
+        names = panel.stores.tolist()
+        hint = f"{closest(unknown[0], names)}Stores of the panel: {first_few(names)}."
         raise ValueError(f"by names store '{unknown[0]}', which the panel does not have. {hint}")
     names = list(dict.fromkeys(by.values()))
     number = {name: k for k, name in enumerate(names)}

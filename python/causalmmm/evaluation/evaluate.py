@@ -80,8 +80,12 @@ def _chosen(tests: Sequence[str] | None, truth: Truth | None) -> list[str]:
             known = f"Known tests: {first_few(TESTS)}"
             raise ValueError(f"'{name}' is a test of model.trust(), with a threshold. {known}")
         if name not in TESTS:
-            hint = closest(str(name), TESTS)
-            raise ValueError(f"there is no test '{name}'. {hint}Known tests: {first_few(TESTS)}")
+            hint = closest(str(name), [*TESTS, *TRIALS])
+            trials = first_few([trial for trial in TRIALS if trial not in TESTS])
+            raise ValueError(
+                f"there is no test '{name}'. {hint}Known tests: {first_few(TESTS)}; with "
+                f"thresholds {trials}"
+            )
     if not names:
         raise ValueError(f"no test is named. Known tests: {first_few(TESTS)}")
     return names

@@ -17,7 +17,7 @@ import torch
 from causalmmm.data.bounds import Bound, channel_bounds, read_bounds
 from causalmmm.data.experiments import read_experiments
 from causalmmm.data.panel import Panel
-from causalmmm.data.plan import Plan, validate_plan
+from causalmmm.data.plan import Plan
 from causalmmm.data.readers import Readable
 from causalmmm.decisions.ahead import Ahead, money_ahead
 from causalmmm.decisions.budgets import Budget, compared, optimized
@@ -234,7 +234,7 @@ class Decisions(Predictor):
         if not plans:
             raise ValueError("no plan to compare: pass a mapping from name to plan")
         known: dict[str, Plan] = {
-            name: validate_plan(p, panel, controls=False) for name, p in plans.items()
+            name: self._checked_plan(p, panel, controls=False) for name, p in plans.items()
         }
         steps = {name: plan.horizon for name, plan in known.items()}
         if len(set(steps.values())) > 1:
@@ -327,7 +327,7 @@ class Decisions(Predictor):
     ) -> tuple[Panel, Plan | None, Ahead, list[Bound]]:
         """The panel, the current plan and its money, and the bounds of a budget."""
         known = self._known(panel)
-        future = None if plan is None else validate_plan(plan, known, controls=False)
+        future = None if plan is None else self._checked_plan(plan, known, controls=False)
         steps = steps_of(horizon, future, self.horizon)
         if bounds is None or isinstance(bounds, Mapping):
             limits = channel_bounds(bounds or {}, known)

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from causalmmm.data.panel import Panel
-from causalmmm.data.plan import beyond_history, validate_plan
+from causalmmm.data.plan import Plan, beyond_history, validate_plan
 from causalmmm.data.schema import Schema
 from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.model import CausalModel
@@ -133,7 +133,7 @@ class Predictor:
         levels = levels_of(level)
         if self.draws < 1:
             raise ValueError(f"draws must be at least 1, got {self.draws}")
-        future_plan = None if plan is None else validate_plan(plan, panel)
+        future_plan = None if plan is None else self._checked_plan(plan, panel)
         promised = panel.schema.known_controls
         if plan is None and promised:
             warnings.warn(
@@ -141,10 +141,6 @@ class Predictor:
                 "is no plan with them: they are expected to go back to their mean",
                 stacklevel=2,
             )
-        if future_plan is not None:
-            noticed = [str(finding.message) for finding in future_plan.notices]
-            for message in (*noticed, *beyond_history(future_plan, panel)):
-                warnings.warn(message, UserWarning, stacklevel=2)
         steps = steps_of(horizon, future_plan, self.horizon)
         windows = self._windows(panel.data, ahead=steps)
         return forecast_table(
@@ -156,6 +152,14 @@ class Predictor:
             levels=levels,
             copies=max(1, self.draws // 4),
         )
+
+    def _checked_plan(self, plan: Any, panel: Panel, *, controls: bool = True) -> Plan:
+        """The plan as arrays, with warnings of what is not used of it and what was never seen."""
+        checked = validate_plan(plan, panel, controls=controls)
+        noticed = [f"{f.message} {f.remedy}".strip() for f in checked.notices]
+        for message in (*noticed, *beyond_history(checked, panel)):
+            warnings.warn(message, UserWarning, stacklevel=3)
+        return checked
 
     def decompose(self, panel: PanelLike | None = None) -> pd.DataFrame:
         """What the target is made of, step by step: store, date, component, value.

@@ -100,8 +100,9 @@ def _curve_finding(
     channels: list[tuple[str, pd.DataFrame]], usual: Mapping[str, float], target: str, store: str
 ) -> str:
     """Which channel would still gain most from twice its usual amount."""
+    of = _whose(store)
     if not usual:
-        return f"What constant spend adds to {target} of store {store}"
+        return f"What constant spend adds to {target} of {of}"
     gains = {}
     for name, curve in channels:
         if name in usual and curve["amount"].iloc[-1] > 0:
@@ -109,10 +110,14 @@ def _curve_finding(
             once, twice = np.interp(at, curve["amount"], curve["expected"])
             gains[name] = float(twice - once)
     if not gains:
-        return f"No channel of store {store} is in use"
+        return f"No channel of {of} is in use"
     best = max(gains, key=lambda name: gains[name])
     gain = number(gains[best])
-    return f"Twice the usual {best} would add {gain} to {target} of store {store}, per step"
+    return f"Twice the usual {best} would add {gain} to {target} of {of}, per step"
+
+
+def _whose(store: str) -> str:
+    return store if store == ALL_STORES else f"store {store}"
 
 
 def _draw_curve(
@@ -309,7 +314,7 @@ def _decomposition_finding(
     stacked: pd.DataFrame, total: float, target: str, store: str | None
 ) -> str:
     """The part that adds most, and what is there without any series."""
-    of = f"{target} of " + (ALL_STORES if store is None else f"store {store}")
+    of = f"{target} of {_whose(ALL_STORES if store is None else store)}"
     series = [name for name in stacked if name not in (*_BACKGROUND, _OTHERS, REMAINDER)]
     if not series or total == 0:
         return f"What {of} is made of"

@@ -77,8 +77,9 @@ def _data(tables: Tables) -> Card:
     facts = tables.facts
     steps = f"{facts['steps']} {facts['step']}s"
     told = [
-        f"{facts['stores']:,} stores ({facts['some_stores']}), {steps} from {facts['first']} to "
-        f"{facts['last']}; the model was fitted on steps until {facts['trained_on']['last']}."
+        f"{facts['stores']:,} store{'s' * (facts['stores'] > 1)} ({facts['some_stores']}), {steps} "
+        f"from {facts['first']} to {facts['last']}; the model was fitted on steps "
+        f"until {facts['trained_on']['last']}."
     ]
     if facts["hidden"]:
         told.append(f"The last {facts['hidden']} {facts['step']}s were hidden from the fit.")
@@ -235,8 +236,9 @@ def _curves(tables: Tables) -> Card:
     facts, frames = tables.facts, tables.frames
     usual = _mapping(frames["amounts"], "series", "usual")
     planned = _mapping(frames["amounts"].dropna(subset="planned"), "series", "planned")
+    of = "Curves add up all stores, each" if facts["stores"] > 1 else "Curves run"
     told = [
-        "Curves add up all stores, each between no spend and twice the most that it has spent in a "
+        f"{of} between no spend and twice the most that it has spent in a "
         f"{facts['step']}; dots are usual amounts: the mean of last year's {facts['step']}s in "
         "which the channel runs."
     ]
@@ -304,7 +306,8 @@ def _forecast(tables: Tables) -> Card:
 
 def _residuals(tables: Tables) -> Card:
     figure = plots.plot_residuals(tables.frames["fit"], target=f"{tables.facts['target']}")
-    told = ["Residuals of all stores together; single stores err more."]
+    several = tables.facts["stores"] > 1
+    told = ["Residuals of all stores together; single stores err more."] if several else []
     return _card("residuals", "Residuals", told, [figure])
 
 

@@ -134,7 +134,8 @@ function layout(colour, { xaxis = {}, yaxis = {}, ...extra }) {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: colour("ink"), size: 12, family: getComputedStyle(document.body).fontFamily },
     margin: { l: 50, r: 12, t: 10, b: 40 },
-    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+    // Of the whole picture, not of the plot: there it would stay where the last width had put it.
+    legend: { orientation: "h", x: 0, y: 1, yref: "container", yanchor: "top" },
     hoverlabel: { bgcolor: colour("card"), font: { color: colour("ink") } },
     xaxis: { ...axis, ...xaxis }, yaxis: { ...axis, ...yaxis }, ...extra,
   };

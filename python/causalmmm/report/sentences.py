@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EVERYTHING = "all channels"
 _LOOSE = 1.0  # width of an interval, relative to its middle, of a return not known well
 _PAYS = 1.0
+_SHOWN = 0.001  # of the target: a smaller part is none of the largest
 _STILL = 0.05  # a smaller change of a probability is none
 
 
@@ -38,10 +39,19 @@ def drivers(tables: Tables) -> str:
     channels = [n for n, role in zip(facts["nodes"], facts["roles"], strict=True)
                if role in ("channel", "organic")]  # fmt: skip
     media = float(series.reindex(channels).sum())
-    best = [f"{name} ({value / total:.1%})" for name, value in series.head(3).items() if value > 0]
+    mediators = [n for n in series.index if n not in channels]
+    best = [
+        f"{name} ({value / total:.1%})"
+        for name, value in series.head(3).items()
+        if value / total >= _SHOWN
+    ]
     text = f"Channels explain {media / total:.0%} of {facts['target']} directly"
-    if best:
-        text += f"; most comes from {_listed(best)}"
+    if mediators:
+        text += f" and mediators {float(series[mediators].sum()) / total:.0%}"
+    if len(best) > 1:
+        text += f"; the largest parts are {_listed(best)}"
+    elif best:
+        text += f"; the largest part is {best[0]}"
     return text + f". The baseline (level, season, controls) is {sums[BASELINE] / total:.0%}."
 
 
@@ -51,7 +61,16 @@ def moves(tables: Tables) -> Iterator[str]:
     if roi is None:
         return
     rows = _single(roi)
-    if len(rows):
+    if len(rows) and (rows["roi_lower"] <= 0).all():
+        top = rows.iloc[rows["roi"].argmax()]
+        yield (
+            f"No channel's return is surely above zero: the most is that of {top['channel']}, "
+            f"{_with_ends(top, 'roi')} per unit of spend. That is no reason to move money."
+        )
+    elif len(rows) == 1:
+        only = rows.iloc[0]
+        yield f"{only['channel']} returned {_with_ends(only, 'roi')} per unit of spend."
+    elif len(rows):
         best, worst = (rows.iloc[k] for k in (rows["roi"].argmax(), rows["roi"].argmin()))
         yield (
             f"{best['channel']} returned most, {_with_ends(best, 'roi')} per unit of spend; "
@@ -140,12 +159,13 @@ def graphs(tables: Tables) -> Iterator[str]:
     frame, facts = tables.frames["graphs"], tables.facts
     fleet = frame[(frame["group"] == 0) & (frame["target"] == facts["target"])]
     sure = fleet[fleet["probability"] >= 0.5].sort_values("probability", ascending=False)
+    average = "" if facts["stores"] == 1 else ", on average over stores"
     named = [f"{s} ({p:.0%})" for s, p in sure[["source", "probability"]].to_numpy()]
     if named:
-        yield f"{facts['target']} is driven by {_listed(named[:6])}, on average over stores."
+        yield f"{facts['target']} is driven by {_listed(named[:6])}{average}."
     else:
         yield (
-            f"No series drives {facts['target']} with a probability of one half on average: "
+            f"No series drives {facts['target']} with a probability of one half{average}: "
             "histories are too short or effects too weak. Zero shown is not an effect of zero."
         )
     yield from _moved(frame[frame["group"] == 0])
@@ -180,12 +200,17 @@ def paths(tables: Tables) -> Iterator[str]:
         return
     whole = frame[(frame["channel"] == EVERYTHING) & (frame["path"] == "total")].iloc[0]
     single = frame[~frame["channel"].isin([EVERYTHING, "interaction"])]
-    through = single[single["path"].str.count(" -> ") > 1]["mean"].sum()
+    mediated = single["path"].str.count(" -> ") > 1
+    mean = float(whole["mean"])
+    share = (
+        f"; {single[mediated]['mean'].sum() / mean:.0%} of it came through mediators"
+        if mediated.any() and mean
+        else ""
+    )
     yield (
         f"With all channels off {tables.facts['target']} would have been "
-        f"{number(float(whole['mean']))} lower (90 %: {number(float(whole['lower']))} to "
-        f"{number(float(whole['upper']))}); {through / whole['mean']:.0%} of it came through "
-        "mediators."
+        f"{number(mean)} lower (90 %: {number(float(whole['lower']))} to "
+        f"{number(float(whole['upper']))}){share}."
     )
 
 

@@ -190,12 +190,31 @@ def test_a_terminal_shows_columns_with_four_digits() -> None:
     assert readable(pd.concat([frame] * 30)).endswith("... and 20 more rows; -o FILE has all")
 
 
+def test_a_misspelt_channel_of_a_plan_is_named_wherever_plans_are_read(
+    run: Path, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.csv"
+    assert call("optimize", run, "--horizon", "4", "-o", plan).exit_code == 0
+    wrong = pd.read_csv(plan).rename(columns={"x0": "xO"})
+    wrong.to_csv(tmp_path / "wrong.csv", index=False)
+    for arguments in (
+        ("compare", run, plan, tmp_path / "wrong.csv"),
+        ("predict", run, "--horizon", "4", "--plan", tmp_path / "wrong.csv"),
+        ("optimize", run, "--horizon", "4", "--plan", tmp_path / "wrong.csv"),
+    ):
+        done = call(*arguments)
+        assert done.exit_code == 0, done.output
+        assert "'xO'. Did you mean 'x0'?" in " ".join(done.stderr.split())
+
+
 def test_wrong_questions_are_refused(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "groups.csv").write_text("store,group\nnowhere,north\n")
     for arguments, words in (
         (("roi", run, "--start", "soon"), "start is a date like"),
         (("optimize", run, "--bound", "x0=1"), "CHANNEL=LOW:HIGH"),
-        (("optimize", run, "--bound", "x9=0:1"), "no channel 'x9' is paid for"),
-        (("optimize", run, "--budget", "1e15"), "upper bounds allow"),
+        (("optimize", run, "--bound", "x9=0:1"), "is paid for. Paid channels: 'x0', 'x1'"),
+        (("optimize", run, "--budget", "1e15"), "The budget 1,000,000,000,000,000 is more than"),
+        (("roi", run, "--groups", tmp_path / "groups.csv"), "Stores of the panel: 's0000000'"),
     ):
         done = call(*arguments, "-o", tmp_path / "out.csv")
         assert done.exit_code == 2, done.output

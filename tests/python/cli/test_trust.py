@@ -57,6 +57,7 @@ def test_a_missed_threshold_is_exit_code_one(run: Path, monkeypatch: pytest.Monk
 def test_wrong_questions_are_refused(run: Path, tmp_path: Path) -> None:
     for arguments, words in (
         (("--tests", "placebo,structre"), "there is no test 'structre'"),
+        (("--tests", "nonsense"), "with thresholds 'refresh', 'perturbation', 'placebo'"),
         (("--tests", "placebo", "--truth", tmp_path), "ask for it alone"),
         (("--tests", "placebo", "--format", "png"), "needs an output file"),
         (("--tests", "holdout", "-o", tmp_path / "a.png"), "unsupported format 'png'"),

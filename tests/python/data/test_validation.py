@@ -115,6 +115,18 @@ def test_there_is_one_finding_per_kind_that_counts_its_stores() -> None:
     assert (found.store, found.stores, found.rows) == ("A", tuple(string.ascii_uppercase), 26)
 
 
+def test_a_store_without_any_target_is_not_taken_for_a_plan() -> None:
+    frame = good(3, 10)
+    frame.loc[frame["day"] >= "2024-01-09", "sales"] = np.nan
+    (later,) = [f for f in validate(frame, SCHEMA) if f.code == "missing-value"]
+    assert "future dates" in later.remedy
+    frame = good(3, 10)
+    frame.loc[frame[frame.columns[0]] == "B", "sales"] = np.nan
+    (empty,) = [f for f in validate(frame, SCHEMA) if f.code == "missing-value"]
+    assert empty.store == "B"
+    assert "--skip-bad-stores" in empty.remedy
+
+
 def test_the_text_of_an_error_is_capped_and_its_report_is_not() -> None:
     frame = good(26, 10)
     frame[["tv_cost", "web_cost", "web_views", "visits", "price"]] *= np.nan

@@ -109,6 +109,12 @@ def test_a_channel_that_a_store_has_never_used_says_so_and_has_no_axis_of_its_ow
     assert tv.get_xlabel() == "impressions per step"
     title = figure.texts[0].get_text()
     assert title == "Twice the usual tv would add 1 to gmv of store a, per step"
+    fleet = plot_curves(
+        frame.assign(store="all stores"), store="all stores", target="gmv", usual=usual
+    )
+    assert (
+        fleet.texts[0].get_text() == "Twice the usual tv would add 1 to gmv of all stores, per step"
+    )
 
 
 def test_planned_and_usual_amounts_are_marked_on_the_curve() -> None:

@@ -101,6 +101,29 @@ def test_every_store_can_be_picked_and_is_drawn(
     assert boxes > len(weekly[1].nodes)  # a box per series, and edges
 
 
+def test_keys_stay_above_their_plots_when_width_and_store_change(
+    clean: Browser, page_file: Path
+) -> None:
+    covered = """["parts", "ahead", "roi", "curves"].filter((name) => {
+        const box = document.getElementById(`chart-${name}`);
+        const [key, plot] = [".legend", ".nsewdrag"].map(
+            (part) => box.querySelector(part).getBoundingClientRect());
+        return key.bottom > plot.top + 1;
+    })"""
+    for width, store in ((1600, 0), (360, 1), (1600, 2), (768, 0), (360, 2), (1280, 1)):
+        clean.open(page_file, width=width)
+        clean.ask(CHOOSE % store)
+        assert (
+            clean.soon(
+                "Math.round(document.querySelector('#chart-parts .main-svg').clientWidth - "
+                "document.getElementById('chart-parts').clientWidth)",
+                0,
+            )
+            == 0
+        )  # drawn at this width
+        assert clean.ask(covered) == [], (width, store)
+
+
 @pytest.mark.parametrize("width", [360, 768, 1280, 1600])
 def test_nothing_sticks_out_at_any_width(clean: Browser, page_file: Path, width: int) -> None:
     clean.open(page_file, width=width)

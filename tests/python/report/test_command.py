@@ -47,6 +47,13 @@ def test_a_page_and_its_tables_are_written_once(folder: Path) -> None:
     assert "--force" in again.output
 
 
+def test_a_page_is_not_written_under_the_name_of_another_format(folder: Path) -> None:
+    done = CliRunner().invoke(app, ["report", str(folder / "m"), "-o", str(folder / "r.pdf")])
+    assert done.exit_code == 2
+    assert "name it .html" in " ".join(done.output.replace("│", " ").split())
+    assert not (folder / "r.pdf").exists()
+
+
 def test_a_missing_package_is_named_with_its_extra(folder: Path) -> None:
     code = (
         "import sys; sys.modules['plotly'] = None; from causalmmm.cli import main; "

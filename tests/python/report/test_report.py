@@ -97,6 +97,33 @@ def test_the_summary_says_what_drives_what_to_move_and_how_sure(page: str, table
     assert f"Channels explain {parts[channels].sum() / parts.sum():.0%} of gmv" in told
 
 
+def test_where_no_return_is_surely_above_zero_nothing_is_to_be_moved(tables: Tables) -> None:
+    roi = tables.frames["roi"]
+    unsure = replace(tables, frames={**tables.frames, "roi": roi.assign(roi_lower=0.0)})
+    told = " ".join(sentences.moves(unsure))
+    best = roi.loc[roi["roi"].where(roi["channel"] != "all channels").idxmax(), "channel"]
+    assert f"No channel's return is surely above zero: the most is that of {best}," in told
+    assert "pays" not in told
+    assert "returned most" not in told
+
+
+def test_small_parts_and_mediators_that_are_not_there_go_unmentioned(tables: Tables) -> None:
+    parts, paths = tables.frames["parts"], tables.frames["paths"]
+    small = ~parts["component"].isin(["baseline", "own past", "remainder", "x0"])
+    frames = {
+        "parts": parts[parts["component"] != "pv"].assign(value=parts["value"].mask(small, 0.0)),
+        "paths": paths[paths["path"].str.count(" -> ") < 2],
+    }
+    alone = replace(tables, facts={**tables.facts, "stores": 1}, frames={**tables.frames, **frames})
+    drives = sentences.drivers(alone)
+    assert "directly; the largest part is x0 (" in drives
+    assert "mediators" not in drives
+    assert "x1" not in drives
+    assert "mediators" not in " ".join(sentences.paths(alone))
+    assert "mediators" in " ".join(sentences.paths(tables))
+    assert "average over stores" not in " ".join(sentences.graphs(alone))
+
+
 def test_numbers_in_pictures_are_not_cut() -> None:
     figure = Figure()
     figure.text(0.123456, 0.5, "0.0455 (at most 1.23456)")
