@@ -195,7 +195,8 @@ def test_a_misspelt_channel_of_a_plan_is_named_wherever_plans_are_read(
 ) -> None:
     plan = tmp_path / "plan.csv"
     assert call("optimize", run, "--horizon", "4", "-o", plan).exit_code == 0
-    wrong = pd.read_csv(plan).rename(columns={"x0": "xO"})
+    wrong = pd.read_csv(plan).rename(columns={"x0": "x_0"})
+    wrong = wrong.assign(control0=0.0, control1=0.0)
     wrong.to_csv(tmp_path / "wrong.csv", index=False)
     for arguments in (
         ("compare", run, plan, tmp_path / "wrong.csv"),
@@ -204,7 +205,7 @@ def test_a_misspelt_channel_of_a_plan_is_named_wherever_plans_are_read(
     ):
         done = call(*arguments)
         assert done.exit_code == 0, done.output
-        assert "'xO'. Did you mean 'x0'?" in " ".join(done.stderr.split())
+        assert "'x_0'. Did you mean 'x0'?" in " ".join(done.stderr.split())
 
 
 def test_wrong_questions_are_refused(run: Path, tmp_path: Path) -> None:
