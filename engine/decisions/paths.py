@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.decisions.system import Equation, System
+from causalmmm.engine.ops.export_switch import exporting
 from causalmmm.engine.regression.contributions import kept
 
 _VALUES_AT_ONCE = 2_000_000  # of a series by draw, store, plan and step
@@ -47,7 +48,10 @@ def path_effects(
     with 1.01 minus the gain of one per cent. Sums are float64 over steps that are computed in the
     precision of the system, so that parts sum to the total whatever that is.
     """
-    size = max(1, _VALUES_AT_ONCE // (period.numel() * (len(channels) + 1)))
+    if exporting():
+        size = system.draws
+    else:
+        size = max(1, _VALUES_AT_ONCE // (period.numel() * (len(channels) + 1)))
     parts = []
     for begin in range(0, system.draws, size):
         some = _Plans(system.select(slice(begin, begin + size)), channels, period, counted)
@@ -103,14 +107,15 @@ class _Plans:
         """[D, B, C, T]: what a receiver loses by each channel itself, step by step."""
         x = self.system.series
         scale = torch.where(self.period, factor, 1.0).to(x.dtype)
-        lost = x.new_zeros(len(equation.own), len(scale), len(self.channels), x.shape[-1])
+        lost: dict[int, Tensor] = {}  # [D, B, T]
         for column, channel in enumerate(self.channels):
             if channel in equation.senders:
                 place = equation.senders.index(channel)
                 now = equation.responses([place], (x[:, :, channel] * scale).unsqueeze(-2))
-                change = now.neg_().add_(self._reference(equation, place)).squeeze(-2)
-                lost[:, :, column] = change * equation.effect[..., place, None]
-        return lost
+                change = (self._reference(equation, place) - now).squeeze(-2)
+                lost[column] = change * equation.effect[..., place, None]
+        none = torch.zeros_like(equation.own.unsqueeze(-1) * x[:, :, 0])
+        return torch.stack([lost.get(column, none) for column in range(len(self.channels))], 2)
 
     def _of_mediator(self, equation: Equation, mediator: int, lost: Tensor) -> Tensor | None:
         """[D, B, S, T]: what a receiver loses by a mediator's loss; None where it is no sender."""
@@ -119,7 +124,7 @@ class _Plans:
         place = equation.senders.index(mediator)
         series = self.system.series[:, :, mediator].unsqueeze(-2)
         now = equation.responses([place] * lost.shape[2], series - lost)
-        change = now.neg_().add_(self._reference(equation, place))
+        change = self._reference(equation, place) - now
         return change * equation.effect[..., place, None, None]
 
     def _reference(self, equation: Equation, place: int) -> Tensor:
@@ -138,7 +143,7 @@ def _with_all(parts: Tensor) -> Tensor:
 
 def _kept(part: Tensor, own: Tensor) -> Tensor:
     """The part [D, B, S, T] with what the receiver's own past [D, B] keeps of it."""
-    return kept(part, own.unsqueeze(-1)) if bool(own.any()) else part
+    return kept(part, own.unsqueeze(-1)) if exporting() or bool(own.any()) else part
 
 
 def _adjoint(weight: Tensor, own: Tensor) -> Tensor:

@@ -8,43 +8,54 @@ import onnx
 from onnx import helper
 
 
-def make_optional(graph: onnx.GraphProto, condition: str, outputs: Sequence[str]) -> None:
+def make_optional(
+    graph: onnx.GraphProto, condition: str, outputs: Sequence[str]
+) -> onnx.GraphProto:
     """Compute ``outputs``, and what only they need, if the bool scalar ``condition`` is true.
 
-    Otherwise they are empty, with the same number of axes. Changes the graph in place.
+    Otherwise they are empty, with the same number of axes. Changes the graph in place. Returns the
+    branch that computes them, whose outputs are named ``then(name)``.
     """
     others = [value.name for value in graph.output if value.name not in outputs]
     conditional, unconditional = needed(graph, outputs), needed(graph, [*others, condition])
     inside = conditional - unconditional
     optional = [value for value in graph.output if value.name in outputs]
-    then = helper.make_graph([graph.node[k] for k in sorted(inside)], "then", [], [])
+    branch = helper.make_graph([graph.node[k] for k in sorted(inside)], "then", [], [])
     otherwise = helper.make_graph([], "else", [], [])
     for value in optional:
-        for branch, suffix in ((then, "then"), (otherwise, "else")):
-            inner = branch.output.add()
-            inner.name = f"{value.name}_{suffix}"
+        for body, name in ((branch, then(value.name)), (otherwise, f"{value.name}_else")):
+            inner = body.output.add()
+            inner.name = name
             inner.type.tensor_type.elem_type = value.type.tensor_type.elem_type
+            for _ in value.type.tensor_type.shape.dim:
+                inner.type.tensor_type.shape.dim.add()
         rank = len(value.type.tensor_type.shape.dim)
         empty = helper.make_tensor("", value.type.tensor_type.elem_type, [0] * rank, [])
         otherwise.node.append(helper.make_node("Constant", [], [f"{value.name}_else"], value=empty))
-        for node in then.node:
-            node.input[:] = [_then(name, value.name) for name in node.input]
-            node.output[:] = [_then(name, value.name) for name in node.output]
+        for node in branch.node:
+            node.input[:] = [_within(name, value.name) for name in node.input]
+            node.output[:] = [_within(name, value.name) for name in node.output]
     choice = helper.make_node(
         "If",
         [condition],
         [value.name for value in optional],
-        then_branch=then,
+        then_branch=branch,
         else_branch=otherwise,
     )
     outside = [node for k, node in enumerate(graph.node) if k not in inside]
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in [*outside, choice]]
     del graph.node[:]
     graph.node.extend(copies)
+    return next(part.g for part in graph.node[-1].attribute if part.name == "then_branch")
 
 
-def _then(name: str, output: str) -> str:
-    return f"{name}_then" if name == output else name
+def then(name: str) -> str:
+    """Name of an optional output inside the branch that computes it."""
+    return f"{name}_then"
+
+
+def _within(name: str, output: str) -> str:
+    return then(name) if name == output else name
 
 
 def needed(graph: onnx.GraphProto, names: Sequence[str]) -> set[int]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx
 import torch
 from onnx import helper
 from torch import Tensor, nn
 
 from causalmmm.engine.export import functions, operators, shapes
-from causalmmm.engine.export.branches import make_optional
+from causalmmm.engine.export import regression as regressions
+from causalmmm.engine.export.branches import make_optional, then
 from causalmmm.engine.export.clean import clean
 from causalmmm.engine.export.graph import (
     CURVES,
@@ -23,7 +26,6 @@ from causalmmm.engine.export.nodes import ELEMENT, Value
 from causalmmm.engine.export.prior import INPUTS as PRIOR_INPUTS
 from causalmmm.engine.export.prior import OUTPUTS as PRIOR_OUTPUTS
 from causalmmm.engine.export.prior import ExportedPrior
-from causalmmm.engine.export.regression import ExportedRegression
 from causalmmm.engine.export.trace import Trace
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.pretrained import PretrainedGraphs
@@ -33,7 +35,11 @@ from causalmmm.engine.spec.calendar import CalendarSpec
 
 OPSETS = (18, 20, 21)
 SWITCH = "with_contributions"  # bool scalar
-GRAPH_SWITCH = "with_graphs"  # bool scalar, of regressions
+GRAPH_SWITCH = "with_graphs"  # bool scalars, of regressions
+SUMS_SWITCH = "with_sums"
+RETURNS_SWITCH = "with_returns"
+FORECAST, CURVE = "future_date_requested", "amounts_requested"  # bool scalars inside the graph
+_REQUESTS = 4  # nodes that compute them
 _EXAMPLE_STEPS = 25
 _WHOLE = ("date", "future_date", "store")
 _IR_VERSION = {18: 8, 20: 9, 21: 10}  # the first that has the opset, for the sake of old runtimes
@@ -77,19 +83,42 @@ def build_regression(
     *,
     window: int,
     seed: int,
+    step: float,
     opset: int = OPSETS[0],
 ) -> onnx.ModelProto:
     """The ONNX model of a fitted regression, without metadata; see ``regression``."""
     _check(opset)
     inputs = {name: axes for name, axes in INPUTS.items() if name != "context"}
-    inputs["store"] = ("batch",)
-    module = ExportedRegression(model, calendar, window=window, seed=seed)
+    inputs |= regressions.INPUTS
+    outputs = OUTPUTS | regressions.SUMS | regressions.RETURNS
+    module = regressions.ExportedRegression(model, calendar, window=window, seed=seed, step=step)
     sizes = {"series": model.layout.nodes, "control": len(calendar.control_mean)}
     first, other = _examples(sizes, inputs, min(_EXAMPLE_STEPS, window))
-    graph = trace(module, first, other, inputs, OUTPUTS)
-    graph.input.append(helper.make_tensor_value_info(GRAPH_SWITCH, onnx.TensorProto.BOOL, []))
+    graph = trace(module, first, other, inputs, outputs)
+    _add_requests(graph, (GRAPH_SWITCH, SWITCH, SUMS_SWITCH, RETURNS_SWITCH))
     make_optional(graph, GRAPH_SWITCH, GRAPHS)
-    _make_outputs_optional(graph)
+    make_optional(graph, SWITCH, ["contribution"])
+    # With returns ``future_date`` are the steps whose change counts, and nothing is forecast.
+    for k, node in enumerate(
+        (
+            helper.make_node("Not", [RETURNS_SWITCH], ["without_returns"]),
+            helper.make_node("And", [FORECAST, "without_returns"], ["forecast_requested"]),
+            helper.make_node("Or", [SUMS_SWITCH, RETURNS_SWITCH], ["money_requested"]),
+            helper.make_node("Or", [FORECAST, CURVE], ["others_requested"]),
+            helper.make_node("Or", ["money_requested", "others_requested"], ["draws_requested"]),
+        )
+    ):
+        graph.node.insert(_REQUESTS + k, node)
+    by_draws = {
+        "forecast_requested": FORECASTS,
+        CURVE: CURVES,
+        SUMS_SWITCH: tuple(regressions.SUMS),
+        RETURNS_SWITCH: tuple(regressions.RETURNS),
+    }
+    # What only some of them share, the joint draws above all, is computed for none of the others.
+    drawn = make_optional(graph, "draws_requested", [n for part in by_draws.values() for n in part])
+    for request, names in by_draws.items():
+        make_optional(drawn, request, [then(name) for name in names])
     return _model(graph, opset)
 
 
@@ -186,13 +215,20 @@ def _example(sizes: dict[str, int], inputs: dict[str, tuple[str, ...]]) -> dict[
 
 def _make_outputs_optional(graph: onnx.GraphProto) -> None:
     """Compute forecasts, contributions and curves only on request."""
-    graph.input.append(helper.make_tensor_value_info(SWITCH, onnx.TensorProto.BOOL, []))
+    _add_requests(graph, (SWITCH,))
+    make_optional(graph, FORECAST, FORECASTS)
+    make_optional(graph, CURVE, CURVES)
+    make_optional(graph, SWITCH, ["contribution"])
+
+
+def _add_requests(graph: onnx.GraphProto, switches: Sequence[str]) -> None:
+    """The bool scalars by which outputs are asked for: inputs ``switches``, and the first nodes,
+    ``FORECAST`` and ``CURVE``, which say whether there are steps and amounts to answer for."""
+    for switch in switches:
+        graph.input.append(helper.make_tensor_value_info(switch, onnx.TensorProto.BOOL, []))
     zero = helper.make_tensor("zero_size", onnx.TensorProto.INT64, [], [0])
     graph.initializer.append(zero)
-    for name in ("future_date", "amounts"):
-        size, requested = f"{name}_size", f"{name}_requested"
-        graph.node.insert(0, helper.make_node("Greater", [size, "zero_size"], [requested]))
+    for name, request in (("future_date", FORECAST), ("amounts", CURVE)):
+        size = f"{name}_size"
+        graph.node.insert(0, helper.make_node("Greater", [size, "zero_size"], [request]))
         graph.node.insert(0, helper.make_node("Size", [name], [size]))
-    make_optional(graph, "future_date_requested", FORECASTS)
-    make_optional(graph, "amounts_requested", CURVES)
-    make_optional(graph, SWITCH, ["contribution"])

@@ -11,12 +11,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from causalmmm.engine.decisions import path_effects, regression_system
 from causalmmm.engine.export.calendar import ExportedCalendar, StepNumber, scale_of
 from causalmmm.engine.predict.future import forecast_controls
 from causalmmm.engine.regression import (
     Ahead,
     Observed,
     Regression,
+    StorePosterior,
+    contributions,
     curves,
     forecast,
     graphs,
@@ -26,18 +29,40 @@ from causalmmm.engine.regression import (
 from causalmmm.engine.regression.contributions import mean_parts
 from causalmmm.engine.spec.calendar import CalendarSpec
 
+# Beside those of ``graph``: ``store`` is the key of a store's draws; the others say what the
+# ``RETURNS`` are of: steps whose spend counts (above zero), and what a unit of the target is worth
+# there and in the steps of ``future_date``, whose plan says how spend goes on.
+INPUTS = {
+    "store": ("batch",),
+    "period": ("batch", "time"),
+    "worth": ("batch", "time"),
+    "future_worth": ("batch", "horizon"),
+}
+# Joint draws: sums over the history of every series' contribution, and what the spend of the period
+# brought by channel and by all of them together.
+SUMS = {
+    "direct_sum": ("draw", "batch", "series"),
+    "total_sum": ("draw", "batch", "series"),
+}
+RETURNS = {
+    "outcome": ("draw", "batch", "column"),
+    "outcome_direct": ("draw", "batch", "column"),
+    "outcome_via": ("draw", "batch", "column", "mediator"),
+    "outcome_marginal": ("draw", "batch", "column"),
+}
+
 
 class ExportedRegression(nn.Module):
-    """``forward`` maps inputs to ``graph.OUTPUTS``; inputs without columns are omitted.
-
-    Beside ``graph.INPUTS``, without context, there is ``store`` [batch], the key of its draws.
+    """``forward`` maps inputs to ``graph.OUTPUTS``, ``SUMS`` and ``RETURNS``; inputs without
+    columns are omitted, and so is context. ``step`` is the share of spend by which a marginal
+    return is measured.
     """
 
     def __init__(
-        self, regression: Regression, calendar: CalendarSpec, *, window: int, seed: int
+        self, regression: Regression, calendar: CalendarSpec, *, window: int, seed: int, step: float
     ) -> None:
         super().__init__()
-        self.regression, self.window, self.seed = regression, window, seed
+        self.regression, self.window, self.seed, self.step = regression, window, seed, step
         self.calendar = ExportedCalendar(calendar)
         self.number = StepNumber(calendar.freq)
 
@@ -55,9 +80,8 @@ class ExportedRegression(nn.Module):
             "effect_lower": table.lower.to(torch.float32) * unit,
             "effect_upper": table.upper.to(torch.float32) * unit,
         }
-        mean, bounds = forecast(
-            stores, self._ahead(inputs, observed, scale, floor), inputs["level"], self.seed
-        )
+        ahead = self._ahead(inputs, observed, scale, floor)
+        mean, bounds = forecast(stores, ahead, inputs["level"], self.seed)
         results["mean"] = mean.to(torch.float32) * scale.unsqueeze(-1)
         results["bounds"] = bounds.to(torch.float32) * scale.unsqueeze(-1).unsqueeze(-1)
         parts = mean_parts(stores).to(torch.float32)
@@ -71,7 +95,29 @@ class ExportedRegression(nn.Module):
             ("response_expected", found.expected),
         ):
             results[name] = (part.to(torch.float32) * scale[:, -1:].unsqueeze(-1)).mT
-        return results
+        summed = contributions(stores)
+        for name, drawn in (("direct_sum", summed.sums), ("total_sum", summed.total_sums)):
+            results[name] = drawn * scale[:, -1:]
+        return results | self._returns(inputs, stores, ahead, scale)
+
+    def _returns(
+        self, inputs: Mapping[str, Tensor], stores: StorePosterior, ahead: Ahead, scale: Tensor
+    ) -> dict[str, Tensor]:
+        """What the spend of the period brought, as ``decisions.effects`` asks for it."""
+        rank = self.regression.layout.rank
+        outcomes = [j for j in range(len(rank)) if rank[j] > 0]
+        senders = [j for j in range(len(rank)) if rank[j] == 0]
+        system = regression_system(stores.of(outcomes), ahead).to(torch.float32)
+        now, after = inputs["worth"][:, -self.window :], inputs["future_worth"]
+        worth = torch.cat([now, after], 1) * scale[:, -1:]
+        period = torch.cat([inputs["period"][:, -self.window :], torch.zeros_like(after)], 1) > 0
+        kept, more = path_effects(system, senders, (0.0, 1 + self.step), period, worth)
+        return {
+            "outcome": kept.total,
+            "outcome_direct": kept.direct,
+            "outcome_via": kept.via,
+            "outcome_marginal": -more.total,
+        }
 
     def _observed(self, inputs: Mapping[str, Tensor], scale: Tensor) -> Observed:
         """The last rows of every history, as the regression takes them."""

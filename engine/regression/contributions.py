@@ -124,9 +124,9 @@ def _through_mediators(
     indirect = _carried(stores, receiver, some, lost)
     if stores.known[receiver].fitted.own_lag:
         indirect = kept(indirect, stores.drawn[receiver].own[some].unsqueeze(-1))
-    total = direct.clone()
-    total[:, :, channels] += indirect
-    return total
+    none = torch.zeros_like(indirect[:, :, :1])
+    place = [channels.index(j) if j in channels else len(channels) for j in range(plan.nodes)]
+    return direct + torch.cat([indirect, none], 2).index_select(2, torch.tensor(place))
 
 
 def _carried(stores: StorePosterior, receiver: int, some: slice, lost: dict[int, Tensor]) -> Tensor:

@@ -44,7 +44,10 @@ def simulate(stores: StorePosterior, ahead: Ahead, seed: int = 0) -> Tensor:
     plan, observed, draws = stores.regression.layout, stores.observed, stores.draws
     given = ahead.given.to(torch.float64)
     nodes = range(given.shape[1])
-    unknown = list(nodes) if exporting() else [j for j in nodes if bool(given[:, j].isnan().any())]
+    if exporting():  # which values are planned is not known yet
+        unknown = list(stores.known)
+    else:
+        unknown = [j for j in nodes if bool(given[:, j].isnan().any())]
     missing = [j for j in unknown if j not in stores.known]
     if missing:
         raise ValueError(f"series {missing} have no plan, and the regression does not hold them")

@@ -14,7 +14,7 @@ import causalmmm.engine
 ROOT = Path(causalmmm.engine.__file__).parent
 # Each room may import itself and the rooms before it; training and predict not each other.
 ROOMS = ("spec", "ops", "batches", "evidence", "prior", "nn", "training", "predict",
-         "regression", "export", "decisions")  # fmt: skip
+         "regression", "decisions", "export")  # fmt: skip
 
 
 def imported(file: Path) -> set[str]:

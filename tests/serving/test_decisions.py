@@ -141,3 +141,16 @@ def test_an_exported_file_says_what_to_serve_instead(exported: Path) -> None:
             answer = client.post(path, json={"panel": {"day": ["2024-05-01"]}})
             assert answer.status_code == 501
             assert "Serve the model directory" in answer.json()["findings"][0]["remedy"]
+
+
+def test_the_file_of_a_regression_answers_for_returns_but_searches_no_budget(
+    weekly: tuple[served.ServedModel, Panel], body: dict[str, Any], tmp_path: Path
+) -> None:
+    model, panel = weekly
+    file = OnnxModel(model.model.export_onnx(tmp_path / "model.onnx"), threads=1)
+    store = {"store": [str(panel.stores[1])], "group": ["south"]}
+    with TestClient(create_app(file)) as client:
+        found = read(client.post("/roi", json=body | {"groups": store}))
+        expected = model.roi(panel, by={store["store"][0]: "south"})
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-4, check_dtype=False)
+        assert client.post("/optimize", json=body).status_code == 501

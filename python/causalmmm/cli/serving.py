@@ -135,7 +135,8 @@ def serve(
 ) -> None:
     """Serve a model over HTTP: /graph, /predict, /decompose; /docs describes them.
 
-    An exported file needs no torch; a model directory answers /roi, /paths and /optimize too.
+    An exported file needs no torch, and answers /roi and /paths if it is of a response regression;
+    a model directory answers /optimize too.
 
     Tables are sent and returned as JSON columns or Arrow streams. /healthz describes the model,
     /metrics is for Prometheus. There is no authentication: to listen on other addresses (--host

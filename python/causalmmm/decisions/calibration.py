@@ -17,6 +17,7 @@ from causalmmm.decisions.period import (
     Period,
     Stores,
     Systems,
+    days_of,
     recent_input,
     tail_of,
     worth,
@@ -90,7 +91,7 @@ def _lift(
     """[D]: lift in the stores of this group that were tested (``here`` bool [B])."""
     tail = tail_of(panel)
     period = Period(np.datetime64(experiment.start), np.datetime64(experiment.end))
-    inside, counted = map(torch.from_numpy, period.rows(panel, stores, tail))
+    inside, counted = map(torch.from_numpy, period.counted(days_of(panel, stores), tail))
     tested = torch.from_numpy(here).unsqueeze(-1)
     inside, counted = inside & tested, (counted if experiment.scope == "total" else inside) & tested
     node = list(panel.schema.channels).index(experiment.channel)

@@ -14,6 +14,7 @@ from causalmmm.decisions.period import (
     Period,
     Stores,
     Systems,
+    days_of,
     groups_of,
     recent_input,
     tail_of,
@@ -22,6 +23,7 @@ from causalmmm.decisions.period import (
 from causalmmm.decisions.tables import (
     STEP,
     GroupEffects,
+    GroupSums,
     Returns,
     paths_table,
     roi_table,
@@ -46,7 +48,7 @@ def period_effects(
     def ask(stores: Stores) -> dict[str, Floats]:
         current_check()()
         system = systems.system(stores, recent_input(panel, stores, tail, 4 * tail))
-        inside, counted = map(torch.from_numpy, period.rows(panel, stores, tail))
+        inside, counted = map(torch.from_numpy, period.counted(days_of(panel, stores), tail))
         money = systems.scale(stores)[:, -1:] * worth(panel, stores, tail)
         weight = counted * torch.from_numpy(money)
         factors = (0.0, 1 + STEP) if marginal else (0.0,)
@@ -56,16 +58,10 @@ def period_effects(
             values["marginal"] = -more[0].total.numpy()
         return values
 
-    sums: dict[str, Floats] = {}
-    blocks = systems.groups(tail)
+    sums, blocks = GroupSums(group, len(names)), systems.groups(tail)
     for stores, values in zip(blocks, in_order(ask, blocks, MOST_THREADS), strict=True):
-        for name, value in values.items():
-            shape = (value.shape[0], len(names), *value.shape[2:])
-            total = sums.setdefault(name, np.zeros(shape))
-            for b, place in enumerate(group[stores].tolist()):
-                if place >= 0:
-                    total[:, place] += value[:, b]
-    return names, GroupEffects(sums["total"], sums["direct"], sums["via"], sums.get("marginal"))
+        sums.add(stores, values)
+    return names, sums.effects()
 
 
 def paths_frame(systems: Systems, panel: Panel, period: Period, by: By) -> pd.DataFrame:

@@ -80,11 +80,9 @@ class Period:
             inside &= days <= self.end
         return inside
 
-    def rows(self, panel: Panel, stores: Stores, tail: int) -> tuple[NDArray[np.bool_], ...]:
-        """bool [B, T + tail] each, of stores of equal history: steps of the period; steps whose
-        change is counted, those and ``tail`` more."""
-        data, length = panel.data, int(panel.lengths[stores[0]])
-        days = data.grid[data.start[stores][:, None] + np.arange(length)]
+    def counted(self, days: NDArray[np.datetime64], tail: int) -> tuple[NDArray[np.bool_], ...]:
+        """bool [B, T + tail] each, of dates [B, T]: steps of the period; steps whose change is
+        counted, those and ``tail`` more."""
         inside = np.pad(self.holds(days), ((0, 0), (0, tail)))
         counted = inside.copy()
         for later in range(1, tail + 1):
@@ -111,13 +109,47 @@ def groups_of(panel: Panel, by: By) -> tuple[list[str], Stores]:
     return names, np.array(place, np.int64)
 
 
+def days_of(panel: Panel, stores: Stores) -> NDArray[np.datetime64]:
+    """[B, T]: dates of stores of equal history."""
+    data = panel.data
+    steps = np.arange(panel.lengths[stores[0]])
+    days: NDArray[np.datetime64] = data.grid[data.start[stores][:, None] + steps]
+    return days
+
+
+def recent_steps(panel: Panel, window: int) -> Panel:
+    """What a model reads of every history: its last ``window`` steps."""
+    return panel if panel.lengths.max() <= window else panel.tail(window)
+
+
+def read_period(
+    panel: Panel, window: int, start: str | None, end: str | None
+) -> tuple[Panel, Period]:
+    """What a model reads of a panel, and the period in it."""
+    recent, period = recent_steps(panel, window), Period.of(panel, start, end)
+    first, begin = (p.data.grid[p.data.start] for p in (panel, recent))  # of every store
+    unread = first < begin
+    if period.start is not None and (period.start < begin[unread]).any():
+        raise ValueError(
+            f"the model reads the last {window} steps of a history, from "
+            f"{begin[unread].max()} on: start there, or fit with a longer window"
+        )
+    return recent, Period.of(recent, start, end)
+
+
 def worth(panel: Panel, stores: Stores, tail: int) -> Floats:
-    """[B, T + tail]: money per unit of the target where the panel says so, else one."""
-    length = int(panel.lengths[stores[0]])
+    """[B, T + tail]: what a unit of the target is worth in stores of equal history."""
+    steps = np.arange(panel.lengths[stores[0]])
+    return worth_of(panel, panel.data.offsets[stores][:, None] + steps, tail)
+
+
+def worth_of(panel: Panel, rows: Stores, tail: int) -> Floats:
+    """[B, T + tail]: money per unit of the target where the panel says so, else one, in these rows
+    [B, T] of the panel and ``tail`` steps more."""
+    count, length = rows.shape
     if panel.revenue_per_target is None:
-        return np.ones((len(stores), length + tail))
-    begin = panel.data.offsets[stores][:, None]
-    rate = panel.revenue_per_target[begin + np.arange(length)].astype(np.float64)
+        return np.ones((count, length + tail))
+    rate = panel.revenue_per_target[rows].astype(np.float64)
     last = rate[:, -min(length, 13) :].mean(1, keepdims=True)
     return np.concatenate([rate, np.repeat(last, tail, 1)], 1)
 

@@ -1,8 +1,10 @@
-"""Tables of what spend brought, from joint draws by group of stores. Without torch."""
+"""Tables of what spend brought, from joint draws by group of stores. Without torch: the runtime of
+exported files makes the same ones.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +35,28 @@ class GroupEffects:
         total, direct, via = (v.sum(1, keepdims=True) for v in (self.total, self.direct, self.via))
         marginal = None if self.marginal is None else self.marginal.sum(1, keepdims=True)
         return GroupEffects(total, direct, via, marginal)
+
+
+class GroupSums:
+    """Sums over the stores of each of ``groups`` groups of draws by store, added as they come."""
+
+    def __init__(self, group: Stores, groups: int) -> None:
+        self.group, self.groups = group, groups
+        self.sums: dict[str, Floats] = {}
+
+    def add(self, stores: Stores, draws: Mapping[str, Floats]) -> None:
+        """draws  [D, B, ...] by name."""
+        for name, value in draws.items():
+            shape = (value.shape[0], self.groups, *value.shape[2:])
+            total = self.sums.setdefault(name, np.zeros(shape))
+            for b, place in enumerate(self.group[stores].tolist()):
+                if place >= 0:
+                    total[:, place] += value[:, b]
+
+    def effects(self) -> GroupEffects:
+        """Of sums that are named as effects are."""
+        sums = self.sums
+        return GroupEffects(sums["total"], sums["direct"], sums["via"], sums.get("marginal"))
 
 
 def paths_table(names: list[str], found: GroupEffects, panel: Panel) -> pd.DataFrame:

@@ -24,7 +24,7 @@ from causalmmm.decisions.budgets import Budget, compared, optimized
 from causalmmm.decisions.calibration import experiments_frame, findings_of, lifts_of
 from causalmmm.decisions.effects import paths_frame, returns, roi_frame
 from causalmmm.decisions.next_experiment import STEPS, ranked_tests
-from causalmmm.decisions.period import By, Period, tail_of
+from causalmmm.decisions.period import By, read_period, recent_steps, tail_of
 from causalmmm.decisions.tables import Returns
 from causalmmm.engine.decisions import agree
 from causalmmm.engine.regression import Calibration
@@ -72,7 +72,7 @@ class Decisions(Predictor):
         """
         panel = self._known(panel)
         systems = self._systems(panel, tail_of(panel))
-        return paths_frame(systems, *self._read(panel, start, end), by)
+        return paths_frame(systems, *read_period(panel, int(self.window), start, end), by)
 
     def roi(
         self,
@@ -100,7 +100,7 @@ class Decisions(Predictor):
         """
         panel = self._known(panel)
         systems = self._systems(panel, tail_of(panel))
-        return roi_frame(systems, *self._read(panel, start, end), by)
+        return roi_frame(systems, *read_period(panel, int(self.window), start, end), by)
 
     def returns(
         self, panel: PanelLike | None = None, *, start: str | None = None, end: str | None = None
@@ -116,7 +116,7 @@ class Decisions(Predictor):
         """
         panel = self._known(panel)
         systems = self._systems(panel, tail_of(panel))
-        return returns(systems, *self._read(panel, start, end))
+        return returns(systems, *read_period(panel, int(self.window), start, end))
 
     def optimize(
         self,
@@ -269,7 +269,7 @@ class Decisions(Predictor):
         True
         """
         panel = self._known(panel)
-        recent = self._recent(panel)
+        recent = recent_steps(panel, int(self.window))
         read = read_experiments(experiments, recent)
         steps = tail_of(panel)
         regression = self._systems(panel, steps).regression
@@ -299,23 +299,6 @@ class Decisions(Predictor):
         for finding in findings_of(read, frame, found.effective):
             warnings.warn(f"{finding.message} {finding.remedy}", UserWarning, stacklevel=2)
         return frame
-
-    def _recent(self, panel: Panel) -> Panel:
-        """What the model reads of every history: its last ``window`` steps."""
-        window = int(self.window)
-        return panel if panel.lengths.max() <= window else panel.tail(window)
-
-    def _read(self, panel: Panel, start: str | None, end: str | None) -> tuple[Panel, Period]:
-        """What the model reads of a panel, and the period in it."""
-        recent, period = self._recent(panel), Period.of(panel, start, end)
-        first, begin = (p.data.grid[p.data.start] for p in (panel, recent))  # of every store
-        unread = first < begin
-        if period.start is not None and (period.start < begin[unread]).any():
-            raise ValueError(
-                f"the model reads the last {self.window} steps of a history, from "
-                f"{begin[unread].max()} on: start there, or fit with a longer window"
-            )
-        return recent, Period.of(recent, start, end)
 
     def _asked(
         self,

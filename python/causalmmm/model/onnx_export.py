@@ -91,10 +91,12 @@ def _amortised(
 
 
 def _regression(model: FittedModel, regression: Regression, opset: int) -> ModelProto:
+    from causalmmm.decisions.tables import STEP
     from causalmmm.engine.export.build import build_regression
 
+    window, calendar = int(model.window), model.calendar_
     return build_regression(
-        regression, model.calendar_, window=int(model.window), seed=model.seed, opset=opset
+        regression, calendar, window=window, seed=model.seed, step=STEP, opset=opset
     )
 
 
@@ -123,12 +125,16 @@ def facts(model: FittedModel, draws: int, max_horizon: int) -> dict[str, Any]:
     }
 
 
+_SUMS = ("contributions", "paths", "roi")  # questions about sums over steps
+
+
 def differences(model: FittedModel, path: str | Path, panel: Panel) -> dict[str, float]:
     """How far the answers of a file are from the model's, per column of numbers.
 
     Each difference is a share of the value, or of the typical size of its kind (of the series of
-    the store for forecasts, of the target of the store for effects, 1 for probabilities and for
-    series that are all zero) where the value is smaller. ``model`` draws as the file does.
+    the store for forecasts, of the target of the store for effects, of its sum over the history for
+    contributions and returns, the largest of the column for ratios of money, 1 for probabilities
+    and for series that are all zero) where the value is smaller. ``model`` draws as the file does.
     """
     import numpy as np
 
@@ -144,6 +150,9 @@ def differences(model: FittedModel, path: str | Path, panel: Panel) -> dict[str,
             "decompose": [m.decompose(panel) for m in (model, file)],
             "curves": [m.response_curves(panel=panel) for m in (model, file)],
         }
+        for name in _SUMS:
+            if name in file.questions:
+                answers[name] = [getattr(m, name)(panel) for m in (model, file)]
     finally:
         model.set_params(draws=draws, seed=seed)
     owner = np.repeat(np.arange(panel.n_stores), panel.lengths)
@@ -157,10 +166,17 @@ def differences(model: FittedModel, path: str | Path, panel: Panel) -> dict[str,
         series = ours.get("series", ours["target"] if question == "graphs" else None)
         names = [panel.nodes[-1]] * len(ours) if series is None else series
         typical = np.array([sizes[key] for key in zip(ours["store"], names, strict=True)])
-        for column in ours.select_dtypes("float"):
+        if question in _SUMS:
+            steps = dict(zip(panel.stores.tolist(), panel.lengths.tolist(), strict=True))
+            typical = np.array([sizes[s, panel.nodes[-1]] * steps[s] for s in ours["store"]])
+        for column in map(str, ours.select_dtypes("float")):
             a, b = ours[column].to_numpy(np.float64), theirs[column].to_numpy(np.float64)
-            size = np.maximum(np.abs(a), 1.0 if column == "probability" else typical)
-            found[f"{question} {column}"] = float((np.abs(a - b) / size).max())
+            least = 1.0 if column == "probability" else typical
+            if question == "roi" and not column.startswith(("outcome", "spend")):
+                least = np.nan_to_num(np.abs(a)).max() or 1.0
+            apart = np.where(np.isnan(a) & np.isnan(b), 0.0, np.abs(a - b))
+            share = apart / np.maximum(np.nan_to_num(np.abs(a)), least)
+            found[f"{question} {column}"] = float(np.nan_to_num(share, nan=np.inf).max())
     return found
 
 

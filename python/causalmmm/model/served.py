@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from causalmmm.data.panel import Panel
-from causalmmm.data.records import read_groups
 from causalmmm.decisions.budgets import MOST_CELLS, Budget
 from causalmmm.decisions.period import tail_of
 from causalmmm.extras import package_version
@@ -29,6 +28,8 @@ class ServedModel:
     Panels must be given, as no training data are in a directory. Nothing that changes the model can
     be asked.
     """
+
+    questions = ("graphs", "predict", "decompose", "paths", "roi", "optimize")
 
     def __init__(self, directory: Path) -> None:
         self.model: CausalMMM = load(directory, device="cpu")
@@ -69,12 +70,12 @@ class ServedModel:
         return self.model.decompose(panel)
 
     def roi(self, panel: Panel, **asked: Any) -> pd.DataFrame:
-        """See ``CausalMMM.roi``; ``by`` may be a table of store and group."""
-        return self.model.roi(panel, **_by(asked))
+        """See ``CausalMMM.roi``."""
+        return self.model.roi(panel, **asked)
 
     def paths(self, panel: Panel, **asked: Any) -> pd.DataFrame:
-        """See ``CausalMMM.paths``; ``by`` as in :meth:`roi`."""
-        return self.model.paths(panel, **_by(asked))
+        """See ``CausalMMM.paths``."""
+        return self.model.paths(panel, **asked)
 
     def optimize(
         self,
@@ -82,10 +83,10 @@ class ServedModel:
         horizon: int | None = None,
         budget: float | None = None,
         *,
-        groups: Any = None,
+        groups: Mapping[str, str] | None = None,
         **asked: Any,
     ) -> Budget:
-        """See ``CausalMMM.optimize``; ``groups`` is a table of store and group."""
+        """See ``CausalMMM.optimize``."""
         self._check_horizon(horizon)
         steps = steps_of(horizon, None, self.horizon) + tail_of(panel)
         cells = panel.n_stores * len(self.nodes) * steps
@@ -96,14 +97,8 @@ class ServedModel:
                 f"{MOST_CELLS} at a time.",
                 "Plan fewer stores or steps, or use 'causalmmm optimize'.",
             )
-        regions = None if groups is None else read_groups(groups)
-        return self.model.optimize(horizon, budget, panel=panel, groups=regions, **asked)
+        return self.model.optimize(horizon, budget, panel=panel, groups=groups, **asked)
 
     def _check_horizon(self, horizon: int | None) -> None:
         if horizon is not None and horizon > self.max_horizon:
             raise ValueError(f"horizon is at most {self.max_horizon}, got {horizon}")
-
-
-def _by(asked: dict[str, Any]) -> dict[str, Any]:
-    by = asked.get("by", "store")
-    return asked if isinstance(by, str | Mapping) else asked | {"by": read_groups(by)}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from causalmmm.runtime.file import open_file
+from causalmmm.runtime.file import open_file, refuse
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 
     from causalmmm.data.panel import Panel
     from causalmmm.data.plan import Plan
+    from causalmmm.decisions.period import By, Period
+    from causalmmm.decisions.tables import GroupEffects
 
 Arrays = dict[str, NDArray[Any]]
 GRAPH = ("probability", "effect", "effect_lower", "effect_upper")
 FORECAST = ("mean", "bounds")
+_PERIOD = "period"  # an input of files that answer for returns
 CURVE = ("response", "response_lower", "response_upper", "response_expected")
 _GRAPH_NAMES = dict(zip(("probability", "effect", "lower", "upper"), GRAPH, strict=True))
+_VALUES_AT_ONCE = 8_000_000  # of a series by draw, store, channel and step
 _CURVE_NAMES = dict(zip(("effect", "lower", "upper", "expected"), CURVE, strict=True))
 
 
@@ -74,6 +78,12 @@ class OnnxModel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self.path, self.threads, self.batch)
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """What the file answers, by the names of the methods."""
+        of_all = ("graphs", "predict", "decompose", "response_curves")
+        return (*of_all, "contributions", "paths", "roi") if _PERIOD in self.inputs else of_all
 
     @property
     def min_steps(self) -> int:
@@ -186,12 +196,72 @@ class OnnxModel:
             parts.append((stores, frames.curve_frame(panel, stores, channels, amounts, values)))
         return frames.joined(parts)
 
+    def contributions(self, panel: Any) -> pd.DataFrame:
+        """What every series added to the target; see ``CausalMMM.contributions``. Of a response
+        regression's file: ``ModelError`` otherwise, as for :meth:`paths` and :meth:`roi`."""
+        from causalmmm.runtime.returns import SUMS, contributions_table
+
+        self._check_draws("contributions")
+        panel = self.panel(panel)
+        answers = self._answers(panel, tuple(SUMS.values()), self._at_once(panel, 0), sums=True)
+        return contributions_table(panel, answers)
+
+    def paths(
+        self, panel: Any, *, start: str | None = None, end: str | None = None, by: By = "store"
+    ) -> pd.DataFrame:
+        """What the spend of a period brought, path by path; see ``CausalMMM.paths``."""
+        from causalmmm.decisions.period import read_period
+        from causalmmm.decisions.tables import paths_table
+
+        self._check_draws("paths")
+        panel = self.panel(panel)
+        read, period = read_period(panel, self.window, start, end)
+        return paths_table(*self._effects(panel, period, by), read)
+
+    def roi(
+        self, panel: Any, *, start: str | None = None, end: str | None = None, by: By = "store"
+    ) -> pd.DataFrame:
+        """Return on the spend of a period; see ``CausalMMM.roi``."""
+        from causalmmm.decisions.period import groups_of, read_period
+        from causalmmm.decisions.tables import roi_table, spent
+
+        self._check_draws("roi")
+        panel = self.panel(panel)
+        read, period = read_period(panel, self.window, start, end)
+        names, found = self._effects(panel, period, by)
+        _, group = groups_of(panel, by)
+        return roi_table(names, found, read, *spent(read, period, group, len(names)))
+
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
         """The graph itself, on arrays; docs/onnx.md describes inputs and outputs."""
         found = self._session.run(list(outputs), dict(inputs))
         return dict(zip(outputs, found, strict=True))
 
     # ---- batches -----------------------------------------------------------------------------
+
+    def _check_draws(self, question: str) -> None:
+        if question not in self.questions:
+            raise refuse(
+                "not-in-this-file",
+                f"'{self.path}' does not answer {question}: that needs joint draws of effects, "
+                "which the files of response regressions have that this version exported.",
+                "Fit with regime='regression' and export again, or ask the model itself.",
+            )
+
+    def _effects(self, panel: Panel, period: Period, by: By) -> tuple[list[str], GroupEffects]:
+        from causalmmm.decisions.period import tail_of
+        from causalmmm.runtime.feeds import dates_ahead
+        from causalmmm.runtime.returns import RETURNS, effects_of
+
+        tail = tail_of(panel)
+        self._check_dates(dates_ahead(panel, np.arange(panel.n_stores), tail))
+        size, outputs = self._at_once(panel, tail), tuple(RETURNS.values())
+        return effects_of(panel, self._answers(panel, outputs, size, steps=tail, period=period), by)
+
+    def _at_once(self, panel: Panel, steps: int) -> int:
+        """Stores in a batch whose draws of every channel are held."""
+        rows = min(int(panel.lengths.max()), self.window) + steps
+        return max(1, min(self.batch, _VALUES_AT_ONCE // (self.draws * len(self.nodes) * rows)))
 
     def _config(self) -> Any:
         from causalmmm.engine.spec.config import ModelConfig, from_json
@@ -225,7 +295,7 @@ class OnnxModel:
             )
 
     def _answers(
-        self, panel: Panel, outputs: Sequence[str], **asked: Any
+        self, panel: Panel, outputs: Sequence[str], size: int | None = None, **asked: Any
     ) -> list[tuple[NDArray[np.int64], Arrays]]:
         from causalmmm.inference.frames import groups
         from causalmmm.inference.interrupt import current_check
@@ -239,7 +309,7 @@ class OnnxModel:
             given = feeds(panel, stores, window=self.window, graphs=graphs, **asked)
             return stores, self.run({k: given[k] for k in self.inputs}, outputs)
 
-        chosen = list(groups(panel, self.window, self.batch))
+        chosen = list(groups(panel, self.window, size or self.batch))
         if self.threads == 1 or len(chosen) == 1:
             return list(map(one, chosen))
         with ThreadPoolExecutor(min(self.threads, len(chosen))) as pool:

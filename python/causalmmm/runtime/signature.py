@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-FORMAT = 3
-# Read; in 1 two settings had other names (``engine.spec.config``), and files of the response
-# regression, which take a key of each store, are there since 3.
-FORMATS = (1, 2, 3)
+FORMAT = 4
+# Read; in 1 two settings had other names (``engine.spec.config``), files of the response
+# regression, which take a key of each store, are there since 3, and answer for returns since 4.
+FORMATS = (1, 2, 3, 4)
 KEY = "causalmmm"  # metadata: a JSON object, see ``exporting.facts``
 SEAL = "causalmmm.sha256"  # metadata: of the file with this value as zeros
 _BLANK = b"0" * 64

@@ -17,6 +17,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from causalmmm.data.panel import Panel
+from causalmmm.data.records import read_groups
 from causalmmm.serving.bodies import (
     ARROW,
     JSON,
@@ -147,7 +148,8 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
         found = _decision(service.model, question)
 
         def ask(panel: Panel, tables: dict[str, pa.Table]) -> pd.DataFrame:
-            frame: pd.DataFrame = found(panel, start=start, end=end, by=tables.get("groups", by))
+            groups = read_groups(tables["groups"]) if "groups" in tables else by
+            frame: pd.DataFrame = found(panel, start=start, end=end, by=groups)
             return frame
 
         return await service.answer(request, ask, ReturnsBody, heavy=True)
@@ -192,7 +194,9 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
         found = _decision(service.model, "optimize")
 
         def ask(panel: Panel, tables: dict[str, pa.Table]) -> pd.DataFrame:
-            asked = {name: tables.get(name) for name in ("plan", "bounds", "groups")}
+            asked: dict[str, Any] = {name: tables.get(name) for name in ("plan", "bounds")}
+            if "groups" in tables:
+                asked["groups"] = read_groups(tables["groups"])
             frame: pd.DataFrame = getattr(
                 found(panel, horizon, budget, quantile=quantile, **asked), answer
             )
@@ -203,14 +207,17 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
 
 def _decision(model: Served, question: str) -> Callable[..., Any]:
     """The model's own answer; refused where it has none."""
-    found: Callable[..., Any] | None = getattr(model, question, None)
-    if found is None:
+    if question not in model.questions:
+        why = "returns need joint draws, which only response regressions' files have."
+        if question == "optimize":
+            why = "a budget is searched for with gradients, which no file has."
         raise request_error(
             501,
-            "not-in-this-model",
-            f"An exported file does not answer /{question}: decisions need the model itself.",
-            "Serve the model directory instead: causalmmm serve runs/a.",
+            "not-in-this-file",
+            f"This file does not answer /{question}: {why}",
+            "Serve the model directory of a response regression: causalmmm serve runs/a.",
         )
+    found: Callable[..., Any] = getattr(model, question)
     return found
 
 
@@ -264,7 +271,8 @@ def _documented(body: type[BaseModel], *, decision: bool = False) -> dict[str, A
             415: "Neither JSON nor plain Arrow.",
             421: "The Host header does not name this server.",
             422: "The panel, the plan or a setting is invalid.",
-            501: "Decisions are not in an exported file: serve a model directory.",
+            501: "The file has no such answer (budgets, and returns of the amortised model): serve "
+            "the model directory.",
             503: "Too slow, or too many waiting requests.",
         }.items()
         if status != 501 or decision

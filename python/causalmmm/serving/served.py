@@ -10,8 +10,8 @@ from causalmmm.data.panel import Panel
 
 
 class Served(Protocol):
-    """A model that can be served: an exported file, or a model directory. A directory answers
-    ``roi``, ``paths`` and ``optimize`` too."""
+    """A model that can be served: an exported file, or a model directory. Which of ``roi``,
+    ``paths`` and ``optimize`` it answers too stands in ``questions``."""
 
     info: dict[str, Any]
     schema: dict[str, Any]
@@ -19,6 +19,9 @@ class Served(Protocol):
     freq: str
     horizon: int
     max_horizon: int
+
+    @property
+    def questions(self) -> tuple[str, ...]: ...
 
     @property
     def min_steps(self) -> int: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,12 +16,15 @@ from causalmmm.simulation import simulate
 pytest.importorskip("onnx", reason="needs the optional extra onnx")
 pytest.importorskip("onnxruntime", reason="needs the optional extra runtime")
 
+from causalmmm.decisions.period import Period
 from causalmmm.model.onnx_export import differences
 from causalmmm.runtime import OnnxModel
+from causalmmm.runtime.feeds import feeds
 
 # Draws are whole numbers of the file as of the model; what is rounded otherwise are sums, and the
 # single precision of responses: a hundredth of what ``export --check`` allows.
 CLOSE = 1e-5
+SINGLE = float(np.finfo(np.float32).eps)
 
 # Controls without a plan are not what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -74,6 +78,58 @@ def test_all_answers_are_the_models(exported: Exported) -> None:
     assert regression.calibration is not None
     assert regression.edges is not None
     assert max(differences(exported.model, exported.path, exported.panel).values()) < CLOSE
+
+
+def test_returns_and_paths_of_a_period_are_the_models(exported: Exported) -> None:
+    """Draw by draw: intervals, and those of sums over stores, are the same. What is near
+    zero, interactions above all, is a difference of large numbers and no better than their last
+    digits, which are those of responses in single precision."""
+    panel, days = exported.panel, exported.panel.dates(exported.panel.stores[0])
+    north = dict.fromkeys(panel.stores[:2].tolist(), "north")
+    span = {"start": str(days[20])[:10], "end": str(days[60])[:10]}
+    for asked in ({"by": "store", **span}, {"by": "total"}, {"by": north, "end": span["end"]}):
+        for question in ("roi", "paths"):
+            models = (exported.model, exported.file)
+            ours, theirs = (getattr(model, question)(panel, **asked) for model in models)
+            assert list(ours) == list(theirs)
+            for name, column in ours.items():
+                digits = SINGLE * column.abs().max() if column.dtype.kind == "f" else 0.0
+                pd.testing.assert_series_equal(column, theirs[name], rtol=1e-4, atol=digits)
+    total = exported.file.roi(panel, by="total").set_index("channel")
+    assert (total["outcome_lower"] < total["outcome"]).all()
+    assert not total.equals(exported.file.roi(panel, by="total", **span).set_index("channel"))
+
+
+def test_returns_of_a_history_longer_than_the_window_are_the_models(exported: Exported) -> None:
+    """Of the steps that both read; earlier ones are refused."""
+    panel, model = exported.panel, copy(exported.model)
+    model.window = 50
+    path = model.export_onnx(exported.path.with_name("short.onnx"), max_horizon=20)
+    file, days = OnnxModel(path, threads=1), panel.dates(panel.stores[0])
+    ours, theirs = (m.roi(panel, by="total") for m in (model, file))
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-4)
+    assert theirs["spend"].iloc[-1] == pytest.approx(panel.tail(50).spend.sum(), rel=1e-6)
+    with pytest.raises(ValueError, match="last 50 steps of a history"):
+        file.paths(panel, start=str(days[0])[:10])
+
+
+def test_contributions_over_the_history_are_the_models(exported: Exported) -> None:
+    ours, theirs = (m.contributions(exported.panel) for m in (exported.model, exported.file))
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-4)
+
+
+def test_what_is_not_asked_for_is_empty(exported: Exported) -> None:
+    """Returns forecast nothing, though there are steps ahead."""
+    file, panel, stores = exported.file, exported.panel, np.arange(1)
+    names = {"with_sums": "direct_sum", "with_returns": "outcome", "with_graphs": "probability"}
+    names |= {"with_contributions": "contribution"}
+    given = feeds(panel, stores, window=file.window, steps=3, period=Period.of(panel, None, None))
+    for asked in names:
+        switches = {name: np.array(name == asked) for name in names}
+        inputs = {k: v for k, v in (given | switches).items() if k in file.inputs}
+        found = file.run(inputs, [*names.values(), "mean", "response"])
+        forecast = {"mean"} if asked != "with_returns" else set()
+        assert {name for name, value in found.items() if value.size} == {names[asked]} | forecast
 
 
 def test_a_new_store_gets_coefficients_from_its_own_rows(exported: Exported) -> None:
