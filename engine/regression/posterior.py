@@ -169,7 +169,7 @@ def draw(
     for begin, end in chunks(draws, observed.x):
         if begin == 0 or not fixed_shapes:
             some = theta[:1] if fixed_shapes else theta[begin:end]
-            moments, (centre, scale) = problem.moments(some), problem.prior(some)
+            moments, (centre, scale) = problem.moments(some), _present(known, *problem.prior(some))
         on = torch.nn.functional.pad(held[begin:end], (columns - n, 0), value=1.0)
         _, found = posterior(moments, centre * on, scale * on, log_noise[begin:end])
         parts.append(found.draw(normal[begin:end]))
@@ -181,6 +181,21 @@ def draw(
     own = fixed[..., -1].clamp(-0.98, 0.98) if own_lag else torch.zeros_like(log_noise)
     fixed = fixed[..., :-1] if own_lag else fixed
     return Draws(problem.spec.unpack(theta), fixed, level, effect, own, log_noise.exp())
+
+
+def _present(known: Known, centre: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Prior centre and scale [..., P] of coefficients, with those of effects where their edges are
+    there: theta is fitted as if every store had every edge, so where edges are in doubt, stores
+    without one pull its effects towards zero."""
+    fitted, positive = known.fitted, known.problem.design.positive
+    shapes = known.problem.spec.unpack(fitted.theta)
+    larger = torch.where(positive, fitted.effect_mean / shapes.mean, 1.0)
+    wider = fitted.effect_sd / torch.where(positive, shapes.spread, shapes.mean)
+    doubted = fitted.log_odds < torch.inf
+    larger, wider = (torch.where(doubted, factor, 1.0) for factor in (larger, wider))
+    first = (centre.shape[-1] - len(positive), 0)
+    pad = torch.nn.functional.pad
+    return centre * pad(larger, first, value=1.0), scale * pad(wider, first, value=1.0)
 
 
 def _noise_sd(known: Known) -> Tensor:

@@ -195,6 +195,20 @@ def test_without_a_shift_there_is_no_level(fitted: Regression, drawn: Drawn) -> 
     assert known.shifts.scale.shape == no_shifts(4).scale.shape
 
 
+def test_effects_are_drawn_around_those_of_stores_that_have_the_edge(
+    drawn: Drawn, fitted: Regression
+) -> None:
+    receiver = fitted.receivers[3]
+    shapes = know(fitted, drawn.observed, 3).problem.spec.unpack(receiver.theta)
+    sure = replace(receiver, effect_mean=2 * shapes.mean, effect_sd=1e-6 * shapes.mean)
+    known = know(replace(fitted, receivers={**fitted.receivers, 3: sure}), drawn.observed, 3)
+    found = draw(known, drawn.observed, 60, seed=0, everything=True)
+    theta = receiver.theta_draws[torch.arange(60) % len(receiver.theta_draws)]
+    centre = known.problem.spec.unpack(theta).mean
+    expected = 2 * centre.unsqueeze(1).expand_as(found.effects)
+    torch.testing.assert_close(found.effects, expected, rtol=1e-3, atol=1e-6)
+
+
 def test_intervals_of_its_own_law_hold() -> None:
     held, ahead_held = [], []
     for seed in range(3):
