@@ -32,9 +32,11 @@ def make_optional(
         rank = len(value.type.tensor_type.shape.dim)
         empty = helper.make_tensor("", value.type.tensor_type.elem_type, [0] * rank, [])
         otherwise.node.append(helper.make_node("Constant", [], [f"{value.name}_else"], value=empty))
-        for node in branch.node:
-            node.input[:] = [_within(name, value.name) for name in node.input]
-            node.output[:] = [_within(name, value.name) for name in node.output]
+    names = {value.name for value in optional}
+    for node in branch.node:
+        for values in (node.input, node.output):
+            if not names.isdisjoint(values):
+                values[:] = [then(name) if name in names else name for name in values]
     choice = helper.make_node(
         "If",
         [condition],
@@ -52,10 +54,6 @@ def make_optional(
 def then(name: str) -> str:
     """Name of an optional output inside the branch that computes it."""
     return f"{name}_then"
-
-
-def _within(name: str, output: str) -> str:
-    return then(name) if name == output else name
 
 
 def needed(graph: onnx.GraphProto, names: Sequence[str]) -> set[int]:
