@@ -5,6 +5,7 @@ that is the same for all pairs. Public functions are listed here; drawing laws a
 is started in ``causalmmm.model.pretraining``.
 """
 
+from causalmmm.engine.prior.earlier import give_innovations_no_weight
 from causalmmm.engine.prior.familiarity import Familiarity
 from causalmmm.engine.prior.network import PriorNetwork
 from causalmmm.engine.prior.shipped import (
@@ -40,4 +41,5 @@ __all__ = [
     "write_prior",
     "empty_network",
     "empty_familiarity",
+    "give_innovations_no_weight",
 ]

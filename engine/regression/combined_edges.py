@@ -18,7 +18,12 @@ from torch import Tensor, nn
 from causalmmm.engine.batches.batch import Batch
 from causalmmm.engine.nn.pretrained import LEAST_STEPS, PretrainedGraphs
 from causalmmm.engine.ops.export_switch import exporting
-from causalmmm.engine.prior import PanelKind, empty_familiarity, empty_network
+from causalmmm.engine.prior import (
+    PanelKind,
+    empty_familiarity,
+    empty_network,
+    give_innovations_no_weight,
+)
 from causalmmm.engine.regression.design import Observed
 
 # Of the regression's log odds; the prior's have the rest. By the log loss of edges on draws of the
@@ -147,6 +152,7 @@ class CombinedEdges(nn.Module):
         graphs = PretrainedGraphs(kind, tuple(groups), network, familiarity)
         edges = CombinedEdges(graphs, tensors["given"], tensors["settled"])
         edges.load_state_dict(tensors)
+        give_innovations_no_weight(network, familiarity)
         return edges
 
 

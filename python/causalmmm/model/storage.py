@@ -24,7 +24,12 @@ from causalmmm.data.schema import Schema
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.nn.posterior import edge_log_prior
 from causalmmm.engine.nn.pretrained import PretrainedGraphs
-from causalmmm.engine.prior import PanelKind, empty_familiarity, empty_network
+from causalmmm.engine.prior import (
+    PanelKind,
+    empty_familiarity,
+    empty_network,
+    give_innovations_no_weight,
+)
 from causalmmm.engine.regression import Regression
 from causalmmm.engine.spec.calendar import CalendarSpec, period_of
 from causalmmm.engine.spec.config import ModelConfig, from_json
@@ -160,6 +165,8 @@ def _assembled(folder: Path, header: dict[str, Any]) -> SavedModel:
             _pretrained(config, roles, calendar, header["tensors"]),
         ).eval()
         model.load_state_dict(_read_weights(folder, header, model.state_dict()))
+        if model.pretrained is not None:
+            give_innovations_no_weight(model.pretrained.network, model.pretrained.familiarity)
     return SavedModel(
         parameters=parameters,
         config=config,
