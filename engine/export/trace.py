@@ -27,6 +27,7 @@ _PASSED = {
     *("_set_grad_enabled", "requires_grad", "requires_grad_"),
 }
 _SAME_TENSOR = {"detach", "contiguous", "clone"}
+_LARGE = 1 << 13  # elements of an example
 
 
 class Axis(int):
@@ -203,6 +204,8 @@ class Trace(TorchFunctionMode):
         name = _name(function)
         if function is roll:
             return self._roll(*args)
+        if name == "device" and id(args[0]) in self._traced:
+            return torch.device("cpu")  # where constants are made that go with it
         if name in _PASSED or not self._depends((args, kwargs)):
             return function(*args, **kwargs)
         if name in ("shape", "size"):
@@ -222,10 +225,10 @@ class Trace(TorchFunctionMode):
         return self._translated(translate, self._examples.get(function, function), args, kwargs)
 
     def _translated(self, translate: Translation, example: Any, args: Any, kwargs: Any) -> Any:
-        first = example(*self._first(args), **self._first(kwargs))
+        first = _carried_out(example, self._first(args), self._first(kwargs))
         if isinstance(first, Tensor) and id(first) in self._traced:
             return first  # the function gave one of its arguments
-        other = example(*self._other(args), **self._other(kwargs))
+        other = _carried_out(example, self._other(args), self._other(kwargs))
         several = not isinstance(first, Tensor)
         pairs = list(zip(first, other, strict=True)) if several else [(first, other)]
         results = [Result(a.dtype, shape_of(a, b)) for a, b in pairs]
@@ -300,6 +303,22 @@ class Trace(TorchFunctionMode):
             return self._traced[id(x)].value if _is_tensor(x) and id(x) in self._traced else x
 
         return _mapped(tree, value)
+
+
+def _carried_out(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """What a function gives, in shape and dtype: examples are computed while they are small, which
+    is quicker; of large ones only shapes are worked out (torch's device "meta")."""
+    tensors = [x for x in _leaves((args, kwargs)) if _is_tensor(x)]
+    if any(x.is_meta for x in tensors) or sum(x.numel() for x in tensors) > _LARGE:
+        args, kwargs = _mapped((args, kwargs), lambda x: x.to("meta") if _is_tensor(x) else x)
+    result = function(*args, **kwargs)
+
+    def kept(x: Any) -> Any:
+        if not _is_tensor(x) or x.is_meta == (x.numel() > _LARGE):
+            return x
+        return torch.ones(x.shape, dtype=x.dtype, device="cpu" if x.is_meta else "meta")
+
+    return _mapped(result, kept)
 
 
 _current: list[Trace] = []  # the traces at work, innermost last: sizes add their nodes to it

@@ -103,6 +103,25 @@ def test_equal_computations_are_done_once_and_unneeded_ones_are_constants() -> N
     assert [node.op_type for node in graph.node] == ["MatMul", "Add", "Identity"]
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("large", [0, 30, 60])
+def test_large_examples_of_which_only_shapes_are_worked_out_give_the_same_graph(
+    name: str, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed_examples = traced(FUNCTIONS[name])
+    monkeypatch.setattr("causalmmm.engine.export.trace._LARGE", large)
+    assert traced(FUNCTIONS[name]) == computed_examples
+
+
+def test_constants_made_on_the_device_of_a_large_example_keep_their_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("causalmmm.engine.export.trace._LARGE", 0)
+    graph = traced(lambda x: (2 * x) + torch.tensor([[1.0], [2.0], [4.0]], device=x.device))
+    y = computed(graph, torch.zeros(1, SERIES, 2))
+    np.testing.assert_array_equal(y[0, :, 0], [1, 2, 4])
+
+
 def test_numbers_that_a_dynamic_axis_decides_are_refused() -> None:
     with pytest.raises(TypeError, match="depends on a dynamic axis"):
         traced(lambda x: x if x.shape[-1] > 8 else -x)
