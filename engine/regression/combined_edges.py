@@ -100,7 +100,8 @@ class CombinedEdges(nn.Module):
         if reading is None:
             reading = self._kept[key] = self._read(store)
             if len(self._kept) > _MOST_KEPT:
-                self._kept.pop(next(iter(self._kept)), None)
+                oldest, *_ = list(self._kept)  # a copy: other threads keep readings meanwhile
+                self._kept.pop(oldest, None)
         return reading
 
     def _read(self, observed: Observed) -> Reading:
