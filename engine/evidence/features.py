@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 RIDGE = 10.0  # prior precision of a standardised VAR coefficient, in units of the noise variance
 CLIP = 8.0  # bound of standardised series and of features before they are halved
 FLAT = 0.01  # a residual standard deviation below this share of a series' level counts as constant
@@ -18,3 +20,8 @@ def edge_width(lags: int) -> int:
 def node_width(lags: int) -> int:
     """G: number of node features."""
     return lags + 5
+
+
+def squashed(value: Tensor) -> Tensor:
+    """Logarithmic far from zero, for statistics without a bound."""
+    return value.sign() * value.abs().log1p()

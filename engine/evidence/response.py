@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.batches.masks import has_full_lags
-from causalmmm.engine.evidence.features import CLIP, FLAT, LOG_BF_UNIT, RIDGE
+from causalmmm.engine.evidence.features import CLIP, FLAT, LOG_BF_UNIT, RIDGE, squashed
 from causalmmm.engine.evidence.mean_field import mean_field
 from causalmmm.engine.ops.export_switch import exporting
 from causalmmm.engine.ops.linalg import diagonal_blocks, inverse_blocks, ridged, whitening
@@ -130,7 +130,7 @@ def _response_terms(
     for signal in (cross.view_as(weight), RIDGE * weight + own @ weight):
         hit = (effect * signal).sum(2)
         ratio = hit - 0.5 * xtx_diag
-        statistics += [hit / root, ratio.sign() * ratio.abs().log1p()]
+        statistics += [hit / root, squashed(ratio)]
     precision = (-2 * log_noise).exp() * share
     return ResponseTerms(
         statistics=torch.stack(statistics, dim=-1),

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from causalmmm.engine.evidence.features import squashed
 from causalmmm.engine.ops.linalg import spd_inverse
 
 _BOUND = 6.0  # of innovations and senders in units of their spread
@@ -53,8 +54,8 @@ def innovation_features(
         dim=-1,
     )
     off = 1 - torch.eye(shocks.shape[1], dtype=shocks.dtype, device=shocks.device)
-    mutual = _squashed(mutual) * off.unsqueeze(-1)
-    products = _squashed(_product_features(shocks, used, before, count)) * off.unsqueeze(-1)
+    mutual = squashed(mutual) * off.unsqueeze(-1)
+    products = squashed(_product_features(shocks, used, before, count)) * off.unsqueeze(-1)
     return mutual, products, _node_features(shocks, used, skewness, count)
 
 
@@ -144,8 +145,3 @@ def _node_features(shocks: Tensor, used: Tensor, skewness: Tensor, count: Tensor
     second = (power * (used - early)).sum(-1) / (used - early).sum(-1).clamp_min(1.0)
     change = (second.clamp_min(1e-3) / first.clamp_min(1e-3)).log().abs()
     return torch.stack([skewness.clamp(-3.0, 3.0), tails, after, change], dim=-1)
-
-
-def _squashed(value: Tensor) -> Tensor:
-    """Logarithmic far from zero."""
-    return value.sign() * value.abs().log1p()

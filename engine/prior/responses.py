@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.batches.masks import has_full_lags
+from causalmmm.engine.evidence.features import squashed
 from causalmmm.engine.ops.linalg import diagonal_blocks, ridged, whitening
 from causalmmm.kernels import adstock_hill
 
@@ -169,8 +170,7 @@ def _edge_statistics(
     log_bf = log_bf + sign * positive.mT[list(receivers)]
     size = (weight.unsqueeze(-2) @ diagonal_blocks(gram[..., :width, :width], nodes)).squeeze(-2)
     share = ((size * weight).sum(-1) / count.unsqueeze(-1)).clamp(0.0, 2.0).sqrt()
-    squashed = log_bf.sign() * log_bf.abs().log1p()
-    found = torch.stack([squashed, share, z_score.clamp(-16.0, 16.0) / 4], -1)
+    found = torch.stack([squashed(log_bf), share, z_score.clamp(-16.0, 16.0) / 4], -1)
     return found * other.unsqueeze(-1), variance.sqrt() * coef
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.evidence.ard import ard_evidence
+from causalmmm.engine.evidence.features import squashed
 from causalmmm.engine.evidence.window_stats import window_statistics
 from causalmmm.engine.prior.innovations import innovation_features
 from causalmmm.engine.prior.responses import response_features
@@ -90,7 +91,7 @@ def pair_statistics(
         responses.innovations, responses.used, responses.before
     )
     pairs = torch.cat(
-        [window.edges, _squashed(log_bf).unsqueeze(-1), responses.edges, products], dim=-1
+        [window.edges, squashed(log_bf).unsqueeze(-1), responses.edges, products], dim=-1
     )
     nodes = torch.cat(
         [window.nodes, _node_features(x, received, active, context_mask), shocks], dim=-1
@@ -148,8 +149,3 @@ def _node_features(x: Tensor, received: Tensor, active: Tensor, context_mask: Te
     share = (left / whole.clamp_min(_LEAST_SPREAD)).clamp(0.0, 1.5)
     silent = 1 - (active * rows).sum(-1) / count
     return torch.stack([silent, share, step.clamp(0.0, 1.0), line.clamp(0.0, 1.0)], dim=-1)
-
-
-def _squashed(value: Tensor) -> Tensor:
-    """Logarithmic far from zero, for statistics without a bound."""
-    return value.sign() * value.abs().log1p()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from causalmmm.engine.batches.batch import Batch
-from causalmmm.engine.nn.model import CausalModel
+from causalmmm.engine.nn.model import CausalModel, Losses
 from causalmmm.engine.nn.posterior import effect_noise
 from causalmmm.engine.spec.config import TrainConfig
 from causalmmm.engine.training.adamw import AdamW
@@ -62,6 +62,19 @@ class Inputs:
             kl_weight=torch.full((), kl_weight, device=device),
             weight=torch.full((), weight, device=device),
         )
+
+    def losses(self, model: CausalModel, stores: int) -> Losses:
+        """The model's losses on the batch; ``stores`` as in ``CausalModel``."""
+        losses: Losses = model(
+            self.batch,
+            temperature=self.temperature,
+            seed=self.seed,
+            noise=self.noise,
+            kl_weight=self.kl_weight,
+            stores=stores,
+            store_log_bf=self.store_log_bf,
+        )
+        return losses
 
     def tensors(self) -> Iterator[Tensor]:
         for holder in (self.batch, self):
@@ -195,15 +208,7 @@ class Updates:
         )
 
     def _run(self, inputs: Inputs) -> Tensor:
-        loss = self.model(
-            inputs.batch,
-            temperature=inputs.temperature,
-            seed=inputs.seed,
-            noise=inputs.noise,
-            kl_weight=inputs.kl_weight,
-            stores=self.stores,
-            store_log_bf=inputs.store_log_bf,
-        )
+        loss = inputs.losses(self.model, self.stores)
         self.optimiser.zero_grad()
         total = loss.total * inputs.weight
         total.backward()

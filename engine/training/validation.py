@@ -87,17 +87,8 @@ class Validation:
         return self.ranks.sum(total).item() / len(self.stores)
 
     def _run(self, inputs: Inputs) -> Tensor:
-        loss = self.model(
-            inputs.batch,
-            temperature=inputs.temperature,
-            seed=inputs.seed,
-            noise=inputs.noise,
-            kl_weight=inputs.kl_weight,
-            stores=self.training_stores,
-            store_log_bf=inputs.store_log_bf,
-        )
-        result: Tensor = loss.total.double() * inputs.weight
-        return result
+        losses = inputs.losses(self.model, self.training_stores)
+        return losses.total.double() * inputs.weight
 
     def _batches(self) -> Iterator[Batch]:
         rng, config = np.random.default_rng((self.seed, 3)), self.config

@@ -19,7 +19,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from causalmmm.decisions.in_order import MOST_THREADS, in_order
-from causalmmm.decisions.period import Period, last_year, store_means, tail_of, usual_amounts
+from causalmmm.decisions.period import (
+    Period,
+    last_year,
+    recent_steps,
+    store_means,
+    tail_of,
+    usual_amounts,
+)
 from causalmmm.decisions.tables import Returns, joined_returns
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.extras import package_version
@@ -249,7 +256,7 @@ class _Gathering:
 
     def ask_decisions(self) -> None:
         """Returns, paths, the plan beside last year, experiments beside the model's answer."""
-        recent = self.panel.tail(int(self.model.window))  # what the model reads
+        recent = recent_steps(self.panel, int(self.model.window))
         found = joined_returns(self.returns, recent, Period.of(recent, None, None))
         self.frames |= {"roi": found.total, "roi_stores": found.stores, "paths": found.paths}
         if self.plan is not None:

@@ -210,26 +210,20 @@ class OnnxModel:
         self, panel: Any, *, start: str | None = None, end: str | None = None, by: By = "store"
     ) -> pd.DataFrame:
         """What the spend of a period brought, path by path; see ``CausalMMM.paths``."""
-        from causalmmm.decisions.period import read_period
         from causalmmm.decisions.tables import paths_table
 
-        self._check_draws("paths")
-        panel = self.panel(panel)
-        read, period = read_period(panel, self.window, start, end)
-        return paths_table(*self._effects(panel, period, by), read)
+        names, found, read, _ = self._effects("paths", panel, start, end, by)
+        return paths_table(names, found, read)
 
     def roi(
         self, panel: Any, *, start: str | None = None, end: str | None = None, by: By = "store"
     ) -> pd.DataFrame:
         """Return on the spend of a period; see ``CausalMMM.roi``."""
-        from causalmmm.decisions.period import groups_of, read_period
+        from causalmmm.decisions.period import groups_of
         from causalmmm.decisions.tables import roi_table, spent
 
-        self._check_draws("roi")
-        panel = self.panel(panel)
-        read, period = read_period(panel, self.window, start, end)
-        names, found = self._effects(panel, period, by)
-        _, group = groups_of(panel, by)
+        names, found, read, period = self._effects("roi", panel, start, end, by)
+        _, group = groups_of(read, by)
         return roi_table(names, found, read, *spent(read, period, group, len(names)))
 
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> Arrays:
@@ -248,15 +242,22 @@ class OnnxModel:
                 "Fit with regime='regression' and export again, or ask the model itself.",
             )
 
-    def _effects(self, panel: Panel, period: Period, by: By) -> tuple[list[str], GroupEffects]:
-        from causalmmm.decisions.period import tail_of
+    def _effects(
+        self, question: str, panel: Any, start: str | None, end: str | None, by: By
+    ) -> tuple[list[str], GroupEffects, Panel, Period]:
+        """Names of groups, effects of their spend, and the steps and period that they are of."""
+        from causalmmm.decisions.period import read_period, tail_of
         from causalmmm.runtime.feeds import dates_ahead
         from causalmmm.runtime.returns import RETURNS, effects_of
 
+        self._check_draws(question)
+        panel = self.panel(panel)
+        read, period = read_period(panel, self.window, start, end)
         tail = tail_of(panel)
         self._check_dates(dates_ahead(panel, np.arange(panel.n_stores), tail))
         size, outputs = self._at_once(panel, tail), tuple(RETURNS.values())
-        return effects_of(panel, self._answers(panel, outputs, size, steps=tail, period=period), by)
+        answers = self._answers(panel, outputs, size, steps=tail, period=period)
+        return *effects_of(panel, answers, by), read, period
 
     def _at_once(self, panel: Panel, steps: int) -> int:
         """Stores in a batch whose draws of every channel are held."""
