@@ -24,6 +24,7 @@ from causalmmm.cli.common import (
     of_stores,
     terminal,
 )
+from causalmmm.cli.exported import AnsweringArgument, answering
 from causalmmm.cli.output import (
     TABLES,
     checked_format,
@@ -67,7 +68,7 @@ PlanOption = Annotated[
 
 
 def roi(
-    model: ModelArgument,
+    model: AnsweringArgument,
     store: StoreOption = None,
     start: StartOption = None,
     end: EndOption = None,
@@ -91,13 +92,14 @@ def roi(
     causalmmm roi runs/a --total
     causalmmm roi runs/a --groups regions.csv
     causalmmm roi runs/a --start 2024-01-01 --end 2024-12-30 -o roi.csv
+    causalmmm roi model.onnx --data data.csv --total
     """
     _effects("roi", model, store, start, end, total, groups, data, config, overrides, out,
              format, force, quiet, json)  # fmt: skip
 
 
 def paths(
-    model: ModelArgument,
+    model: AnsweringArgument,
     store: StoreOption = None,
     start: StartOption = None,
     end: EndOption = None,
@@ -119,6 +121,7 @@ def paths(
     \b
     causalmmm paths runs/a --total
     causalmmm paths runs/a --store north -o paths.csv
+    causalmmm paths model.onnx --data data.csv
     """
     _effects("paths", model, store, start, end, total, groups, data, config, overrides, out,
              format, force, quiet, json)  # fmt: skip
@@ -342,7 +345,7 @@ def _effects(
     kind = checked_format(out, format, TABLES, force=force, json=json)
     if total and groups is not None:
         raise typer.BadParameter("pass --total or --groups; not both")
-    fitted, panel, written = model_and_panel(model, data, config, overrides, store, device=None)
+    fitted, panel, written = answering(model, question, data, config, overrides, store, device=None)
     by: Any = "total" if total else _groups(written, groups) or "store"
     with terminal.working(f"asking {counted(panel.n_stores, 'store')}"):
         ask: Any = getattr(fitted, question)

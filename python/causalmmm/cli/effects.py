@@ -21,6 +21,7 @@ from causalmmm.cli.common import (
     model_and_panel,
     terminal,
 )
+from causalmmm.cli.exported import AnsweringArgument, answering
 from causalmmm.cli.output import (
     PICTURES,
     TABLES,
@@ -33,7 +34,7 @@ from causalmmm.findings import counted
 
 
 def decompose(
-    model: ModelArgument,
+    model: AnsweringArgument,
     store: StoreOption = None,
     data: DataOption = None,
     config: ConfigOption = None,
@@ -53,11 +54,12 @@ def decompose(
     \b
     causalmmm decompose runs/a --store 434 -o contributions.csv
     causalmmm decompose runs/a --store 434 -o contributions.png
+    causalmmm decompose model.onnx --data data.csv -o contributions.csv
     """
     terminal.start(quiet=quiet, json=json)
     kind = checked_format(out, format, (*TABLES, *PICTURES), force=force, json=json)
     one_store_for(kind, out, store)
-    fitted, panel, _ = model_and_panel(model, data, config, overrides, store, device=device)
+    fitted, panel, _ = answering(model, "decompose", data, config, overrides, store, device=device)
     with terminal.working(f"decomposing {counted(panel.n_stores, 'store')}"):
         frame = fitted.decompose(panel)
     if kind not in PICTURES:

@@ -60,6 +60,13 @@ def read_header(directory: str | Path) -> dict[str, Any]:
     """The checked content of ``model.json``, without the weights."""
     folder = Path(directory)
     path = folder / HEADER
+    if folder.is_file():
+        raise refuse(
+            "no-such-model",
+            f"'{folder}' is a file, not a model directory.",
+            "Give the directory that save() or 'causalmmm fit' wrote; an exported file answers "
+            "'roi', 'paths', 'decompose', 'score' and 'serve'.",
+        )
     if not folder.is_dir():
         raise refuse("no-such-model", f"There is no directory '{folder}'.", "Check the path.")
     if not path.is_file():

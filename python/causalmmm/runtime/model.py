@@ -92,6 +92,16 @@ class OnnxModel:
 
         return steps_needed(self._config())
 
+    def check_answers(self, question: str) -> None:
+        """Raise ``ModelError`` unless the file answers a question; see :attr:`questions`."""
+        if question not in self.questions:
+            raise refuse(
+                "not-in-this-file",
+                f"'{self.path}' does not answer {question}: that needs joint draws of effects, "
+                "which the files of response regressions have that this version exported.",
+                "Fit with regime='regression' and export again, or ask the model itself.",
+            )
+
     # ---- questions ---------------------------------------------------------------------------
 
     def panel(self, table: Any) -> Panel:
@@ -201,7 +211,7 @@ class OnnxModel:
         regression's file: ``ModelError`` otherwise, as for :meth:`paths` and :meth:`roi`."""
         from causalmmm.runtime.returns import SUMS, contributions_table
 
-        self._check_draws("contributions")
+        self.check_answers("contributions")
         panel = self.panel(panel)
         answers = self._answers(panel, tuple(SUMS.values()), self._at_once(panel, 0), sums=True)
         return contributions_table(panel, answers)
@@ -233,15 +243,6 @@ class OnnxModel:
 
     # ---- batches -----------------------------------------------------------------------------
 
-    def _check_draws(self, question: str) -> None:
-        if question not in self.questions:
-            raise refuse(
-                "not-in-this-file",
-                f"'{self.path}' does not answer {question}: that needs joint draws of effects, "
-                "which the files of response regressions have that this version exported.",
-                "Fit with regime='regression' and export again, or ask the model itself.",
-            )
-
     def _effects(
         self, question: str, panel: Any, start: str | None, end: str | None, by: By
     ) -> tuple[list[str], GroupEffects, Panel, Period]:
@@ -250,7 +251,7 @@ class OnnxModel:
         from causalmmm.runtime.feeds import dates_ahead
         from causalmmm.runtime.returns import RETURNS, effects_of
 
-        self._check_draws(question)
+        self.check_answers(question)
         panel = self.panel(panel)
         read, period = read_period(panel, self.window, start, end)
         tail = tail_of(panel)
