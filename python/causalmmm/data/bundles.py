@@ -20,17 +20,11 @@ OpenFile = Callable[[Path, str, bytes | None], Source]  # path, its name in mess
 
 def open_folder(folder: Path, suffixes: tuple[str, ...], open_file: OpenFile) -> Source:
     """The rows of all tables that lie directly in a folder, in the order of their names."""
-    tables, others = tables_in(folder, suffixes)
-    _check_number(str(folder), len(tables), suffixes)
-    return _stacked(((p.name, open_file(p, str(p), None)) for p in tables), others)
-
-
-def tables_in(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[Path], list[str]]:
-    """The tables that lie directly in a folder, in the order of their names, and the names of what
-    else does."""
     files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith((".", "_")))
     tables = [path for path in files if path.name.lower().endswith(suffixes)]
-    return tables, [path.name for path in files if path not in set(tables)]
+    _check_number(str(folder), len(tables), suffixes)
+    others = [path.name for path in files if path not in set(tables)]
+    return _stacked(((p.name, open_file(p, str(p), None)) for p in tables), others)
 
 
 def open_zip(path: Path, suffixes: tuple[str, ...], open_file: OpenFile) -> Source:
@@ -78,9 +72,16 @@ def _check_number(name: str, number: int, suffixes: tuple[str, ...]) -> None:
 def _stacked(opened: Iterable[tuple[str, Source]], others: list[str]) -> Source:
     """One table of several with the same columns; a finding says which files it consists of."""
     tables = list(opened)
-    first = tables[0][1]
-    check_same_columns([(name, table.names) for name, table in tables])
-    notices = bundle_notices([name for name, _ in tables], others)
+    first_name, first = tables[0]
+    wrong = [_other_columns(name, t, first_name, first) for name, t in tables]
+    if any(wrong):
+        raise PanelError([finding for finding in wrong if finding is not None])
+    names = [name for name, _ in tables]
+    told = f"{counted(len(tables), 'file')} read as one table: {first_few(names)}."
+    notices = [Finding("notice", "several-files", told)] if len(tables) > 1 else []
+    if others:
+        told = f"Not read, because they are no tables: {first_few(others)}."
+        notices.append(Finding("notice", "other-files", told))
     notices += dict.fromkeys(found for _, table in tables for found in table.notices)
 
     def fetch(name: str, rows: int | None) -> pd.Series[Any]:
@@ -95,36 +96,15 @@ def _stacked(opened: Iterable[tuple[str, Source]], others: list[str]) -> Source:
     return Source(first.names, sum(table.rows for _, table in tables), fetch, notices)
 
 
-def bundle_notices(names: list[str], others: list[str]) -> list[Finding]:
-    """Of which files a table consists, and which ``others`` lie beside them."""
-    notices = []
-    if len(names) > 1:
-        told = f"{counted(len(names), 'file')} read as one table: {first_few(names)}."
-        notices.append(Finding("notice", "several-files", told))
-    if others:
-        told = f"Not read, because they are no tables: {first_few(others)}."
-        notices.append(Finding("notice", "other-files", told))
-    return notices
-
-
-def check_same_columns(files: list[tuple[str, list[str]]]) -> None:
-    """Raise ``PanelError`` naming every file whose columns are not those of the first."""
-    wrong = [_other_columns(name, columns, *files[0]) for name, columns in files]
-    if any(wrong):
-        raise PanelError([finding for finding in wrong if finding is not None])
-
-
-def _other_columns(
-    name: str, columns: list[str], first_name: str, first: list[str]
-) -> Finding | None:
-    lacking = [column for column in first if column not in columns]
-    further = [column for column in columns if column not in first]
+def _other_columns(name: str, table: Source, first_name: str, first: Source) -> Finding | None:
+    lacking = [column for column in first.names if column not in table.names]
+    further = [column for column in table.names if column not in first.names]
     if not lacking and not further:
         return None
     what = " and ".join(
-        f"{verb} {first_few(differing, 4)}"
-        for verb, differing in (("lacks", lacking), ("has", further))
-        if differing
+        f"{verb} {first_few(columns, 4)}"
+        for verb, columns in (("lacks", lacking), ("has", further))
+        if columns
     )
     message = f"'{name}' has other columns than '{first_name}': it {what}."
     remedy = "Give all files the same columns, or move those of another table elsewhere."

@@ -113,7 +113,7 @@ def _read_stores(series: pd.Series[Any], column: str) -> Keys:
     codes = np.append(np.where(stripped == "", -1, np.arange(len(names), dtype=np.int32)), -1)[
         codes
     ]
-    order = name_order(names)
+    order = _name_order(names)
     rank = np.full(len(names) + 1, -1, np.int32)
     rank[order] = np.arange(len(names), dtype=np.int32)
     keys = Keys(names[order], rank[codes], np.empty(0, "M8[D]"))
@@ -194,7 +194,7 @@ def _add_row_error(
     )
 
 
-def name_order(names: NDArray[np.str_]) -> NDArray[np.int64]:
+def _name_order(names: NDArray[np.str_]) -> NDArray[np.int64]:
     """Order of the names: alphabetical, or by value if every name is an integer."""
     if len(names) and np.char.isdecimal(names).all():
         plain = np.char.lstrip(names, "0")

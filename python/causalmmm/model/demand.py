@@ -6,12 +6,13 @@ refused would fail. They grow with the square or the cube of the number of serie
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from causalmmm.data.on_disk import host_memory, size_text
 from causalmmm.data.panel import Panel
 from causalmmm.engine.spec.config import ModelConfig, TrainConfig
 from causalmmm.findings import PanelError, refusal
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from causalmmm.model.estimator import CausalMMM
 
 _VALUES_PER_UPDATE = 100_000  # as ``engine.training.schedule`` chooses batches
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def memory_needed(panel: Panel, regime: str, config: ModelConfig, training: TrainConfig) -> int:
@@ -47,14 +49,19 @@ def least_memory(model: CausalMMM, panel: Panel) -> str:
     """What ``check_memory`` will compare with the memory there is, as text such as "12.3 MB"."""
     regime, _ = chosen_regime(model.regime, model.structure, panel)
     config, training = model.model_config(panel.n_stores), model.train_config()
-    return size_text(memory_needed(panel, regime, config, training))
+    return _size(memory_needed(panel, regime, config, training))
 
 
 def memory_available(device: torch.device) -> int:
     """Bytes that a fit may take on this machine or GPU now."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return host_memory()
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):  # with what caches would give back
+            free = 1024 * int(line.split()[1])
+    limit = _CGROUP.read_text().strip() if _CGROUP.is_file() else "max"
+    return free if limit == "max" else min(free, int(limit))
 
 
 def check_memory(
@@ -68,9 +75,17 @@ def check_memory(
     if needed > available:
         raise refusal(
             "too-many-series",
-            f"A fit of {len(panel.nodes)} series needs at least {size_text(needed)} of memory, and "
-            f"this machine has {size_text(available)}.",
+            f"A fit of {len(panel.nodes)} series needs at least {_size(needed)} of memory, and "
+            f"this machine has {_size(available)}.",
             "Combine channels, give fewer decays and delays, take structure='evidence', or fewer "
             "prototypes (memory grows with the third power of the number of series).",
             kind=PanelError,
         )
+
+
+def _size(number: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} PB"
