@@ -24,6 +24,9 @@ Days = NDArray[np.datetime64]
 WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 _WEEKDAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
+# Steps ahead where nothing else is said: four weeks of days, a quarter of weeks or months.
+USUAL_HORIZON = {"D": 28, "W": 13, "M": 3}
+
 # 1970-01-01 was a Thursday.
 _EPOCH_WEEKDAY = 3
 

@@ -15,6 +15,7 @@ import pandas as pd
 
 from causalmmm.data.fingerprint import fingerprint
 from causalmmm.data.panel import Panel
+from causalmmm.dates import USUAL_HORIZON
 from causalmmm.evaluation.forecasts import held_out
 from causalmmm.evaluation.trials import TRIALS, Ask, Measure, NotRun, Trial
 from causalmmm.findings import closest, counted, first_few
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from causalmmm.model.fitted import FittedModel
 
 COLUMNS = ["test", "measure", "value", "at_least", "at_most", "passed", "meaning"]
-HORIZON = {"D": 28, "W": 13, "M": 3}
 
 
 def to_stderr(line: str) -> None:
@@ -42,7 +42,7 @@ def trust(
 ) -> pd.DataFrame:
     """Rows test, measure, value, at_least, at_most, passed, meaning; see ``CausalMMM.trust``."""
     names = _known_tests(tests)
-    usual = held_out(model, panel) or HORIZON[panel.freq[0]]
+    usual = held_out(model, panel) or USUAL_HORIZON[panel.freq[0]]
     steps = usual if horizon is None else horizon
     if steps < 1 or origins < 1:
         raise ValueError(f"horizon and origins are at least 1, got {steps} and {origins}")

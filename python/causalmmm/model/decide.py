@@ -132,7 +132,7 @@ class Decisions(Predictor):
     ) -> Budget:
         """The spend by store, channel and step after the history that brings the most.
 
-        horizon   steps to plan; default: the plan's, or the model's ``horizon``.
+        horizon   steps to plan; default: the plan's, or the model's ``horizon_``.
         budget    money for all stores, channels and steps; default: what the current plan spends.
         plan      the current plan, as ``predict`` takes it; default: each store goes on with each
                   channel's mean of the last year.
@@ -311,7 +311,7 @@ class Decisions(Predictor):
         """The panel, the current plan and its money, and the bounds of a budget."""
         known = self._known(panel)
         future = None if plan is None else self._checked_plan(plan, known, controls=False)
-        steps = steps_of(horizon, future, self.horizon)
+        steps = steps_of(horizon, future, self.horizon_)
         if bounds is None or isinstance(bounds, Mapping):
             limits = channel_bounds(bounds or {}, known)
         else:

@@ -57,7 +57,8 @@ class CausalMMM(Keeping):
                 do: what they do in that step cannot be told from the demand, so their effect begins
                 one step later, and contributions leave out what came before.
     holidays    country code of a public-holiday calendar for the baseline, or None.
-    horizon     steps that ``predict`` forecasts by default.
+    horizon     steps that ``predict`` and ``optimize`` look ahead where they are told no number;
+                by default 28 days, 13 weeks or 3 months (``horizon_`` after ``fit``).
     draws       futures drawn per store for forecasts.
     seed, device   the same seed on the same device gives the same bits; device "auto" takes a GPU.
     deterministic  fit with one thread of a CPU, so that the number of threads changes no bit.
@@ -76,7 +77,7 @@ class CausalMMM(Keeping):
     def __init__(
         self,
         *,
-        horizon: int = 28,
+        horizon: int | None = None,
         prior: float = ModelConfig.prior,
         edge_prior: Mapping[Pair, float] | None = None,
         forbidden: Sequence[Pair] = (),

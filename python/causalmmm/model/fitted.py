@@ -29,7 +29,6 @@ class FittedModel(Protocol):
     ``source_`` where the command line read the panel.
     """
 
-    horizon: int
     draws: int
     seed: int
     window: int
@@ -47,6 +46,9 @@ class FittedModel(Protocol):
     warnings_: list[str]
     source_: dict[str, Any] | None
     device_: torch.device
+
+    @property
+    def horizon_(self) -> int: ...
 
     def get_params(self, deep: bool = True) -> dict[str, Any]: ...
 

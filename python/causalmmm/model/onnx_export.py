@@ -116,7 +116,7 @@ def facts(model: FittedModel, draws: int, max_horizon: int) -> dict[str, Any]:
         "dates": known_dates(model.calendar_),
         "window": int(model.window),
         "config": dataclasses.asdict(model.config_),
-        "horizon": min(model.horizon, max_horizon),
+        "horizon": min(model.horizon_, max_horizon),
         "max_horizon": max_horizon,
         "draws": draws,
         "seed": model.seed,

@@ -18,7 +18,7 @@ from causalmmm.findings import ConfigError, Finding
 # Those that neither part of ``engine.spec.config`` has.
 _OWN: dict[str, Any] = {
     "regime": typing.Literal["auto", "amortised", "regression"],
-    "horizon": int,
+    "horizon": int | None,
     "edge_prior": Mapping[tuple[str, str], float] | None,
     "forbidden": Sequence[tuple[str, str]],
     "required": Sequence[tuple[str, str]],
@@ -55,8 +55,9 @@ def check_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
             names = typing.get_type_hints(part)
             part(**{name: value for name, value in settled.items() if name in names})
         for name in ("horizon", "draws"):
-            if checked.get(name, 1) < 1:
-                raise ValueError(f"{name} must be at least 1, got {checked[name]}")
+            number = checked.get(name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
     except ValidationError as error:
         raise ConfigError([_finding(item) for item in error.errors()]) from None
     except (TypeError, ValueError) as error:

@@ -16,6 +16,7 @@ import torch
 from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan, beyond_history, validate_plan
 from causalmmm.data.schema import Schema
+from causalmmm.dates import USUAL_HORIZON
 from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.regression import Regression
@@ -48,7 +49,7 @@ class NotFittedError(RuntimeError):
 class Predictor:
     """The questions part of ``CausalMMM``, with the parameters and fitted attributes it reads."""
 
-    horizon: int
+    horizon: int | None
     draws: int
     seed: int
     window: int
@@ -68,6 +69,12 @@ class Predictor:
     control_names_: list[str]
     panel_: Panel | None  # of a loaded model: none
     _held: Held | None = None
+
+    @property
+    def horizon_(self) -> int:
+        """Steps ahead where a question names no other number: ``horizon``, or what is usual for the
+        frequency of the fit."""
+        return USUAL_HORIZON[self.calendar_.freq[0]] if self.horizon is None else self.horizon
 
     def graphs(self, panel: PanelLike | None = None, *, threshold: float = 0.0) -> pd.DataFrame:
         """Posterior graphs: store, source, target, probability, effect, lower, upper.
@@ -114,7 +121,7 @@ class Predictor:
 
         panel    histories to continue (the training panel by default); carry-over, seasonality and
                  the graph are read from them.
-        horizon  steps ahead; by default the plan's length, or the model's ``horizon``.
+        horizon  steps ahead; by default the plan's length, or the model's ``horizon_``.
         plan     future spend and controls, a frame with one row per store and date that continues
                  each history; planned series are taken as given, the others are forecast. Controls
                  without a plan go back to their mean as fast as they used to, and intervals allow
@@ -141,7 +148,7 @@ class Predictor:
                 "is no plan with them: they are expected to go back to their mean",
                 stacklevel=2,
             )
-        steps = steps_of(horizon, future_plan, self.horizon)
+        steps = steps_of(horizon, future_plan, self.horizon_)
         windows = self._windows(panel.data, ahead=steps)
         return forecast_table(
             self._answers(windows, panel, fleet=fleet),

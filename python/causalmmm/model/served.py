@@ -40,7 +40,7 @@ class ServedModel:
         self.schema: dict[str, Any] = self.model.schema_.model_dump()
         self.nodes: list[str] = list(self.model.nodes_)
         self.freq: str = self.model.calendar_.freq
-        self.horizon = self.model.horizon
+        self.horizon = self.model.horizon_
         self.max_horizon = max(self.horizon, _MOST_STEPS[self.freq[0]])
 
     @property

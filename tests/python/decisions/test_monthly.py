@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from causalmmm import CausalMMM, Panel, Schema
+from causalmmm import CausalMMM, Panel, Schema, load
 from causalmmm.decisions.period import TAIL
 
 STORES, MONTHS, KEPT, EFFECT = 6, 48, 0.4, {"tv": 3.0, "web": 1.0}
@@ -30,12 +33,22 @@ def fit() -> Fit:
         rows.append(pd.DataFrame({"shop": f"s{store}", "month": dates, **spend, "sales": sales}))
     schema = Schema(store="shop", date="month", target="sales", channels=list(EFFECT))
     panel = Panel.from_frame(pd.concat(rows), schema)
-    return CausalMMM(seed=0, horizon=3).fit(panel, progress=False), panel
+    return CausalMMM(seed=0).fit(panel, progress=False), panel
 
 
 def test_months_are_answered_for_by_the_regression(fit: Fit) -> None:
     model, panel = fit
     assert (panel.freq, model.regime_, TAIL["M"]) == ("MS", "regression", 3)
+
+
+def test_a_quarter_is_looked_ahead_unless_another_horizon_is_set(fit: Fit, tmp_path: Path) -> None:
+    model, panel = fit
+    loaded = load(model.save(tmp_path / "run"))
+    assert (model.horizon, model.horizon_, loaded.horizon_) == (None, 3, 3)
+    longer = copy.copy(model).set_params(horizon=7)
+    assert (
+        longer.predict(panel)["date"].nunique() == load(longer.save(tmp_path / "7")).horizon_ == 7
+    )
 
 
 def test_returns_are_near_the_truth(fit: Fit) -> None:

@@ -47,6 +47,7 @@ def test_a_model_of_format_1_has_todays_settings_and_is_saved_in_todays_format(
     model: CausalMMM, tmp_path: Path
 ) -> None:
     assert (model.ar_lags, model.target_share) == (3, 0.3)
+    assert model.horizon == model.horizon_ == 3
     header = json.loads((model.save(tmp_path / "again") / "model.json").read_text())
     assert header["format"] == 3
     assert header["config"]["ar_lags"] == 3
