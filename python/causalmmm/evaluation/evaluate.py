@@ -51,7 +51,7 @@ def evaluate(
     chosen = _chosen(tests, truth)
     if plan not in PLANS:
         raise ValueError(f"plan is one of {PLANS}, got {plan!r}")
-    usual = held_out(model, panel) or int(model.get_params()["horizon"])
+    usual = held_out(model, panel) or model.horizon_
     steps = usual if horizon is None else horizon
     if steps < 1 or origins < 1:
         raise ValueError(f"horizon and origins are at least 1, got {steps} and {origins}")
