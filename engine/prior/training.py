@@ -46,8 +46,8 @@ class PretrainConfig:
     laws_at_once   per update, with equally many series.
     """
 
-    laws: int = 12_000
-    epochs: int = 5
+    laws: int = 30_000
+    epochs: int = 4
     width: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 0.02

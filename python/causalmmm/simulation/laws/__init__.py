@@ -35,19 +35,19 @@ Family = Callable[[np.random.Generator, int], LawDraw]
 # a prior from failing on panels unlike the simulator's.
 TRAINING: dict[str, tuple[Family, float]] = {
     "daily": (daily, 0.21),
-    "weekly": (weekly, 0.21),
+    "weekly": (weekly, 0.20),
     "monthly": (monthly, 0.03),
     "wide": (wide, 0.05),
-    "autoregression": (autoregression, 0.16),
-    "imperfect": (imperfect, 0.12),
+    "autoregression": (autoregression, 0.15),
+    "imperfect": (imperfect, 0.105),
     "simultaneous": (simultaneous, 0.05),
     "curved": (curved, 0.05),
     "flows": (flows, 0.05),
     "coupled-maps": (coupled_maps, 0.02),
     "relaxation": (relaxation, 0.02),
     "common-causes": (common_causes, 0.02),
-    "random-walks": (random_walks, 0.005),
-    "independent": (independent, 0.005),
+    "random-walks": (random_walks, 0.02),
+    "independent": (independent, 0.025),
 }
 HELD_OUT: dict[str, Family] = {
     "logistic": logistic,
