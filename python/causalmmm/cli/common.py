@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from causalmmm.config.configuration import Config, DataConfig
     from causalmmm.data.panel import Panel
     from causalmmm.data.readers import Readable
+    from causalmmm.data.schema import Schema
     from causalmmm.model.estimator import CausalMMM
 
 REFUSED = 2
@@ -308,6 +309,17 @@ def of_stores(
     return some, None if plan is None else plan_of_stores(plan, panel, some.stores.tolist())
 
 
+def passed_panel(
+    schema: Schema, config: Path | None, overrides: Sequence[str] | None, data: Path | None
+) -> tuple[Panel, DataConfig]:
+    """The panel that was passed, by ``schema`` where the configuration has none, and
+    its settings."""
+    read, _ = read_config(config, overrides, data)
+    if read.schema is None:
+        read = replace(read, schema=schema)
+    return read_panel(read), read.data
+
+
 def panel_of(
     model: CausalMMM, config: Path | None, overrides: Sequence[str] | None, data: Path | None
 ) -> tuple[Panel, DataConfig]:
@@ -315,10 +327,7 @@ def panel_of(
     if any(override.strip().startswith("model.") for override in overrides or ()):
         raise typer.BadParameter("--set model.* belongs to 'fit': a fitted model keeps its own")
     if config is not None or data is not None:
-        read, _ = read_config(config, overrides, data)
-        if read.schema is None:
-            read = replace(read, schema=model.schema_)
-        return read_panel(read), read.data
+        return passed_panel(model.schema_, config, overrides, data)
     source = model.source_
     if source is None:
         raise typer.BadParameter("no data path is stored with this model; pass --data or -c")

@@ -6,13 +6,12 @@ Only questions that both answer, in the same tables; which they are stands in th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from causalmmm.cli.common import model_and_panel, read_config, read_panel, terminal
+from causalmmm.cli.common import model_and_panel, passed_panel, terminal
 from causalmmm.extras import needing
 
 if TYPE_CHECKING:
@@ -52,10 +51,7 @@ def answering(
     file.check_answers(question)
     if config is None and data is None:
         raise typer.BadParameter("an exported file names no data: pass --data or -c")
-    read, _ = read_config(config, overrides, data)
-    if read.schema is None:
-        from causalmmm.data.schema import Schema
+    from causalmmm.data.schema import Schema
 
-        read = replace(read, schema=Schema.check(file.schema))
-    panel = read_panel(read)
-    return file, panel.select(store) if store else panel, read.data
+    panel, read = passed_panel(Schema.check(file.schema), config, overrides, data)
+    return file, panel.select(store) if store else panel, read

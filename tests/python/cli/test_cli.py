@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -17,12 +16,11 @@ import networkx as nx
 import pandas as pd
 import pytest
 import yaml
+from command_line import call, ok, refused
 from malformed import CASES, REFUSED, SCHEMA, Case, good, plan, write
-from typer.testing import CliRunner
 
 import causalmmm
 from causalmmm import Panel, Schema
-from causalmmm.cli import app
 from causalmmm.cli.common import terminal
 from causalmmm.cli.output import table_text
 from causalmmm.engine.training.checkpoint import save_checkpoint
@@ -36,25 +34,6 @@ COMMANDS = (
     "roi", "paths", "optimize", "compare", "export", "score", "info", "demo", "pretrain",
 )  # fmt: skip
 TINY = ["--set", "model.epochs=2", "--set", "model.draws=20", "--device", "cpu"]
-
-
-def call(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-def ok(*arguments: object) -> Any:
-    done = call(*arguments)
-    assert done.exit_code == 0, done.output
-    return done
-
-
-def refused(*arguments: object) -> str:
-    done = call(*arguments)
-    assert done.exit_code == 2, done.output
-    assert done.exception is None or isinstance(done.exception, SystemExit)
-    assert "Traceback" not in done.output
-    # Boxes and line ends of usage errors are not part of what they say.
-    return re.sub(r"[\s│]+", " ", done.stderr)
 
 
 @pytest.fixture(scope="module")

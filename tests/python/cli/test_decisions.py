@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from command_line import call, ok
 
-from causalmmm.cli import app
 from causalmmm.cli.output import readable
 
 WEEKS = 6
-
-
-def call(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-def ok(*arguments: object) -> Any:
-    done = call(*arguments)
-    assert done.exit_code == 0, done.output
-    return done
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
-
-from causalmmm.cli import app
+from command_line import ok, refused
+from rounding import assert_same_table
 
 if TYPE_CHECKING:
     from causalmmm import Panel
@@ -19,31 +18,12 @@ if TYPE_CHECKING:
 pytest.importorskip("onnx", reason="needs the optional extra onnx")
 pytest.importorskip("onnxruntime", reason="needs the optional extra runtime")
 
-# The file's responses are float32, and the remainder of a decomposition is the observed value less
-# a sum of six such parts: eight roundings.
-ROUNDED = 8 * 2.0**-24
 WITHOUT_TORCH = """
 import sys
 from causalmmm.cli import app
 app(sys.argv[1:], standalone_mode=False)
 assert "torch" not in sys.modules
 """
-
-
-def call(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(a) for a in arguments])
-
-
-def ok(*arguments: object) -> Any:
-    done = call(*arguments)
-    assert done.exit_code == 0, done.output
-    return done
-
-
-def refused(*arguments: object) -> str:
-    done = call(*arguments)
-    assert done.exit_code == 2, done.output
-    return " ".join(done.stderr.replace("│", " ").split())
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +50,7 @@ def test_a_file_gives_the_tables_of_its_model(
     ok(command, folder / "model.onnx", "--data", folder / "sim" / "panel.csv", *options,
        "-o", tmp_path / "file.csv", "-q")  # fmt: skip
     ours, theirs = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("model", "file"))
-    assert len(ours)
-    assert list(ours) == list(theirs)
-    for name, column in ours.items():
-        digits = ROUNDED * column.abs().max() if column.dtype.kind == "f" else 0.0
-        pd.testing.assert_series_equal(column, theirs[name], rtol=1e-4, atol=digits)
+    assert_same_table(ours, theirs)
 
 
 def test_a_file_answers_where_torch_is_never_imported(folder: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rounding import assert_same_table
 
 from causalmmm import CausalMMM, Panel
 from causalmmm.simulation import simulate
@@ -24,7 +25,6 @@ from causalmmm.runtime.feeds import feeds
 # Draws are whole numbers of the file as of the model; what is rounded otherwise are sums, and the
 # single precision of responses: a hundredth of what ``export --check`` allows.
 CLOSE = 1e-5
-SINGLE = float(np.finfo(np.float32).eps)
 
 # Controls without a plan are not what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -81,10 +81,7 @@ def test_all_answers_are_the_models(exported: Exported) -> None:
 
 
 def test_returns_and_paths_of_a_period_are_the_models(exported: Exported) -> None:
-    """Draw by draw: intervals, and those of sums over stores, are the same. What is near
-    zero, interactions above all, is a difference of large numbers and no better than their last
-    digits, which are those of responses in single precision: some eight of them, of channels
-    alone, together and through mediators, are added."""
+    """Draw by draw: intervals, and those of sums over stores, are the same."""
     panel, days = exported.panel, exported.panel.dates(exported.panel.stores[0])
     north = dict.fromkeys(panel.stores[:2].tolist(), "north")
     span = {"start": str(days[20])[:10], "end": str(days[60])[:10]}
@@ -92,10 +89,7 @@ def test_returns_and_paths_of_a_period_are_the_models(exported: Exported) -> Non
         for question in ("roi", "paths"):
             models = (exported.model, exported.file)
             ours, theirs = (getattr(model, question)(panel, **asked) for model in models)
-            assert list(ours) == list(theirs)
-            for name, column in ours.items():
-                digits = 8 * SINGLE * column.abs().max() if column.dtype.kind == "f" else 0.0
-                pd.testing.assert_series_equal(column, theirs[name], rtol=1e-4, atol=digits)
+            assert_same_table(ours, theirs)
     total = exported.file.roi(panel, by="total").set_index("channel")
     assert (total["outcome_lower"] < total["outcome"]).all()
     assert not total.equals(exported.file.roi(panel, by="total", **span).set_index("channel"))
