@@ -16,31 +16,33 @@ template <int kVectors>
 constexpr int kRowsAtOnce = kSums / kVectors < kMostRows ? kSums / kVectors : kMostRows;
 
 // A matrix whose rows and columns are this many elements apart.
-struct Strided {
-  const float* data;
+template <class T>
+struct StridedOf {
+  const T* data;
   std::int64_t row, column;
 };
+using Strided = StridedOf<float>;
 
 // c[kRows, kVectors] += a b over `inner`, or = without `add`.
-template <int kRows, int kVectors>
-CAUSALMMM_INLINE void block(const Strided& a, const float* b, std::int64_t b_row, std::int64_t inner,
-                            float* c, std::int64_t c_row, bool add) {
-  Floats sum[kRows][kVectors];
+template <int kRows, int kVectors, class T>
+CAUSALMMM_INLINE void block(const StridedOf<T>& a, const T* b, std::int64_t b_row, std::int64_t inner,
+                            T* c, std::int64_t c_row, bool add) {
+  Vector<T> sum[kRows][kVectors];
 #pragma GCC unroll 12
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
-      sum[i][v] = add ? load(c + i * c_row + v * kWidth, kWidth) : Floats{};
+      sum[i][v] = add ? load_all(c + i * c_row + v * kLanes<T>) : Vector<T>{};
     }
   }
-  const float* left = a.data;
+  const T* left = a.data;
   for (std::int64_t k = 0; k < inner; ++k, left += a.column, b += b_row) {
-    Floats right[kVectors];
+    Vector<T> right[kVectors];
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) right[v] = load(b + v * kWidth, kWidth);
+    for (int v = 0; v < kVectors; ++v) right[v] = load_all(b + v * kLanes<T>);
 #pragma GCC unroll 12
     for (int i = 0; i < kRows; ++i) {
-      const Floats x = splat(left[i * a.row]);
+      const Vector<T> x = left[i * a.row] - Vector<T>{};
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) sum[i][v] += x * right[v];
     }
@@ -48,13 +50,13 @@ CAUSALMMM_INLINE void block(const Strided& a, const float* b, std::int64_t b_row
 #pragma GCC unroll 12
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) store(c + i * c_row + v * kWidth, sum[i][v], kWidth);
+    for (int v = 0; v < kVectors; ++v) store_all(c + i * c_row + v * kLanes<T>, sum[i][v]);
   }
 }
 
-template <int kVectors>
-void column_block(Strided a, std::int64_t rows, const float* b, std::int64_t b_row,
-                  std::int64_t inner, float* c, std::int64_t c_row, bool add) {
+template <int kVectors, class T>
+void column_block(StridedOf<T> a, std::int64_t rows, const T* b, std::int64_t b_row,
+                  std::int64_t inner, T* c, std::int64_t c_row, bool add) {
   constexpr int kRows = kRowsAtOnce<kVectors>;
   for (; rows >= kRows; rows -= kRows) {
     block<kRows, kVectors>(a, b, b_row, inner, c, c_row, add);
@@ -77,27 +79,29 @@ void column_block(Strided a, std::int64_t rows, const float* b, std::int64_t b_r
 }
 
 // c [rows, columns] = a [rows, inner] b [inner, columns], added to c with `add`. Rows of b and c are
-// b_row and c_row elements apart; columns must be a multiple of kWidth.
-[[maybe_unused]] void matmul(const Strided& a, std::int64_t rows, const float* b, std::int64_t b_row,
-                             std::int64_t inner, float* c, std::int64_t c_row, std::int64_t columns,
+// b_row and c_row elements apart; columns must be a multiple of kLanes<T>.
+template <class T>
+[[maybe_unused]] void matmul(const StridedOf<T>& a, std::int64_t rows, const T* b, std::int64_t b_row,
+                             std::int64_t inner, T* c, std::int64_t c_row, std::int64_t columns,
                              bool add) {
   std::int64_t j = 0;
-  for (; j + kVectorsAtOnce * kWidth <= columns; j += kVectorsAtOnce * kWidth) {
+  for (; j + kVectorsAtOnce * kLanes<T> <= columns; j += kVectorsAtOnce * kLanes<T>) {
     column_block<kVectorsAtOnce>(a, rows, b + j, b_row, inner, c + j, c_row, add);
   }
   if constexpr (kVectorsAtOnce > 2) {
-    for (; j + 2 * kWidth <= columns; j += 2 * kWidth) {
+    for (; j + 2 * kLanes<T> <= columns; j += 2 * kLanes<T>) {
       column_block<2>(a, rows, b + j, b_row, inner, c + j, c_row, add);
     }
   }
-  for (; j < columns; j += kWidth) {
+  for (; j < columns; j += kLanes<T>) {
     column_block<1>(a, rows, b + j, b_row, inner, c + j, c_row, add);
   }
 }
 
 // The same for dense b and c.
-[[maybe_unused]] void matmul(const Strided& a, std::int64_t rows, const float* b, std::int64_t inner,
-                             float* c, std::int64_t columns, bool add) {
+template <class T>
+[[maybe_unused]] void matmul(const StridedOf<T>& a, std::int64_t rows, const T* b, std::int64_t inner,
+                             T* c, std::int64_t columns, bool add) {
   matmul(a, rows, b, columns, inner, c, columns, columns, add);
 }
 

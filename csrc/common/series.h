@@ -19,6 +19,8 @@ struct Pieces {
     used += multiple(floats, 16);
     return piece;
   }
+
+  double* take_doubles(std::int64_t doubles) { return reinterpret_cast<double*>(take(2 * doubles)); }
 };
 
 // to [steps, to_row] = from [count, steps] transposed; further columns up to `to_row` are zero

@@ -1,4 +1,5 @@
-// Vectors of CAUSALMMM_WIDTH floats and the few functions on them that the operators need.
+// Vectors of CAUSALMMM_WIDTH floats, or half as many doubles, and the few functions on them that the
+// operators need.
 // Included by one translation unit per instruction set, each compiled with its own flags; all names
 // are therefore local to the unit, and nothing of the standard library that emits code is used.
 #pragma once
@@ -14,6 +15,7 @@ namespace {
 constexpr int kWidth = CAUSALMMM_WIDTH;
 
 typedef float Floats __attribute__((vector_size(4 * CAUSALMMM_WIDTH)));
+typedef double Doubles __attribute__((vector_size(4 * CAUSALMMM_WIDTH)));
 typedef std::int32_t Ints __attribute__((vector_size(4 * CAUSALMMM_WIDTH)));
 typedef std::uint32_t Bits __attribute__((vector_size(4 * CAUSALMMM_WIDTH)));
 typedef std::uint16_t Halves __attribute__((vector_size(2 * CAUSALMMM_WIDTH)));
@@ -23,6 +25,23 @@ typedef std::uint16_t Halves __attribute__((vector_size(2 * CAUSALMMM_WIDTH)));
 #define CAUSALMMM_INLINE_LAMBDA __attribute__((always_inline))
 
 CAUSALMMM_INLINE Floats splat(float v) { return v - Floats{}; }
+
+// Vectors of float or double, for code that is the same for both.
+template <class T> struct VectorOf;
+template <> struct VectorOf<float> { using Type = Floats; };
+template <> struct VectorOf<double> { using Type = Doubles; };
+template <class T> using Vector = typename VectorOf<T>::Type;
+template <class T> constexpr int kLanes = sizeof(Vector<T>) / sizeof(T);
+
+template <class T> CAUSALMMM_INLINE Vector<T> load_all(const T* p) {
+  Vector<T> v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class T> CAUSALMMM_INLINE void store_all(T* p, Vector<T> v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
 
 // --- memory: the first n of kWidth elements, n = kWidth being the fast case ------------------------
 

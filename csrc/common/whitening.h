@@ -8,28 +8,34 @@ namespace {
 
 constexpr std::int64_t kBlock = 16;  // pivots at a time; a multiple of every kWidth
 
+CAUSALMMM_INLINE float square_root(float v) { return __builtin_sqrtf(v); }
+CAUSALMMM_INLINE double square_root(double v) { return __builtin_sqrt(v); }
+
 // [rows, columns] with rows `stride` apart.
-void clear(float* p, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
+template <class T>
+void clear(T* p, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
   for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t c = 0; c < columns; c += kWidth) store(p + r * stride + c, Floats{}, kWidth);
+    for (std::int64_t c = 0; c < columns; c += kLanes<T>) store_all(p + r * stride + c, Vector<T>{});
   }
 }
 
 // to [size, stride] -= factor times row, of `columns`
-CAUSALMMM_INLINE void subtract(float* to, float factor, const float* row, std::int64_t columns) {
-  const Floats f = splat(factor);
-  for (std::int64_t c = 0; c < columns; c += kWidth) {
-    store(to + c, load(to + c, kWidth) - f * load(row + c, kWidth), kWidth);
+template <class T>
+CAUSALMMM_INLINE void subtract(T* to, T factor, const T* row, std::int64_t columns) {
+  const Vector<T> f = factor - Vector<T>{};
+  for (std::int64_t c = 0; c < columns; c += kLanes<T>) {
+    store_all(to + c, load_all(to + c) - f * load_all(row + c));
   }
 }
 
 // Eliminates one block of `count` pivots: a and w point at its corner in A and W.
-void eliminate_block(float* a, float* w, std::int64_t count, std::int64_t stride) {
-  float column[kBlock];
+template <class T>
+void eliminate_block(T* a, T* w, std::int64_t count, std::int64_t stride) {
+  T column[kBlock];
   for (std::int64_t k = 0; k < count; ++k) {
-    const float inverse = 1.0f / __builtin_sqrtf(a[k * stride + k]);
+    const T inverse = T{1} / square_root(a[k * stride + k]);
     for (std::int64_t i = 0; i < kBlock; ++i) {
-      column[i] = i > k && i < count ? a[i * stride + k] * inverse : 0.0f;
+      column[i] = i > k && i < count ? a[i * stride + k] * inverse : T{};
     }
     for (std::int64_t c = 0; c < kBlock; ++c) w[k * stride + c] *= inverse;
     for (std::int64_t i = k + 1; i < count; ++i) {
@@ -39,28 +45,29 @@ void eliminate_block(float* a, float* w, std::int64_t count, std::int64_t stride
   }
 }
 
-// Floats of scratch memory that `whiten` needs.
+// Numbers of scratch memory that `whiten` needs.
 inline std::int64_t whitening_scratch(std::int64_t stride) { return (3 * kBlock + kBlock) * stride; }
 
 // W [size, stride], lower triangular, with W A W' = I, from the lower triangle of A [size, stride],
 // which is overwritten. The stride is a multiple of kBlock and at least `size`; W is zero beyond its
 // triangle. Where A is not positive definite, W holds values that are not numbers.
-void whiten(float* a, float* w, std::int64_t size, std::int64_t stride, float* scratch) {
-  float* copy = scratch;                     // [kBlock, stride]
-  float* across = copy + kBlock * stride;    // [kBlock, stride], minus the panel, transposed
-  float* panel = across + kBlock * stride;   // [stride, kBlock], L below the block
-  float* corner = panel + kBlock * stride;   // [kBlock, kBlock], the block's W', transposed
+template <class T>
+void whiten(T* a, T* w, std::int64_t size, std::int64_t stride, T* scratch) {
+  T* copy = scratch;                     // [kBlock, stride]
+  T* across = copy + kBlock * stride;    // [kBlock, stride], minus the panel, transposed
+  T* panel = across + kBlock * stride;   // [stride, kBlock], L below the block
+  T* corner = panel + kBlock * stride;   // [kBlock, kBlock], the block's W', transposed
   clear(w, size, stride, stride);
-  for (std::int64_t i = 0; i < size; ++i) w[i * stride + i] = 1.0f;
+  for (std::int64_t i = 0; i < size; ++i) w[i * stride + i] = T{1};
   for (std::int64_t begin = 0; begin < size; begin += kBlock) {
     const std::int64_t count = size - begin < kBlock ? size - begin : kBlock;
     const std::int64_t end = begin + count, rest = size - end;
-    float* rows = w + begin * stride;
+    T* rows = w + begin * stride;
     eliminate_block(a + begin * stride + begin, rows + begin, count, stride);
     if (begin) {  // what earlier pivots left in these rows of W, times the block's own W
       for (std::int64_t k = 0; k < count; ++k) {
-        for (std::int64_t c = 0; c < begin; c += kWidth) {
-          store(copy + k * stride + c, load(rows + k * stride + c, kWidth), kWidth);
+        for (std::int64_t c = 0; c < begin; c += kLanes<T>) {
+          store_all(copy + k * stride + c, load_all(rows + k * stride + c));
         }
       }
       matmul({rows + begin, stride, 1}, count, copy, stride, count, rows, stride, begin, false);
@@ -68,17 +75,17 @@ void whiten(float* a, float* w, std::int64_t size, std::int64_t stride, float* s
     if (!rest) break;
     for (std::int64_t k = 0; k < count; ++k) {
       for (std::int64_t c = 0; c < kBlock; ++c) {
-        corner[k * kBlock + c] = c < count ? rows[c * stride + begin + k] : 0.0f;
+        corner[k * kBlock + c] = c < count ? rows[c * stride + begin + k] : T{};
       }
-      for (std::int64_t c = 0; c < end; c += kWidth) {
-        store(copy + k * stride + c, -load(rows + k * stride + c, kWidth), kWidth);
+      for (std::int64_t c = 0; c < end; c += kLanes<T>) {
+        store_all(copy + k * stride + c, -load_all(rows + k * stride + c));
       }
     }
     matmul({a + end * stride + begin, stride, 1}, rest, corner, kBlock, count, panel, kBlock, kBlock,
            false);
     for (std::int64_t k = 0; k < count; ++k) {
       for (std::int64_t i = 0; i < stride - end; ++i) {
-        across[k * stride + i] = i < rest ? -panel[i * kBlock + k] : 0.0f;
+        across[k * stride + i] = i < rest ? -panel[i * kBlock + k] : T{};
       }
     }
     for (std::int64_t c = 0; c < rest; c += kBlock) {  // of A only what is on or below the diagonal

@@ -1,6 +1,8 @@
-// Closed-form evidence for edges, store by store: window statistics, response statistics, mean field.
-// Public to the binding; no torch, no Python. All arrays are dense float32 in row-major order; the
-// sender's axis comes before the receiver's. The formulas are those of engine/evidence.
+// Closed-form evidence for edges, store by store: window statistics, response statistics, mean field,
+// and regressions whose prior variances are chosen by evidence. Public to the binding; no torch, no
+// Python. All arrays are dense in row-major order, float32 where a problem does not say otherwise; the
+// sender's axis comes before the receiver's there. The formulas are those of engine/evidence, and of
+// engine/prior/responses.py.
 #pragma once
 
 #include <cstdint>
@@ -55,13 +57,52 @@ struct MeanFieldProblem {
   float *factor = nullptr, *post_mean = nullptr;  // [B, N, N]
 };
 
+// Bounds of the fixed-point updates of prior variances and noise.
+struct RelevanceRules {
+  double least_variance, most_variance, least_noise, least_gamma;
+  std::int64_t rounds;
+};
+
+// Every receiver on lags 1 .. L of all series, M = N L: engine/evidence/ard.py. Float64, receiver first.
+struct LagRelevanceProblem {
+  std::int64_t stores = 0, nodes = 0, steps = 0, lags = 0;
+  RelevanceRules rules{};
+  double ar_variance = 0.0;          // of an autoregressive coefficient, beside that of all, at first
+  double most_precision_ratio = 0.0; // information of the data on a coefficient over its prior's
+  const double* series = nullptr;    // [B, N, T]
+  const double *used = nullptr, *outcome = nullptr;  // [B, N, T - L], 0 or 1; zero where not used
+  const double* freedom = nullptr;   // [B, N]
+  double* variance = nullptr;        // [B, N, M], lag 1 first within each series
+  double* noise = nullptr;           // [B, N]
+  double *factor = nullptr, *z_score = nullptr;  // [B, N, N]: receiver, sender
+};
+
+// R regressions, each of one receiver on D responses of every series and its own lags 1 .. P, with
+// M = N D + P columns: engine/prior/responses.py. Float64.
+struct BankRelevanceProblem {
+  std::int64_t stores = 0, regressions = 0, nodes = 0, components = 0, steps = 0, ar_lags = 0;
+  RelevanceRules rules{};
+  double calendar_share = 0.0;          // of the degrees of freedom
+  const double* bank = nullptr;         // [B, T, N, D]
+  const double* received = nullptr;     // [B, N, T]
+  const double* used = nullptr;         // [B, N, T - P], 0 or 1
+  const std::int64_t* receivers = nullptr;  // [R]
+  const std::uint8_t* now = nullptr;    // [R, N], 1 where the sender's present row acts, not the last
+  double *factor = nullptr, *share = nullptr, *z_score = nullptr;  // [B, R, N]
+  double* weight = nullptr;             // [B, R, M], of columns and outcomes as they are
+};
+
 // What is wrong with the sizes; null where nothing is.
 const char* check(const WindowProblem& p);
 const char* check(const ResponseTermsProblem& p);
 const char* check(const MeanFieldProblem& p);
+const char* check(const LagRelevanceProblem& p);
+const char* check(const BankRelevanceProblem& p);
 
 void window_statistics_cpu(const WindowProblem& p, int threads, CpuLevel level);
 void response_terms_cpu(const ResponseTermsProblem& p, int threads, CpuLevel level);
 void mean_field_cpu(const MeanFieldProblem& p, int threads, CpuLevel level);
+void lag_relevance_cpu(const LagRelevanceProblem& p, int threads, CpuLevel level);
+void bank_relevance_cpu(const BankRelevanceProblem& p, int threads, CpuLevel level);
 
 }  // namespace causalmmm

@@ -10,12 +10,18 @@ struct EvidenceKernels {
   std::int64_t (*window_scratch)(const WindowProblem&);
   std::int64_t (*terms_scratch)(const ResponseTermsProblem&);
   std::int64_t (*mean_field_scratch)(const MeanFieldProblem&);
-  // Stores [begin, end); scratch memory starts on a cache line.
+  std::int64_t (*lag_relevance_scratch)(const LagRelevanceProblem&);
+  std::int64_t (*bank_relevance_scratch)(const BankRelevanceProblem&);
+  // Stores [begin, end), or regressions of them; scratch memory starts on a cache line.
   void (*window_statistics)(const WindowProblem&, float* scratch, std::int64_t begin,
                             std::int64_t end);
   void (*response_terms)(const ResponseTermsProblem&, float* scratch, std::int64_t begin,
                          std::int64_t end);
   void (*mean_field)(const MeanFieldProblem&, float* scratch, std::int64_t begin, std::int64_t end);
+  void (*lag_relevance)(const LagRelevanceProblem&, float* scratch, std::int64_t begin,
+                        std::int64_t end);
+  void (*bank_relevance)(const BankRelevanceProblem&, float* scratch, std::int64_t begin,
+                         std::int64_t end);
   static const EvidenceKernels kPortable, kAvx2, kAvx512;
 };
 

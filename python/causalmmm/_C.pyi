@@ -55,6 +55,23 @@ def mean_field(
     threads: int,
     /,
 ) -> None: ...
+def lag_relevance(
+    sizes: _Sizes,
+    scales: _Scales,
+    inputs: tuple[int, ...],
+    outputs: tuple[int, ...],
+    threads: int,
+    /,
+) -> None: ...
+def bank_relevance(
+    sizes: _Sizes,
+    scales: _Scales,
+    receivers: list[int],
+    inputs: tuple[int, ...],
+    outputs: tuple[int, ...],
+    threads: int,
+    /,
+) -> None: ...
 
 # Calendar, delays, likelihood and posterior: sizes and addresses in the order of their headers
 def calendar_forward(

@@ -8,10 +8,11 @@
 struct Random {
   std::mt19937 engine{7};
 
-  std::vector<float> normal(std::int64_t count) {
-    std::normal_distribution<float> law;
-    std::vector<float> values(count);
-    for (float& v : values) v = law(engine);
+  template <class T = float>
+  std::vector<T> normal(std::int64_t count) {
+    std::normal_distribution<T> law;
+    std::vector<T> values(count);
+    for (T& v : values) v = law(engine);
     return values;
   }
 
