@@ -91,6 +91,8 @@ def test_a_plan_comes_back_with_its_bounds(
         client.post(f"/optimize?horizon={WEEKS}&answer=bounds", json=body | {"bounds": bounds})
     )
     assert_same(told, best.bounds)
+    gain = client.post(f"/optimize?horizon={WEEKS}&answer=gain", json=body | {"bounds": bounds})
+    assert_same(read(gain), best.gain_frame())
     plan = columns_of(best.plan)
     again = client.post("/optimize?answer=channels", json=body | {"plan": plan})
     spend = best.plan[list(panel.schema.channels)].to_numpy().sum()

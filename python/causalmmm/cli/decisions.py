@@ -161,6 +161,8 @@ def optimize(
 
     Prints the change by channel; -o writes the plan: store, date, a column per channel.
     Columns printed: channel, current, spend, change, outcome_current, outcome, marginal, limit.
+    Below them: what the plan gains over the current one, and the probability that it gains at all;
+    a warning where that is below 90 %.
 
     Columns of --bounds, all optional but one of min and max: store (a store, a group or ALL),
     channel (or ALL), start, end, min, max, unit (money, or share of the current plan), per (words
@@ -190,8 +192,14 @@ def optimize(
             quantile=quantile,
             reach=goal,
         )
+    gain = found.gain
+    told = (
+        f"expected gain {rounded(gain['mean'])} (90 % interval {rounded(gain['lower'])} to "
+        f"{rounded(gain['upper'])}; above zero with probability {100 * gain['better']:.0f} %)"
+    )
     if out is None:
-        return write_table(found.channels, None, kind, force=force)
+        write_table(found.channels, None, kind, force=force)
+        return terminal.say(told)
     write_plan(found.plan, out, kind, written, force=force)
     terminal.say(readable(found.channels))
     binding = found.bounds[(found.bounds["limit"] != "") & (found.bounds["price"] != 0)]
@@ -200,11 +208,7 @@ def optimize(
     missing = [name for name in panel.schema.known_controls if name not in found.plan]
     if missing:
         terminal.say(f"for 'predict --plan' add what is known of {first_few(missing)} to {out}")
-    gain = found.gain
-    terminal.say(
-        f"expected gain {rounded(gain['mean'])} (90 % interval {rounded(gain['lower'])} to "
-        f"{rounded(gain['upper'])})"
-    )
+    terminal.say(told)
     return wrote(out, rows=len(found.plan), gain=gain)
 
 

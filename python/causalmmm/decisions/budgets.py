@@ -31,7 +31,7 @@ from causalmmm.engine.decisions import (
     planned_change,
     prices,
 )
-from causalmmm.findings import refusal, rounded
+from causalmmm.findings import Finding, refusal, rounded
 from causalmmm.inference.interrupt import current_check
 
 _MOST_VALUES = 12_000_000  # cells x draws that an answer holds; more stores get fewer draws
@@ -39,6 +39,8 @@ _LEAST_DRAWS = 32
 MOST_CELLS = _MOST_VALUES // _LEAST_DRAWS  # stores x series x steps of a plan, for bounded memory
 _SEARCHED_VALUES = 1_500_000  # the same for the search itself, which needs the mean alone
 _LEAST_SEARCHED = 12
+SURE = 0.9  # probability of a gain; the best of all plans under the draws looks better than it is
+_NOTHING = 1e-6  # share of the money whose move is rounding
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,7 +52,8 @@ class Budget:
     channels    channel, current, spend, change, outcome_current, outcome, marginal, limit: totals
                 over stores and steps, what each channel alone brings, what one more unit of money
                 would add, and which limit binds (lower, upper, or empty).
-    gain        mean, lower, upper: what the plan adds to the outcome over the current one.
+    gain        mean, lower, upper: what the plan adds to the outcome over the current one;
+                better: the probability that it adds anything.
     plan        the optimised plan as ``compare`` and ``predict`` take it; where no plan was given,
                 without the controls that ``predict`` needs to know.
     price       what one more unit of the whole budget would add (its shadow price).
@@ -69,6 +72,28 @@ class Budget:
     def __repr__(self) -> str:
         gain = ", ".join(f"{name} {rounded(value)}" for name, value in self.gain.items())
         return f"Budget(gain: {gain}; price {rounded(self.price)})\n{self.channels.to_string()}"
+
+    def findings(self) -> list[Finding]:
+        """What is to be told before the plan is believed: that it may gain nothing."""
+        money = self.allocation
+        current, spend = (money[name].to_numpy(float) for name in ("current", "spend"))
+        return doubtful_gain(current, spend, self.gain["better"])
+
+    def gain_frame(self) -> pd.DataFrame:
+        """``gain`` as a table of one row."""
+        return pd.DataFrame([self.gain])
+
+
+def doubtful_gain(current: Floats, spend: Floats, better: float) -> list[Finding]:
+    """A warning where a plan gains over the current one with a probability below ``SURE``; none
+    where it moves nothing or spends less, and so promises no gain. Money by cell of both."""
+    least = _NOTHING * current.sum()
+    moves = np.abs(spend - current).sum() > least
+    if better >= SURE or not moves or spend.sum() < current.sum() - least:
+        return []
+    message = f"The plan gains over the current one with probability {100 * better:.0f} % only."
+    remedy = "Move part of it, or test first: causalmmm next-experiment."
+    return [Finding("warning", "doubtful-gain", message, remedy)]
 
 
 def optimized(
@@ -283,6 +308,7 @@ def _result(
         "seen": np.repeat(ahead.seen[:, None], steps, 1).ravel(),
     }
     ends = {name: float(value) for name, value in summary(gain).items()}
+    ends["better"] = float((gain > 0).mean())
     planned = plan_frame(panel, ahead, money, plan)
     limiting = bounds_frame(panel, ahead, best.bounded, found, price)
     return Budget(pd.DataFrame(cells), channels, ends, planned, price.budget, limiting)

@@ -151,7 +151,8 @@ class Decisions(Predictor):
         known of effects beyond. Carry-over from the history counts, and so does what is carried
         over after the horizon. The current plan, scaled to the budget, is where the search begins,
         and no step of it makes the outcome worse under the model. ``RefusedInput`` where the
-        bounds cannot be met.
+        bounds cannot be met; a warning where the plan gains over the current one with a
+        probability (``gain["better"]``) below 0.9.
 
         >>> found = model.optimize(8, bounds={"x0": (0.9, 1.1)})
         >>> bool(found.gain["mean"] >= 0)
@@ -161,7 +162,7 @@ class Decisions(Predictor):
             raise ValueError(f"quantile is between 0 and 1, got {quantile}")
         panel, future, ahead, limits = self._asked(panel, plan, horizon, bounds, groups)
         systems = self._systems(panel, ahead.money.shape[1] + tail_of(panel))
-        return optimized(
+        found = optimized(
             systems,
             panel,
             ahead,
@@ -171,6 +172,9 @@ class Decisions(Predictor):
             plan=future,
             reach=reach,
         )
+        for finding in found.findings():
+            warnings.warn(f"{finding.message} {finding.remedy}", UserWarning, stacklevel=2)
+        return found
 
     def next_experiment(
         self,

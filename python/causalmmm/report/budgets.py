@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from causalmmm.decisions.ahead import input_per_money
+from causalmmm.decisions.budgets import doubtful_gain
 from causalmmm.decisions.period import EVERYTHING, last_year_money
+from causalmmm.findings import Finding
 
 if TYPE_CHECKING:
     from causalmmm.data.panel import Panel
@@ -17,9 +19,10 @@ if TYPE_CHECKING:
 
 def plan_beside_last_year(
     model: CausalMMM, panel: Panel, plan: pd.DataFrame
-) -> tuple[pd.DataFrame, dict[str, float]] | None:
+) -> tuple[pd.DataFrame, dict[str, float], list[Finding]] | None:
     """channel, current, spend, change of a plan, where ``current`` is each store's mean of the last
-    year; and what the plan adds to the outcome over that (mean, lower, upper).
+    year; and what the plan adds to the outcome over that (mean, lower, upper, and ``better``, the
+    probability that it adds anything), with a warning where that is doubtful.
 
     None where the plan has no money: a channel without a column of spend.
     """
@@ -36,8 +39,10 @@ def plan_beside_last_year(
     with np.errstate(divide="ignore", invalid="ignore"):
         change = table["spend"] / table["current"].where(table["current"] > 0) - 1
     beside = model.compare({"last year": before, "plan": plan}, panel).iloc[1]
-    gain = {"mean": "outcome_change", "lower": "lower", "upper": "upper"}
-    return table.assign(change=change), {k: float(beside[name]) for k, name in gain.items()}
+    gain = {"mean": "outcome_change", "lower": "lower", "upper": "upper", "better": "better"}
+    told = {k: float(beside[name]) for k, name in gain.items()}
+    cells = [frame[list(spend.values())].to_numpy(float) for frame in (before, plan)]
+    return table.assign(change=change), told, doubtful_gain(cells[0], cells[1], told["better"])
 
 
 def _last_year(panel: Panel, plan: pd.DataFrame) -> pd.DataFrame | None:

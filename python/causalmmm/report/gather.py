@@ -30,7 +30,7 @@ from causalmmm.decisions.period import (
 from causalmmm.decisions.tables import Returns, joined_returns
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.extras import package_version
-from causalmmm.findings import first_few
+from causalmmm.findings import Finding, first_few
 from causalmmm.model.fleet import Fleet
 from causalmmm.report.accuracy import Accuracy
 from causalmmm.report.budgets import plan_beside_last_year, planned_amounts
@@ -122,6 +122,7 @@ def gather(
     told = [str(w.message) for w in caught if w.category is UserWarning]
     facts |= {"warnings": sorted(set(told)), "planned": plan is not None}
     facts |= {"hidden": asked.hidden, "horizon": asked.steps, "gain": asked.gain}
+    facts["plan_doubts"] = [f"{finding.message} {finding.remedy}" for finding in asked.doubts]
     facts |= {"span": asked.timeline.span, "spans": asked.timeline.dates}
     return Tables(facts, frames, records)
 
@@ -149,6 +150,7 @@ class _Gathering:
     plan: pd.DataFrame | None
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
     gain: dict[str, float] | None = None
+    doubts: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         panel = self.panel
@@ -262,7 +264,7 @@ class _Gathering:
         if self.plan is not None:
             beside = plan_beside_last_year(self.model, self.panel, self.plan)
             if beside is not None:
-                self.frames["budget"], self.gain = beside
+                self.frames["budget"], self.gain, self.doubts = beside
         experiments = experiments_of(self.model, self.panel)
         if experiments is not None:
             self.frames["experiments"] = experiments

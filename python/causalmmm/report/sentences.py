@@ -96,8 +96,10 @@ def budget(tables: Tables) -> Iterator[str]:
     word = "adds" if gain["mean"] >= 0 else "loses"
     yield (
         f"The plan spends {number(whole['spend'])} ({change:+.0%} on last year's mean) and {word} "
-        f"{number(abs(gain['mean']))} (90 %: {number(gain['lower'])} to {number(gain['upper'])})."
+        f"{number(abs(gain['mean']))} (90 %: {number(gain['lower'])} to {number(gain['upper'])}; "
+        f"a gain with probability {100 * gain['better']:.0f} %)."
     )
+    yield from tables.facts["plan_doubts"]
 
 
 def confidence(tables: Tables) -> Iterator[str]:

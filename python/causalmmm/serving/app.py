@@ -182,13 +182,14 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
         horizon: Annotated[int | None, Query(ge=1)] = None,
         budget: Annotated[float | None, Query(ge=0)] = None,
         quantile: Annotated[float | None, Query(gt=0, lt=1)] = None,
-        answer: Literal["plan", "allocation", "channels", "bounds"] = "plan",
+        answer: Literal["plan", "allocation", "channels", "bounds", "gain"] = "plan",
     ) -> Response:
         """The spend by store, channel and step that brings the most for a budget.
 
         The plan as /predict takes it, or by ``answer``: its cells beside the current plan, totals
-        by channel, or the bounds with their prices. The body may hold the current plan, a table of
-        bounds, and groups of stores.
+        by channel, the bounds with their prices, or the gain over the current plan with its 90 %
+        interval and the probability of any (``better``: below 0.9, test first). The body may hold
+        the current plan, a table of bounds, and groups of stores.
         """
         _refuse_unknown(request, ("horizon", "budget", "quantile", "answer"))
         found = _decision(service.model, "optimize")
@@ -197,9 +198,8 @@ def _add_decisions(app: FastAPI, service: Service) -> None:
             asked: dict[str, Any] = {name: tables.get(name) for name in ("plan", "bounds")}
             if "groups" in tables:
                 asked["groups"] = read_groups(tables["groups"])
-            frame: pd.DataFrame = getattr(
-                found(panel, horizon, budget, quantile=quantile, **asked), answer
-            )
+            best = found(panel, horizon, budget, quantile=quantile, **asked)
+            frame: pd.DataFrame = best.gain_frame() if answer == "gain" else getattr(best, answer)
             return frame
 
         return await service.answer(request, ask, BudgetBody, heavy=True)

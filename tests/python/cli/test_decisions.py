@@ -39,6 +39,10 @@ def test_an_optimised_plan_goes_into_predict_and_compare(run: Path, tmp_path: Pa
     best, careful = tmp_path / "best.csv", tmp_path / "careful.csv"
     said = ok("optimize", run, "--horizon", WEEKS, "--bound", "x0=0.9:1.1", "-o", best).output
     assert "expected gain" in said
+    assert "above zero with probability" in said
+    shown = ok("optimize", run, "--horizon", WEEKS, "--json")
+    assert json.loads(shown.stdout)[-1]["channel"] == "all channels"
+    assert "expected gain" in shown.stderr
     assert "add what is known of 'control0', 'control1'" in said
     ok("optimize", run, "--horizon", WEEKS, "--quantile", 0.1, "-o", careful, "-q")
     plan = pd.read_csv(best)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from causalmmm import CausalMMM, Panel, Schema
+from causalmmm.decisions import budgets
 from causalmmm.decisions.period import Period, last_year_money, usual_amounts
 from causalmmm.decisions.tables import joined_returns
 from causalmmm.engine.regression import store_posterior
@@ -394,6 +396,31 @@ def test_one_store_is_planned_alone(weekly: tuple[CausalMMM, Panel, Truth]) -> N
     found = model.optimize(AFTER, panel=train.select([one]))
     assert set(found.allocation["store"]) == {one}
     assert found.gain["mean"] > 0
+
+
+def test_a_plan_that_may_gain_nothing_is_told_of(
+    weekly: tuple[CausalMMM, Panel, Truth], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, train, _ = weekly
+    found = model.optimize(AFTER)
+    current = found.plan.copy()
+    money = found.allocation["current"].to_numpy().reshape(len(current), -1)
+    current[[c.spend for c in train.schema.channels.values()]] = money
+    beside = model.compare({"current": current, "best": found.plan}).iloc[1]
+    assert found.gain["better"] == beside["better"] > budgets.SURE
+    assert found.findings() == []
+    doubtful = dataclasses.replace(found, gain={**found.gain, "better": 0.71})
+    assert [finding.code for finding in doubtful.findings()] == ["doubtful-gain"]
+    assert "with probability 71 %" in doubtful.findings()[0].message
+    assert doubtful.gain_frame().loc[0, "better"] == 0.71
+    less = doubtful.allocation.assign(spend=0.5 * doubtful.allocation["current"])
+    assert dataclasses.replace(doubtful, allocation=less).findings() == []  # gains nothing, asked
+    monkeypatch.setattr(budgets, "SURE", 1.1)
+    with pytest.warns(UserWarning, match="causalmmm next-experiment"):
+        model.optimize(AFTER)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model.optimize(AFTER, bounds=dict.fromkeys(train.schema.channels, (1, 1)))
 
 
 def test_the_amortised_model_refuses_with_a_remedy() -> None:

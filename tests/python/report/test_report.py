@@ -208,6 +208,9 @@ def test_a_plan_stands_beside_last_years_spend(
     np.testing.assert_allclose(table["change"], 0.5, rtol=1e-4)
     assert table.loc["all channels", "spend"] == pytest.approx(table["spend"].iloc[:-1].sum())
     assert 0 < tables.facts["gain"]["mean"] < tables.facts["gain"]["upper"]
+    assert tables.facts["gain"]["better"] == 1
+    assert "a gain with probability 100 %" in next(sentences.budget(tables))
+    assert tables.facts["plan_doubts"] == []
 
 
 def test_a_calibrated_model_shows_its_experiments(
