@@ -9,7 +9,8 @@ intervals; mroi_total likewise for the last per cent of spend, all stores as one
 ROI error of a ridge regression per store (carry-over .5, square root of spend). gain_share is the
 true gain of the optimised plan of 13 weeks as a share of that of the best plan under the truth
 (found by the same search on the simulator itself); promised is the expected gain over the true
-one, and better the probability of a gain under the draws. The current plan is each channel's mean of the last year.
+one, and better the probability of a gain under the draws. The current plan is each channel's mean
+of the last year.
 """
 
 from __future__ import annotations

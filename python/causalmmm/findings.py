@@ -218,6 +218,11 @@ def rounded(value: float) -> str:
     return f"{value:,.{places}f}"
 
 
+def unknown_store(name: str, stores: Sequence[str]) -> str:
+    """What to say of a store that the panel does not have: a similar one, and what there is."""
+    return f"{closest(name, stores)}Stores of the panel: {first_few(stores)}."
+
+
 def closest(name: str, candidates: Iterable[str]) -> str:
     """``Did you mean 'x'? `` if a candidate is similar, else an empty string."""
     import difflib

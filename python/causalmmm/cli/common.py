@@ -320,12 +320,17 @@ def passed_panel(
     return read_panel(read), read.data
 
 
+def refuse_model_settings(overrides: Sequence[str] | None) -> None:
+    """``--set model.*`` is for a fit; who fitted already is told, not ignored."""
+    if any(override.strip().startswith("model.") for override in overrides or ()):
+        raise typer.BadParameter("--set model.* belongs to 'fit': a fitted model keeps its own")
+
+
 def panel_of(
     model: CausalMMM, config: Path | None, overrides: Sequence[str] | None, data: Path | None
 ) -> tuple[Panel, DataConfig]:
     """The panel that was passed, else the file on which the model was fitted, and its settings."""
-    if any(override.strip().startswith("model.") for override in overrides or ()):
-        raise typer.BadParameter("--set model.* belongs to 'fit': a fitted model keeps its own")
+    refuse_model_settings(overrides)
     if config is not None or data is not None:
         return passed_panel(model.schema_, config, overrides, data)
     source = model.source_

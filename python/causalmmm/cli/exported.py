@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from causalmmm.cli.common import model_and_panel, passed_panel, terminal
+from causalmmm.cli.common import model_and_panel, passed_panel, refuse_model_settings, terminal
 from causalmmm.extras import needing
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def answering(
     """``model_and_panel``, also of a file; a file that does not answer the question is refused."""
     if model.is_dir() or (not model.exists() and model.suffix != ".onnx"):
         return model_and_panel(model, data, config, overrides, store, device=device)
+    refuse_model_settings(overrides)
     with needing("an exported file"):
         from causalmmm.runtime import OnnxModel
     if device not in (None, "auto", "cpu"):

@@ -62,8 +62,7 @@ def report(
     """One self-contained HTML page: what drives the target, what to move, how sure.
 
     Steps of the data after the fit (fit --holdout) are forecast and compared with what happened.
-    Cards without their data say what to run. Horizon by default: the plan's, or 13 weeks, 28 days,
-    3 months.
+    Cards without their data say what to run. Horizon by default: the plan's, or the model's.
 
     \b
     causalmmm report runs/a -o report.html

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from causalmmm.data.panel import Panel
 from causalmmm.data.readers import Readable
 from causalmmm.data.records import ALL, RecordCheck, read_records
-from causalmmm.findings import PanelError, Report, closest, first_few, refusal
+from causalmmm.findings import PanelError, Report, closest, first_few, refusal, unknown_store
 
 COLUMNS = ("store", "channel", "start", "end", "min", "max", "unit", "per")
 UNITS = ("money", "share")
@@ -98,7 +98,7 @@ class _Check(RecordCheck):
             self.stores[store] = [place]
         for store in groups:
             if store not in self.stores:
-                hint = f"{closest(store, self.names)}Stores of the panel: {first_few(self.names)}."
+                hint = unknown_store(store, self.names)
                 raise ValueError(f"groups name store '{store}', which is not in the panel. {hint}")
         for group in dict.fromkeys(groups.values()):
             if group in self.stores:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causalmmm.data.panel import Panel
-from causalmmm.findings import closest, first_few
+from causalmmm.findings import unknown_store
 
 if TYPE_CHECKING:
     from causalmmm.engine.decisions.system import System
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 Stores = NDArray[np.int64]
 Floats = NDArray[np.float64]
 By = Literal["store", "total"] | Mapping[str, str]
-TAIL = {"D": 28, "W": 13, "M": 3}  # steps after a period whose carry-over is counted
+# Steps after a period whose carry-over is counted: how long effects last, of which the usual
+# horizon of a forecast, the same numbers today, says nothing.
+TAIL = {"D": 28, "W": 13, "M": 3}
 YEAR = {"D": 365, "W": 52, "M": 12}  # last steps that tell how much is spent
 EVERYTHING = "all channels"
 
@@ -101,7 +103,7 @@ def groups_of(panel: Panel, by: By) -> tuple[list[str], Stores]:
     unknown = [name for name in by if name not in set(panel.stores.tolist())]
     if unknown:
         names = panel.stores.tolist()
-        hint = f"{closest(unknown[0], names)}Stores of the panel: {first_few(names)}."
+        hint = unknown_store(unknown[0], names)
         raise ValueError(f"by names store '{unknown[0]}', which the panel does not have. {hint}")
     names = list(dict.fromkeys(by.values()))
     number = {name: k for k, name in enumerate(names)}

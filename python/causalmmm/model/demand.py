@@ -6,6 +6,7 @@ refused would fail. They grow with the square or the cube of the number of serie
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from causalmmm.model.estimator import CausalMMM
 
 _VALUES_PER_UPDATE = 100_000  # as ``engine.training.schedule`` chooses batches
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 def memory_needed(panel: Panel, regime: str, config: ModelConfig, training: TrainConfig) -> int:
@@ -60,8 +61,33 @@ def memory_available(device: torch.device) -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):  # with what caches would give back
             free = 1024 * int(line.split()[1])
-    limit = _CGROUP.read_text().strip() if _CGROUP.is_file() else "max"
-    return free if limit == "max" else min(free, int(limit))
+    return int(min(free, _left_in_container()))
+
+
+def _left_in_container() -> float:
+    """Bytes that the container's limit leaves, by cgroups of version 2 or 1; infinite without one.
+
+    Files in the inactive page cache count as used there, but are dropped when memory is needed.
+    """
+    for folder, limit, used, cache in (
+        (_CGROUP, "memory.max", "memory.current", "inactive_file"),
+        (_CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+         "total_inactive_file"),
+    ):  # fmt: skip
+        most = _read(folder / limit)
+        if most.isdecimal():  # 'max' where there is none; version 1 has a number near 2^63 then
+            stat = dict(line.split() for line in _read(folder / "memory.stat").splitlines())
+            taken = int(_read(folder / used) or 0) - int(stat.get(cache, 0))
+            return max(0, int(most) - max(0, taken))
+    return math.inf
+
+
+def _read(file: Path) -> str:
+    """The text of a file of the system, or nothing where it is not there."""
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""
 
 
 def check_memory(

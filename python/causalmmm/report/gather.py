@@ -24,7 +24,6 @@ from causalmmm.decisions.period import (
     last_year,
     recent_steps,
     store_means,
-    tail_of,
     usual_amounts,
 )
 from causalmmm.decisions.tables import Returns, joined_returns
@@ -94,8 +93,7 @@ def gather(
     """Ask a fitted model everything that a report shows of a panel.
 
     records      file to write the records of single stores to.
-    horizon      steps to forecast; default: the plan's, or a quarter of a year (13
-                 weeks, 28 days, 3 months).
+    horizon      steps to forecast; default: the plan's, or the model's ``horizon_``.
     plan         a plan of spend, as ``predict`` takes it: what to forecast under, and to compare
                  with going on as last year.
     metrics      what ``evaluate`` or ``trust`` returned, to be shown.
@@ -154,7 +152,7 @@ class _Gathering:
 
     def __post_init__(self) -> None:
         panel = self.panel
-        self.steps = self.horizon or _plan_steps(self.plan, panel) or tail_of(panel)
+        self.steps = self.horizon or _plan_steps(self.plan, panel) or self.model.horizon_
         grid = panel.data.grid
         self.hidden = int((grid.astype("datetime64[D]") > _last_day(self.model)).sum())
         level = panel.lengths.min() > self.hidden and len(set(panel.data.start)) == 1

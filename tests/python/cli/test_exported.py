@@ -68,6 +68,9 @@ def test_what_a_file_lacks_is_said(folder: Path, tmp_path: Path) -> None:
     assert "answers on the CPU, not on 'cuda'" in refused(
         "decompose", file, "--data", data, "--device", "cuda"
     )
+    assert "a fitted model keeps its own" in refused(
+        "roi", file, "--data", data, "--set", "model.draws=50"
+    )
     assert "There is no file" in refused("paths", tmp_path / "gone.onnx", "--data", data)
     assert "is no ONNX model" in refused("roi", data, "--data", data)
     said = refused("optimize", file, "--data", data)

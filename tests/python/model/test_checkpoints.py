@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from causalmmm import CausalMMM, ModelError, Panel, PanelError
-from causalmmm.model.demand import memory_needed
+from causalmmm.model import demand
+from causalmmm.model.demand import memory_available, memory_needed
 from causalmmm.simulation import simulate
 
 QUICK: dict[str, Any] = {
@@ -162,3 +164,29 @@ def test_the_second_fit_of_stores_that_share_nothing_resumes_too(
         whole = fit(panel, settings)
     assert resumed.config_.structure == "evidence"
     pd.testing.assert_frame_equal(whole.graphs(), resumed.graphs(), check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("folder", "limit", "used", "cache"),
+    [
+        (".", "memory.max", "memory.current", "inactive_file"),
+        ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ],
+)
+def test_memory_is_what_the_limit_of_a_container_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, limit: str, used: str, cache: str
+) -> None:
+    monkeypatch.setattr(demand, "_CGROUP", tmp_path)
+    machine = memory_available(torch.device("cpu"))
+    root = tmp_path / folder
+    root.mkdir(exist_ok=True)
+    (root / limit).write_text("5000000\n")
+    assert memory_available(torch.device("cpu")) == 5_000_000
+    (root / used).write_text("3000000\n")
+    (root / "memory.stat").write_text(f"anon 2\n{cache} 1000000\n")
+    assert memory_available(torch.device("cpu")) == 3_000_000
+    (root / used).write_text("9000000\n")
+    assert memory_available(torch.device("cpu")) == 0
+    for unlimited in ("max", "9223372036854771712"):
+        (root / limit).write_text(unlimited)
+        assert memory_available(torch.device("cpu")) > 0.5 * machine

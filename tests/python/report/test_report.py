@@ -219,6 +219,8 @@ def test_a_calibrated_model_shows_its_experiments(
     panel = weekly[1]
     assert "experiments" not in tables.frames
     out = write_report(calibrated, panel, tmp_path / "r.html", tables=tmp_path / "t")
+    assert calibrated.horizon_ == 6
+    assert len(pd.read_csv(tmp_path / "t" / "forecast.csv")) == 6  # without a plan: the model's
     table = pd.read_csv(tmp_path / "t" / "experiments.csv")
     assert list(table["channel"]) == ["x0", "x2"]
     assert abs(table["conflict"][0]) < 2 < table["conflict"][1]
