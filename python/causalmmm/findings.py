@@ -206,8 +206,8 @@ def first_few(names: Iterable[object], limit: int = 8) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 row`` or ``3 rows``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """``1 row`` or ``3,000 rows``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def rounded(value: float) -> str:

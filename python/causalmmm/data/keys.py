@@ -143,6 +143,7 @@ def _read_stores(series: pd.Series[Any], column: str) -> Keys:
                 "Write each store in one way (capitals and spaces count).",
                 column=column,
                 store=twice[0][0],
+                stores=tuple(name for same in twice for name in same),
             )
         )
     spaced = names[(stripped != names) & (stripped != "")]

@@ -5,6 +5,8 @@ Looks only at stores and dates, never at values.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,6 +77,23 @@ def _repeated_rows(layout: Layout, key: NDArray[np.int64], column: str) -> list[
             date=layout.days[repeated[0]],
             rows=len(repeated),
         )
+    ]
+
+
+_OF_SHARED_DATES = {"no-frequency", "mixed-frequency", "irregular-date", "gap"}
+
+
+def cause_first(of_keys: list[Finding], layout: Layout) -> list[Finding]:
+    """Findings of stores and dates as they are told: two spellings of a store are an error, told
+    before their effects, where each has a part of the dates."""
+    effects = [f for f in layout.findings if f.severity == "error" and f.code in _OF_SHARED_DATES]
+    broken = {store for effect in effects for store in effect.stores}
+    every = any(effect.code == "no-frequency" for effect in effects)
+    return [
+        replace(f, severity="error")
+        if f.code == "store-spelling" and (every or not broken.isdisjoint(f.stores))
+        else f
+        for f in of_keys
     ]
 
 

@@ -19,7 +19,7 @@ from causalmmm.data.gaps import Gaps
 from causalmmm.data.keys import read_keys
 from causalmmm.data.layout import Layout
 from causalmmm.data.plausibility import Plausibility
-from causalmmm.data.rows import lay_out
+from causalmmm.data.rows import cause_first, lay_out
 from causalmmm.data.schema import Channel, Schema
 from causalmmm.data.sources import Source
 from causalmmm.dates import step_number, steps_from
@@ -142,10 +142,11 @@ class TableCheck:
         if date not in present or (store is not None and store not in present):
             return None
         keys = read_keys(self.source, store, date)
-        self.findings += keys.findings
         if not keys.trusted:
+            self.findings += keys.findings
             return None
         layout = lay_out(keys, self.schema.freq, min_steps, date, self.gaps)
+        self.findings += cause_first(keys.findings, layout)
         repeated = [f for f in layout.findings if f.code == "duplicate-row"]
         self.findings += layout.findings
         if store is None and repeated:

@@ -11,9 +11,9 @@ import pandas as pd
 
 from causalmmm import plots
 from causalmmm.decisions.calibration import AGREES
+from causalmmm.findings import counted
 from causalmmm.plots.style import number
 from causalmmm.report import sentences
-from causalmmm.report.gather import ALL_STORES
 from causalmmm.report.svg import svg_of
 
 if TYPE_CHECKING:
@@ -75,14 +75,14 @@ def _card(
 
 def _data(tables: Tables) -> Card:
     facts = tables.facts
-    steps = f"{facts['steps']} {facts['step']}s"
+    stores, steps = counted(facts["stores"], "store"), counted(facts["steps"], facts["step"])
     told = [
-        f"{facts['stores']:,} store{'s' * (facts['stores'] > 1)} ({facts['some_stores']}), {steps} "
-        f"from {facts['first']} to {facts['last']}; the model was fitted on steps "
-        f"until {facts['trained_on']['last']}."
+        f"{stores} ({facts['some_stores']}), {steps} from {facts['first']} to {facts['last']}; "
+        f"the model was fitted on steps until {facts['trained_on']['last']}."
     ]
     if facts["hidden"]:
-        told.append(f"The last {facts['hidden']} {facts['step']}s were hidden from the fit.")
+        hidden = counted(facts["hidden"], facts["step"])
+        told.append(f"Hidden from the fit: the last {hidden}.")
     told += [f"Warning of the model: {text}." for text in facts["warnings"]]
     names = {"channel": "channel", "organic": "organic channel", "target": "target"}
     mean = tables.frames["amounts"].set_index("series")["mean"]
@@ -92,7 +92,7 @@ def _data(tables: Tables) -> Card:
     ]
     rows += [(name, "control", "value", np.nan) for name in facts["controls"]]
     rows += [(name, "context", "value", np.nan) for name in facts["context"]]
-    head = ("series", "role", "measured in", f"per {facts['step']}, all stores, last year")
+    head = ("series", "role", "measured in", f"per {facts['step']}, {facts['whole']}, last year")
     grids = [_grid("Series of the panel", head, rows)]
     if facts["findings"]:
         found = [(f["severity"], f["message"], f["remedy"]) for f in facts["findings"]]
@@ -119,7 +119,7 @@ def _fit(tables: Tables) -> Card:
         )
         for row in scores.to_dict("records")
     ]
-    figure = plots.plot_fit(tables.frames["fit"], target=f"{target} of all stores")
+    figure = plots.plot_fit(tables.frames["fit"], target=f"{target} of {tables.facts['whole']}")
     grid = _grid("Scores by store and step, beside naive forecasts", head, rows)
     return _card("fit", "Model fit", told, [figure], [grid], missing)
 
@@ -165,8 +165,10 @@ def _graphs(tables: Tables) -> Card:
     figures = []
     for group, edges in frame.groupby("group"):
         stores = int(edges["stores"].iloc[0])
-        name = ALL_STORES if group == 0 else f"group {group}"
-        graph: nx.DiGraph[Any] = nx.DiGraph(store=name, threshold=_LEAST_EDGE, stores=stores)
+        name = facts["whole"] if group == 0 else f"group {group}"
+        graph: nx.DiGraph[Any] = nx.DiGraph(store=name, threshold=_LEAST_EDGE)
+        if facts["stores"] > 1:
+            graph.graph["stores"] = stores
         for node, role in zip(facts["nodes"], facts["roles"], strict=True):
             graph.add_node(node, role=role)
         for row in edges[edges["probability"] >= _LEAST_EDGE].to_dict("records"):
@@ -182,19 +184,20 @@ def _graphs(tables: Tables) -> Card:
     ]  # fmt: skip
     head = ("source", "target", "probability", "before any data", "stores that have it",
             f"effect per {facts['step']}")  # fmt: skip
-    grid = _grid("Edges, mean over stores", head, rows)
+    grid = _grid("Edges, mean over stores" if facts["stores"] > 1 else "Edges", head, rows)
     return _card("graphs", "Which series drive which", sentences.graphs(tables), figures, [grid])
 
 
 def _contributions(tables: Tables) -> Card:
     parts, target, frames = tables.frames["parts"], tables.facts["target"], tables.frames
+    whole = tables.facts["whole"]
     figures = [
-        plots.plot_decomposition(parts, target=target),
-        plots.plot_waterfall(parts, target=target),
+        plots.plot_decomposition(parts, target=target, store=whole),
+        plots.plot_waterfall(parts, target=target, store=whole),
     ]
     told, grids, missing = [sentences.drivers(tables)], [], ""
     if "paths" in frames:
-        figures.append(plots.plot_paths(frames["paths"], store=ALL_STORES, target=target))
+        figures.append(plots.plot_paths(frames["paths"], store=whole, target=target))
         told += sentences.paths(tables)
         rows = [
             (r["channel"], r["path"], *((number(r[n]), r[n]) for n in ("mean", "lower", "upper")))
@@ -213,8 +216,8 @@ def _returns(tables: Tables) -> Card:
     if "roi" not in frames:
         missing = _needs_draws("Returns on spend")
         return _card("returns", "Return on spend", [], missing=missing)
-    roi = frames["roi"]
-    figures = [plots.plot_roi(roi, store=ALL_STORES), plots.plot_shares(roi, store=ALL_STORES)]
+    roi, whole = frames["roi"], tables.facts["whole"]
+    figures = [plots.plot_roi(roi, store=whole), plots.plot_shares(roi, store=whole)]
     if tables.facts["stores"] > 1:
         figures.append(plots.plot_stores(frames["roi_stores"]))
     numbers = ("spend", "outcome", "roi", "roi_lower", "roi_upper", "mroi", "mroi_lower",
@@ -228,7 +231,7 @@ def _returns(tables: Tables) -> Card:
         cells.insert(1, _percent(r["spend_share"]))
         cells.insert(3, _percent(r["outcome_share"]))
         rows.append((r["channel"], *cells))
-    grid = _grid("Returns of all stores, 90 % intervals", head, rows)
+    grid = _grid(f"Returns of {whole}, 90 % intervals", head, rows)
     return _card("returns", "Return on spend", sentences.returns(tables), figures, [grid])
 
 
@@ -247,7 +250,7 @@ def _curves(tables: Tables) -> Card:
     figures = [
         plots.plot_curves(
             frames["curves"],
-            store=ALL_STORES,
+            store=facts["whole"],
             target=facts["target"],
             usual=usual,
             planned=planned,
@@ -286,7 +289,7 @@ def _forecast(tables: Tables) -> Card:
     history = pd.Series(fit["actual"].to_numpy(float), index=pd.DatetimeIndex(fit["date"]))
     figure = plots.plot_forecast(
         frames["forecast"],
-        store=ALL_STORES,
+        store=facts["whole"],
         series=facts["target"],
         history=history,
         planned=facts["planned"],

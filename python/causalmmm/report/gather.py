@@ -287,6 +287,9 @@ class _Gathering:
         self.frames["stores"] = self._store_rows(label)
         fleet = {name: self.frames.get(name) for name in ("parts", "forecast", "curves", "roi")}
         self.records.close(fleet, self.frames.get("roi_stores"), panel.stores, label)
+        for name in ("parts", "curves", "forecast", "roi", "paths"):
+            if name in self.frames:
+                self.frames[name] = self.frames[name].assign(store=_whole(panel))
         return self.frames
 
     def _bound_sums(self) -> None:
@@ -351,6 +354,11 @@ def edge_prior(model: CausalMMM) -> NDArray[np.float64]:
     return (own if fitted.edges is None else fitted.edges.before_data(own)).numpy()
 
 
+def _whole(panel: Panel) -> str:
+    """What all stores of a panel are called: a single one by its name."""
+    return ALL_STORES if panel.n_stores > 1 else str(panel.stores[0])
+
+
 def _last_day(model: CausalMMM) -> np.datetime64:
     return np.datetime64(model.trained_on_["last"], "D")
 
@@ -379,6 +387,7 @@ def _facts(model: CausalMMM, panel: Panel) -> dict[str, Any]:
     ]
     return {
         "stores": panel.n_stores,
+        "whole": _whole(panel),
         "steps": len(grid),
         "first": str(grid[0]),
         "last": str(grid[-1]),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from causalmmm.extras import needing
 from causalmmm.files import atomic_file
+from causalmmm.findings import counted
 from causalmmm.plots.style import PALETTE, series_colours
 from causalmmm.report.cards import cards_of, store_grid
 from causalmmm.report.records import RETURNS
@@ -38,6 +39,7 @@ def write_page(tables: Tables, out: Path, title: str) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["counted"] = counted
     stream = environment.get_template("page.html.j2").stream(
         title=title,
         facts=tables.facts,

@@ -148,9 +148,12 @@ def accuracy(tables: Tables) -> Iterator[str]:
     scores = tables.frames["accuracy"]
     for row in scores[scores["method"] == "causalmmm"].to_dict("records"):
         where = "Where fitted" if row["steps"] == "fitted" else "On hidden steps"
+        over_stores = ""
+        if tables.facts["stores"] > 1:
+            over_stores = f" pooled over stores (median store {row['r2_median']:.2f})"
         text = (
-            f"{where}: R² {row['r2']:.2f} pooled over stores (median store "
-            f"{row['r2_median']:.2f}), MAPE {row['mape']:.1%}, wMAPE {row['wmape']:.1%}"
+            f"{where}: R² {row['r2']:.2f}{over_stores}, MAPE {row['mape']:.1%}, "
+            f"wMAPE {row['wmape']:.1%}"
         )
         if np.isfinite(row["coverage_80"]):
             text += f"; 80 % intervals hold {row['coverage_80']:.0%}, 95 % {row['coverage_95']:.0%}"

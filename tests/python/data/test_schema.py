@@ -305,5 +305,6 @@ def test_excel_day_numbers_are_dates_and_two_spellings_of_a_store_are_told(tmp_p
         assert "store-spelling" in panel.report.codes
     by_turns = look_alike({"shop": "store", "date": "date", "sales": None, "tv": None}, ["R0"])
     by_turns.loc[np.arange(len(by_turns)) % 2 == 0, "shop"] = "r0"
-    (refused,) = validate(by_turns).errors
+    cause, refused = validate(by_turns).errors
+    assert cause.code == "store-spelling"
     assert (refused.code, "one way" in refused.remedy) == ("no-frequency", True)

@@ -213,6 +213,21 @@ def test_a_plan_stands_beside_last_years_spend(
     assert tables.facts["plan_doubts"] == []
 
 
+def test_a_page_of_one_store_names_it_and_not_all_stores(
+    weekly: tuple[CausalMMM, Panel], tmp_path: Path
+) -> None:
+    model, panel = weekly
+    one = str(panel.stores[1])
+    out = write_report(model, panel.select([one]), tmp_path / "r.html", tables=tmp_path / "t")
+    said = out.read_text(encoding="utf-8").split("<script")[0]
+    assert f"gmv of store {one}" in said
+    assert f"returns most in {one}" in said
+    assert f"1 store, {panel.data.grid[0]}" in said
+    for wrong in ("all stores", "1 stores", "1 weeks", "pooled over stores"):
+        assert wrong not in said, wrong
+    assert set(pd.read_csv(tmp_path / "t" / "roi.csv")["store"]) == {one}
+
+
 def test_a_calibrated_model_shows_its_experiments(
     weekly: tuple[CausalMMM, Panel], calibrated: CausalMMM, tables: Tables, tmp_path: Path
 ) -> None:
