@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import onnx
 from onnx import helper
@@ -17,7 +17,8 @@ def make_optional(
     branch that computes them, whose outputs are named ``then(name)``.
     """
     others = [value.name for value in graph.output if value.name not in outputs]
-    conditional, unconditional = needed(graph, outputs), needed(graph, [*others, condition])
+    wires = wires_of(graph)
+    conditional, unconditional = needed(wires, outputs), needed(wires, [*others, condition])
     inside = conditional - unconditional
     optional = [value for value in graph.output if value.name in outputs]
     branch = helper.make_graph([graph.node[k] for k in sorted(inside)], "then", [], [])
@@ -56,13 +57,21 @@ def then(name: str) -> str:
     return f"{name}_then"
 
 
-def needed(graph: onnx.GraphProto, names: Sequence[str]) -> set[int]:
+Wires = list[tuple[set[str], list[str]]]  # names that each node of a graph reads and writes
+
+
+def wires_of(graph: onnx.GraphProto) -> Wires:
+    return [(captured(node), list(node.output)) for node in graph.node]
+
+
+def needed(wires: Wires, names: Iterable[str]) -> set[int]:
     """Positions of the nodes on which the named values depend."""
     wanted, positions = set(names), set()
-    for k, node in reversed(list(enumerate(graph.node))):
-        if wanted.intersection(node.output):
+    for k in reversed(range(len(wires))):
+        reads, writes = wires[k]
+        if not wanted.isdisjoint(writes):
             positions.add(k)
-            wanted.update(captured(node))
+            wanted |= reads
     return positions
 
 
@@ -72,7 +81,7 @@ def captured(node: onnx.NodeProto) -> set[str]:
     for body in bodies(node):
         local = {value.name for value in (*body.input, *body.initializer)}
         for inner in body.node:
-            names |= captured(inner) - local
+            names.update([name for name in captured(inner) if name not in local])
             local.update(inner.output)
     return names
 

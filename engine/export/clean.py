@@ -7,7 +7,7 @@ from itertools import count
 
 import onnx
 
-from causalmmm.engine.export.branches import bodies, captured, needed
+from causalmmm.engine.export.branches import bodies, captured, needed, wires_of
 
 
 def clean(graph: onnx.GraphProto) -> None:
@@ -29,7 +29,7 @@ def _drop_unneeded(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         for body in bodies(node):
             _drop_unneeded(body)
-    positions = needed(graph, [value.name for value in graph.output])
+    positions = needed(wires_of(graph), [value.name for value in graph.output])
     kept = [onnx.NodeProto.FromString(graph.node[k].SerializeToString()) for k in sorted(positions)]
     del graph.node[:]
     graph.node.extend(kept)
