@@ -32,6 +32,7 @@ from causalmmm.findings import (
     first_line,
     refusal,
 )
+from causalmmm.model.header import read_header
 
 if TYPE_CHECKING:
     from causalmmm.config.configuration import Config, DataConfig
@@ -57,7 +58,11 @@ ConfigOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one key, e.g. model.epochs=5."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override one key, e.g. data.gaps=zero; of a fit also model.epochs=5.",
+    ),
 ]
 SkipOption = Annotated[
     bool,
@@ -68,7 +73,7 @@ DataOption = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Random seed.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
-QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors.")]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print only warnings and errors.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Machine-readable output on standard output.")
 ]
@@ -272,6 +277,7 @@ def say_notices(panel: Panel) -> None:
 
 def read_model(directory: Path, *, device: str | None = None, seed: int | None = None) -> CausalMMM:
     """A saved model, with this seed and on this device."""
+    read_header(directory)  # a misspelt path is told before torch is imported
     with needing("a saved model"):
         from causalmmm.model.estimator import load
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from causalmmm.data.schema import Schema
 from causalmmm.engine.spec.series import SeriesData
-from causalmmm.findings import Finding, PanelError, Report, closest, first_few, refusal
+from causalmmm.findings import Finding, PanelError, Report, first_few, refusal, unknown_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -320,8 +320,8 @@ class Panel:
         index = {name: s for s, name in enumerate(self.stores.tolist())}
         unknown = [name for name in map(str, stores) if name not in index]
         if unknown:
-            hint = closest(unknown[0], index) if len(index) <= 10_000 else ""
-            raise KeyError(f"no store {first_few(unknown)} in this panel. {hint}".strip())
+            hint = unknown_store(unknown[0], self.stores.tolist())
+            raise KeyError(f"no store {first_few(unknown)} in this panel. {hint}")
         return np.array([index[str(name)] for name in stores], dtype=np.int64)
 
     @staticmethod

@@ -29,6 +29,7 @@ from causalmmm.findings import (
     counted,
     first_few,
     refusal,
+    unknown_store,
 )
 
 _BEYOND = 2.0  # times the largest value of a history
@@ -190,12 +191,13 @@ class _PlanCheck:
     def _compare_stores(self, keys: Keys) -> None:
         unknown = np.setdiff1d(keys.stores, self.panel.stores)
         missing = np.setdiff1d(self.panel.stores, keys.stores)
+        known = self.panel.stores.tolist()
         if len(unknown):
             self._refuse(
                 "unknown-store",
-                f"The plan names {counted(len(unknown), 'store')} that are not in the panel: "
+                f"The plan names {counted(len(unknown), 'store')} not in the panel: "
                 f"{first_few(unknown)}.",
-                "Remove their rows, or correct the names.",
+                f"Remove their rows, or correct the names. {unknown_store(str(unknown[0]), known)}",
                 str(unknown[0]),
             )
         if len(missing):

@@ -374,7 +374,9 @@ def test_a_plan_is_followed_and_a_wrong_one_refused(here: Path) -> None:
     plan(good()).query("shop == 'B'").to_csv("one.csv", index=False)
     assert "--store" in refused("predict", "m", "--plan", "one.csv")
     assert ok("predict", "m", "--plan", "one.csv", "--store", "B", "-q").stdout == text
-    assert "unknown-store" in refused("predict", "m", "--plan", "other.csv", "--store", "A")
+    told = refused("predict", "m", "--plan", "other.csv", "--store", "A")
+    assert "unknown-store" in told
+    assert "Stores of the panel: 'A'" in told
 
 
 def test_a_warning_of_the_library_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -483,7 +485,9 @@ def test_graphs_of_all_stores_fill_a_table_or_a_folder(fitted_folder: Path, here
     ok(*every, "--format", "dot", "-o", "graphs")
     assert len(list(Path("graphs").iterdir())) == 4
     assert "need an output folder" in refused(*every, "--format", "graphml")
-    assert "no store 's9'" in refused(*every, "--store", "s9")
+    told = refused(*every, "--store", "s9")
+    assert "no store 's9'" in told
+    assert "Stores of the panel: " in told
 
 
 def test_store_names_cannot_leave_the_folder(fitted: Fitted, here: Path) -> None:
