@@ -16,7 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from causalmmm.data.schema import Schema
 from causalmmm.engine.spec.series import SeriesData
-from causalmmm.findings import Finding, PanelError, Report, first_few, refusal, unknown_store
+from causalmmm.findings import (
+    Finding,
+    PanelError,
+    Report,
+    counted,
+    first_few,
+    refusal,
+    unknown_store,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -237,7 +245,7 @@ class Panel:
         span = f"{steps.min()}" if steps.min() == steps.max() else f"{steps.min()}-{steps.max()}"
         first, last = self.data.grid[0], self.data.grid[-1]
         return (
-            f"Panel({self.n_stores} stores x {span} steps x {len(self.nodes)} series, "
+            f"Panel({counted(self.n_stores, 'store')} x {span} steps x {len(self.nodes)} series, "
             f"{self.freq}, {first} to {last})"
         )
 

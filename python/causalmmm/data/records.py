@@ -143,7 +143,7 @@ class RecordCheck:
     def wrong(
         self, number: int, column: str, what: str, name: str = "", known: list[str] | None = None
     ) -> None:
-        remedy = closest(name, known) if known else ""
+        remedy = f"{closest(name, known)}There are {first_few(known)}. " if known else ""
         self.findings.append(
             Finding(
                 "error",

@@ -152,6 +152,7 @@ def test_series_stand_in_model_order_and_exposure_feeds_the_model() -> None:
     assert panel.population.tolist() == [5000, 6000, 7000]
     assert (len(panel), panel.n_stores, panel.lengths.tolist()) == (3, 3, [40, 40, 40])
     assert repr(panel) == "Panel(3 stores x 40 steps x 4 series, D, 2024-01-01 to 2024-02-09)"
+    assert repr(panel.select(panel.stores[:1])).startswith("Panel(1 store x 40 steps")
 
 
 def test_spend_shares_the_memory_of_the_values_when_it_feeds_the_model() -> None:

@@ -108,7 +108,10 @@ def test_a_window_alone_has_less_than_with_its_carryover(model: CausalMMM, react
     ("change", "message"),
     [
         ({"store": "s9"}, "Row 1 of the experiments has no store 's9'"),
-        ({"channel": "x22"}, r"has no paid channel 'x22'.*\n?.*Did you mean 'x2'"),
+        (
+            {"channel": "x22"},
+            r"has no paid channel 'x22'.*\n?.*Did you mean 'x2'\? There are 'x0', ",
+        ),
         ({"lift_se": 0.0}, "has lift_se '0.0', which is no number above 0"),
         ({"start": "soon"}, "Column 'start' .* contains 'soon' instead of a date in row 1"),
         ({"end": None}, "missing-date: Column 'end'"),
