@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import cast, get_args
 
 import numpy as np
@@ -17,6 +17,7 @@ from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan
 from causalmmm.decisions.ahead import Ahead, following, plan_frame
 from causalmmm.decisions.bounds import Bounded, bounds_frame, limits_of
+from causalmmm.decisions.by_group import summed
 from causalmmm.decisions.in_order import MOST_THREADS, in_order
 from causalmmm.decisions.period import EVERYTHING, Floats, Stores, Systems, tail_of, worth
 from causalmmm.decisions.tables import INTERVAL, summary
@@ -183,7 +184,7 @@ def _reaching(
 
 
 class Outcome:
-    """Outcome of money over all stores: groups of equal history, evaluated one after another."""
+    """Outcome of money over all stores, in groups of equal history."""
 
     def __init__(self, systems: Systems, panel: Panel, ahead: Ahead, tail: int) -> None:
         self.senders = list(range(len(panel.schema.channels)))
@@ -224,13 +225,13 @@ class Outcome:
     def drawn(self, money: Tensor, systems: list[System] | None = None) -> Tensor:
         """[D]: the same by draw, summed over stores."""
         current_check()()
-        total: Tensor = torch.zeros((), dtype=money.dtype)
-        for stores, system, rate, value in zip(
-            self.groups, systems or self.systems, self.rate, self.worth, strict=True
-        ):
-            chosen = money[torch.from_numpy(stores)]
-            total = total + planned_change(system, self.senders, rate, value, chosen).sum(1)
-        return total
+        parts = [
+            partial(planned_change, system, self.senders, rate, value)
+            for system, rate, value in zip(
+                systems or self.systems, self.rate, self.worth, strict=True
+            )
+        ]
+        return summed(parts, [torch.from_numpy(stores) for stores in self.groups], money)
 
     def lifts(self, money: Tensor, channel: int, steps: slice) -> Tensor:
         """[D, S]: what the channel's money [S, C, W] of these steps brings in every store."""
