@@ -259,7 +259,10 @@ class CausalMMM(Keeping):
         self.warnings_ = []
         self.source_ = None
         self.config_ = model_config
-        with threads_for(0) if self.deterministic else nullcontext():
+        # the regression's operations are too small for threads: two are no faster than one, and
+        # several times slower where another process works beside them
+        one = self.deterministic or self.regime_ == "regression"
+        with threads_for(0) if one else nullcontext():
             if self.regime_ == "regression":
                 if checkpoint is not None:
                     raise ValueError("the response regression has no checkpoints: it takes seconds")

@@ -5,15 +5,15 @@ What the frames look like is decided in ``frames``; which model answers, in ``an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from causalmmm.data.panel import Panel
 from causalmmm.data.plan import Plan
+from causalmmm.decisions.in_order import MOST_THREADS, in_order
 from causalmmm.engine.batches.windows import Windows
 from causalmmm.engine.nn.model import CausalModel
 from causalmmm.engine.predict.carryover import carryover as amortised_carryover
@@ -29,13 +29,14 @@ def graph_table(
     answers: StoreAnswers, windows: Windows, panel: Panel, threshold: float
 ) -> pd.DataFrame:
     """store, source, target, probability, effect, lower, upper; see ``CausalMMM.graphs``."""
-    parts = []
-    for stores in _groups(panel, windows, answers.copies):
+
+    def ask(stores: frames.Stores) -> pd.DataFrame:
         values = answers.graphs(stores)
         unit = windows.scale[stores][:, None]
         values |= {name: values[name] * unit for name in frames.EFFECT_COLUMNS}
-        parts.append((stores, frames.graph_frame(panel, stores, values, threshold)))
-    return frames.joined(parts)
+        return frames.graph_frame(panel, stores, values, threshold)
+
+    return _joined(ask, answers, windows, panel, answers.copies)
 
 
 def forecast_table(
@@ -54,34 +55,36 @@ def forecast_table(
     held for a store at a time.
     """
     data, grid = panel.data, windows.calendar.grid
-    parts = []
-    copies = copies * (1 + len(levels) * steps // 60)
-    for stores in _groups(panel, windows, copies):
+
+    def ask(stores: frames.Stores) -> pd.DataFrame:
         values = answers.forecast(stores, plan, steps, levels)
         values = values * windows.scale[stores][:, :, None, None]
         first = data.start[stores] + data.lengths[stores]
         ahead = grid[first[:, None] + np.arange(steps)]
-        parts.append((stores, frames.forecast_frame(panel, stores, ahead, values, levels)))
-    return frames.joined(parts)
+        return frames.forecast_frame(panel, stores, ahead, values, levels)
+
+    return _joined(ask, answers, windows, panel, copies * (1 + len(levels) * steps // 60))
 
 
 def contribution_table(answers: StoreAnswers, windows: Windows, panel: Panel) -> pd.DataFrame:
     """store, date, component, value; see ``CausalMMM.decompose``."""
-    parts = []
-    for stores in _groups(panel, windows, answers.copies):
+
+    def ask(stores: frames.Stores) -> pd.DataFrame:
         values = answers.contributions(stores) * windows.scale[stores][:, -1:, None]
-        parts.append((stores, frames.contribution_frame(panel, stores, values)))
-    return frames.joined(parts)
+        return frames.contribution_frame(panel, stores, values)
+
+    return _joined(ask, answers, windows, panel, answers.copies)
 
 
 def sum_table(answers: RegressionAnswers, windows: Windows, panel: Panel) -> pd.DataFrame:
     """store, channel, direct, total and their bounds; see ``CausalMMM.contributions``."""
-    parts = []
-    for stores in _groups(panel, windows, answers.copies):
+
+    def ask(stores: frames.Stores) -> pd.DataFrame:
         unit = windows.scale[stores][:, -1:]
         values = {name: array * unit for name, array in answers.sums(stores).items()}
-        parts.append((stores, frames.sum_frame(panel, stores, values)))
-    return frames.joined(parts)
+        return frames.sum_frame(panel, stores, values)
+
+    return _joined(ask, answers, windows, panel, answers.copies)
 
 
 def curve_table(
@@ -89,15 +92,16 @@ def curve_table(
 ) -> pd.DataFrame:
     """store, channel, amount, expected, effect, lower, upper; see ``CausalMMM.response_curves``."""
     channels = frames.curve_channels(panel, channel)
-    parts = []
-    for stores in _groups(panel, windows, answers.copies):
+
+    def ask(stores: frames.Stores) -> pd.DataFrame:
         amounts = frames.curve_amounts(panel, stores, windows.window, points)
         scaled = torch.from_numpy(amounts / windows.scale[stores][:, None]).mT
         unit = windows.scale[stores][:, -1, None, None]
         curves = answers.curves(stores, scaled)
         values = {name: array.swapaxes(1, 2) * unit for name, array in curves.items()}
-        parts.append((stores, frames.curve_frame(panel, stores, channels, amounts, values)))
-    return frames.joined(parts)
+        return frames.curve_frame(panel, stores, channels, amounts, values)
+
+    return _joined(ask, answers, windows, panel, answers.copies)
 
 
 def adstock_table(
@@ -123,9 +127,28 @@ def adstock_table(
     )
 
 
-def _groups(panel: Panel, windows: Windows, copies: int) -> Iterator[NDArray[np.int64]]:
-    """Groups of stores such that ``copies`` of their windows and edges stay within bounds."""
-    nodes = len(panel.nodes)
-    steps = min(int(panel.lengths.max()), windows.window)
-    size = int(np.clip(_VALUES_AT_ONCE // (copies * nodes * (steps + 32 * nodes)), 1, 1024))
-    return frames.groups(panel, windows.window, size)
+def _joined(
+    ask: Callable[[frames.Stores], pd.DataFrame],
+    answers: StoreAnswers,
+    windows: Windows,
+    panel: Panel,
+    copies: int,
+) -> pd.DataFrame:
+    """The frame of all stores, asked for in groups such that ``copies`` of their windows and edges
+    stay within bounds.
+
+    Groups of the regression have a thread each: its operations are too small for threads to share
+    one, and beside another process they would mostly wait for one another.
+    """
+    alone = not isinstance(answers, RegressionAnswers)
+    threads = 1 if alone else min(MOST_THREADS, torch.get_num_threads())
+    values = copies * len(panel.nodes) * _rows_and_edges(panel, windows)
+    most = min(1024, -(-panel.n_stores // threads))
+    size = int(np.clip(_VALUES_AT_ONCE // (threads * values), 1, most))
+    groups = list(frames.groups(panel, windows.window, size))
+    return frames.joined(list(zip(groups, in_order(ask, groups, threads), strict=True)))
+
+
+def _rows_and_edges(panel: Panel, windows: Windows) -> int:
+    """What is held of a series in numbers: its rows, and what there is of its pairs."""
+    return min(int(panel.lengths.max()), windows.window) + 32 * len(panel.nodes)
