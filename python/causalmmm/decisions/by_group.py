@@ -17,8 +17,8 @@ def summed(parts: Sequence[Part], rows: Sequence[Tensor], money: Tensor) -> Tens
     """[D]: the sum over stores of what each part makes of its rows of money [S, C, W], [D, B].
 
     A plan of many stores is valued a hundred times in a search. Its operations are too small for
-    threads to share one; where another process works beside it, waiting for one another took six
-    times as long as one thread.
+    threads to share one; where torch was imported first, so that waiting threads spin, two took six
+    times as long as one beside another process.
 
     >>> rows = [torch.tensor([0, 2]), torch.tensor([1])]
     >>> parts = [lambda x: x.sum(-1).mT, lambda x: 10 * x.sum(-1).mT]

@@ -259,8 +259,8 @@ class CausalMMM(Keeping):
         self.warnings_ = []
         self.source_ = None
         self.config_ = model_config
-        # the regression's operations are too small for threads: two are no faster than one, and
-        # several times slower where another process works beside them
+        # the regression's operations are too small for threads: two are no faster than one, and,
+        # where torch was imported first and lets them spin, six times slower beside another process
         one = self.deterministic or self.regime_ == "regression"
         with threads_for(0) if one else nullcontext():
             if self.regime_ == "regression":

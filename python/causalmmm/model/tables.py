@@ -138,7 +138,8 @@ def _joined(
     stay within bounds.
 
     Groups of the regression have a thread each: its operations are too small for threads to share
-    one, and beside another process they would mostly wait for one another.
+    one. Where torch was imported first, so that waiting threads spin, two took six times as long
+    beside another process.
     """
     alone = not isinstance(answers, RegressionAnswers)
     threads = 1 if alone else min(MOST_THREADS, torch.get_num_threads())
