@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from malformed import good
@@ -52,12 +53,13 @@ def test_data_are_drawn_described_and_checked_without_torch(tmp_path: Path) -> N
     assert codes == [0, 0, 0, 0, 1, 1, 0]
 
 
-def test_every_command_that_needs_torch_says_how_to_install_it(tmp_path: Path) -> None:
+def test_every_command_that_needs_torch_says_how_to_install_it(tmp_path: Path, fitted: Any) -> None:
     good().to_csv(tmp_path / "sales.csv", index=False)
+    fitted.model.save(tmp_path / "m")
     commands = [f"{name} m" for name in ("predict", "graph", "decompose", "curves", "evaluate")]
     commands += [
-        "fit sales.csv -o m",
-        "fit sales.csv -o m --device cuda",
+        "fit sales.csv -o new",
+        "fit sales.csv -o new --device cuda",
         "demo -o d",
         "export m -o f",
     ]
@@ -67,7 +69,7 @@ def test_every_command_that_needs_torch_says_how_to_install_it(tmp_path: Path) -
         assert code == 2, command
         assert said.startswith("refused: ")
         assert said.endswith("needs the package torch: pip install 'causalmmm[torch]'"), command
-    assert {path.name for path in tmp_path.iterdir()} == {"sales.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == {"sales.csv", "m"}
 
 
 @pytest.mark.parametrize(
